@@ -1,0 +1,52 @@
+"""Every limit and tuning constant of the machine, by name; and the settings of one run.
+
+A queue, table, arena or loop that can grow has its limit here. Reaching one is back-pressure or
+a `LimitError` that names it, never a crash. Sizes are bytes unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dvm_mpi.layout import PAGE_BYTES
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+# --- placement of pages -----------------------------------------------------------------------
+#: Consecutive pages that share a home; blocks go round the homes in turn.
+HOME_BLOCK_PAGES: Final = 16
+
+# --- runners ----------------------------------------------------------------------------------
+STACK_BYTES_DEFAULT: Final = 8 * KIB
+#: Instructions between two looks at the messages: about a millisecond.
+SLICE_FUEL: Final = 400_000
+#: Addresses that a rank leases at a time.
+ID_LEASE_COUNT: Final = 4_096
+STACK_LEASE_COUNT: Final = 1_024
+MALLOC_LEASE_BYTES: Final = 64 * MIB
+
+# --- snapshots --------------------------------------------------------------------------------
+#: Declared ranges up to this size are fetched before a runner starts; larger ones on first touch.
+EAGER_BYTES_MAX: Final = 1 * MIB
+#: Pages fetched together on a first touch within a declared range; doubles while access goes on.
+READ_AHEAD_PAGES: Final = 16
+READ_AHEAD_PAGES_MAX: Final = 256
+#: Pages kept in a rank's view between runners.
+CACHE_BYTES_DEFAULT: Final = 256 * MIB
+
+# --- commits ----------------------------------------------------------------------------------
+#: An epoch closes at this age or size, or when nobody is busy.
+EPOCH_US_MAX: Final = 2_000
+EPOCH_RECORDS_MAX: Final = 4_096
+#: Write sets up to this size travel in the commit record; larger ones are staged at the homes.
+INLINE_BYTES_MAX: Final = 64 * KIB
+#: Each worker's slice of each home's staging arena.
+ARENA_SLICE_BYTES: Final = 4 * MIB
+#: Losses after which a runner's ranges are reserved, and after which it runs alone.
+LOSSES_BEFORE_RESERVING: Final = 3
+LOSSES_BEFORE_RUNNING_ALONE: Final = 6
+
+assert ARENA_SLICE_BYTES % PAGE_BYTES == 0
+assert INLINE_BYTES_MAX < ARENA_SLICE_BYTES

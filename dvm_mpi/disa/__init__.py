@@ -1,0 +1,1 @@
+"""DISA, the language: instruction table, encoding, text, images, verifier."""

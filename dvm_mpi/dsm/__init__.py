@@ -1,0 +1,1 @@
+"""Distributed shared memory: homes, frames, snapshots, epochs; state machines without MPI."""

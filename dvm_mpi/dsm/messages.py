@@ -1,0 +1,111 @@
+"""What workers, homes and the coordinator say to each other about memory.
+
+Values only; a codec in `control/messages.py` puts them on the wire. Arrays are read-only once a
+message exists. Epochs count from 1 (the loaded program); epoch 0 is "never written".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Bytes with content: `data[data_first : data_first + length]` of the companion byte array.
+RUN: Final = np.dtype([("start", "<i8"), ("length", "<i8"), ("data_first", "<i8")])
+
+#: One write set in commit order. `staged` 1: the home has its bytes under (worker, serial);
+#: 0: `runs[run_first : run_first + run_count]` of the message hold them.
+TOKEN: Final = np.dtype(
+    [("worker", "<i8"), ("serial", "<i8"), ("staged", "<i8"), ("run_first", "<i8"), ("run_count", "<i8")]
+)
+
+#: Frame number of a page that was never written: all zero, nothing to fetch.
+NO_FRAME: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class LookupRequested:
+    """Worker to home: which frames hold these pages as of `snapshot` (a pinned, visible epoch)?"""
+
+    worker: int
+    ticket: int
+    snapshot: int
+    pages: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class LookupAnswered:
+    """Home to worker: same order as asked.
+
+    `versions`: epoch of the page's newest frame at or before the snapshot (0: never written).
+    `until`: the page is known unchanged up to this epoch, >= the snapshot.
+    """
+
+    home: int
+    ticket: int
+    pages: NDArray[np.int64]
+    frames: NDArray[np.int64]
+    versions: NDArray[np.int64]
+    until: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Worker to home: a part of a write set lies in this worker's slice of the home's arena.
+
+    `data_first` of `runs` are offsets into the slice. Parts of one serial arrive in order;
+    `is_last` closes the write set. Nothing is visible yet. The home answers each part with
+    `ArenaReleased` as soon as it no longer needs the slice's bytes.
+    """
+
+    worker: int
+    serial: int
+    part: int
+    is_last: bool
+    runs: NDArray[Any]  # RUN
+
+
+@dataclass(frozen=True, slots=True)
+class ArenaReleased:
+    """Home to worker: the bytes of this part may be overwritten."""
+
+    home: int
+    serial: int
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyRequested:
+    """Coordinator to home: an epoch is closed; these are its write sets, in commit order.
+
+    `visible` and `pins` (sorted, unique epochs of snapshots in use) say which frames are garbage.
+    """
+
+    epoch: int
+    visible: int
+    pins: NDArray[np.int64]
+    tokens: NDArray[Any]  # TOKEN
+    runs: NDArray[Any]  # RUN, into `data`, only bytes of this home
+    data: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardRequested:
+    """Coordinator to home: staged write sets that lost or were given up; (worker, serial) rows."""
+
+    tokens: NDArray[Any]  # TOKEN
+
+
+@dataclass(frozen=True, slots=True)
+class EpochApplied:
+    """Home to coordinator: every write set of the epoch is in the directory."""
+
+    home: int
+    epoch: int
+    frames_used: int
+
+
+HomeEvent = LookupRequested | Staged | ApplyRequested | DiscardRequested
+HomeAction = LookupAnswered | ArenaReleased | EpochApplied

@@ -1,0 +1,71 @@
+"""The error tree and the exit codes.
+
+A `DvmError` is the user's to mend: its text names the place and the remedy, and the command line
+prints it without a traceback. A program's fault is data (an outcome), never an exception; our own
+faults are assertions.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What `python -m dvm_mpi` returns to its caller (table: docs/operations.md)."""
+
+    OK = 0
+    INTERNAL = 1
+    USAGE = 2
+    SOURCE = 3
+    FILE = 4
+    TRAP = 5
+    LIMIT = 6
+    WATCHERS_LEFT = 7
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+#: One line for each code; docs/operations.md is generated from it.
+EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
+    ExitCode.OK: "the program ended; its outputs are written",
+    ExitCode.INTERNAL: "a defect of DVM itself; please report it with the traceback",
+    ExitCode.USAGE: "an option or argument was wrong; nothing was run",
+    ExitCode.SOURCE: "the program could not be assembled, decoded or verified; nothing was run",
+    ExitCode.FILE: "an input or output file is missing, damaged or of the wrong shape or type",
+    ExitCode.TRAP: "a runner trapped; nothing of it was committed",
+    ExitCode.LIMIT: "a limit was reached: memory, runner ids, stacks or another named in the text",
+    ExitCode.WATCHERS_LEFT: "the program ended with armed watchers, under --strict-watchers",
+    ExitCode.INTERRUPTED: "ended by Ctrl-C (SIGINT), with the summary of what was done",
+    ExitCode.TERMINATED: "ended by SIGTERM, with the summary of what was done",
+}
+assert EXIT_CODE_MEANINGS.keys() == set(ExitCode)
+
+
+class DvmError(Exception):
+    """A fault that the user can mend; the text says what is wrong, where, and what to do."""
+
+    exit_code: ExitCode = ExitCode.USAGE
+
+
+class UsageError(DvmError):
+    """A wrong option, argument or combination of them."""
+
+    exit_code = ExitCode.USAGE
+
+
+class SourceError(DvmError):
+    """A program that cannot be assembled, decoded or verified."""
+
+    exit_code = ExitCode.SOURCE
+
+
+class FileError(DvmError):
+    """An input or output file that cannot be used."""
+
+    exit_code = ExitCode.FILE
+
+
+class LimitError(DvmError):
+    """A named limit was reached; the text gives the limit, its value and how to raise it."""
+
+    exit_code = ExitCode.LIMIT
