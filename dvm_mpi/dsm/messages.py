@@ -18,7 +18,13 @@ RUN: Final = np.dtype([("start", "<i8"), ("length", "<i8"), ("data_first", "<i8"
 #: One write set in commit order. `staged` 1: the home has its bytes under (worker, serial);
 #: 0: `runs[run_first : run_first + run_count]` of the message hold them.
 TOKEN: Final = np.dtype(
-    [("worker", "<i8"), ("serial", "<i8"), ("staged", "<i8"), ("run_first", "<i8"), ("run_count", "<i8")]
+    [
+        ("worker", "<i8"),
+        ("serial", "<i8"),
+        ("staged", "<i8"),
+        ("run_first", "<i8"),
+        ("run_count", "<i8"),
+    ]
 )
 
 #: Frame number of a page that was never written: all zero, nothing to fetch.

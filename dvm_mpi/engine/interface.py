@@ -69,7 +69,7 @@ CHILD: Final = _record(
     "stack_base",
     "stack_bytes",
     "stack_automatic",
-    "heap_first", "heap_count",      # rows of `child_ranges`, as the descriptor lists them, no empty ones
+    "heap_first", "heap_count",      # rows of `child_ranges`, as the descriptor lists them
     "watched_first", "watched_count",
     "template",                      # 1: the descriptor's n of watched was > 0
     "image_first", "image_count",    # RUN rows in `runs`: parent's stores to the automatic stack
@@ -91,13 +91,13 @@ class TrapKind(IntEnum):
     """Why an attempt trapped (docs/operations.md lists the messages)."""
 
     DIVISION_BY_ZERO = 0
-    UNMAPPED = 1            # outside PR and SR
-    UNDECLARED = 2          # SR access on a page that nothing covers
-    UNDECLARED_STORE = 3    # found at exit:c: a stored byte that nothing covers
+    UNMAPPED = 1  # outside PR and SR
+    UNDECLARED = 2  # SR access on a page that nothing covers
+    UNDECLARED_STORE = 3  # found at exit:c: a stored byte that nothing covers
     TEXT_STORE = 4
     BAD_OPCODE = 5
-    BAD_JUMP = 6            # target outside the text, or not an instruction's first byte
-    STACK_OVERFLOW = 7      # access to a guard page
+    BAD_JUMP = 6  # target outside the text, or not an instruction's first byte
+    STACK_OVERFLOW = 7  # access to a guard page
     FUEL_EXHAUSTED = 8
     BAD_DESCRIPTOR = 9
     BAD_SYSTEM_CALL = 10
@@ -155,9 +155,9 @@ class TrapDetail:
 class AttemptBatch:
     """Attempts to run, with their companion arrays; the caller's, read-only to the engine."""
 
-    attempts: NDArray[Any]      # ATTEMPT
-    grants: NDArray[Any]        # GRANT
-    image_runs: NDArray[Any]    # RUN
+    attempts: NDArray[Any]  # ATTEMPT
+    grants: NDArray[Any]  # GRANT
+    image_runs: NDArray[Any]  # RUN
     image_data: NDArray[np.uint8]
 
 
@@ -165,12 +165,12 @@ class AttemptBatch:
 class OutcomeBatch:
     """Ends of attempts in the order in which they ended; owned by the caller once taken."""
 
-    outcomes: NDArray[Any]      # OUTCOME
-    runs: NDArray[Any]          # RUN
+    outcomes: NDArray[Any]  # OUTCOME
+    runs: NDArray[Any]  # RUN
     data: NDArray[np.uint8]
-    children: NDArray[Any]      # CHILD
+    children: NDArray[Any]  # CHILD
     child_ranges: NDArray[Any]  # layout.RANGE
-    mallocs: NDArray[Any]       # layout.RANGE
+    mallocs: NDArray[Any]  # layout.RANGE
     console: NDArray[np.uint8]
     #: By position in `outcomes`, for those whose end is TRAP.
     traps: dict[int, TrapDetail] = field(default_factory=dict)
@@ -231,7 +231,9 @@ class Engine(Protocol):
     def grant_lease(self, lease: Lease) -> None:
         """Add addresses to hand out. An empty MALLOC lease means: this one `malloc` returns 0."""
 
-    def missing(self, pages: NDArray[np.int64], newest: NDArray[np.int64], snapshot: int) -> NDArray[np.int64]:
+    def missing(
+        self, pages: NDArray[np.int64], newest: NDArray[np.int64], snapshot: int
+    ) -> NDArray[np.int64]:
         """Return those of `pages` that the view does not hold as of `snapshot`.
 
         A page is held if it was read from its home at an epoch `version` <= snapshot and is known
@@ -245,7 +247,13 @@ class Engine(Protocol):
     def renew(self, pages: NDArray[np.int64], until: NDArray[np.int64]) -> None:
         """Note that cached pages are known unchanged until the given epochs."""
 
-    def install(self, pages: NDArray[np.int64], versions: NDArray[np.int64], until: NDArray[np.int64], data: NDArray[np.uint8]) -> None:
+    def install(
+        self,
+        pages: NDArray[np.int64],
+        versions: NDArray[np.int64],
+        until: NDArray[np.int64],
+        data: NDArray[np.uint8],
+    ) -> None:
         """Put pages into the view: (n, PAGE_BYTES) uint8, copied. Never over a dirty page."""
 
     def undeclared_accesses(self) -> list[tuple[int, int]]:

@@ -1,0 +1,1 @@
+"""Doors to the outside: array files, the run report, the progress line, the console."""
