@@ -46,7 +46,7 @@ class Form(Enum):
     BRANCH = "op | cc:4, then by condition"
     NEWR = "op | m0:3 m1:3 m2:3 m3:3 0000"
     EXIT = "op | mode:2 000000"
-    BYTE = "op n"
+    BYTE = "op | n:8"
     STRCMP = "op | m0:3 m1:3 m2:3 m3:3 m4:3 0"
     LINK = "op | m0:3 m1:3 00"
 
