@@ -69,7 +69,7 @@ CHILD: Final = _record(
     "stack_base",
     "stack_bytes",
     "stack_automatic",
-    "heap_first", "heap_count",      # rows of `child_ranges`, as the descriptor lists them
+    "heap_first", "heap_count",      # `child_ranges` rows in descriptor order, none empty
     "watched_first", "watched_count",
     "template",                      # 1: the descriptor's n of watched was > 0
     "image_first", "image_count",    # RUN rows in `runs`: parent's stores to the automatic stack
