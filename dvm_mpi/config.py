@@ -48,5 +48,28 @@ ARENA_SLICE_BYTES: Final = 4 * MIB
 LOSSES_BEFORE_RESERVING: Final = 3
 LOSSES_BEFORE_RUNNING_ALONE: Final = 6
 
+# --- files and terminals ----------------------------------------------------------------------
+#: Array files are read and written in pieces of this size.
+FILE_CHUNK_BYTES: Final = 4 * MIB
+#: Standard input is kept whole, since every attempt reads it from its beginning.
+STDIN_BYTES_MAX: Final = 1 * GIB
+#: Datasets that a message about a wrong name lists.
+LISTED_DATASETS_MAX: Final = 20
+#: Times between two drawings of the progress line, and before a silent wait is explained.
+PROGRESS_INTERVAL_S: Final = 0.1
+SILENT_WAIT_S: Final = 2.0
+
 assert ARENA_SLICE_BYTES % PAGE_BYTES == 0
 assert INLINE_BYTES_MAX < ARENA_SLICE_BYTES
+
+# --- the coordinator's tables -------------------------------------------------------------------
+#: Runners and templates alive at once.
+RUNNERS_MAX: Final = 16_777_216
+#: Events remembered to tell a runner's story when the life cycle is violated.
+STORY_EVENTS: Final = 4_096
+#: Runners of one dispatched batch, and batches that a worker holds at a time.
+BATCH_RUNNERS_MAX: Final = 256
+BATCHES_PER_WORKER: Final = 2
+#: Epochs closed but not yet applied everywhere before a new one waits for its age.
+EPOCHS_IN_FLIGHT: Final = 4
+assert FILE_CHUNK_BYTES % PAGE_BYTES == 0

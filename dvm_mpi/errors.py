@@ -22,6 +22,7 @@ class ExitCode(IntEnum):
     LIMIT = 6
     WATCHERS_LEFT = 7
     INTERRUPTED = 130
+    READER_GONE = 141
     TERMINATED = 143
 
 
@@ -36,6 +37,7 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
     ExitCode.LIMIT: "a limit was reached: memory, runner ids, stacks or another named in the text",
     ExitCode.WATCHERS_LEFT: "the program ended with armed watchers, under --strict-watchers",
     ExitCode.INTERRUPTED: "ended by Ctrl-C (SIGINT), with the summary of what was done",
+    ExitCode.READER_GONE: "the reader of standard output went away (`| head`); ended quietly",
     ExitCode.TERMINATED: "ended by SIGTERM, with the summary of what was done",
 }
 assert EXIT_CODE_MEANINGS.keys() == set(ExitCode)
@@ -63,6 +65,12 @@ class FileError(DvmError):
     """An input or output file that cannot be used."""
 
     exit_code = ExitCode.FILE
+
+
+class ReaderGoneError(DvmError):
+    """The reader of standard output went away: no fault to report, but no reason to go on."""
+
+    exit_code = ExitCode.READER_GONE
 
 
 class LimitError(DvmError):
