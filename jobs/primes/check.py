@@ -1,0 +1,50 @@
+"""Check the count that the prime checker prints, with a sieve.
+
+Reads the job's output from standard input:
+
+    python -m dvm_mpi jobs/primes/primes.dasm | python jobs/primes/check.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+
+import numpy as np
+
+
+def count_primes(limit: int) -> int:
+    """Count the primes below `limit` (sieve of Eratosthenes: nothing like the job's way)."""
+    if limit <= 2:
+        return 0
+    is_prime = np.ones(limit, bool)
+    is_prime[:2] = False
+    for divisor in range(2, int(limit**0.5) + 1):
+        if is_prime[divisor]:
+            is_prime[divisor * divisor :: divisor] = False
+    return int(is_prime.sum())
+
+
+def printed_count(output: str) -> int:
+    """Return the last number of what the job printed."""
+    numbers = re.findall(r"\d+", output)
+    if not numbers:
+        sys.exit("check: there is no number in the job's output")
+    return int(numbers[-1])
+
+
+def main() -> None:
+    """Run as a command; the exit status is 0 only if the count is right."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--limit", type=int, default=2_000_000, help="-D LIMIT")
+    options = parser.parse_args()
+
+    printed, expected = printed_count(sys.stdin.read()), count_primes(options.limit)
+    if printed != expected:
+        sys.exit(f"check: the job counts {printed} primes below {options.limit}, not {expected}")
+    print(f"check: {expected} primes below {options.limit}, as the sieve says")
+
+
+if __name__ == "__main__":
+    main()
