@@ -44,6 +44,10 @@ EPOCH_RECORDS_MAX: Final = 4_096
 INLINE_BYTES_MAX: Final = 64 * KIB
 #: Each worker's slice of each home's staging arena.
 ARENA_SLICE_BYTES: Final = 4 * MIB
+#: Disjoint ranges of stored bytes that the coordinator remembers; more are joined where old.
+CONFLICT_RANGES_KEPT: Final = 1 << 20
+#: Ranges that it can remember at most, since the oldest snapshot in use.
+CONFLICT_RANGES_MAX: Final = 1 << 24
 #: Losses after which a runner's ranges are reserved, and after which it runs alone.
 LOSSES_BEFORE_RESERVING: Final = 3
 LOSSES_BEFORE_RUNNING_ALONE: Final = 6

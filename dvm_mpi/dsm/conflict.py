@@ -1,0 +1,259 @@
+"""Which write sets lose: first to be ordered wins, to the byte.
+
+A write set conflicts if any byte of it was stored by a commit that its snapshot does not hold,
+that is by an epoch newer than the snapshot. `ConflictSet` remembers for every byte the epoch of
+its last store, which is all that this question needs: a newer store makes older ones irrelevant.
+
+It knows no runner and no home. The invariant to remember: records are entered in commit order,
+so nothing in the set is newer than the epoch being resolved.
+
+Source: docs/memory-model.md, "Commit".
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi import config
+from dvm_mpi.dsm import last_writers
+from dvm_mpi.dsm.last_writers import (
+    BELOW_ALL,
+    COUNT,
+    END,
+    EPOCH,
+    FREE,
+    FREE_TOTAL,
+    KEY,
+    LEAF_RANGES,
+    LEAF_TOTAL,
+    NEWEST,
+    RANGE_TOTAL,
+    SLOT,
+    START,
+)
+from dvm_mpi.errors import LimitError
+
+Ints = NDArray[np.int64]
+
+#: How full leaves are after they are built anew; the rest is room to grow without splits.
+LEAF_RANGES_PACKED: Final = LEAF_RANGES * 3 // 4
+#: Gaps, in bytes, over which old ranges are joined when there are too many, mildest first.
+JOINED_GAPS: Final = (0, 1 << 12, 1 << 20, 1 << 30, 1 << 62)
+SLOTS_AT_START: Final = 16
+
+
+class ConflictSet:
+    """The epoch of the last store to every byte, and the decision that follows from it.
+
+    Memory is about 50 bytes for each of the disjoint ranges that were stored at different epochs;
+    `forget` joins old ones when there are more than `ranges_kept`.
+    """
+
+    #: Leaves, index and totals as `last_writers` describes them.
+    _leaves: Ints
+    _index: Ints
+    _totals: Ints
+    #: The newest epoch resolved so far.
+    _epoch: int
+    #: No snapshot older than this is asked about any more.
+    _horizon: int
+    #: The number of ranges at which `forget` joins old ones.
+    _join_at: int
+
+    def __init__(self, ranges_kept: int = config.CONFLICT_RANGES_KEPT) -> None:
+        assert ranges_kept > 0
+        self._ranges_kept = ranges_kept
+        self._join_at = ranges_kept
+        self._epoch = 0
+        self._horizon = 0
+        self._build(np.empty((3, 0), np.int64))
+
+    @property
+    def range_count(self) -> int:
+        """Number of disjoint ranges that are remembered."""
+        return int(self._totals[RANGE_TOTAL])
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that the set has reserved for itself, in bytes."""
+        return self._leaves.nbytes + self._index.nbytes
+
+    def resolve(self, snapshots: Ints, offsets: Ints, runs: NDArray[Any], enter: NDArray[np.bool_], epoch: int) -> Ints:
+        """Decide which records of a batch lose, and enter those that win.
+
+        Parameters
+        ----------
+        snapshots
+            (n,) epoch of each record's snapshot, in commit order.
+        offsets
+            (n + 1,) record i has the rows `runs[offsets[i] : offsets[i + 1]]`.
+        runs
+            Rows with `start` and `length` (layout.RANGE or messages.RUN), in any order; empty
+            ones count for nothing.
+        enter
+            (n,) whether a record that wins is a store; a record that is only checked (a trap)
+            leaves no trace.
+        epoch
+            The open epoch: newer than every snapshot, not older than the last one resolved.
+
+        Returns
+        -------
+        (n,) 0 where the record wins, else the newest epoch that it conflicts with. Records that
+        were entered are seen by later ones of the same batch.
+
+        Raises
+        ------
+        LimitError
+            There is no room for the ranges (`config.CONFLICT_RANGES_MAX`); nothing was entered.
+
+        Notes
+        -----
+        O(r log h) for r runs and h ranges of history.
+        """
+        assert epoch >= self._epoch, f"epoch {epoch} resolved after {self._epoch}"
+        assert offsets.size == snapshots.size + 1
+        assert enter.size == snapshots.size
+        assert snapshots.size == 0 or self._horizon <= int(snapshots.min()), "a snapshot beyond the horizon"
+        self._epoch = epoch
+        self._reserve(runs.size)
+        conflicts = np.empty(snapshots.size, np.int64)
+        last_writers.resolve(
+            self._leaves,
+            self._index,
+            self._totals,
+            np.ascontiguousarray(snapshots, np.int64),
+            np.ascontiguousarray(offsets, np.int64),
+            np.ascontiguousarray(runs["start"]),
+            np.ascontiguousarray(runs["length"]),
+            np.ascontiguousarray(enter, np.bool_),
+            epoch,
+            conflicts,
+        )
+        return conflicts
+
+    def newest(self, ranges: NDArray[Any]) -> Ints:
+        """Return the newest epoch of any store into each of `ranges`, 0 where there is none.
+
+        Epochs at or before the horizon may be given too high, never too low, and never above
+        the horizon. Who wants to know whether a page changed asks for the whole page: its other
+        bytes have epochs of their own (`ranges.round_to_pages`).
+        """
+        rows = np.empty((ranges.size, 2), np.int64)
+        rows[:, 0] = ranges["start"]
+        rows[:, 1] = ranges["length"]
+        newest = np.empty(ranges.size, np.int64)
+        last_writers.newest_each(self._leaves, self._index, self._totals, rows, newest)
+        return newest
+
+    def forget(self, horizon: int) -> None:
+        """Note that no snapshot older than `horizon` will be asked about.
+
+        Old ranges are joined only when there are too many, and then down to half of that, so the
+        cost of a call is constant on average.
+        """
+        assert horizon >= self._horizon, f"the horizon moved back from {self._horizon} to {horizon}"
+        self._horizon = horizon
+        is_sparse = self._totals[LEAF_TOTAL] * LEAF_RANGES > 8 * self.range_count + SLOTS_AT_START * LEAF_RANGES
+        if self.range_count <= self._join_at and not is_sparse:
+            return
+        rows = self._rows()
+        for gap in JOINED_GAPS:
+            if rows.shape[1] <= self._ranges_kept // 2:
+                break
+            rows = _join_old(rows, horizon, gap)
+        self._build(rows)
+        self._join_at = max(self._ranges_kept, 2 * rows.shape[1])
+
+    def check_invariants(self) -> None:
+        """Assert what holds between any two calls."""
+        leaf_count = int(self._totals[LEAF_TOTAL])
+        free_count = int(self._totals[FREE_TOTAL])
+        keys, slots, counts, newest = self._index[:FREE, :leaf_count]
+        free = self._index[FREE, :free_count]
+        used = np.sort(np.concatenate((slots, free)))
+        assert np.array_equal(used, np.arange(self._leaves.shape[0])), "a slot is lost or used twice"
+        assert keys[0] == BELOW_ALL
+        assert np.all(np.diff(keys.astype(object)) > 0), "keys out of order"
+        assert counts.min() >= 0
+        assert counts.max() <= LEAF_RANGES
+        rows = self._rows()
+        assert rows.shape[1] == self.range_count == counts.sum()
+        assert np.all(rows[START] < rows[END]), "an empty range"
+        assert np.all(rows[END, :-1] <= rows[START, 1:]), "ranges overlap"
+        assert np.all(rows[EPOCH] > 0)
+        assert np.all(rows[EPOCH] <= self._epoch)
+        ends = np.append(keys[1:], 2**62)
+        for position in range(leaf_count):
+            leaf = self._leaves[slots[position], :, : counts[position]]
+            assert newest[position] == leaf[EPOCH].max(initial=0), "a leaf's newest epoch is wrong"
+            assert leaf[START].min(initial=2**62) >= keys[position]
+            assert leaf[END].max(initial=BELOW_ALL) <= ends[position]
+
+    def _rows(self) -> Ints:
+        """Return all ranges in order as (3, range_count): START, END, EPOCH."""
+        leaf_count = int(self._totals[LEAF_TOTAL])
+        slots = self._index[SLOT, :leaf_count]
+        counts = self._index[COUNT, :leaf_count]
+        is_used = np.arange(LEAF_RANGES) < counts[:, None]
+        return np.stack([self._leaves[slots, row][is_used] for row in (START, END, EPOCH)])
+
+    def _build(self, rows: Ints) -> None:
+        """Replace everything by `rows`, in order and disjoint, in evenly filled leaves."""
+        leaf_count = max(1, -(-rows.shape[1] // LEAF_RANGES_PACKED))
+        slot_count = leaf_count + SLOTS_AT_START
+        self._leaves = np.empty((slot_count, 3, LEAF_RANGES), np.int64)
+        self._index = np.empty((5, slot_count), np.int64)
+        firsts = np.arange(leaf_count) * LEAF_RANGES_PACKED
+        counts = np.minimum(rows.shape[1] - firsts, LEAF_RANGES_PACKED)
+        for position, (first, count) in enumerate(zip(firsts, counts, strict=True)):
+            self._leaves[position, :, :count] = rows[:, first : first + count]
+        self._index[KEY, 0] = BELOW_ALL
+        self._index[KEY, 1:leaf_count] = rows[START, firsts[1:]]
+        self._index[SLOT, :leaf_count] = np.arange(leaf_count)
+        self._index[COUNT, :leaf_count] = counts
+        self._index[NEWEST, :leaf_count] = [
+            self._leaves[position, EPOCH, :count].max(initial=0) for position, count in enumerate(counts)
+        ]
+        self._index[FREE, :SLOTS_AT_START] = np.arange(slot_count - 1, leaf_count - 1, -1)
+        self._totals = np.array([leaf_count, SLOTS_AT_START, rows.shape[1]], np.int64)
+
+    def _reserve(self, run_count: int) -> None:
+        """Have enough free slots for `run_count` more stores.
+
+        A store splits at most one leaf. A leaf that was made by a split takes about half of
+        `LEAF_RANGES` more ranges, and a store adds at most two, before it is split again.
+        """
+        if self.range_count + 2 * run_count > config.CONFLICT_RANGES_MAX:
+            raise LimitError(
+                f"the commits have stored {self.range_count:,} separate ranges since the oldest snapshot in use; "
+                f"the limit is {config.CONFLICT_RANGES_MAX:,} (config.CONFLICT_RANGES_MAX): "
+                "let runners store longer runs of bytes, or end the long-running ones"
+            )
+        leaf_count = int(self._totals[LEAF_TOTAL])
+        needed = min(run_count, leaf_count + 1 + 2 * run_count // (LEAF_RANGES // 2 - 4))
+        missing = needed - int(self._totals[FREE_TOTAL])
+        if missing <= 0:
+            return
+        slot_count = self._leaves.shape[0]
+        grown = slot_count + max(missing, slot_count)
+        leaves = np.empty((grown, 3, LEAF_RANGES), np.int64)
+        leaves[:slot_count] = self._leaves
+        index = np.empty((5, grown), np.int64)
+        index[:, :slot_count] = self._index
+        free_count = int(self._totals[FREE_TOTAL])
+        index[FREE, free_count : free_count + grown - slot_count] = np.arange(grown - 1, slot_count - 1, -1)
+        self._totals[FREE_TOTAL] += grown - slot_count
+        self._leaves = leaves
+        self._index = index
+
+
+def _join_old(rows: Ints, horizon: int, gap: int) -> Ints:
+    """Join neighbours whose epochs are at or before `horizon` and that are at most `gap` apart."""
+    is_old = rows[EPOCH] <= horizon
+    joins = is_old[1:] & is_old[:-1] & (rows[START, 1:] - rows[END, :-1] <= gap)
+    firsts = np.flatnonzero(np.concatenate(([True], ~joins)))
+    lasts = np.append(firsts[1:], rows.shape[1]) - 1
+    return np.stack([rows[START, firsts], rows[END, lasts], np.maximum.reduceat(rows[EPOCH], firsts)])

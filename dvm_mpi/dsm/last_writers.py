@@ -1,0 +1,279 @@
+"""Compiled loops over a map from every byte to the epoch of its last store.
+
+The map is a sorted list of disjoint ranges, each with an epoch; a byte in no range was never
+stored. The ranges lie in leaves of up to `LEAF_RANGES`; the leaves stand in address order in a
+flat index. A lookup is a binary search in the index and one in a leaf; an update moves at most one
+leaf, and a split moves the index. At a million ranges that is some 8,000 leaves, so the index stays
+in the processor's cache; levels of sorted runs, merged now and then, would search every level for
+each query and could not forget what was overwritten until a merge. Here a range that is stored
+again replaces its older entries at once, so rewriting the same bytes never grows the map.
+
+The invariant to remember: the leaf at position p holds exactly the ranges within
+[key[p], key[p + 1]), none crosses a key, and key[0] is below every address.
+
+These are free functions on the arrays of `conflict.ConflictSet`, which owns them:
+
+- `leaves`: (slot_count, 3, LEAF_RANGES) int64; rows START, END, EPOCH, of which `COUNT` entries
+  count.
+- `index`: (5, slot_count) int64; by position KEY, SLOT, COUNT, NEWEST (the newest epoch of the
+  leaf), and a stack of slots that are FREE.
+- `totals`: int64[3]; leaves in use, free slots, ranges.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.dsm.kernels import kernel
+
+LEAF_RANGES: Final = 192
+
+START: Final = 0
+END: Final = 1
+EPOCH: Final = 2
+
+KEY: Final = 0
+SLOT: Final = 1
+COUNT: Final = 2
+NEWEST: Final = 3
+FREE: Final = 4
+
+LEAF_TOTAL: Final = 0
+FREE_TOTAL: Final = 1
+RANGE_TOTAL: Final = 2
+
+#: The key of the first leaf.
+BELOW_ALL: Final = -(2**63)
+
+Ints = NDArray[np.int64]
+
+
+@kernel
+def move(row: Ints, source: int, target: int, count: int) -> None:
+    """Move entries within `row`; the two places may overlap."""
+    if target < source:
+        for k in range(count):
+            row[target + k] = row[source + k]
+    else:
+        for k in range(count - 1, -1, -1):
+            row[target + k] = row[source + k]
+
+
+@kernel
+def position_of(index: Ints, leaf_count: int, address: int) -> int:
+    """Return the position of the leaf that is responsible for `address`."""
+    low = 0
+    high = leaf_count
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if index[KEY, middle] <= address:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def first_ending_after(leaf: Ints, count: int, address: int) -> int:
+    """Return the first entry of a leaf that ends after `address`, or `count`."""
+    low = 0
+    high = count
+    while low < high:
+        middle = (low + high) >> 1
+        if leaf[END, middle] <= address:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def newest_in(leaves: Ints, index: Ints, leaf_count: int, start: int, end: int) -> int:
+    """Return the newest epoch of any store into [start, end), 0 if there was none."""
+    newest = 0
+    if start >= end:
+        return newest
+    position = position_of(index, leaf_count, start)
+    entry = first_ending_after(leaves[index[SLOT, position]], index[COUNT, position], start)
+    while position < leaf_count and index[KEY, position] < end:
+        leaf = leaves[index[SLOT, position]]
+        count = index[COUNT, position]
+        while entry < count and leaf[START, entry] < end:
+            newest = max(newest, leaf[EPOCH, entry])
+            entry += 1
+        entry = 0
+        position += 1
+        # Leaves that lie wholly inside the range answer with their newest epoch.
+        while position + 1 < leaf_count and index[KEY, position + 1] <= end:
+            newest = max(newest, index[NEWEST, position])
+            position += 1
+    return newest
+
+
+@kernel
+def split(leaves: Ints, index: Ints, totals: Ints, position: int) -> None:
+    """Move the upper half of a leaf into a new one behind it."""
+    leaf_count = totals[LEAF_TOTAL]
+    totals[FREE_TOTAL] -= 1
+    slot = index[FREE, totals[FREE_TOTAL]]
+    for row in range(FREE):
+        move(index[row], position + 1, position + 2, leaf_count - position - 1)
+    lower = leaves[index[SLOT, position]]
+    upper = leaves[slot]
+    count = index[COUNT, position]
+    kept = count >> 1
+    newest_lower = 0
+    newest_upper = 0
+    for entry in range(kept):
+        newest_lower = max(newest_lower, lower[EPOCH, entry])
+    for entry in range(kept, count):
+        for row in range(3):
+            upper[row, entry - kept] = lower[row, entry]
+        newest_upper = max(newest_upper, lower[EPOCH, entry])
+    index[COUNT, position] = kept
+    index[NEWEST, position] = newest_lower
+    index[KEY, position + 1] = upper[START, 0]
+    index[SLOT, position + 1] = slot
+    index[COUNT, position + 1] = count - kept
+    index[NEWEST, position + 1] = newest_upper
+    totals[LEAF_TOTAL] = leaf_count + 1
+
+
+@kernel
+def clear_leaves_below(leaves: Ints, index: Ints, totals: Ints, first: int, end: int) -> None:
+    """Remove every byte below `end` from the leaves at position `first` and behind it."""
+    leaf_count = totals[LEAF_TOTAL]
+    position = first
+    while position + 1 < leaf_count and index[KEY, position + 1] <= end:
+        totals[RANGE_TOTAL] -= index[COUNT, position]
+        index[FREE, totals[FREE_TOTAL]] = index[SLOT, position]
+        totals[FREE_TOTAL] += 1
+        position += 1
+    leaf = leaves[index[SLOT, position]]
+    count = index[COUNT, position]
+    gone = first_ending_after(leaf, count, end)
+    for row in range(3):
+        move(leaf[row], gone, 0, count - gone)
+    count -= gone
+    if count > 0 and leaf[START, 0] < end:
+        leaf[START, 0] = end
+    newest = 0
+    for entry in range(count):
+        newest = max(newest, leaf[EPOCH, entry])
+    index[KEY, position] = end
+    index[COUNT, position] = count
+    index[NEWEST, position] = newest
+    totals[RANGE_TOTAL] -= gone
+    for row in range(FREE):
+        move(index[row], position, first, leaf_count - position)
+    totals[LEAF_TOTAL] = leaf_count - (position - first)
+
+
+@kernel
+def store(leaves: Ints, index: Ints, totals: Ints, start: int, end: int, epoch: int) -> None:
+    """Note that [start, end) was stored at `epoch`, which no entry is newer than.
+
+    One slot must be free: the leaf may have to be split.
+    """
+    position = position_of(index, totals[LEAF_TOTAL], start)
+    if index[COUNT, position] > LEAF_RANGES - 2:
+        split(leaves, index, totals, position)
+        position = position_of(index, totals[LEAF_TOTAL], start)
+    if position + 1 < totals[LEAF_TOTAL] and index[KEY, position + 1] < end:
+        clear_leaves_below(leaves, index, totals, position + 1, end)
+    leaf = leaves[index[SLOT, position]]
+    count = index[COUNT, position]
+    first = first_ending_after(leaf, count, start)
+    behind = first
+    while behind < count and leaf[START, behind] < end:
+        behind += 1
+
+    # What is left of the first and the last range that the new one cuts.
+    left_start = left_epoch = right_end = right_epoch = 0
+    has_left = first < behind and leaf[START, first] < start
+    has_right = first < behind and leaf[END, behind - 1] > end
+    if has_left:
+        left_start = leaf[START, first]
+        left_epoch = leaf[EPOCH, first]
+    if has_right:
+        right_end = leaf[END, behind - 1]
+        right_epoch = leaf[EPOCH, behind - 1]
+
+    # Stores of one epoch that touch become one range.
+    joined_start = start
+    joined_end = end
+    if has_left and left_epoch == epoch:
+        joined_start = left_start
+        has_left = False
+    elif not has_left and first > 0 and leaf[END, first - 1] == start and leaf[EPOCH, first - 1] == epoch:
+        first -= 1
+        joined_start = leaf[START, first]
+    if has_right and right_epoch == epoch:
+        joined_end = right_end
+        has_right = False
+    elif not has_right and behind < count and leaf[START, behind] == end and leaf[EPOCH, behind] == epoch:
+        joined_end = leaf[END, behind]
+        behind += 1
+
+    size = 1 + int(has_left) + int(has_right)
+    if size != behind - first:
+        for row in range(3):
+            move(leaf[row], behind, first + size, count - behind)
+    entry = first
+    if has_left:
+        leaf[START, entry] = left_start
+        leaf[END, entry] = start
+        leaf[EPOCH, entry] = left_epoch
+        entry += 1
+    leaf[START, entry] = joined_start
+    leaf[END, entry] = joined_end
+    leaf[EPOCH, entry] = epoch
+    entry += 1
+    if has_right:
+        leaf[START, entry] = end
+        leaf[END, entry] = right_end
+        leaf[EPOCH, entry] = right_epoch
+    growth = size - (behind - first)
+    index[COUNT, position] = count + growth
+    index[NEWEST, position] = epoch
+    totals[RANGE_TOTAL] += growth
+
+
+@kernel
+def newest_each(leaves: Ints, index: Ints, totals: Ints, ranges: Any, newest: Ints) -> None:
+    """Fill `newest` with the newest epoch of each of `ranges` (rows: start, length)."""
+    for row in range(ranges.shape[0]):
+        start = ranges[row, 0]
+        newest[row] = newest_in(leaves, index, totals[LEAF_TOTAL], start, start + ranges[row, 1])
+
+
+@kernel
+def resolve(
+    leaves: Ints,
+    index: Ints,
+    totals: Ints,
+    snapshots: Ints,
+    offsets: Ints,
+    starts: Ints,
+    lengths: Ints,
+    enter: NDArray[np.bool_],
+    epoch: int,
+    conflicts: Ints,
+) -> None:
+    """Decide records in commit order; see `ConflictSet.resolve`. Slots must be reserved."""
+    for record in range(snapshots.size):
+        newest = 0
+        for run in range(offsets[record], offsets[record + 1]):
+            end = starts[run] + lengths[run]
+            newest = max(newest, newest_in(leaves, index, totals[LEAF_TOTAL], starts[run], end))
+        if newest > snapshots[record]:
+            conflicts[record] = newest
+            continue
+        conflicts[record] = 0
+        if enter[record]:
+            for run in range(offsets[record], offsets[record + 1]):
+                if lengths[run] > 0:
+                    store(leaves, index, totals, starts[run], starts[run] + lengths[run], epoch)

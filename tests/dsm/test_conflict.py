@@ -1,0 +1,208 @@
+"""The conflict set beside a dictionary from byte to epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dvm_mpi import config
+from dvm_mpi.dsm import conflict, last_writers
+from dvm_mpi.dsm.conflict import ConflictSet
+from dvm_mpi.errors import LimitError
+from dvm_mpi.layout import RANGE
+
+
+class NaiveConflictSet:
+    """One dictionary entry for each byte ever stored."""
+
+    def __init__(self) -> None:
+        self.epoch_of: dict[int, int] = {}
+
+    def newest(self, runs):
+        return max((self.epoch_of.get(b, 0) for s, n in runs for b in range(s, s + n)), default=0)
+
+    def resolve(self, records, epoch):
+        results = []
+        for snapshot, runs, enter in records:
+            newest = self.newest(runs)
+            results.append(newest if newest > snapshot else 0)
+            if newest <= snapshot and enter:
+                self.epoch_of.update({b: epoch for s, n in runs for b in range(s, s + n)})
+        return results
+
+
+def ranges(rows):
+    return np.array(rows, RANGE) if rows else np.empty(0, RANGE)
+
+
+def resolve(conflicts, records, epoch):
+    """Resolve `(snapshot, [(start, length)…], enter)` records."""
+    offsets = np.cumsum([0] + [len(runs) for _, runs, _ in records])
+    return conflicts.resolve(
+        np.array([snapshot for snapshot, _, _ in records], np.int64),
+        offsets.astype(np.int64),
+        ranges([run for _, runs, _ in records for run in runs]),
+        np.array([enter for _, _, enter in records], np.bool_),
+        epoch,
+    ).tolist()
+
+
+def store(conflicts, start, length, epoch):
+    assert resolve(conflicts, [(epoch - 1, [(start, length)], True)], epoch) == [0]
+
+
+BASE = 1 << 40
+
+
+@given(seed=st.integers(0, 2**32 - 1), span=st.sampled_from([64, 400, 3000]))
+@settings(max_examples=60, deadline=None)
+def test_agrees_with_one_entry_per_byte(seed, span):
+    """Random batches on a small space: conflicts, newest epochs and invariants after each."""
+    random = np.random.default_rng(seed)
+    real, naive = ConflictSet(), NaiveConflictSet()
+    longest = int(random.choice([2, 9, span // 2]))
+    for epoch in range(2, 2 + int(random.integers(4, 24))):
+        records = []
+        for _ in range(random.integers(1, 20)):
+            runs = [
+                (BASE + int(random.integers(span)), int(random.integers(0, longest + 1)))
+                for _ in range(random.integers(0, 4))
+            ]
+            records.append((int(random.integers(max(1, epoch - 4), epoch)), runs, bool(random.integers(5))))
+        assert resolve(real, records, epoch) == naive.resolve(records, epoch)
+        real.check_invariants()
+        asked = [(BASE + int(random.integers(span)), int(random.integers(0, span))) for _ in range(8)]
+        assert real.newest(ranges(asked)).tolist() == [naive.newest([one]) for one in asked]
+
+
+def test_splits_leaves_and_clears_them():
+    """Thousands of separate bytes over many leaves, then stores that cover leaves in part or whole."""
+    real, naive = ConflictSet(), NaiveConflictSet()
+    random = np.random.default_rng(7)
+    for epoch in range(2, 12):
+        starts = random.permutation(20_000)[:2_000] * 3
+        records = [(epoch - 1, [(BASE + int(s), int(random.integers(1, 3)))], True) for s in starts]
+        assert resolve(real, records, epoch) == naive.resolve(records, epoch)
+        real.check_invariants()
+        wide = [(epoch, [(BASE + int(random.integers(50_000)), int(random.integers(5_000)))], True)]
+        assert resolve(real, wide, epoch + 0) == naive.resolve(wide, epoch)
+        real.check_invariants()
+        asked = [(BASE + int(random.integers(60_000)), int(random.integers(9_000))) for _ in range(40)]
+        assert real.newest(ranges(asked)).tolist() == [naive.newest([one]) for one in asked]
+    assert real.range_count > 20 * last_writers.LEAF_RANGES
+    store(real, BASE - 10, 100_000, 12)
+    real.check_invariants()
+    assert real.range_count == 1
+
+
+# fmt: off
+SCENARIOS = [
+    # name                               records: snapshot, runs, enter                        epoch  outcome
+    ("the first to be ordered wins",     [(4, [(0, 8)], True), (4, [(0, 8)], True)],               5, [0, 5]),
+    ("neighbours do not conflict",       [(4, [(0, 8)], True), (4, [(8, 8)], True)],               5, [0, 0]),
+    ("one shared byte does",             [(4, [(0, 8)], True), (4, [(7, 8)], True)],               5, [0, 5]),
+    ("a loser leaves no trace",          [(1, [(0, 9), (100, 1)], True), (4, [(0, 9)], True)],     5, [3, 0]),
+    ("nor does one that is checked",     [(4, [(0, 8)], False), (4, [(0, 8)], True)],              5, [0, 0]),
+    ("a checked one can lose",           [(4, [(0, 8)], True), (4, [(0, 8)], False)],              5, [0, 5]),
+    ("the newest of several conflicts",  [(1, [(50, 1), (100, 1)], True)],                         5, [3]),
+    ("a snapshot that holds the store",  [(3, [(100, 1)], True)],                                  5, [0]),
+    ("one run may store a byte twice",   [(4, [(0, 8), (4, 8)], True)],                            5, [0]),
+    ("an empty run is no store",         [(1, [(100, 0)], True)],                                  5, [0]),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("records", "epoch", "outcome"), [s[1:] for s in SCENARIOS], ids=[s[0] for s in SCENARIOS])
+def test_scenario(records, epoch, outcome):
+    conflicts = ConflictSet()
+    store(conflicts, 50, 1, 2)
+    store(conflicts, 100, 1, 3)
+    assert resolve(conflicts, records, epoch) == outcome
+
+
+def test_adjacent_words_of_2048_runners_do_not_conflict():
+    conflicts = ConflictSet()
+    records = [(1, [(BASE + 8 * k, 8)], True) for k in range(2_048)]
+    assert resolve(conflicts, records, 2) == [0] * 2_048
+    assert conflicts.range_count == 1
+
+
+def test_rewriting_one_array_does_not_grow_it():
+    """10,000 commits of the same 1 MB, in changing cuts, as an iterating program does."""
+    conflicts = ConflictSet()
+    store(conflicts, BASE, 1 << 20, 2)
+    held = conflicts.held_bytes
+    random = np.random.default_rng(3)
+    for epoch in range(3, 10_003):
+        cut = int(random.integers(1, 1 << 20))
+        store(conflicts, BASE, cut, epoch)
+        store(conflicts, BASE + cut, (1 << 20) - cut, epoch)
+    conflicts.check_invariants()
+    assert conflicts.range_count == 1
+    assert conflicts.held_bytes == held
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_forgetting_changes_no_answer_that_may_be_asked(seed):
+    """After `forget` conflicts are exact; newest epochs are exact above the horizon, bounds below."""
+    random = np.random.default_rng(seed)
+    real, naive = ConflictSet(ranges_kept=40), NaiveConflictSet()
+    horizon = 1
+    for epoch in range(2, 40):
+        records = [
+            (int(random.integers(horizon, epoch)), [(BASE + int(random.integers(2_000)), int(random.integers(1, 9)))], True)
+            for _ in range(20)
+        ]
+        assert resolve(real, records, epoch) == naive.resolve(records, epoch)
+        if random.integers(3) == 0:
+            horizon = int(random.integers(horizon, epoch + 1))
+            real.forget(horizon)
+            real.check_invariants()
+        for start, length in zip(random.integers(2_000, size=10), random.integers(200, size=10), strict=True):
+            asked = [(BASE + int(start), int(length))]
+            told, exact = int(real.newest(ranges(asked))[0]), naive.newest(asked)
+            assert told == exact if exact > horizon else exact <= told <= horizon
+
+
+def test_forgetting_bounds_scattered_history():
+    """A program that scatters words for ever, with short snapshots, stays within what is kept."""
+    conflicts = ConflictSet(ranges_kept=1_000)
+    for epoch in range(2, 200):
+        records = [(epoch - 1, [(BASE + 4096 * (1_000 * epoch + k), 8)], True) for k in range(100)]
+        assert resolve(conflicts, records, epoch) == [0] * 100
+        conflicts.forget(epoch - 1)
+        assert conflicts.range_count <= 1_000 + 100
+    conflicts.check_invariants()
+
+
+def test_leaves_left_sparse_are_packed():
+    conflicts = ConflictSet()
+    count = 40 * last_writers.LEAF_RANGES
+    assert not any(resolve(conflicts, [(1, [(BASE + 100 * k, 8)], True) for k in range(count)], 2))
+    held = conflicts.held_bytes
+    for k in range(0, count - 150, 150):
+        store(conflicts, BASE + 100 * k + 50, 100 * 149, 3)
+    conflicts.forget(1)
+    conflicts.check_invariants()
+    assert conflicts.held_bytes < held // 2
+
+
+def test_too_many_ranges_is_an_error_that_names_the_limit(monkeypatch):
+    monkeypatch.setattr(config, "CONFLICT_RANGES_MAX", 100)
+    conflicts = ConflictSet()
+    with pytest.raises(LimitError, match=r"limit is 100 \(config.CONFLICT_RANGES_MAX\)"):
+        resolve(conflicts, [(1, [(BASE + 10 * k, 8)], True) for k in range(60)], 2)
+    assert conflicts.range_count == 0
+
+
+def test_a_batch_of_many_runs_has_room_reserved():
+    """One record with more runs than all leaves hold: every split finds a slot."""
+    conflicts = ConflictSet()
+    runs = [(BASE + 16 * k, 8) for k in range(50_000)]
+    assert resolve(conflicts, [(1, runs, True)], 2) == [0]
+    conflicts.check_invariants()
+    assert conflicts.range_count == 50_000
+    assert conflict.LEAF_RANGES_PACKED < last_writers.LEAF_RANGES
