@@ -81,7 +81,14 @@ class ConflictSet:
         """Memory that the set has reserved for itself, in bytes."""
         return self._leaves.nbytes + self._index.nbytes
 
-    def resolve(self, snapshots: Ints, offsets: Ints, runs: NDArray[Any], enter: NDArray[np.bool_], epoch: int) -> Ints:
+    def resolve(
+        self,
+        snapshots: Ints,
+        offsets: Ints,
+        runs: NDArray[Any],
+        enter: NDArray[np.bool_],
+        epoch: int,
+    ) -> Ints:
         """Decide which records of a batch lose, and enter those that win.
 
         Parameters
@@ -116,7 +123,9 @@ class ConflictSet:
         assert epoch >= self._epoch, f"epoch {epoch} resolved after {self._epoch}"
         assert offsets.size == snapshots.size + 1
         assert enter.size == snapshots.size
-        assert snapshots.size == 0 or self._horizon <= int(snapshots.min()), "a snapshot beyond the horizon"
+        assert snapshots.size == 0 or self._horizon <= int(snapshots.min()), (
+            "a snapshot beyond the horizon"
+        )
         self._epoch = epoch
         self._reserve(runs.size)
         conflicts = np.empty(snapshots.size, np.int64)
@@ -156,7 +165,10 @@ class ConflictSet:
         """
         assert horizon >= self._horizon, f"the horizon moved back from {self._horizon} to {horizon}"
         self._horizon = horizon
-        is_sparse = self._totals[LEAF_TOTAL] * LEAF_RANGES > 8 * self.range_count + SLOTS_AT_START * LEAF_RANGES
+        is_sparse = (
+            self._totals[LEAF_TOTAL] * LEAF_RANGES
+            > 8 * self.range_count + SLOTS_AT_START * LEAF_RANGES
+        )
         if self.range_count <= self._join_at and not is_sparse:
             return
         rows = self._rows()
@@ -174,7 +186,9 @@ class ConflictSet:
         keys, slots, counts, newest = self._index[:FREE, :leaf_count]
         free = self._index[FREE, :free_count]
         used = np.sort(np.concatenate((slots, free)))
-        assert np.array_equal(used, np.arange(self._leaves.shape[0])), "a slot is lost or used twice"
+        assert np.array_equal(used, np.arange(self._leaves.shape[0])), (
+            "a slot is lost or used twice"
+        )
         assert keys[0] == BELOW_ALL
         assert np.all(np.diff(keys.astype(object)) > 0), "keys out of order"
         assert counts.min() >= 0
@@ -215,7 +229,8 @@ class ConflictSet:
         self._index[SLOT, :leaf_count] = np.arange(leaf_count)
         self._index[COUNT, :leaf_count] = counts
         self._index[NEWEST, :leaf_count] = [
-            self._leaves[position, EPOCH, :count].max(initial=0) for position, count in enumerate(counts)
+            self._leaves[position, EPOCH, :count].max(initial=0)
+            for position, count in enumerate(counts)
         ]
         self._index[FREE, :SLOTS_AT_START] = np.arange(slot_count - 1, leaf_count - 1, -1)
         self._totals = np.array([leaf_count, SLOTS_AT_START, rows.shape[1]], np.int64)
@@ -244,7 +259,9 @@ class ConflictSet:
         index = np.empty((5, grown), np.int64)
         index[:, :slot_count] = self._index
         free_count = int(self._totals[FREE_TOTAL])
-        index[FREE, free_count : free_count + grown - slot_count] = np.arange(grown - 1, slot_count - 1, -1)
+        index[FREE, free_count : free_count + grown - slot_count] = np.arange(
+            grown - 1, slot_count - 1, -1
+        )
         self._totals[FREE_TOTAL] += grown - slot_count
         self._leaves = leaves
         self._index = index
@@ -256,4 +273,6 @@ def _join_old(rows: Ints, horizon: int, gap: int) -> Ints:
     joins = is_old[1:] & is_old[:-1] & (rows[START, 1:] - rows[END, :-1] <= gap)
     firsts = np.flatnonzero(np.concatenate(([True], ~joins)))
     lasts = np.append(firsts[1:], rows.shape[1]) - 1
-    return np.stack([rows[START, firsts], rows[END, lasts], np.maximum.reduceat(rows[EPOCH], firsts)])
+    return np.stack(
+        [rows[START, firsts], rows[END, lasts], np.maximum.reduceat(rows[EPOCH], firsts)]
+    )

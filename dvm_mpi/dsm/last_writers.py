@@ -208,13 +208,23 @@ def store(leaves: Ints, index: Ints, totals: Ints, start: int, end: int, epoch: 
     if has_left and left_epoch == epoch:
         joined_start = left_start
         has_left = False
-    elif not has_left and first > 0 and leaf[END, first - 1] == start and leaf[EPOCH, first - 1] == epoch:
+    elif (
+        not has_left
+        and first > 0
+        and leaf[END, first - 1] == start
+        and leaf[EPOCH, first - 1] == epoch
+    ):
         first -= 1
         joined_start = leaf[START, first]
     if has_right and right_epoch == epoch:
         joined_end = right_end
         has_right = False
-    elif not has_right and behind < count and leaf[START, behind] == end and leaf[EPOCH, behind] == epoch:
+    elif (
+        not has_right
+        and behind < count
+        and leaf[START, behind] == end
+        and leaf[EPOCH, behind] == epoch
+    ):
         joined_end = leaf[END, behind]
         behind += 1
 

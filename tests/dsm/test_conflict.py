@@ -70,10 +70,14 @@ def test_agrees_with_one_entry_per_byte(seed, span):
                 (BASE + int(random.integers(span)), int(random.integers(0, longest + 1)))
                 for _ in range(random.integers(0, 4))
             ]
-            records.append((int(random.integers(max(1, epoch - 4), epoch)), runs, bool(random.integers(5))))
+            records.append(
+                (int(random.integers(max(1, epoch - 4), epoch)), runs, bool(random.integers(5)))
+            )
         assert resolve(real, records, epoch) == naive.resolve(records, epoch)
         real.check_invariants()
-        asked = [(BASE + int(random.integers(span)), int(random.integers(0, span))) for _ in range(8)]
+        asked = [
+            (BASE + int(random.integers(span)), int(random.integers(0, span))) for _ in range(8)
+        ]
         assert real.newest(ranges(asked)).tolist() == [naive.newest([one]) for one in asked]
 
 
@@ -89,7 +93,9 @@ def test_splits_leaves_and_clears_them():
         wide = [(epoch, [(BASE + int(random.integers(50_000)), int(random.integers(5_000)))], True)]
         assert resolve(real, wide, epoch + 0) == naive.resolve(wide, epoch)
         real.check_invariants()
-        asked = [(BASE + int(random.integers(60_000)), int(random.integers(9_000))) for _ in range(40)]
+        asked = [
+            (BASE + int(random.integers(60_000)), int(random.integers(9_000))) for _ in range(40)
+        ]
         assert real.newest(ranges(asked)).tolist() == [naive.newest([one]) for one in asked]
     assert real.range_count > 20 * last_writers.LEAF_RANGES
     store(real, BASE - 10, 100_000, 12)
@@ -114,7 +120,9 @@ SCENARIOS = [
 # fmt: on
 
 
-@pytest.mark.parametrize(("records", "epoch", "outcome"), [s[1:] for s in SCENARIOS], ids=[s[0] for s in SCENARIOS])
+@pytest.mark.parametrize(
+    ("records", "epoch", "outcome"), [s[1:] for s in SCENARIOS], ids=[s[0] for s in SCENARIOS]
+)
 def test_scenario(records, epoch, outcome):
     conflicts = ConflictSet()
     store(conflicts, 50, 1, 2)
@@ -153,7 +161,11 @@ def test_forgetting_changes_no_answer_that_may_be_asked(seed):
     horizon = 1
     for epoch in range(2, 40):
         records = [
-            (int(random.integers(horizon, epoch)), [(BASE + int(random.integers(2_000)), int(random.integers(1, 9)))], True)
+            (
+                int(random.integers(horizon, epoch)),
+                [(BASE + int(random.integers(2_000)), int(random.integers(1, 9)))],
+                True,
+            )
             for _ in range(20)
         ]
         assert resolve(real, records, epoch) == naive.resolve(records, epoch)
@@ -161,7 +173,9 @@ def test_forgetting_changes_no_answer_that_may_be_asked(seed):
             horizon = int(random.integers(horizon, epoch + 1))
             real.forget(horizon)
             real.check_invariants()
-        for start, length in zip(random.integers(2_000, size=10), random.integers(200, size=10), strict=True):
+        for start, length in zip(
+            random.integers(2_000, size=10), random.integers(200, size=10), strict=True
+        ):
             asked = [(BASE + int(start), int(length))]
             told, exact = int(real.newest(ranges(asked))[0]), naive.newest(asked)
             assert told == exact if exact > horizon else exact <= told <= horizon

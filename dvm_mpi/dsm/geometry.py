@@ -1,0 +1,73 @@
+"""Where pages live: blocks of pages go round the homes in turn.
+
+A page is named by its number, address >> PAGE_SHIFT. The mapping is fixed for the run and known
+to everyone, so finding a home costs no message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi import config
+from dvm_mpi.dsm import ranges
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Block-cyclic placement of pages over homes 0 … home_count - 1."""
+
+    home_count: int
+    block_pages: int = config.HOME_BLOCK_PAGES
+
+    def __post_init__(self) -> None:
+        assert self.home_count > 0
+        assert self.block_pages > 0
+
+    @property
+    def block_bytes(self) -> int:
+        """Consecutive bytes that share a home."""
+        return self.block_pages * PAGE_BYTES
+
+    def home_of(self, pages: Ints) -> Ints:
+        """Return the home of each page."""
+        return np.asarray(pages // self.block_pages % self.home_count)
+
+    def group_pages(self, pages: Ints) -> list[tuple[int, Ints]]:
+        """Return `(home, positions in pages)` for each home touched, ascending, order kept."""
+        return _groups(self.home_of(pages))
+
+    def cut(self, runs: NDArray[Any]) -> tuple[NDArray[Any], Ints, Ints]:
+        """Cut messages.RUN rows where the home changes.
+
+        Returns the pieces in order, the row that each was cut from, and the home of each.
+        """
+        if self.home_count == 1:
+            rows = np.flatnonzero(runs["length"] > 0)
+            return runs[rows], rows, np.zeros(rows.size, np.int64)
+        pieces, rows = ranges.cut_at(runs, self.block_bytes)
+        return pieces, rows, self.home_of(pieces["start"] >> PAGE_SHIFT)
+
+    def group_runs(self, runs: NDArray[Any]) -> list[tuple[int, NDArray[Any]]]:
+        """Return `(home, pieces of runs)` for each home touched, ascending, order kept."""
+        pieces, _, homes = self.cut(runs)
+        return [(home, pieces[positions]) for home, positions in _groups(homes)]
+
+
+def _groups(homes: Ints) -> list[tuple[int, Ints]]:
+    """Return `(home, its positions)` in ascending order of homes; positions ascend as well."""
+    if homes.size == 0:
+        return []
+    order = np.argsort(homes, kind="stable")
+    ordered = homes[order]
+    begins = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    return [
+        (int(ordered[begin]), part)
+        for begin, part in zip(begins, np.split(order, begins[1:]), strict=True)
+    ]

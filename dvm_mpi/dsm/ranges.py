@@ -1,0 +1,141 @@
+"""Arithmetic on arrays of byte ranges: sets of bytes, and runs with their data.
+
+Free functions on structured arrays with the fields `start` and `length` (layout.RANGE,
+messages.RUN and alike); results are layout.RANGE unless they say otherwise. A *normal* set is
+sorted and disjoint, without empty ranges, and touching ranges are joined, so that two normal sets
+hold the same bytes exactly if they are equal.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.layout import PAGE_SHIFT, RANGE
+
+Ints = NDArray[np.int64]
+
+_BELOW_ALL: Final = -(2**62)
+_ABOVE_ALL: Final = 2**62
+
+
+def from_bounds(starts: Ints, ends: Ints) -> NDArray[Any]:
+    """Return layout.RANGE rows for half-open bounds."""
+    rows = np.empty(starts.size, RANGE)
+    rows["start"] = starts
+    rows["length"] = ends - starts
+    return rows
+
+
+def normalise(ranges: NDArray[Any]) -> NDArray[Any]:
+    """Return the bytes of `ranges`, in any order and overlapping, as a normal set."""
+    kept = ranges[ranges["length"] > 0]
+    if kept.size == 0:
+        return np.empty(0, RANGE)
+    order = np.argsort(kept["start"], kind="stable")
+    starts = kept["start"][order]
+    reached = np.maximum.accumulate(starts + kept["length"][order])
+    firsts = np.flatnonzero(np.concatenate(([True], starts[1:] > reached[:-1])))
+    return from_bounds(starts[firsts], reached[np.append(firsts[1:], starts.size) - 1])
+
+
+def intersect(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
+    """Return the bytes that are in both of two normal sets, as a normal set."""
+    return from_bounds(*_overlaps(left["start"], _ends(left), right["start"], _ends(right)))
+
+
+def subtract(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
+    """Return the bytes of the normal set `left` that the normal set `right` does not cover."""
+    gap_starts = np.concatenate(([_BELOW_ALL], _ends(right)))
+    gap_ends = np.concatenate((right["start"], [_ABOVE_ALL]))
+    return from_bounds(*_overlaps(left["start"], _ends(left), gap_starts, gap_ends))
+
+
+def total_bytes(ranges: NDArray[Any]) -> int:
+    """Return the sum of the lengths."""
+    return int(ranges["length"].sum())
+
+
+def contains(ranges: NDArray[Any], addresses: Ints) -> NDArray[np.bool_]:
+    """Tell for each address whether the normal set `ranges` holds it."""
+    if ranges.size == 0:
+        return np.zeros(addresses.size, np.bool_)
+    row = np.searchsorted(ranges["start"], addresses, side="right") - 1
+    return np.asarray((row >= 0) & (addresses < _ends(ranges)[row]))
+
+
+def covers(ranges: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell for each of `others` whether the normal set `ranges` holds all of its bytes."""
+    if ranges.size == 0:
+        return np.asarray(others["length"] <= 0)
+    row = np.searchsorted(ranges["start"], others["start"], side="right") - 1
+    return np.asarray(
+        (others["length"] <= 0) | ((row >= 0) & (_ends(others) <= _ends(ranges)[row]))
+    )
+
+
+def round_to_pages(ranges: NDArray[Any]) -> NDArray[Any]:
+    """Return each range grown to whole pages, in the same order; empty ones stay empty."""
+    first = ranges["start"] >> PAGE_SHIFT
+    end = (_ends(ranges) - 1 >> PAGE_SHIFT) + 1
+    end = np.where(ranges["length"] > 0, end, first)
+    return from_bounds(first << PAGE_SHIFT, end << PAGE_SHIFT)
+
+
+def pages_of(ranges: NDArray[Any]) -> Ints:
+    """Return the numbers of all pages that the bytes touch, ascending, each once."""
+    rounded = normalise(round_to_pages(ranges))
+    return expand(rounded["start"] >> PAGE_SHIFT, rounded["length"] >> PAGE_SHIFT)
+
+
+def expand(firsts: Ints, counts: Ints) -> Ints:
+    """Return firsts[0], firsts[0] + 1, … counts[0] of them, then those of firsts[1], and so on."""
+    skipped = np.cumsum(counts) - counts
+    return np.repeat(firsts - skipped, counts) + np.arange(int(counts.sum()), dtype=np.int64)
+
+
+def join_consecutive(numbers: Ints) -> tuple[Ints, Ints]:
+    """Return `(firsts, counts)` of the stretches in which each number is the last plus one."""
+    if numbers.size == 0:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    begins = np.flatnonzero(np.concatenate(([True], np.diff(numbers) != 1)))
+    return numbers[begins], np.diff(np.append(begins, numbers.size))
+
+
+def cut_at(runs: NDArray[Any], block_bytes: int) -> tuple[NDArray[Any], Ints]:
+    """Cut messages.RUN rows at the multiples of `block_bytes`.
+
+    Returns
+    -------
+    The pieces in order, each within one block, with `data_first` moved along; and for each piece
+    the row that it was cut from. Empty runs give no piece.
+    """
+    blocks = runs["start"] // block_bytes
+    counts = (_ends(runs) - 1) // block_bytes + 1 - blocks
+    counts = np.where(runs["length"] > 0, counts, 0)
+    if np.all(counts == 1):
+        return runs, np.arange(runs.size, dtype=np.int64)
+    rows = np.repeat(np.arange(runs.size, dtype=np.int64), counts)
+    pieces = runs[rows]
+    block_starts = expand(blocks, counts) * block_bytes
+    ends = np.minimum(_ends(pieces), block_starts + block_bytes)
+    starts = np.maximum(pieces["start"], block_starts)
+    pieces["data_first"] += starts - pieces["start"]
+    pieces["start"] = starts
+    pieces["length"] = ends - starts
+    return pieces, rows
+
+
+def _ends(ranges: NDArray[Any]) -> Ints:
+    return np.asarray(ranges["start"] + ranges["length"])
+
+
+def _overlaps(starts: Ints, ends: Ints, other_starts: Ints, other_ends: Ints) -> tuple[Ints, Ints]:
+    """Return the bounds of all overlaps of two sorted, disjoint lists of bounds, in order."""
+    first = np.searchsorted(other_ends, starts, side="right")
+    count = np.maximum(np.searchsorted(other_starts, ends, side="left") - first, 0)
+    mine = np.repeat(np.arange(starts.size), count)
+    other = expand(first, count)
+    return np.maximum(starts[mine], other_starts[other]), np.minimum(ends[mine], other_ends[other])
