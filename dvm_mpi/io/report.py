@@ -1,0 +1,156 @@
+"""The report of one run: a JSON file for programs, a few lines for people.
+
+The report only holds and shows figures; whoever runs the job measures them. It knows no clock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from dvm_mpi import __version__
+from dvm_mpi.errors import EXIT_CODE_MEANINGS, ExitCode, FileError
+
+#: Layout of the file; a number more when a field changes its meaning or goes away.
+REPORT_VERSION = 1
+_PACKAGES = ("numpy", "numba", "llvmlite", "h5py")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """What one run did. Times are seconds, sizes bytes; the file has the same names."""
+
+    #: The program file, the command line, and the exit code of the process.
+    program: str
+    command: tuple[str, ...]
+    exit_code: int
+    #: When the process began, ISO 8601 with the offset from UTC.
+    started_at: str
+    #: "interp" or "reference", and how many workers executed and homes held memory.
+    engine: str
+    workers: int
+    homes: int
+    #: The seed of the driver's order; None for the default order.
+    seed: int | None
+
+    #: From the start of the process to the first work on the program: imports and checks.
+    startup_s: float
+    #: Assembling, and loading program and inputs.
+    load_s: float
+    #: First dispatch to last publish; compilation included, loading excluded.
+    work_s: float
+    #: Writing the outputs.
+    output_s: float
+
+    #: Runners created, watcher instances included, templates not.
+    runners: int
+    #: Attempts that committed, aborted by themselves, trapped, or lost and were run again.
+    commits: int
+    aborts: int
+    traps: int
+    retries: int
+    #: Watcher instances that were queued, and templates still armed at the end.
+    watcher_firings: int
+    watchers_left: int
+    #: Epochs published, that of the loaded program included.
+    epochs: int
+    #: Executed by all attempts, those that lost included.
+    instructions: int
+    #: Moved from homes to workers, and stored into the shared region by commits.
+    bytes_fetched: int
+    bytes_committed: int
+    #: Bytes that the program printed.
+    console_bytes: int
+    #: Largest resident size of the process.
+    peak_memory_bytes: int
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of DVM, Python and the packages whose arithmetic or files matter."""
+    found = {"dvm": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def host() -> dict[str, str | int]:
+    """Return what the figures depend on: machine, system, and processors that we may use."""
+    return {
+        "name": platform.node(),
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "processors": len(os.sched_getaffinity(0)),
+    }
+
+
+def as_json(report: RunReport) -> str:
+    """Return the report as JSON text, one field a line, with versions and host."""
+    content: Mapping[str, object] = {
+        "report_version": REPORT_VERSION,
+        **asdict(report),
+        "exit_meaning": EXIT_CODE_MEANINGS[ExitCode(report.exit_code)],
+        "versions": versions(),
+        "host": host(),
+    }
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def write_report(report: RunReport, path: Path) -> None:
+    """Write the JSON file beside its place and rename it.
+
+    Raises
+    ------
+    FileError
+        It cannot be written; a report that was there is unchanged.
+    """
+    target = path.resolve()
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.write_text(as_json(report), encoding="utf-8")
+        part.replace(target)
+    except OSError as error:
+        raise FileError(
+            f"--report {path}: cannot write it: {error.strerror}; "
+            "choose a place in a folder that exists and is writable"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def summary(report: RunReport) -> str:
+    """Return the lines for the end of a run: how it ended, and where its time went."""
+    r = report
+    ending = EXIT_CODE_MEANINGS[ExitCode(r.exit_code)]
+    rate = f", {scaled(r.instructions / r.work_s)}/s" if r.work_s > 0 else ""
+    lines = [
+        f"{Path(r.program).name}: {ending}",
+        f"  time     {r.work_s:.3f} s of work; start {r.startup_s:.3f} s, load {r.load_s:.3f} s, "
+        f"output {r.output_s:.3f} s",
+        f"  runners  {r.runners:,}: {r.commits:,} committed, {r.aborts:,} aborted, "
+        f"{r.retries:,} retried; {r.watcher_firings:,} watcher firings",
+        f"  engine   {r.engine}: {scaled(r.instructions)} instructions{rate}; "
+        f"{r.workers} workers, {r.homes} homes",
+        f"  memory   {scaled(r.bytes_fetched)}B fetched, {scaled(r.bytes_committed)}B committed "
+        f"in {r.epochs:,} epochs; peak {scaled(r.peak_memory_bytes)}B resident",
+    ]
+    if r.watchers_left:
+        lines.append(f"  watchers {r.watchers_left:,} still armed at the end")
+    return "\n".join(lines)
+
+
+def scaled(value: float) -> str:
+    """Return a number with three digits and a decimal prefix: `1.23 M`; below 1,000 as it is."""
+    for prefix in ("", "k", "M", "G", "T"):
+        if abs(value) < 999.5:  # noqa: PLR2004 - would be rounded to four digits
+            digits = 0 if not prefix else max(0, 3 - len(str(int(abs(value)))))
+            return f"{value:.{digits}f} {prefix}"
+        value /= 1000
+    return f"{value:.0f} P"
