@@ -77,3 +77,22 @@ BATCHES_PER_WORKER: Final = 2
 #: Epochs closed but not yet applied everywhere before a new one waits for its age.
 EPOCHS_IN_FLIGHT: Final = 4
 assert FILE_CHUNK_BYTES % PAGE_BYTES == 0
+
+# --- programs -----------------------------------------------------------------------------------
+#: One source file; and the initialised bytes (text and data) of one image, in any format.
+SOURCE_BYTES_MAX: Final = 16 * MIB
+IMAGE_BYTES_MAX: Final = 256 * MIB
+#: Names, arrays and ranges of an image file, as JSON.
+IMAGE_HEADER_BYTES_MAX: Final = 64 * MIB
+#: Files, and macros and repetitions, that may be open inside one another.
+INCLUDE_DEPTH_MAX: Final = 16
+MACRO_DEPTH_MAX: Final = 100
+#: Lines after expansion.
+EXPANDED_LINES_MAX: Final = 2_000_000
+#: Operators and operands of one expression.
+EXPRESSION_TERMS_MAX: Final = 200
+#: Bits of a number while it is being computed.
+EXPRESSION_BITS_MAX: Final = 128
+ARRAY_RANK_MAX: Final = 8
+#: Errors that are printed; more are counted.
+ERRORS_SHOWN_MAX: Final = 50
