@@ -1,0 +1,184 @@
+# Everything that the project can do for you: `make help`.
+#
+# Needs GNU make, bash, and Python 3.11 or newer with venv and pip. Packages come from the package
+# index that pip is set to. Nothing outside this folder is written: the environment is .venv/, all
+# results and caches are in build/. A target ends with one line that says how it went.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# The first Python that is new enough; PYTHON=/path/to/python3 overrides it.
+IS_NEW := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c '$(IS_NEW)' 2>/dev/null && echo "$$python" && break; done)
+
+ENVIRONMENT := .venv/.complete
+BIN := .venv/bin
+DVM := $(BIN)/python -m dvm_mpi
+# Processes that tests use; hypothesis and numba caches are shared between them.
+JOBS ?= 2
+# Options for every program that a target runs, for example RUN_OPTIONS="--engine reference".
+RUN_OPTIONS ?=
+
+CACHE := $(CURDIR)/build/cache
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
+export NUMBA_CACHE_DIR := $(CACHE)/numba
+export PIP_CACHE_DIR := $(CACHE)/pip
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONNOUSERSITE := 1
+export TMPDIR := $(CURDIR)/build/tmp
+# A project that is found by its folder is not looked for in the user's environment.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+# The parameters of the main job: china.jpg has 427 x 640 pixels.
+KMEANS_N := 273280
+KMEANS_K := 32
+KMEANS_PARTS := 64
+KMEANS_ITERATIONS := 20
+
+# Heads every recipe: `run` shows a command before it runs it, a failure gets its verdict too.
+define begin
+@mkdir -p build/tmp
+run() { printf '+ %s\n' "$$*" >&2; "$$@"; }
+verdict() { printf 'make %s: OK%s, %d s\n' "$@" "$${1:+, $$1}" "$$SECONDS"; }
+trap 'status=$$?; [[ $$status == 0 ]] || printf "make %s: FAILED (status %d), %d s\n" \
+	"$@" "$$status" "$$SECONDS" >&2' EXIT
+endef
+
+.PHONY: help venv hello kmeans primes treesum vectoradd lint types quick test coverage bench docs \
+	ci clean distclean
+
+help: ## show this list
+	@printf 'make TARGET, where TARGET is one of\n\n'
+	sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	printf '\nmake help: OK\n'
+
+# --- environment -------------------------------------------------------------------------------
+
+venv: $(ENVIRONMENT) ## make the environment in .venv/
+	$(begin)
+	verdict "$$($(BIN)/python --version) in .venv"
+
+# Complete only when every package is there: an interrupted installation is begun again.
+$(ENVIRONMENT): requirements/runtime.txt requirements/jobs.txt requirements/photograph.txt \
+		requirements/dev.txt
+	$(begin)
+	if [[ -z "$(PYTHON)" ]]; then
+		echo "no Python 3.11 or newer is on the PATH; install one, or give PYTHON=/path/to/it" >&2
+		exit 1
+	fi
+	if ! "$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null; then
+		echo "$(PYTHON) lacks venv or pip; install them (Debian: python3-venv)" >&2
+		exit 1
+	fi
+	[[ -x $(BIN)/python ]] || run "$(PYTHON)" -m venv .venv
+	run $(BIN)/python -m pip install --quiet --requirement requirements/dev.txt
+	run $(BIN)/python -m pip install --quiet --no-deps --requirement requirements/photograph.txt
+	touch "$@"
+
+# --- jobs --------------------------------------------------------------------------------------
+
+hello: $(ENVIRONMENT) ## run the smallest program
+	$(begin)
+	run $(DVM) jobs/hello/hello.dasm $(RUN_OPTIONS)
+	verdict
+
+build/kmeans/input.h5: jobs/kmeans/make_input.py $(ENVIRONMENT)
+	$(begin)
+	run $(BIN)/python jobs/kmeans/make_input.py --output "$@"
+
+kmeans: build/kmeans/input.h5 ## quantise the colours of a photograph, check it, draw it
+	$(begin)
+	run $(DVM) jobs/kmeans/kmeans.dasm $(RUN_OPTIONS) -D GENERATE=0 -D N=$(KMEANS_N) \
+		-D K=$(KMEANS_K) -D PARTS=$(KMEANS_PARTS) -D ITERATIONS=$(KMEANS_ITERATIONS) \
+		--in points=build/kmeans/input.h5:points \
+		--out centroids=build/kmeans/output.h5:centroids \
+		--out labels=build/kmeans/output.h5:labels --report build/kmeans/report.json
+	run $(BIN)/python jobs/kmeans/check.py --points build/kmeans/input.h5:points \
+		--centroids build/kmeans/output.h5:centroids --labels build/kmeans/output.h5:labels \
+		--clusters $(KMEANS_K) --parts $(KMEANS_PARTS) --iterations $(KMEANS_ITERATIONS)
+	run $(BIN)/python jobs/kmeans/draw.py
+	verdict "picture in build/kmeans/kmeans.png"
+
+primes: $(ENVIRONMENT) ## count the primes below 2,000,000
+	$(begin)
+	run $(DVM) jobs/primes/primes.dasm $(RUN_OPTIONS) | tee build/primes.txt
+	run $(BIN)/python jobs/primes/check.py < build/primes.txt
+	verdict "$$(tail -n 1 build/primes.txt)"
+
+treesum: $(ENVIRONMENT) ## add 20,480 integers as a tree of watchers
+	$(begin)
+	run $(DVM) jobs/treesum/treesum.dasm $(RUN_OPTIONS) | tee build/treesum.txt
+	run $(BIN)/python jobs/treesum/check.py < build/treesum.txt
+	verdict "$$(tail -n 1 build/treesum.txt)"
+
+build/vectoradd/input.h5: jobs/vectoradd/make_input.py $(ENVIRONMENT)
+	$(begin)
+	run $(BIN)/python jobs/vectoradd/make_input.py
+
+vectoradd: build/vectoradd/input.h5 ## add two vectors from a file into another
+	$(begin)
+	run $(DVM) jobs/vectoradd/vectoradd.dasm $(RUN_OPTIONS) -D GENERATE=0 \
+		--in a=build/vectoradd/input.h5:a --in b=build/vectoradd/input.h5:b \
+		--out c=build/vectoradd/output.h5:c
+	run $(BIN)/python jobs/vectoradd/check.py --c build/vectoradd/output.h5:c \
+		--a build/vectoradd/input.h5:a --b build/vectoradd/input.h5:b
+	verdict "sums in build/vectoradd/output.h5"
+
+# --- checks ------------------------------------------------------------------------------------
+
+lint: $(ENVIRONMENT) ## check style, format and who imports whom
+	$(begin)
+	run $(BIN)/ruff check .
+	run $(BIN)/ruff format --check .
+	run $(BIN)/lint-imports --no-cache --no-logo
+	verdict
+
+types: $(ENVIRONMENT) ## check the types
+	$(begin)
+	run $(BIN)/mypy
+	verdict
+
+quick: $(ENVIRONMENT) ## run the tests that take seconds
+	$(begin)
+	run $(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+	verdict
+
+test: lint types ## run every check and every test
+	$(begin)
+	run $(BIN)/python -m pytest -n $(JOBS)
+	verdict
+
+coverage: $(ENVIRONMENT) ## say which lines the tests do not reach (compiled loops are not seen)
+	$(begin)
+	run $(BIN)/python -m coverage run -m pytest -m "not slow"
+	run $(BIN)/python -m coverage report --skip-covered
+	verdict
+
+bench: $(ENVIRONMENT) ## measure instructions, runners and jobs
+	$(begin)
+	run $(BIN)/python bench/run.py
+	verdict
+
+docs: $(ENVIRONMENT) ## write the generated parts of docs/ anew
+	$(begin)
+	run $(BIN)/python docs/generate.py
+	verdict
+
+ci: test ## what continuous integration runs
+	$(begin)
+	verdict
+
+# --- order -------------------------------------------------------------------------------------
+
+clean: ## remove results and caches, keep the environment
+	@rm -rf build .hypothesis .coverage
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	echo 'make clean: OK'
+
+distclean: clean ## remove the environment too
+	@rm -rf .venv
+	echo 'make distclean: OK'
