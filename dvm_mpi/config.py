@@ -96,3 +96,13 @@ EXPRESSION_BITS_MAX: Final = 128
 ARRAY_RANK_MAX: Final = 8
 #: Errors that are printed; more are counted.
 ERRORS_SHOWN_MAX: Final = 50
+#: Largest automatic stack: a slot must be small beside the area that holds them all.
+STACK_BYTES_MAX: Final = GIB
+#: Watchers that the list of those left over shows.
+WATCHERS_SHOWN_MAX: Final = 20
+
+# --- instructions that do much ------------------------------------------------------------------
+#: Bytes that `strcmp` compares before it counts as one instruction more.
+STRCMP_STEP_BYTES: Final = 4_096
+#: Ranges of one descriptor of `newr`.
+DESCRIPTOR_RANGES_MAX: Final = 65_536

@@ -1,0 +1,59 @@
+"""The addresses that an engine may hand out: leased blocks, taken from in the order of granting.
+
+Both engines follow the same rule, so that they give out the same addresses: the front block
+serves until a request does not fit; then the first block that fits comes to the front.
+"""
+
+from __future__ import annotations
+
+from dvm_mpi.engine.interface import EngineSettings, Lease, LeaseKind
+from dvm_mpi.layout import PAGE_BYTES
+
+
+def automatic_stack_bytes(settings: EngineSettings) -> int:
+    """Return the length of automatic stacks: as set, in whole pages."""
+    return -(-settings.stack_bytes // PAGE_BYTES) * PAGE_BYTES
+
+
+class LeaseBlocks:
+    """Blocks of addresses by kind, the one in use first."""
+
+    def __init__(self) -> None:
+        #: `[start, end)` of what is left of each block; `start` moves up as addresses are taken.
+        self._blocks: dict[LeaseKind, list[list[int]]] = {kind: [] for kind in LeaseKind}
+
+    def add(self, lease: Lease) -> None:
+        """Take over a block; an empty one adds nothing."""
+        if lease.start < lease.end:
+            self._blocks[lease.kind].append([lease.start, lease.end])
+
+    def bring_forward(self, kind: LeaseKind, length: int) -> bool:
+        """Make the front block one that holds `length` bytes; say whether there is one."""
+        blocks = self._blocks[kind]
+        for index, (start, end) in enumerate(blocks):
+            if end - start >= length:
+                blocks.insert(0, blocks.pop(index))
+                return True
+        return False
+
+    def front(self, kind: LeaseKind) -> tuple[int, int]:
+        """Return what is left of the block in use, `(0, 0)` if there is none."""
+        blocks = self._blocks[kind]
+        return (blocks[0][0], blocks[0][1]) if blocks else (0, 0)
+
+    def use_up_to(self, kind: LeaseKind, start: int) -> None:
+        """Note that the front block is used up to `start`; drop it when nothing is left."""
+        blocks = self._blocks[kind]
+        if blocks:
+            assert blocks[0][0] <= start <= blocks[0][1], "a lease is used upwards, to its end"
+            blocks[0][0] = start
+            if start == blocks[0][1]:
+                blocks.pop(0)
+
+    def take(self, kind: LeaseKind, length: int) -> int | None:
+        """Hand out `length` bytes; None if no block holds them."""
+        if not self.bring_forward(kind, length):
+            return None
+        start, _ = self.front(kind)
+        self.use_up_to(kind, start + length)
+        return start

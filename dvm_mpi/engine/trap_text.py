@@ -1,0 +1,88 @@
+"""What a trap's message says about operands and declared ranges; shared by all engines.
+
+The engine hands in the instruction and a way to look at memory as the attempt saw it. Looking
+changes nothing: it takes no input, fetches no page and reports no access.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from dvm_mpi.disa.instruction import Instruction
+from dvm_mpi.disa.types import Kind, Mode, Type
+from dvm_mpi.engine.interface import TrapDetail
+from dvm_mpi.engine.reference_arithmetic import float_of_bits, signed_of_bits
+from dvm_mpi.layout import CELL_STDIN, PR_START, SR_END, WORD_BYTES
+
+#: Returns the unsigned value of bytes at an address, None where the attempt cannot see them.
+Peek = Callable[[int, int], int | None]
+
+_MASK64 = (1 << 64) - 1
+
+
+def describe(
+    instruction: Instruction | None,
+    peek: Peek,
+    address: int,
+    ranges: Iterable[tuple[int, int]],
+) -> TrapDetail:
+    """Return the operands of a trapped instruction and the declared range nearest to `address`.
+
+    `instruction` is None where none could be decoded; `address` is -1 where none is at fault;
+    `ranges` are the attempt's `(start, length)`, in any order.
+    """
+    texts: tuple[str, ...] = ()
+    if instruction is not None:
+        texts = tuple(_operand_text(instruction, i, peek) for i in range(len(instruction.operands)))
+    return TrapDetail(texts, nearest_range(address, ranges))
+
+
+def nearest_range(address: int, ranges: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
+    """Return the nonempty range at the smallest distance from `address`; the lowest of equals."""
+    if not PR_START <= address < SR_END:
+        return None
+
+    def distance(item: tuple[int, int]) -> tuple[int, int]:
+        start, length = item
+        return max(start - address, address - (start + length - 1), 0), start
+
+    return min((r for r in ranges if r[1] > 0), key=distance, default=None)
+
+
+def _operand_text(instruction: Instruction, index: int, peek: Peek) -> str:
+    operand = instruction.operands[index]
+    name = instruction.specs[index].name
+    kind = instruction.type_of(index)
+    width = instruction.width_of(index)
+    if operand.mode is Mode.IMMEDIATE:
+        return f"{name} = ${_value_text(operand.value, kind, width)}"
+    address = operand.value
+    place = f"{address:#x}"
+    if operand.mode is not Mode.DIRECT:
+        place = f"({address:#x})"
+        if operand.displacement:
+            place = f"{operand.displacement}{place}"
+        pointer = _look(peek, address, WORD_BYTES)
+        if pointer is None:
+            return f"{name} at {place}: the pointer cell cannot be read"
+        address = (pointer + operand.displacement) & _MASK64
+        place = f"{place} -> {address:#x}"
+    value = _look(peek, address, width)
+    if value is None:
+        return f"{name} at {place}: cannot be read"
+    return f"{name} at {place} = {_value_text(value, kind, width)}"
+
+
+def _look(peek: Peek, address: int, width: int) -> int | None:
+    # The input cell's value is gone once it is taken; looking must not take another.
+    return None if address == CELL_STDIN else peek(address, width)
+
+
+def _value_text(bits: int, kind: Type, width: int) -> str:
+    if kind.kind is Kind.FLOAT:
+        return repr(float_of_bits(bits, width))
+    if kind.kind is Kind.SIGNED:
+        value = signed_of_bits(bits, width)
+        # Large numbers are mostly addresses: show them as such too.
+        return f"{value} ({bits:#x})" if abs(value) >= PR_START else str(value)
+    return f"{bits} ({bits:#x})" if bits >= PR_START else str(bits)
