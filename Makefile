@@ -165,7 +165,7 @@ bench: $(ENVIRONMENT) ## measure instructions, runners and jobs
 
 docs: $(ENVIRONMENT) ## write the generated parts of docs/ anew
 	$(begin)
-	run $(BIN)/python docs/generate.py
+	run $(BIN)/python -m docs.generate
 	verdict
 
 ci: test ## what continuous integration runs

@@ -19,6 +19,7 @@ GIB: Final = 1024 * MIB
 HOME_BLOCK_PAGES: Final = 16
 
 # --- runners ----------------------------------------------------------------------------------
+#: An automatic stack, unless `--stack` asks for more.
 STACK_BYTES_DEFAULT: Final = 8 * KIB
 #: Instructions between two looks at the messages: about a millisecond.
 SLICE_FUEL: Final = 400_000
@@ -65,6 +66,7 @@ SILENT_WAIT_S: Final = 2.0
 
 assert ARENA_SLICE_BYTES % PAGE_BYTES == 0
 assert INLINE_BYTES_MAX < ARENA_SLICE_BYTES
+assert FILE_CHUNK_BYTES % PAGE_BYTES == 0
 
 # --- the coordinator's tables -------------------------------------------------------------------
 #: Runners and templates alive at once.
@@ -76,7 +78,6 @@ BATCH_RUNNERS_MAX: Final = 256
 BATCHES_PER_WORKER: Final = 2
 #: Epochs closed but not yet applied everywhere before a new one waits for its age.
 EPOCHS_IN_FLIGHT: Final = 4
-assert FILE_CHUNK_BYTES % PAGE_BYTES == 0
 
 # --- programs -----------------------------------------------------------------------------------
 #: One source file; and the initialised bytes (text and data) of one image, in any format.
@@ -93,6 +94,7 @@ EXPANDED_LINES_MAX: Final = 2_000_000
 EXPRESSION_TERMS_MAX: Final = 200
 #: Bits of a number while it is being computed.
 EXPRESSION_BITS_MAX: Final = 128
+#: Sizes of one `.array`.
 ARRAY_RANK_MAX: Final = 8
 #: Errors that are printed; more are counted.
 ERRORS_SHOWN_MAX: Final = 50

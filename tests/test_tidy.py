@@ -1,0 +1,336 @@
+"""The house rules that no other tool checks: lengths, doors, dead code, documents in step.
+
+Style, docstrings and formats are ruff's, who imports whom is import-linter's (setup.cfg). Limits
+here only go down: an allowance that is larger than what is needed fails as well.
+"""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE_FOLDERS = ("bench", "docs", "dvm_mpi", "jobs", "tests")
+TEXT_SUFFIXES = {".cfg", ".dasm", ".md", ".py", ".sh", ".toml", ".txt", ".yml"}
+TEXT_NAMES = {"Makefile", "run", "NOTICE"}
+
+FILE_LINES_MAX = 600
+FUNCTION_LINES_MAX = 70
+#: Functions that may be longer, with their length: "file::function" -> lines.
+LONG_FUNCTIONS: dict[str, int] = {}
+
+#: Who may write to the terminal.
+PRINT_DOORS = {"dvm_mpi/cli.py", "dvm_mpi/job.py"}
+#: Who may look at a clock. The machine itself has none: it is told the time.
+CLOCK_DOORS = {"dvm_mpi/job.py", "dvm_mpi/io/progress.py"}
+#: Who may draw numbers, always from a seed that the user can give.
+CHANCE_DOORS = {"dvm_mpi/control/delivery.py"}
+
+
+@cache
+def sources() -> dict[str, ast.Module]:
+    """Return the parsed Python files of the project, by their path from its folder."""
+    paths = (path for folder in CODE_FOLDERS for path in (ROOT / folder).rglob("*.py"))
+    return {str(p.relative_to(ROOT)): ast.parse(p.read_text(encoding="utf-8")) for p in paths}
+
+
+def package_sources() -> dict[str, ast.Module]:
+    return {name: tree for name, tree in sources().items() if name.startswith("dvm_mpi/")}
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Yield path and content of everything that people write, results and caches left out."""
+    for path in sorted(ROOT.rglob("*")):
+        name = path.relative_to(ROOT)
+        if name.parts[0] in {".git", ".venv", "build"} or "__pycache__" in name.parts:
+            continue
+        if path.is_file() and (path.suffix in TEXT_SUFFIXES or path.name in TEXT_NAMES):
+            yield str(name), path.read_text(encoding="utf-8")
+
+
+def module_name(path: str) -> str:
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def imported_modules(tree: ast.Module) -> set[str]:
+    """Return the full names of all that a file imports, `from a import b` as `a` and `a.b`."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def called_names(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
+    """Yield each call with its dotted name, as far as it has one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+# --- lengths ---------------------------------------------------------------------------------
+
+
+def test_no_file_is_too_long() -> None:
+    long = {name: text.count("\n") for name, text in texts() if name.endswith((".py", ".dasm"))}
+    assert {n: lines for n, lines in long.items() if lines > FILE_LINES_MAX} == {}
+
+
+def test_no_function_is_too_long() -> None:
+    """Decorators and docstrings do not count: what must fit on a screen is the code."""
+    long: dict[str, int] = {}
+    for name, tree in sources().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = node.body[0]
+                start = node.lineno
+                if ast.get_docstring(node) is not None:
+                    start += (first.end_lineno or 0) - first.lineno + 1
+                lines = (node.end_lineno or 0) - start + 1
+                if lines > FUNCTION_LINES_MAX:
+                    long[f"{name}::{node.name}"] = lines
+    assert long == LONG_FUNCTIONS
+
+
+# --- doors -----------------------------------------------------------------------------------
+
+
+def test_only_the_shell_prints() -> None:
+    offences = [
+        f"{name}:{call.lineno}: {called}"
+        for name, tree in package_sources().items()
+        if name not in PRINT_DOORS
+        for called, call in called_names(tree)
+        if called in {"print", "input", "breakpoint", "sys.stdout.write", "sys.stderr.write"}
+    ]
+    assert offences == []
+
+
+def test_the_machine_looks_at_no_clock() -> None:
+    clocks = {"time", "datetime"}
+    offences = {
+        name
+        for name, tree in package_sources().items()
+        if imported_modules(tree) & clocks and name not in CLOCK_DOORS
+    }
+    assert offences == set()
+
+
+def test_chance_comes_from_a_seed() -> None:
+    """A run, a simulation and a red test must all be repeatable: one integer brings them back."""
+    imports = [
+        name
+        for name, tree in package_sources().items()
+        if "random" in imported_modules(tree) and name not in CHANCE_DOORS
+    ]
+    makers = {"random.Random", "np.random.default_rng", "np.random.Generator"}
+    offences = [
+        f"{name}:{call.lineno}: {called}"
+        for name, tree in sources().items()
+        for called, call in called_names(tree)
+        if called.startswith("np.random.")
+        or (called.startswith("random.") and "random" in imported_modules(tree))
+        if called not in makers or not (call.args or call.keywords)
+    ]
+    assert imports + offences == []
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("dvm_mpi", {"numpy", "numba", "h5py", "mpi4py", "llvmlite"}),
+        ("dvm_mpi.options", {"numba", "h5py", "mpi4py", "llvmlite"}),
+        ("dvm_mpi.cli", {"numba", "h5py", "mpi4py", "llvmlite"}),
+        ("dvm_mpi.io.arrays", {"numba", "h5py", "mpi4py", "llvmlite"}),
+        ("dvm_mpi.control.scheduler", {"h5py", "mpi4py"}),
+    ],
+)
+def test_imports_are_light(module: str, absent: set[str]) -> None:
+    """`--help` and a wrong option answer at once: heavy packages wait until they are needed."""
+    code = f"import sys, {module}; print(*{absent!r} & set(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert loaded.stdout.split() == []
+
+
+# --- dead code -------------------------------------------------------------------------------
+
+
+def test_every_module_is_used() -> None:
+    """A module that only its tests import is dead. Entrances are `__main__` and the packages."""
+    used = {
+        imported
+        for name, tree in sources().items()
+        if not name.startswith("tests/")
+        for imported in imported_modules(tree)
+    }
+    dead = {
+        name
+        for name in package_sources()
+        if not name.endswith(("__init__.py", "__main__.py")) and module_name(name) not in used
+    }
+    assert dead == set()
+
+
+def test_every_definition_is_used() -> None:
+    """Functions, classes and constants of a module that nothing but tests name are dead."""
+    mentions: dict[str, int] = {}
+    defined: list[tuple[str, str]] = []
+    for name, tree in sources().items():
+        if name.startswith("tests/"):
+            continue
+        for node in ast.walk(tree):
+            for word in _words(node):
+                mentions[word] = mentions.get(word, 0) + 1
+        if name.startswith("dvm_mpi/"):
+            for node in tree.body:
+                defined += [(name, word) for word in _defined(node)]
+    assert [f"{name}: {word}" for name, word in defined if not mentions.get(word)] == []
+
+
+def _words(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+        yield node.id
+    elif isinstance(node, ast.Attribute):
+        yield node.attr
+    elif isinstance(node, ast.ImportFrom):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        # Annotations in quotes, and names that tables look up.
+        yield from re.findall(r"\A\w+\Z", node.value)
+
+
+def _defined(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        yield node.target.id
+    elif isinstance(node, ast.Assign):
+        yield from (t.id for t in node.targets if isinstance(t, ast.Name) and t.id[:2] != "__")
+
+
+def test_tests_mirror_the_package() -> None:
+    """`tests/dsm/test_pins.py` tests `dvm_mpi/dsm/pins.py`, so that either is found at once."""
+    mirrored = {"disa", "dsm", "engine", "control", "io"}
+    across = {"tests/engine/test_tiers_agree.py"}
+    strays = [
+        name
+        for name in sources()
+        if name.startswith("tests/") and name.split("/")[1] in mirrored and "/test_" in name
+        if not (ROOT / name.replace("tests/", "dvm_mpi/", 1).replace("/test_", "/")).exists()
+    ]
+    assert set(strays) <= across
+
+
+# --- words -----------------------------------------------------------------------------------
+
+
+def test_nothing_is_left_to_do_in_comments() -> None:
+    """Work that is left is an issue, with a number; a remark in the code is forgotten."""
+    left = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
+    offences = [
+        f"{name}:{number}"
+        for name, text in texts()
+        for number, content in enumerate(text.splitlines(), 1)
+        if left.search(content)
+    ]
+    assert offences == []
+
+
+def test_no_file_names_a_place_on_one_machine() -> None:
+    place = re.compile(r"(?<![\w.$}])/(?:work|root|home|Users|opt|mnt)/\w+")
+    offences = [
+        f"{name}:{number}: {found[0]}"
+        for name, text in texts()
+        for number, content in enumerate(text.splitlines(), 1)
+        if (found := place.search(content))
+    ]
+    assert offences == []
+
+
+# --- documents -------------------------------------------------------------------------------
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    broken = [
+        f"{name}: {target}"
+        for name, text in texts()
+        if name.endswith(".md")
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
+        if not (ROOT / name).parent.joinpath(target).exists()
+    ]
+    assert broken == []
+
+
+def test_sources_named_in_code_exist() -> None:
+    missing = {
+        f"{name}: {target}"
+        for name, text in texts()
+        if name.endswith((".py", ".dasm", "Makefile"))
+        for target in re.findall(r"\bdocs/[\w/-]+\.md\b", text)
+        if not (ROOT / target).exists()
+    }
+    assert missing == set()
+
+
+def test_generated_sections_are_in_step() -> None:
+    """The tables of the manual come from the table of the machine: `make docs` writes them."""
+    checked = subprocess.run(
+        [sys.executable, "-m", "docs.generate", "--check"],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_every_job_is_complete() -> None:
+    """A job is a program of the folder's name, what it is, and, but for the first, a check."""
+    for folder in sorted(path for path in (ROOT / "jobs").iterdir() if path.is_dir()):
+        if folder.name in {"lib", "__pycache__"}:
+            continue
+        assert (folder / f"{folder.name}.dasm").is_file(), folder.name
+        if folder.name != "hello":
+            assert (folder / "README.md").is_file(), folder.name
+            assert (folder / "check.py").is_file(), folder.name
+
+
+# --- set-up ----------------------------------------------------------------------------------
+
+
+def pinned(path: Path) -> dict[str, Requirement]:
+    lines = path.read_text().splitlines()
+    found = [Requirement(line) for line in lines if line and line[0] not in "#-"]
+    return {requirement.name.lower(): requirement for requirement in found}
+
+
+def test_pins_satisfy_what_the_metadata_asks_for() -> None:
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    extras = setup["options.extras_require"]
+    pins: dict[str, Requirement] = {}
+    for name in ("runtime", "jobs", "photograph", "dev"):
+        pins |= pinned(ROOT / "requirements" / f"{name}.txt")
+    for asked in (setup["options"]["install_requires"], extras["jobs"], extras["dev"]):
+        for line in asked.split("\n"):
+            if line and not line.startswith("#"):
+                wanted = Requirement(line)
+                version = str(pins[wanted.name.lower()].specifier).removeprefix("==")
+                assert wanted.specifier.contains(version), f"{line}, but pinned {version}"
+
+
+def test_the_build_file_holds_nothing_but_the_build_system() -> None:
+    """An empty pytest table there would make pytest ignore setup.cfg, without a word."""
+    assert re.findall(r"^\[.*\]", (ROOT / "pyproject.toml").read_text(), re.MULTILINE) == [
+        "[build-system]"
+    ]
