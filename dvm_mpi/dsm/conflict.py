@@ -243,8 +243,9 @@ class ConflictSet:
         """
         if self.range_count + 2 * run_count > config.CONFLICT_RANGES_MAX:
             raise LimitError(
-                f"the commits have stored {self.range_count:,} separate ranges since the oldest snapshot in use; "
-                f"the limit is {config.CONFLICT_RANGES_MAX:,} (config.CONFLICT_RANGES_MAX): "
+                f"the commits have stored {self.range_count:,} separate ranges since the oldest "
+                f"snapshot in use; the limit is {config.CONFLICT_RANGES_MAX:,} "
+                "(config.CONFLICT_RANGES_MAX): "
                 "let runners store longer runs of bytes, or end the long-running ones"
             )
         leaf_count = int(self._totals[LEAF_TOTAL])

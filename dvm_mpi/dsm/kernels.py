@@ -12,7 +12,6 @@ from typing import TypeVar, cast
 
 from numba import njit
 
-
 Function = TypeVar("Function", bound=Callable[..., object])
 
 

@@ -173,6 +173,19 @@ def clear_leaves_below(leaves: Ints, index: Ints, totals: Ints, first: int, end:
 
 
 @kernel
+def cut_leaf(leaf: Ints, count: int, address: int) -> int:
+    """Cut the range that has `address` inside, if there is one; return the new count."""
+    entry = first_ending_after(leaf, count, address)
+    if entry == count or leaf[START, entry] >= address:
+        return count
+    for row in range(3):
+        move(leaf[row], entry, entry + 1, count - entry)
+    leaf[END, entry] = address
+    leaf[START, entry + 1] = address
+    return count + 1
+
+
+@kernel
 def store(leaves: Ints, index: Ints, totals: Ints, start: int, end: int, epoch: int) -> None:
     """Note that [start, end) was stored at `epoch`, which no entry is newer than.
 
@@ -185,71 +198,29 @@ def store(leaves: Ints, index: Ints, totals: Ints, start: int, end: int, epoch: 
     if position + 1 < totals[LEAF_TOTAL] and index[KEY, position + 1] < end:
         clear_leaves_below(leaves, index, totals, position + 1, end)
     leaf = leaves[index[SLOT, position]]
-    count = index[COUNT, position]
+    count = cut_leaf(leaf, index[COUNT, position], start)
+    count = cut_leaf(leaf, count, end)
     first = first_ending_after(leaf, count, start)
     behind = first
     while behind < count and leaf[START, behind] < end:
         behind += 1
-
-    # What is left of the first and the last range that the new one cuts.
-    left_start = left_epoch = right_end = right_epoch = 0
-    has_left = first < behind and leaf[START, first] < start
-    has_right = first < behind and leaf[END, behind - 1] > end
-    if has_left:
-        left_start = leaf[START, first]
-        left_epoch = leaf[EPOCH, first]
-    if has_right:
-        right_end = leaf[END, behind - 1]
-        right_epoch = leaf[EPOCH, behind - 1]
-
     # Stores of one epoch that touch become one range.
-    joined_start = start
-    joined_end = end
-    if has_left and left_epoch == epoch:
-        joined_start = left_start
-        has_left = False
-    elif (
-        not has_left
-        and first > 0
-        and leaf[END, first - 1] == start
-        and leaf[EPOCH, first - 1] == epoch
-    ):
+    if first > 0 and leaf[END, first - 1] == start and leaf[EPOCH, first - 1] == epoch:
         first -= 1
-        joined_start = leaf[START, first]
-    if has_right and right_epoch == epoch:
-        joined_end = right_end
-        has_right = False
-    elif (
-        not has_right
-        and behind < count
-        and leaf[START, behind] == end
-        and leaf[EPOCH, behind] == epoch
-    ):
-        joined_end = leaf[END, behind]
+        start = leaf[START, first]
+    if behind < count and leaf[START, behind] == end and leaf[EPOCH, behind] == epoch:
+        end = leaf[END, behind]
         behind += 1
-
-    size = 1 + int(has_left) + int(has_right)
-    if size != behind - first:
+    growth = 1 - (behind - first)
+    if growth != 0:
         for row in range(3):
-            move(leaf[row], behind, first + size, count - behind)
-    entry = first
-    if has_left:
-        leaf[START, entry] = left_start
-        leaf[END, entry] = start
-        leaf[EPOCH, entry] = left_epoch
-        entry += 1
-    leaf[START, entry] = joined_start
-    leaf[END, entry] = joined_end
-    leaf[EPOCH, entry] = epoch
-    entry += 1
-    if has_right:
-        leaf[START, entry] = end
-        leaf[END, entry] = right_end
-        leaf[EPOCH, entry] = right_epoch
-    growth = size - (behind - first)
+            move(leaf[row], behind, first + 1, count - behind)
+    leaf[START, first] = start
+    leaf[END, first] = end
+    leaf[EPOCH, first] = epoch
+    totals[RANGE_TOTAL] += count + growth - index[COUNT, position]
     index[COUNT, position] = count + growth
     index[NEWEST, position] = epoch
-    totals[RANGE_TOTAL] += growth
 
 
 @kernel

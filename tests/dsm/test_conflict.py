@@ -82,7 +82,7 @@ def test_agrees_with_one_entry_per_byte(seed, span):
 
 
 def test_splits_leaves_and_clears_them():
-    """Thousands of separate bytes over many leaves, then stores that cover leaves in part or whole."""
+    """Thousands of separate bytes over many leaves, then stores that cover some of them."""
     real, naive = ConflictSet(), NaiveConflictSet()
     random = np.random.default_rng(7)
     for epoch in range(2, 12):
@@ -103,31 +103,40 @@ def test_splits_leaves_and_clears_them():
     assert real.range_count == 1
 
 
+def stores(snapshot, *runs):
+    return snapshot, list(runs), True
+
+
+def checks(snapshot, *runs):
+    return snapshot, list(runs), False
+
+
 # fmt: off
 SCENARIOS = [
-    # name                               records: snapshot, runs, enter                        epoch  outcome
-    ("the first to be ordered wins",     [(4, [(0, 8)], True), (4, [(0, 8)], True)],               5, [0, 5]),
-    ("neighbours do not conflict",       [(4, [(0, 8)], True), (4, [(8, 8)], True)],               5, [0, 0]),
-    ("one shared byte does",             [(4, [(0, 8)], True), (4, [(7, 8)], True)],               5, [0, 5]),
-    ("a loser leaves no trace",          [(1, [(0, 9), (100, 1)], True), (4, [(0, 9)], True)],     5, [3, 0]),
-    ("nor does one that is checked",     [(4, [(0, 8)], False), (4, [(0, 8)], True)],              5, [0, 0]),
-    ("a checked one can lose",           [(4, [(0, 8)], True), (4, [(0, 8)], False)],              5, [0, 5]),
-    ("the newest of several conflicts",  [(1, [(50, 1), (100, 1)], True)],                         5, [3]),
-    ("a snapshot that holds the store",  [(3, [(100, 1)], True)],                                  5, [0]),
-    ("one run may store a byte twice",   [(4, [(0, 8), (4, 8)], True)],                            5, [0]),
-    ("an empty run is no store",         [(1, [(100, 0)], True)],                                  5, [0]),
+    # at epoch 5; byte 50 was stored at 2, byte 100 at 3
+    # name                              records: snapshot, (start, length)…            outcome
+    ("the first to be ordered wins",    [stores(4, (0, 8)), stores(4, (0, 8))],          [0, 5]),
+    ("neighbours do not conflict",      [stores(4, (0, 8)), stores(4, (8, 8))],          [0, 0]),
+    ("one shared byte does",            [stores(4, (0, 8)), stores(4, (7, 8))],          [0, 5]),
+    ("a loser leaves no trace",         [stores(1, (0, 9), (100, 1)), stores(4, (0, 9))], [3, 0]),
+    ("nor does one that is checked",    [checks(4, (0, 8)), stores(4, (0, 8))],          [0, 0]),
+    ("a checked one can lose",          [stores(4, (0, 8)), checks(4, (0, 8))],          [0, 5]),
+    ("the newest of several conflicts", [stores(1, (50, 1), (100, 1))],                  [3]),
+    ("a snapshot that holds the store", [stores(3, (100, 1))],                           [0]),
+    ("a byte may be stored twice",      [stores(4, (0, 8), (4, 8))],                     [0]),
+    ("an empty run is no store",        [stores(1, (100, 0))],                           [0]),
 ]
 # fmt: on
 
 
 @pytest.mark.parametrize(
-    ("records", "epoch", "outcome"), [s[1:] for s in SCENARIOS], ids=[s[0] for s in SCENARIOS]
+    ("records", "outcome"), [row[1:] for row in SCENARIOS], ids=[row[0] for row in SCENARIOS]
 )
-def test_scenario(records, epoch, outcome):
+def test_scenario(records, outcome):
     conflicts = ConflictSet()
     store(conflicts, 50, 1, 2)
     store(conflicts, 100, 1, 3)
-    assert resolve(conflicts, records, epoch) == outcome
+    assert resolve(conflicts, records, 5) == outcome
 
 
 def test_adjacent_words_of_2048_runners_do_not_conflict():
@@ -155,7 +164,7 @@ def test_rewriting_one_array_does_not_grow_it():
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=25, deadline=None)
 def test_forgetting_changes_no_answer_that_may_be_asked(seed):
-    """After `forget` conflicts are exact; newest epochs are exact above the horizon, bounds below."""
+    """Conflicts stay exact; newest epochs too above the horizon, and bounds below it."""
     random = np.random.default_rng(seed)
     real, naive = ConflictSet(ranges_kept=40), NaiveConflictSet()
     horizon = 1

@@ -1,0 +1,303 @@
+"""A home: the one place that keeps the frames of its pages, and applies epochs to them.
+
+Epochs are applied in order. A page that an epoch touches is copied once into a free frame, the
+stored bytes are laid over it in commit order, and the frame is entered in the directory; only then
+is the epoch acknowledged. A published frame is never written again, so whoever reads it needs no
+lock. An epoch whose staged bytes have not all arrived waits, and later epochs wait behind it, while
+lookups are answered all the time.
+
+Source: docs/memory-model.md, "Commit".
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.dsm import byte_copy, ranges
+from dvm_mpi.dsm.directory import Directory
+from dvm_mpi.dsm.frames import FramePool
+from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.messages import (
+    NO_FRAME,
+    RUN,
+    ApplyRequested,
+    ArenaReleased,
+    DiscardRequested,
+    EpochApplied,
+    HomeAction,
+    HomeEvent,
+    LookupAnswered,
+    LookupRequested,
+    Staged,
+)
+from dvm_mpi.errors import LimitError
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
+
+Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+#: What is said to whom: a worker's number, or COORDINATOR.
+Addressed = tuple[int, HomeAction]
+COORDINATOR = -1
+
+
+@dataclass(slots=True)
+class StagedWriteSet:
+    """The parts of one write set that have arrived, in private memory."""
+
+    #: Runs and their bytes, part after part.
+    parts: list[tuple[NDArray[Any], Bytes]] = field(default_factory=list)
+    #: Whether the last part is here.
+    is_complete: bool = False
+    #: It lost: its parts are dropped as they arrive.
+    is_discarded: bool = False
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all parts."""
+        return sum(data.size for _, data in self.parts)
+
+
+class Home:
+    """The directory and frames of the pages that `geometry` gives to this index."""
+
+    #: Number of this home.
+    index: int
+    #: Frames and their memory; others may read published frames at any time.
+    pool: FramePool
+    #: Versions of the pages of this home.
+    directory: Directory
+    #: (worker_count, slice_bytes): row w is written by worker w, read here when it says so.
+    arena: Bytes
+    #: Epochs up to this one that touch this home are all applied.
+    known: int
+    #: The last epoch applied or waiting.
+    _last_asked: int
+    #: Closed epochs that wait for staged bytes, or behind such a one; ascending.
+    _waiting: deque[ApplyRequested]
+    #: Write sets that were staged and neither applied nor dropped, by (worker, serial).
+    _staged: dict[tuple[int, int], StagedWriteSet]
+    #: Bytes in `_staged`.
+    _staged_bytes: int
+
+    def __init__(self, index: int, geometry: Geometry, pool: FramePool, arena: Bytes) -> None:
+        assert 0 <= index < geometry.home_count
+        assert arena.dtype == np.uint8
+        self.index = index
+        self.pool = pool
+        self.directory = Directory(pool.frame_count)
+        self.arena = arena
+        self.known = 0
+        self._geometry = geometry
+        self._last_asked = 0
+        self._waiting = deque()
+        self._staged = {}
+        self._staged_bytes = 0
+
+    def handle(self, event: HomeEvent) -> tuple[Addressed, ...]:
+        """Take one message and return what to send, in order.
+
+        Messages of one sender must be handled in the order in which they were sent.
+
+        Raises
+        ------
+        LimitError
+            The frames, or the memory for staged bytes, do not suffice.
+        """
+        match event:
+            case LookupRequested():
+                return self._answer(event)
+            case Staged():
+                return self._take_part(event)
+            case ApplyRequested():
+                return self._take_epoch(event)
+            case DiscardRequested():
+                return self._drop(event)
+
+    def load(self, epoch: int, first_page: int, data: Bytes) -> None:
+        """Put the loader's bytes into consecutive pages of this home, from a page's start.
+
+        Frames are contiguous where possible. What the bytes do not reach of the final page is
+        zero, or as it was loaded before: loads of one epoch may overlap, the later one wins. Only
+        before anything ran.
+        """
+        page_count = -(-data.size // PAGE_BYTES)
+        pages = np.arange(first_page, first_page + page_count)
+        assert np.all(self._geometry.home_of(pages) == self.index), "pages of another home"
+        frames, versions = self.directory.newest(pages)
+        assert np.all((versions == 0) | (versions == epoch)), "pages were loaded at another epoch"
+        is_new = frames == NO_FRAME
+        frames[is_new] = self.pool.allocate(int(is_new.sum()))
+        if page_count and is_new[-1]:
+            self.pool.memory[frames[-1]] = 0
+        run = np.array([(first_page << PAGE_SHIFT, data.size, 0)], RUN)
+        self._overlay(pages, frames, run, data)
+        self.directory.insert(epoch, pages[is_new], frames[is_new])
+        self.known = max(self.known, epoch)
+        self._last_asked = max(self._last_asked, epoch)
+
+    def read(self, pages: Ints, snapshot: int) -> Bytes:
+        """Return copies of pages as of `snapshot`: (n, PAGE_BYTES)."""
+        frames, _, _ = self.directory.lookup(pages, snapshot)
+        return read_frames(self.pool, frames)
+
+    @property
+    def epochs_waiting(self) -> int:
+        """Closed epochs that this home has not applied yet."""
+        return len(self._waiting)
+
+    def check_invariants(self) -> None:
+        """Assert what holds between any two calls."""
+        self.pool.check_invariants()
+        self.directory.check_invariants()
+        assert self.directory.version_count == self.pool.in_use, "a frame is lost"
+        assert self._staged_bytes == sum(staged.held_bytes for staged in self._staged.values())
+        epochs = [event.epoch for event in self._waiting]
+        assert epochs == sorted(set(epochs))
+        assert not self._waiting or self.known < epochs[0]
+        assert not self._waiting or not self._is_ready(self._waiting[0])
+
+    # --- snapshots -----------------------------------------------------------------------------
+
+    def _answer(self, event: LookupRequested) -> tuple[Addressed, ...]:
+        frames, versions, superseding = self.directory.lookup(event.pages, event.snapshot)
+        # A snapshot is a visible epoch: whatever it holds has been applied here.
+        newest_known = max(self.known, event.snapshot)
+        until = np.where(superseding == 0, newest_known, superseding - 1)
+        answer = LookupAnswered(self.index, event.ticket, event.pages, frames, versions, until)
+        return ((event.worker, answer),)
+
+    # --- staging -------------------------------------------------------------------------------
+
+    def _take_part(self, event: Staged) -> tuple[Addressed, ...]:
+        """Copy a part out of the arena, give the space back, and go on if an epoch waited."""
+        key = (event.worker, event.serial)
+        staged = self._staged.setdefault(key, StagedWriteSet())
+        assert not staged.is_complete, f"a part of {key} after the last one"
+        if not staged.is_discarded:
+            runs, data = byte_copy.gather(event.runs, self.arena[event.worker])
+            if self._staged_bytes + data.size > self.pool.memory.nbytes:
+                raise LimitError(
+                    f"write sets that wait to be committed hold {self._staged_bytes:,} bytes at a "
+                    f"home whose memory is {self.pool.memory.nbytes:,} bytes, and {data.size:,} "
+                    "more have come; give it more with --memory"
+                )
+            staged.parts.append((runs, data))
+            self._staged_bytes += data.size
+        staged.is_complete = event.is_last
+        if staged.is_complete and staged.is_discarded:
+            del self._staged[key]
+        released = ArenaReleased(self.index, event.serial, event.part)
+        return ((event.worker, released), *self._apply_ready())
+
+    def _drop(self, event: DiscardRequested) -> tuple[Addressed, ...]:
+        """Forget write sets that lost, or mark them if parts are still to come."""
+        for worker, serial in event.tokens[["worker", "serial"]].tolist():
+            staged = self._staged.setdefault((worker, serial), StagedWriteSet())
+            self._staged_bytes -= staged.held_bytes
+            staged.parts = []
+            staged.is_discarded = True
+            if staged.is_complete:
+                del self._staged[worker, serial]
+        return ()
+
+    # --- epochs --------------------------------------------------------------------------------
+
+    def _take_epoch(self, event: ApplyRequested) -> tuple[Addressed, ...]:
+        assert event.epoch > self._last_asked, f"epoch {event.epoch} after {self._last_asked}"
+        self._last_asked = event.epoch
+        self.known = max(self.known, event.visible)
+        self.pool.free(self.directory.collect(event.visible, event.pins))
+        self._waiting.append(event)
+        return self._apply_ready()
+
+    def _is_ready(self, event: ApplyRequested) -> bool:
+        """Whether every staged write set of an epoch is here as a whole."""
+        staged = event.tokens[event.tokens["staged"] == 1]
+        return all(
+            (held := self._staged.get(key)) is not None and held.is_complete
+            for key in staged[["worker", "serial"]].tolist()
+        )
+
+    def _apply_ready(self) -> tuple[Addressed, ...]:
+        actions = []
+        while self._waiting and self._is_ready(self._waiting[0]):
+            event = self._waiting[0]
+            self._apply(event.epoch, self._take_write_sets(event))
+            self._waiting.popleft()
+            self.known = max(self.known, event.epoch)
+            applied = EpochApplied(self.index, event.epoch, self.pool.in_use)
+            actions.append((COORDINATOR, applied))
+        return tuple(actions)
+
+    def _take_write_sets(self, event: ApplyRequested) -> list[tuple[NDArray[Any], Bytes]]:
+        """Return runs and bytes in commit order; neighbours that came in line are one entry."""
+        tokens = event.tokens
+        if tokens.size == 0:
+            return []
+        written = []
+        is_staged = tokens["staged"] == 1
+        begins = np.flatnonzero(np.concatenate(([True], is_staged[1:] | is_staged[:-1])))
+        for group in np.split(tokens, begins[1:]):
+            if group[0]["staged"]:
+                staged = self._staged.pop((int(group[0]["worker"]), int(group[0]["serial"])))
+                assert not staged.is_discarded, "a discarded write set was committed"
+                self._staged_bytes -= staged.held_bytes
+                written += staged.parts
+            else:
+                rows = ranges.expand(group["run_first"], group["run_count"])
+                written.append((event.runs[rows], event.data))
+        return written
+
+    def _apply(self, epoch: int, written: list[tuple[NDArray[Any], Bytes]]) -> None:
+        """Make one new version of every page that the write sets touch."""
+        runs = np.concatenate([np.empty(0, RUN), *(runs for runs, _ in written)])
+        stored = ranges.normalise(runs)
+        pages = ranges.pages_of(stored)
+        assert np.all(self._geometry.home_of(pages) == self.index), "pages of another home"
+        frames = self.pool.allocate(pages.size)
+        starts = pages << PAGE_SHIFT
+        is_partial = ~ranges.covers(stored, ranges.from_bounds(starts, starts + PAGE_BYTES))
+        self._copy_bases(frames[is_partial], self._base_frames(pages[is_partial]))
+        for runs, data in written:
+            self._overlay(pages, frames, runs, data)
+        self.directory.insert(epoch, pages, frames)
+
+    def _base_frames(self, pages: Ints) -> Ints:
+        """Return the frames on which an epoch's stores are laid: the newest, NO_FRAME if none."""
+        return self.directory.newest(pages)[0]
+
+    def _copy_bases(self, frames: Ints, bases: Ints) -> None:
+        has_base = bases != NO_FRAME
+        sources = bases[has_base] << PAGE_SHIFT
+        targets = frames[has_base] << PAGE_SHIFT
+        lengths = np.full(sources.size, PAGE_BYTES, np.int64)
+        byte_copy.copy_runs(self.pool.flat, sources, self.pool.flat, targets, lengths)
+        self.pool.memory[frames[~has_base]] = 0
+
+    def _overlay(self, pages: Ints, frames: Ints, runs: NDArray[Any], data: Bytes) -> None:
+        """Write runs into the frames of `pages` (ascending), in order."""
+        pieces, _ = ranges.cut_at(runs, PAGE_BYTES)
+        rows = np.searchsorted(pages, pieces["start"] >> PAGE_SHIFT)
+        targets = (frames[rows] << PAGE_SHIFT) + (pieces["start"] & (PAGE_BYTES - 1))
+        sources = np.ascontiguousarray(pieces["data_first"])
+        lengths = np.ascontiguousarray(pieces["length"])
+        assert lengths.size == 0 or int((sources + lengths).max()) <= data.size, "run beyond data"
+        byte_copy.copy_runs(data, sources, self.pool.flat, targets, lengths)
+
+
+def read_frames(pool: FramePool, frames: Ints) -> Bytes:
+    """Return copies of frames, (n, PAGE_BYTES); zeros for NO_FRAME."""
+    contents = np.empty((frames.size, PAGE_BYTES), np.uint8)
+    has_frame = frames != NO_FRAME
+    contents[~has_frame] = 0
+    sources = frames[has_frame] << PAGE_SHIFT
+    targets = np.flatnonzero(has_frame) << PAGE_SHIFT
+    lengths = np.full(sources.size, PAGE_BYTES, np.int64)
+    byte_copy.copy_runs(pool.flat, sources, contents.reshape(-1), targets, lengths)
+    return contents
