@@ -1,0 +1,86 @@
+"""The command line: `python -m dvm_mpi PROGRAM`, and the subcommands asm, disasm and check.
+
+Results go to standard output, everything else to standard error. Every way out is an exit code of
+`errors.ExitCode`; the user's faults end with one message and no traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from dvm_mpi.errors import DvmError, ExitCode, FileError, UsageError
+from dvm_mpi.options import SUBCOMMANDS, parse_run, run_parser, subcommand_parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command line; return the exit code of the process."""
+    if not __debug__:
+        print("dvm: error: python -O switches DVM's checks off; run without -O", file=sys.stderr)
+        return ExitCode.USAGE
+    try:
+        return int(_dispatch(list(arguments)))
+    except DvmError as error:
+        print(f"dvm: error: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has left; a second complaint at exit would help nobody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.READER_GONE)
+    except KeyboardInterrupt:
+        print("dvm: interrupted before the program was loaded", file=sys.stderr)
+        return int(ExitCode.INTERRUPTED)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments:
+        run_parser().print_help(sys.stderr)
+        raise UsageError("a program is missing")
+    if arguments[0] in SUBCOMMANDS:
+        given = subcommand_parser(arguments[0]).parse_args(arguments[1:])
+        return {"asm": _assemble, "disasm": _disassemble, "check": _check}[arguments[0]](given)
+    options = parse_run(arguments)
+    from dvm_mpi.job import Run
+
+    return Run(options).execute()
+
+
+def _assemble(given: Namespace) -> int:
+    from dvm_mpi.disa.image_file import open_program, save_image
+    from dvm_mpi.disa.verifier import verify
+
+    image = open_program(given.program, dict(given.defines))
+    verify(image)
+    target: Path = given.output or given.program.with_suffix(".dimg")
+    save_image(image, target)
+    print(f"{target}: {len(image.text):,} bytes of text, {len(image.symbols):,} symbols")
+    return ExitCode.OK
+
+
+def _disassemble(given: Namespace) -> int:
+    from dvm_mpi.disa.disassembler import disassemble
+    from dvm_mpi.disa.image_file import open_program
+
+    text = disassemble(open_program(given.program, dict(given.defines)))
+    if given.output is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return ExitCode.OK
+    try:
+        given.output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"cannot write {given.output}: {error.strerror}") from error
+    return ExitCode.OK
+
+
+def _check(given: Namespace) -> int:
+    from dvm_mpi.disa.image_file import open_program
+    from dvm_mpi.disa.verifier import verify
+
+    image = open_program(given.program, dict(given.defines))
+    verify(image)
+    print(f"{given.program}: good: {len(image.text):,} bytes of text, {len(image.arrays)} arrays")
+    return ExitCode.OK

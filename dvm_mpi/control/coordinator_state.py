@@ -1,0 +1,312 @@
+"""What the coordinator knows: runners, history, watchers, pins; shared by its three parts.
+
+`ordering` takes records in, `publishing` makes epochs visible, `scheduler` sends runners out.
+Each changes this state by vectors of rows; nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.control.arena import RowArena
+from dvm_mpi.control.leases import LeaseBook
+from dvm_mpi.control.lifecycle import Event, Kind, RunnerTable, State
+from dvm_mpi.control.messages import Finished, Message
+from dvm_mpi.control.placement import LengthEstimate
+from dvm_mpi.control.queue import RowQueue
+from dvm_mpi.control.reservations import Reservations
+from dvm_mpi.dsm.commit import CommitLog
+from dvm_mpi.dsm.conflict import ConflictSet
+from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.pins import Pins
+from dvm_mpi.dsm.ranges import expand
+from dvm_mpi.dsm.watch import WatchIndex
+from dvm_mpi.engine.interface import CHILD, GRANT, RUN
+from dvm_mpi.layout import RANGE
+
+NO_ROWS: Final = np.zeros(0, dtype=np.int64)
+
+
+# --- actions ------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class ToWorker:
+    """Send a message to a worker."""
+
+    worker: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class ToHome:
+    """Send a message to a home."""
+
+    home: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Print:
+    """Write committed console output, once and in this order."""
+
+    data: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordOrder:
+    """Note for a history: these attempts committed in this order, in this epoch."""
+
+    epoch: int
+    numbers: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A trap that was ordered without a conflict: the program's end."""
+
+    runner_id: int
+    runner_entry: int
+    newr_pc: int
+    attempt: int
+    worker: int
+    trap: int
+    pc: int
+    address: int
+    instructions: int
+    operands: tuple[str, ...]
+    nearest: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArmedWatcher:
+    """A watcher that was still armed at the program's end; `watched` is RANGE."""
+
+    id: int
+    entry: int
+    newr_pc: int
+    watched: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The program has ended: nothing is queued or running, or a trap was ordered."""
+
+    failure: Failure | None
+    watchers: tuple[ArmedWatcher, ...]
+
+
+Action = ToWorker | ToHome | Print | RecordOrder | Complete
+
+
+# --- state --------------------------------------------------------------------------------------
+@dataclass(slots=True)
+class Counters:
+    """Totals since the start, for the progress line and the report."""
+
+    runners: int = 0
+    attempts: int = 0
+    commits: int = 0
+    aborts: int = 0
+    retries: int = 0
+    watcher_firings: int = 0
+    epochs: int = 0
+    instructions: int = 0
+    bytes_fetched: int = 0
+    bytes_committed: int = 0
+
+
+@dataclass(slots=True)
+class Births:
+    """Runners that one batch of records created, waiting for their parents' epoch.
+
+    `creators` are attempt numbers; `wakes` marks templates whose watched bytes somebody stored
+    after the creator's snapshot and before its epoch. Children of one creator lie together.
+    """
+
+    creators: NDArray[np.int64]
+    wakes: NDArray[np.bool_]
+    children: NDArray[Any]  # CHILD, image rows into `runs`
+    child_ranges: NDArray[Any]  # RANGE
+    runs: NDArray[Any]  # RUN, data_first into `data`
+    data: NDArray[np.uint8]
+
+
+@dataclass(slots=True)
+class PendingEpoch:
+    """What must happen when an epoch becomes visible; lists are in commit order."""
+
+    #: Rows whose attempt was ordered here; they end when it is visible.
+    ordered: list[NDArray[np.int64]] = field(default_factory=list)
+    #: Rows of templates to delete.
+    deletions: list[int] = field(default_factory=list)
+    births: list[Births] = field(default_factory=list)
+    #: Write sets: attempt numbers, runs per record, RUN rows.
+    writers: list[NDArray[np.int64]] = field(default_factory=list)
+    run_counts: list[NDArray[np.int64]] = field(default_factory=list)
+    runs: list[NDArray[Any]] = field(default_factory=list)
+    console: list[NDArray[np.uint8]] = field(default_factory=list)
+
+
+class CoordinatorState:
+    """Tables of the coordinator. Rank 0 only."""
+
+    def __init__(
+        self, geometry: Geometry, worker_count: int, stack_bytes: int, visible: int
+    ) -> None:
+        self.table = RunnerTable()
+        self.grants = RowArena(RANGE)
+        self.watched = RowArena(RANGE)
+        self.image_runs = RowArena(RUN)
+        self.image_data = RowArena(np.uint8)
+        self.leases = LeaseBook(stack_bytes)
+        self.log = CommitLog(geometry, visible)
+        self.conflicts = ConflictSet()
+        self.watches = WatchIndex()
+        self.pins = Pins()
+        self.reservations = Reservations()
+        self.lengths = LengthEstimate()
+        self.counters = Counters()
+        #: Runners that may start now, in order.
+        self.queue = RowQueue()
+        #: Runners that have lost so often that each runs alone.
+        self.solo = RowQueue()
+        #: Losers that wait for an epoch to become visible.
+        self.blocked: NDArray[np.int64] = NO_ROWS
+        #: Records that wait for a reservation to end, in order of arrival, one each.
+        self.held: list[Finished] = []
+        self.pending: dict[int, PendingEpoch] = {}
+        #: Attempts that run at each worker; (worker_count,).
+        self.running: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
+        #: Row of the runner that runs alone, or -1.
+        self.alone = -1
+        #: The newest attempt number given out.
+        self.last_attempt = 0
+        self.failure: Failure | None = None
+
+    @property
+    def running_count(self) -> int:
+        """Attempts dispatched whose record has not arrived."""
+        return int(self.running.sum())
+
+    def pending_epoch(self, epoch: int) -> PendingEpoch:
+        """Return what is to happen when `epoch` becomes visible."""
+        return self.pending.setdefault(epoch, PendingEpoch())
+
+    def enqueue(self, rows: NDArray[np.int64]) -> None:
+        """Append rows that may start now."""
+        self.queue.push(rows)
+
+    def declared(self, row: int) -> NDArray[Any]:
+        """Return the watched ranges of a template, as declared (RANGE)."""
+        r = self.table.rows[row]
+        first = int(r["watched_first"])
+        return self.watched.rows[first : first + int(r["watched_count"])].copy()
+
+    def register(
+        self, births: Births, grants: NDArray[Any], grant_counts: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Give each child a row and copy what it owns; return the rows, still FREE.
+
+        `grants` are the normalised ranges of all children, `grant_counts` of each.
+        """
+        children = births.children
+        rows = self.table.allocate(len(children))
+        r = np.zeros(len(children), dtype=self.table.rows.dtype)
+        for name in ("id", "entry", "newr_pc", "stack_base", "stack_bytes", "stack_automatic"):
+            r[name] = children[name]
+        r["kind"] = np.where(children["template"] == 1, Kind.TEMPLATE, Kind.ORDINARY)
+        r["template"], r["queued_instance"] = -1, -1
+        r["grant_count"] = grant_counts
+        r["grant_first"] = self.grants.append(grants) + np.cumsum(grant_counts) - grant_counts
+        watched_counts = children["watched_count"]
+        watched = births.child_ranges[expand(children["watched_first"], watched_counts)]
+        r["watched_count"] = watched_counts
+        r["watched_first"] = (
+            self.watched.append(watched) + np.cumsum(watched_counts) - watched_counts
+        )
+        self._register_images(r, births)
+        self.table.rows[rows] = r
+        return rows
+
+    def _register_images(self, r: NDArray[Any], births: Births) -> None:
+        counts = births.children["image_count"]
+        runs = births.runs[expand(births.children["image_first"], counts)]
+        owner = np.repeat(np.arange(len(counts)), counts)
+        bytes_each = np.bincount(owner, weights=runs["length"], minlength=len(counts))
+        data_counts = bytes_each.astype(np.int64)
+        data = births.data[expand(runs["data_first"], runs["length"])]
+        data_firsts = np.cumsum(data_counts) - data_counts
+        runs["data_first"] = np.cumsum(runs["length"]) - runs["length"] - data_firsts[owner]
+        r["image_count"], r["image_data_count"] = counts, data_counts
+        r["image_first"] = self.image_runs.append(runs) + np.cumsum(counts) - counts
+        r["image_data_first"] = self.image_data.append(data) + data_firsts
+
+    def end(self, rows: NDArray[np.int64]) -> None:
+        """Free rows of runners that ended; templates go with their last instance."""
+        r = self.table.rows[rows]
+        for row in rows[r["losses"] > 0].tolist():
+            self.reservations.forget(row)
+        instance = r["kind"] == Kind.INSTANCE
+        self._release(rows[~instance])
+        self.table.apply(rows, Event.ENDED)
+        if instance.any():
+            templates = r["template"][instance]
+            np.subtract.at(self.table.rows["instances"], templates, 1)
+            self.end_templates(np.unique(templates))
+
+    def end_templates(self, rows: NDArray[np.int64]) -> None:
+        """Free those of the template rows that are deleted and have no instance left."""
+        t = self.table.rows[rows]
+        done = rows[(t["state"] == State.DELETED) & (t["instances"] == 0)]
+        self._release(done)
+        self.table.apply(done, Event.ENDED)
+
+    def _release(self, rows: NDArray[np.int64]) -> None:
+        """Give back what rows own: arena rows and automatic stacks."""
+        r = self.table.rows[rows]
+        self.grants.release(int(r["grant_count"].sum()))
+        self.watched.release(int(r["watched_count"].sum()))
+        self.image_runs.release(int(r["image_count"].sum()))
+        self.image_data.release(int(r["image_data_count"].sum()))
+        self.leases.end_stacks(r["stack_base"][r["stack_automatic"] == 1])
+
+    def compact(self) -> None:
+        """Close the gaps in the arenas when they are mostly garbage."""
+        for arena, name in (
+            (self.grants, "grant"),
+            (self.watched, "watched"),
+            (self.image_runs, "image"),
+            (self.image_data, "image_data"),
+        ):
+            if arena.wants_compaction:
+                self._compact(arena, f"{name}_first", f"{name}_count")
+
+    def _compact(self, arena: RowArena, first: str, count: str) -> None:
+        table = self.table.rows
+        owns = (table["state"] != State.FREE) & (table["kind"] != Kind.INSTANCE)
+        owners = np.flatnonzero(owns)
+        table[first][owners] = arena.compact(table[first][owners], table[count][owners])
+        borrowers = np.flatnonzero(
+            (table["state"] != State.FREE) & (table["kind"] == Kind.INSTANCE)
+        )
+        table[first][borrowers] = table[first][table["template"][borrowers]]
+
+    def check_invariants(self) -> None:
+        """Assert that the tables agree with each other."""
+        self.table.check_invariants()
+        state = self.table.rows["state"]
+        assert int((state == State.RUNNING).sum()) == self.running_count
+        assert int((state == State.HELD).sum()) == len(self.held)
+        waiting = np.isin(state, (State.WAITING, State.CANCELLED)).sum()
+        assert waiting == len(self.queue) + len(self.solo) + len(self.blocked)
+        pinned = (state == State.RUNNING) | (state == State.HELD)
+        assert sorted(set(self.table.rows["snapshot"][pinned].tolist())) == list(self.pins.epochs)
+        ordered = int((state == State.ORDERED).sum())
+        assert ordered == sum(len(rows) for p in self.pending.values() for rows in p.ordered)
+
+
+EMPTY_CHILDREN: Final = np.zeros(0, dtype=CHILD)
+EMPTY_GRANTS: Final = np.zeros(0, dtype=GRANT)

@@ -1,0 +1,91 @@
+"""In which order the parts of a one-process machine take their turns.
+
+Messages between one pair of parts keep their order, as MPI keeps it; everything else is free.
+`InOrder` takes what was posted first; `Shuffled` draws from a seed, to find what an order hides.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Protocol
+
+from dvm_mpi.control.messages import Message
+
+#: A part of the machine: ("coordinator" | "worker" | "home", number).
+Part = tuple[str, int]
+
+
+class Delivery(Protocol):
+    """Holds messages under way and says what happens next."""
+
+    def post(self, source: Part, target: Part, message: Message) -> None:
+        """Take a message for delivery."""
+
+    def next(self, runnable: list[int]) -> tuple[Part, Message] | int | None:
+        """Return a message to deliver, a worker that runs a slice, or None if neither is there."""
+
+    @property
+    def slice_fuel(self) -> int | None:
+        """Fuel of the next slice; None for the usual one."""
+
+
+class InOrder:
+    """All messages first, oldest first; then the workers in turn."""
+
+    def __init__(self) -> None:
+        self._messages: deque[tuple[Part, Message]] = deque()
+        self._turn = 0
+
+    def post(self, source: Part, target: Part, message: Message) -> None:
+        """Append to the one queue."""
+        del source
+        self._messages.append((target, message))
+
+    def next(self, runnable: list[int]) -> tuple[Part, Message] | int | None:
+        """Return the oldest message, else the next worker after the last one that ran."""
+        if self._messages:
+            return self._messages.popleft()
+        if not runnable:
+            return None
+        worker = next((w for w in runnable if w >= self._turn), runnable[0])
+        self._turn = worker + 1
+        return worker
+
+    @property
+    def slice_fuel(self) -> int | None:
+        """The usual fuel."""
+        return None
+
+
+class Shuffled:
+    """Any message that is first between its pair, or any worker's slice, drawn from a seed."""
+
+    def __init__(self, seed: int, fuel_max: int) -> None:
+        self._random = random.Random(seed)
+        self._channels: dict[tuple[Part, Part], deque[Message]] = {}
+        self._fuel_max = fuel_max
+
+    def post(self, source: Part, target: Part, message: Message) -> None:
+        """Append to the pair's own queue."""
+        self._channels.setdefault((source, target), deque()).append(message)
+
+    def next(self, runnable: list[int]) -> tuple[Part, Message] | int | None:
+        """Draw among the non-empty pairs and the runnable workers."""
+        pairs = list(self._channels)
+        if not pairs and not runnable:
+            return None
+        drawn = self._random.randrange(len(pairs) + len(runnable))
+        if drawn >= len(pairs):
+            return runnable[drawn - len(pairs)]
+        pair = pairs[drawn]
+        channel = self._channels[pair]
+        message = channel.popleft()
+        if not channel:
+            del self._channels[pair]
+        return pair[1], message
+
+    @property
+    def slice_fuel(self) -> int | None:
+        """Draw short and long slices alike."""
+        return int(self._fuel_max ** self._random.random()) + 1

@@ -1,0 +1,156 @@
+"""Texts about a program's end: traps, watchers left, accesses that were only tolerated.
+
+Everything is told in the program's own terms: source lines, labels, instruction texts. Addresses
+stand beside them, for images without symbols.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from dvm_mpi.control.coordinator_state import ArmedWatcher, Failure
+from dvm_mpi.disa.disassembler import format_instruction
+from dvm_mpi.disa.encoding import DecodeError, decode
+from dvm_mpi.disa.image import Image
+from dvm_mpi.engine.interface import TrapKind
+from dvm_mpi.layout import TEXT_START
+
+#: What a trap means, and what to do about it.
+TRAPS: Final[dict[TrapKind, tuple[str, str]]] = {
+    TrapKind.DIVISION_BY_ZERO: (
+        "division by zero",
+        "test the divisor with br:z before dividing; floats divide by zero without a trap",
+    ),
+    TrapKind.UNMAPPED: (
+        "access outside private and shared memory",
+        "a pointer is zero or overwritten; look at the operands' pointer cells",
+    ),
+    TrapKind.UNDECLARED: (
+        "access to shared memory that the runner did not declare",
+        "add the range to the runner's heap or watched ranges, or run with --undeclared allow",
+    ),
+    TrapKind.UNDECLARED_STORE: (
+        "store to a byte that the runner did not declare, found at its commit",
+        "extend a declared range to hold the byte, or run with --undeclared allow",
+    ),
+    TrapKind.TEXT_STORE: (
+        "store to the text, which is never writable",
+        "put what changes into .data or .bss",
+    ),
+    TrapKind.BAD_OPCODE: (
+        "these bytes are no instruction",
+        "control ran into data, or the image is damaged; end every path with exit or br",
+    ),
+    TrapKind.BAD_JUMP: (
+        "jump to an address where no instruction begins",
+        "check what is stored into the link or target cell",
+    ),
+    TrapKind.STACK_OVERFLOW: (
+        "access to the guard page below an automatic stack",
+        "use a larger --stack, or recurse less deeply",
+    ),
+    TrapKind.FUEL_EXHAUSTED: (
+        "the runner's fuel is used up",
+        "raise --fuel, or look for a loop that does not end",
+    ),
+    TrapKind.BAD_DESCRIPTOR: (
+        "newr was given a bad descriptor",
+        "ranges have sizes >= 0, lie in shared memory, and do not touch the automatic stacks",
+    ),
+    TrapKind.BAD_SYSTEM_CALL: (
+        "no such system call, or a bad argument to one",
+        "int 0x80 with 1 malloc, 2 usleep, 6 malloc with option or 7 gettime in 0x100000420",
+    ),
+}
+assert TRAPS.keys() == set(TrapKind)
+
+
+class Narrator:
+    """Tells addresses of one program as lines, labels and instruction texts."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        #: Text labels sorted by address, for the nearest one at or below a pc.
+        named = sorted((address, name) for name, address in image.symbols.items())
+        self._label_addresses = np.array([address for address, _ in named], dtype=np.int64)
+        self._label_names = [name for _, name in named]
+
+    def place(self, pc: int) -> str:
+        """Return `file:line` of an instruction, or its address where no line is known."""
+        lines = self._image.lines
+        if lines is not None:
+            at = int(np.searchsorted(lines.addresses, pc))
+            if at < len(lines.addresses) and int(lines.addresses[at]) == pc:
+                return f"{lines.files[int(lines.file_indices[at])]}:{int(lines.lines[at])}"
+        return f"{self._image.source_name or 'program'}: {pc:#x}"
+
+    def label(self, address: int) -> str:
+        """Return `label`, `label+offset` or the plain address."""
+        at = int(np.searchsorted(self._label_addresses, address, side="right")) - 1
+        if at < 0:
+            return f"{address:#x}"
+        offset = address - int(self._label_addresses[at])
+        name = self._label_names[at]
+        if offset == 0:
+            return f"{name} ({address:#x})"
+        # A label far below says nothing about an address.
+        return f"{name}+{offset:#x} ({address:#x})" if offset < 1 << 30 else f"{address:#x}"
+
+    def instruction(self, pc: int) -> str:
+        """Return the text of the instruction at `pc`."""
+        offset = pc - TEXT_START
+        if not 0 <= offset < len(self._image.text):
+            return "(outside the program's text)"
+        try:
+            return format_instruction(decode(self._image.text, offset, pc))
+        except DecodeError as error:
+            return f"(no instruction: {error})"
+
+    def trap(self, failure: Failure) -> str:
+        """Return the message of a trap; several lines, no final newline."""
+        what, remedy = TRAPS[TrapKind(failure.trap)]
+        created = f", created at {self.place(failure.newr_pc)}" if failure.newr_pc else ""
+        lines = [
+            f"{self.place(failure.pc)}: trap: {what}",
+            f"    {self.instruction(failure.pc)}",
+            *(f"      {operand}" for operand in failure.operands),
+            f"  runner {failure.runner_id:#x}, which began at {self.label(failure.runner_entry)}"
+            f"{created}; {failure.instructions:,} instructions into attempt {failure.attempt}",
+        ]
+        if failure.address >= 0:
+            lines.append(f"  address {self.label(failure.address)}")
+        if failure.nearest is not None:
+            start, length = failure.nearest
+            lines.append(
+                f"  nearest range that it may touch: {self.label(start)}, {length:,} bytes, "
+                f"to below {start + length:#x}"
+            )
+        lines.append("  nothing of this runner was committed")
+        lines.append(f"  remedy: {remedy}")
+        return "\n".join(lines)
+
+    def watchers(self, left: tuple[ArmedWatcher, ...], shown_max: int) -> str:
+        """Return the list of watchers that were still armed at the end."""
+        lines = [f"{len(left):,} watchers were still armed at the end:"]
+        for watcher in left[:shown_max]:
+            ranges = ", ".join(
+                f"{self.label(int(r['start']))} for {int(r['length']):,} bytes"
+                for r in watcher.watched
+            )
+            lines.append(
+                f"  {self.place(watcher.newr_pc)}: watcher {watcher.id:#x}, which starts at "
+                f"{self.label(watcher.entry)}, watches {ranges or 'nothing'}"
+            )
+        if len(left) > shown_max:
+            lines.append(f"  and {len(left) - shown_max:,} more")
+        return "\n".join(lines)
+
+    def undeclared(self, accesses: list[tuple[int, int]]) -> str:
+        """Return one line for each instruction that touched what its runner had not declared."""
+        return "\n".join(
+            f"{self.place(pc)}: warning: undeclared access to {self.label(address)}; "
+            "declare the range (--undeclared allow admitted it)"
+            for pc, address in accesses
+        )

@@ -1,0 +1,311 @@
+"""A whole machine inside one process: any number of workers and homes around one coordinator.
+
+It is the machine of one rank, and the ground that the simulator stands on: the same state machines
+as in a job over MPI, with messages carried in memory. The order of events is a function of the
+program, its inputs and the seed. Invariant: parts meet only through messages and the data plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi import config
+from dvm_mpi.control import coordinator_state as actions
+from dvm_mpi.control.delivery import Delivery, InOrder, Part
+from dvm_mpi.control.loader import LOADED_EPOCH, Loader
+from dvm_mpi.control.messages import COORDINATOR, Message, decode, encode
+from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
+from dvm_mpi.control.worker import Worker
+from dvm_mpi.disa.image import Image
+from dvm_mpi.dsm.frames import FramePool, reserve_frames
+from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.home import Home
+from dvm_mpi.dsm.local_plane import LocalDataPlane
+from dvm_mpi.engine.interface import Engine
+from dvm_mpi.errors import LimitError
+from dvm_mpi.layout import PAGE_BYTES
+
+#: Instructions that count as one microsecond of the machine's own time.
+INSTRUCTIONS_PER_US = 400
+
+
+class Observer(Protocol):
+    """What the world outside sees and does; every method may do nothing."""
+
+    def printed(self, data: NDArray[np.uint8]) -> None:
+        """Write committed console output."""
+
+    def idle(self, duration_us: int) -> None:
+        """Let time pass: every runner sleeps."""
+
+    def turned(self, driver: LocalMachine) -> None:
+        """Look at the machine; called often."""
+
+    def delivered(self, target: Part, message: Message) -> None:
+        """See a message before its receiver handles it."""
+
+    def ordered(self, order: actions.RecordOrder) -> None:
+        """See which attempts committed, in their order."""
+
+
+class Silent:
+    """An observer that does nothing; base for those that do something."""
+
+    def printed(self, data: NDArray[np.uint8]) -> None:
+        """Drop the output."""
+
+    def idle(self, duration_us: int) -> None:
+        """Let no time pass."""
+
+    def turned(self, driver: LocalMachine) -> None:
+        """Do not look."""
+
+    def delivered(self, target: Part, message: Message) -> None:
+        """Do not look."""
+
+    def ordered(self, order: actions.RecordOrder) -> None:
+        """Do not look."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSettings:
+    """Sizes of a one-process machine; bytes unless the name says otherwise.
+
+    `memory_bytes` is for the frames of all homes together. `on_wire` sends every message through
+    the codec, as MPI will. `check` asserts every part's invariants after each event.
+    """
+
+    workers: int = 1
+    homes: int = 1
+    stack_bytes: int = config.STACK_BYTES_DEFAULT
+    memory_bytes: int = config.GIB
+    arena_slice_bytes: int = config.ARENA_SLICE_BYTES
+    on_wire: bool = False
+    check: bool = False
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a run ended: a trap or none, and the watchers that were still armed."""
+
+    failure: actions.Failure | None
+    watchers: tuple[actions.ArmedWatcher, ...]
+
+
+class StalledError(AssertionError):
+    """Nothing can happen any more, and the program has not ended: a defect of ours."""
+
+
+@dataclass(slots=True)
+class _Parts:
+    workers: list[Worker] = field(default_factory=list)
+    homes: list[Home] = field(default_factory=list)
+
+
+class LocalMachine:
+    """Loads one program, runs it to its end, and gives its memory to the writers.
+
+    Parameters
+    ----------
+    image
+        The program.
+    settings
+        Sizes.
+    make_engine
+        Called once for each worker.
+    stdin
+        The whole of standard input.
+    delivery
+        Order of events; in order of posting if None.
+    observer
+        Takes console output and looks on.
+    make_home
+        Builds a home; tests put faulty ones here.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        settings: MachineSettings,
+        make_engine: Callable[[], Engine],
+        *,
+        stdin: bytes = b"",
+        delivery: Delivery | None = None,
+        observer: Observer | None = None,
+        make_home: Callable[..., Home] = Home,
+        make_scheduler: Callable[..., Scheduler] = Scheduler,
+    ) -> None:
+        self.image = image
+        self.settings = settings
+        self.observer: Observer = observer or Silent()
+        self.geometry = Geometry(settings.homes, config.HOME_BLOCK_PAGES)
+        self._delivery: Delivery = delivery or InOrder()
+        self._parts = _Parts()
+        self._now_us = 0
+        self._spent = 0
+        self._ending: Ending | None = None
+        self._build_homes(make_home)
+        self.scheduler = make_scheduler(
+            self.geometry, settings.workers, settings.stack_bytes, LOADED_EPOCH
+        )
+        for number in range(settings.workers):
+            engine = make_engine()
+            engine.load(image, stdin)
+            plane = LocalDataPlane(self._parts.homes, number)
+            self._parts.workers.append(
+                Worker(number, engine, self.geometry, plane, settings.arena_slice_bytes)
+            )
+        self.loader = Loader(self.geometry, self._parts.homes)
+        self.loader.load_image(image)
+
+    def _build_homes(self, make_home: Callable[..., Home]) -> None:
+        settings = self.settings
+        frames = settings.memory_bytes // PAGE_BYTES // settings.homes
+        if frames == 0:
+            raise LimitError(
+                f"--memory {settings.memory_bytes} is too small: each of the {settings.homes} "
+                f"homes needs at least one page of {PAGE_BYTES} bytes"
+            )
+        for number in range(settings.homes):
+            arena = np.zeros((settings.workers, settings.arena_slice_bytes), dtype=np.uint8)
+            pool = FramePool(reserve_frames(frames))
+            self._parts.homes.append(make_home(number, self.geometry, pool, arena))
+
+    # --- what others may look at ----------------------------------------------------------------
+    @property
+    def workers(self) -> list[Worker]:
+        """The workers, by number."""
+        return self._parts.workers
+
+    @property
+    def homes(self) -> list[Home]:
+        """The homes, by number."""
+        return self._parts.homes
+
+    def read(self, first_page: int, page_count: int) -> NDArray[np.uint8]:
+        """Return pages as of the newest visible epoch: (page_count, PAGE_BYTES) uint8."""
+        pages = np.arange(first_page, first_page + page_count)
+        content = np.zeros((page_count, PAGE_BYTES), dtype=np.uint8)
+        homes = self.geometry.home_of(pages)
+        for number in np.unique(homes).tolist():
+            chosen = homes == number
+            content[chosen] = self._parts.homes[number].read(
+                pages[chosen], self.scheduler.state.log.visible
+            )
+        return content
+
+    # --- running --------------------------------------------------------------------------------
+    def run(self) -> Ending:
+        """Run the program to its end.
+
+        Raises
+        ------
+        DvmError
+            A limit was reached.
+        StalledError
+            A defect: nothing can happen, but the program has not ended.
+        """
+        self.loader.finish()
+        self._schedule(Started(self.image.entry, self.image.reserved))
+        while self._ending is None:
+            self._turn()
+        return self._ending
+
+    def _turn(self) -> None:
+        """Deliver one message, or run one slice, or let time pass."""
+        self.observer.turned(self)
+        runnable = [w.number for w in self._parts.workers if w.is_runnable]
+        chosen = self._delivery.next(runnable)
+        if chosen is None:
+            self._wait()
+        elif isinstance(chosen, tuple):
+            self._deliver(*chosen)
+        else:
+            worker = self._parts.workers[chosen]
+            fuel = self._delivery.slice_fuel or config.SLICE_FUEL
+            sent, instructions = worker.run_slice(fuel, self._now_us)
+            self._send(("worker", chosen), sent)
+            self._spend(instructions)
+        if self.settings.check and self._ending is None:
+            self.scheduler.check_invariants()
+            for home in self._parts.homes:
+                home.check_invariants()
+
+    def _spend(self, instructions: int) -> None:
+        self._spent += instructions
+        whole, self._spent = divmod(self._spent, INSTRUCTIONS_PER_US)
+        self._tick(whole + 1)
+
+    def _tick(self, duration_us: int) -> None:
+        self._now_us += duration_us
+        self._schedule(Ticked(self._now_us))
+
+    def _wait(self) -> None:
+        """Nothing is under way: pass the time to the next thing that waits for it."""
+        moments = [w.wakes_at_us for w in self._parts.workers if w.wakes_at_us is not None]
+        closes = self.scheduler.closes_at_us
+        if closes is not None:
+            moments.append(closes)
+        if not moments:
+            raise StalledError(self._describe_stall())
+        duration = max(min(moments) - self._now_us, 0)
+        if closes is None or closes > min(moments):
+            self.observer.idle(duration)
+        self._tick(duration)
+        for worker in self._parts.workers:
+            worker.wake(self._now_us)
+
+    def _describe_stall(self) -> str:
+        waits = "; ".join(f"worker {w.number}: {w.waits_for}" for w in self._parts.workers)
+        return (
+            f"nothing can happen, and {self.scheduler.queued_count} runners are queued and "
+            f"{self.scheduler.state.running_count} running ({waits})"
+        )
+
+    def _deliver(self, target: Part, message: Message) -> None:
+        kind, number = target
+        if self.settings.on_wire:
+            message = decode(encode(message))
+        self.observer.delivered(target, message)
+        if kind == "worker":
+            self._send(target, self._parts.workers[number].handle(message))  # type: ignore[arg-type]
+        elif kind == "home":
+            replies = self._parts.homes[number].handle(message)  # type: ignore[arg-type]
+            for receiver, reply in replies:
+                to: Part = ("coordinator", 0) if receiver == COORDINATOR else ("worker", receiver)
+                self._delivery.post(target, to, reply)
+        else:
+            self._schedule(message)  # type: ignore[arg-type]
+
+    def _send(self, source: Part, sent: tuple[tuple[Part, Any], ...]) -> None:
+        for target, message in sent:
+            self._delivery.post(source, target, message)
+
+    def _schedule(self, event: SchedulerEvent) -> None:
+        if self._ending is not None:
+            return
+        for action in self.scheduler.handle(event):
+            self._perform(action)
+
+    def _perform(self, action: actions.Action) -> None:
+        source: Part = ("coordinator", 0)
+        if isinstance(action, actions.ToWorker):
+            self._delivery.post(source, ("worker", action.worker), action.message)
+        elif isinstance(action, actions.ToHome):
+            self._delivery.post(source, ("home", action.home), action.message)
+        elif isinstance(action, actions.Print):
+            self.observer.printed(action.data)
+        elif isinstance(action, actions.RecordOrder):
+            self.observer.ordered(action)
+        else:
+            self._ending = Ending(action.failure, action.watchers)
+
+    def close(self) -> None:
+        """Give back the engines' memory; idempotent."""
+        for worker in self._parts.workers:
+            worker.engine.close()

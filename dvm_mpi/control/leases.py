@@ -1,0 +1,114 @@
+"""Addresses that are handed out once: runner ids, automatic stacks and malloc blocks.
+
+The coordinator leases blocks to ranks, which hand addresses out without asking. Ids and malloc
+blocks are never leased twice in a run. A block of stack slots is leased again when every slot
+of it was given to a runner that has ended.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.config import ID_LEASE_COUNT, MALLOC_LEASE_BYTES, STACK_LEASE_COUNT
+from dvm_mpi.engine.interface import Lease, LeaseKind
+from dvm_mpi.errors import LimitError
+from dvm_mpi.layout import (
+    GUARD_BYTES,
+    MALLOC_END,
+    MALLOC_START,
+    PAGE_BYTES,
+    STACKS_END,
+    STACKS_START,
+    STATUS_AREAS,
+)
+
+
+def stack_slot_bytes(stack_bytes: int) -> int:
+    """Return the bytes from one automatic stack to the next: a guard page, then the stack."""
+    return GUARD_BYTES + -(-stack_bytes // PAGE_BYTES) * PAGE_BYTES
+
+
+class LeaseBook:
+    """What has been leased of each kind. Rank 0 only."""
+
+    def __init__(self, stack_bytes: int) -> None:
+        self._slot_bytes = stack_slot_bytes(stack_bytes)
+        self._next_id = STATUS_AREAS[0][0]
+        self._next_stack = STACKS_START
+        self._next_malloc = MALLOC_START
+        #: Slots of each stack block, by block number, whose runner has ended.
+        self._ended_slots: dict[int, int] = {}
+        self._free_blocks: list[int] = []
+
+    @property
+    def _block_bytes(self) -> int:
+        return self._slot_bytes * STACK_LEASE_COUNT
+
+    def lease(self, kind: LeaseKind, wanted_bytes: int = 0) -> Lease:
+        """Return a block; an empty one for MALLOC if the area cannot hold `wanted_bytes`.
+
+        Raises
+        ------
+        LimitError
+            The address space has no ids or no automatic stacks left.
+        """
+        if kind is LeaseKind.ID:
+            return self._lease_ids()
+        if kind is LeaseKind.STACK:
+            return self._lease_stacks()
+        return self._lease_malloc(wanted_bytes)
+
+    def _lease_ids(self) -> Lease:
+        if self._next_id == STATUS_AREAS[0][1]:
+            self._next_id = STATUS_AREAS[1][0]
+        area_end = next(end for start, end in STATUS_AREAS if self._next_id <= end)
+        start = self._next_id
+        end = min(start + ID_LEASE_COUNT * PAGE_BYTES, area_end)
+        if start == end:
+            total = sum((end - start) // PAGE_BYTES for start, end in STATUS_AREAS)
+            raise LimitError(
+                f"no runner id is left: all {total} status pages of the address space are used. "
+                "Ids are never given out twice in a run; create fewer, longer runners."
+            )
+        self._next_id = end
+        return Lease(LeaseKind.ID, start, end)
+
+    def _lease_stacks(self) -> Lease:
+        if self._next_stack + self._block_bytes <= STACKS_END:
+            start = self._next_stack
+            self._next_stack += self._block_bytes
+        elif self._free_blocks:
+            start = STACKS_START + self._free_blocks.pop(0) * self._block_bytes
+        else:
+            slots = (STACKS_END - STACKS_START) // self._slot_bytes
+            raise LimitError(
+                f"no automatic stack is left: {slots} slots of {self._slot_bytes} bytes are leased "
+                "and their runners are alive. Use a smaller --stack, or explicit stacks."
+            )
+        return Lease(LeaseKind.STACK, start, start + self._block_bytes)
+
+    def _lease_malloc(self, wanted_bytes: int) -> Lease:
+        rounded = -(-wanted_bytes // PAGE_BYTES) * PAGE_BYTES
+        start = self._next_malloc
+        end = start + max(rounded, MALLOC_LEASE_BYTES)
+        if end > MALLOC_END:
+            end = start + rounded if start + rounded <= MALLOC_END else start
+        self._next_malloc = end
+        return Lease(LeaseKind.MALLOC, start, end)
+
+    def end_stacks(self, stack_bases: NDArray[np.int64]) -> None:
+        """Note that the runners with these automatic stacks ended or were never born."""
+        if len(stack_bases) == 0:
+            return
+        blocks, counts = np.unique(
+            (stack_bases - STACKS_START) // self._block_bytes, return_counts=True
+        )
+        for block, count in zip(blocks.tolist(), counts.tolist(), strict=True):
+            ended = self._ended_slots.get(block, 0) + count
+            assert ended <= STACK_LEASE_COUNT, "an automatic stack ended twice"
+            if ended == STACK_LEASE_COUNT:
+                del self._ended_slots[block]
+                self._free_blocks.append(block)
+            else:
+                self._ended_slots[block] = ended

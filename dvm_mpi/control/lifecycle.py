@@ -1,0 +1,210 @@
+"""The runner table: one row per live runner, and the table `state x event` that moves rows.
+
+Rows are a structure of arrays and events apply to vectors of rows; there is no object per
+runner. A pair that the table lacks is a defect of ours and raises with the rows' story.
+Invariant: a row is FREE exactly if its number is on the free list.
+
+States and events are drawn in docs/ARCHITECTURE.md, "Life of a runner".
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import IntEnum
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.config import RUNNERS_MAX, STORY_EVENTS
+from dvm_mpi.errors import LimitError
+
+
+class State(IntEnum):
+    """Where a runner is in its life."""
+
+    FREE = 0
+    #: Created and visible, or lost and waiting for what it lost to; not yet dispatched.
+    WAITING = 1
+    #: Dispatched to a worker; its snapshot is pinned.
+    RUNNING = 2
+    #: Its record has arrived, but a reservation of another runner comes first.
+    HELD = 3
+    #: Its record is in an epoch that is not visible yet.
+    ORDERED = 4
+    #: A watcher's template that commits may wake.
+    ARMED = 5
+    #: A deleted template whose last instances still run.
+    DELETED = 6
+    #: A queued instance whose template was deleted; freed when the queue comes to it.
+    CANCELLED = 7
+
+
+class Event(IntEnum):
+    """What happens to runners."""
+
+    CREATED = 0
+    ARMED = 1
+    DISPATCHED = 2
+    HELD = 3
+    ORDERED = 4
+    LOST = 5
+    ENDED = 6
+    CANCELLED = 7
+    DELETED = 8
+
+
+# fmt: off
+#    state            event              next
+TRANSITIONS: Final = (
+    (State.FREE,      Event.CREATED,     State.WAITING),
+    (State.FREE,      Event.ARMED,       State.ARMED),
+    (State.WAITING,   Event.DISPATCHED,  State.RUNNING),
+    (State.WAITING,   Event.CANCELLED,   State.CANCELLED),
+    (State.CANCELLED, Event.ENDED,       State.FREE),
+    (State.RUNNING,   Event.HELD,        State.HELD),
+    (State.RUNNING,   Event.ORDERED,     State.ORDERED),
+    (State.RUNNING,   Event.LOST,        State.WAITING),
+    (State.RUNNING,   Event.ENDED,       State.FREE),
+    (State.HELD,      Event.ORDERED,     State.ORDERED),
+    (State.HELD,      Event.LOST,        State.WAITING),
+    (State.HELD,      Event.ENDED,       State.FREE),
+    (State.ORDERED,   Event.ENDED,       State.FREE),
+    (State.ARMED,     Event.DELETED,     State.DELETED),
+    (State.DELETED,   Event.ENDED,       State.FREE),
+)
+# fmt: on
+
+_MATRIX: Final = np.full((len(State), len(Event)), -1, dtype=np.int64)
+for _state, _event, _next in TRANSITIONS:
+    assert _MATRIX[_state, _event] == -1, "each pair is listed once"
+    _MATRIX[_state, _event] = _next
+
+
+class Kind(IntEnum):
+    """What sort of runner a row is."""
+
+    ORDINARY = 0
+    TEMPLATE = 1
+    INSTANCE = 2
+
+
+#: One runner. `*_first, *_count` are rows of the scheduler's arenas, owned by this row unless
+#: it is an INSTANCE, which borrows those of its template.
+RUNNER: Final = np.dtype(
+    [
+        (name, "<i8")
+        for name in (
+            "state",            # State
+            "kind",             # Kind
+            "id",               # address of the status page
+            "entry",            # address of the first instruction
+            "newr_pc",          # where it was created, 0 for the first runner
+            "stack_base", "stack_bytes", "stack_automatic",
+            "grant_first", "grant_count",      # declared ranges, normalised
+            "watched_first", "watched_count",  # as declared
+            "image_first", "image_count",      # RUN rows; data_first counts from image_data_first
+            "image_data_first", "image_data_count",
+            "template",         # row of the template, -1 unless an INSTANCE
+            "queued_instance",  # of a template: row of the instance in the queue, or -1
+            "instances",        # of a template: rows that borrow from it
+            "attempt",          # number of the latest attempt, unique in the run; 0: none yet
+            "snapshot",         # epoch of the running attempt
+            "worker",           # where it runs
+            "losses",           # attempts that lost
+            "ready_epoch",      # it may start when this epoch is visible
+        )
+    ]
+)  # fmt: skip
+
+
+class LifeCycleError(AssertionError):
+    """An event met a state that the table does not pair it with."""
+
+
+class RunnerTable:
+    """Rows of RUNNER with a free list; grows by doubling up to `RUNNERS_MAX`."""
+
+    def __init__(self, capacity: int = 1024) -> None:
+        #: (capacity,) RUNNER. Columns are views: read and write them by vectors of rows.
+        self.rows: NDArray[Any] = np.zeros(capacity, dtype=RUNNER)
+        self._free: list[int] = list(range(capacity - 1, -1, -1))
+        self._story: deque[tuple[Event, NDArray[np.int64]]] = deque(maxlen=STORY_EVENTS)
+
+    @property
+    def live_count(self) -> int:
+        """Rows that are not FREE."""
+        return len(self.rows) - len(self._free)
+
+    def allocate(self, count: int) -> NDArray[np.int64]:
+        """Return `count` FREE rows, zeroed, lowest numbers first after a fresh start."""
+        if len(self._free) < count:
+            self._grow(count)
+        taken = self._free[len(self._free) - count :]
+        del self._free[len(self._free) - count :]
+        rows = np.array(taken[::-1], dtype=np.int64)
+        self.rows[rows] = 0
+        return rows
+
+    def _grow(self, count: int) -> None:
+        used = self.live_count
+        if used + count > RUNNERS_MAX:
+            message = (
+                f"{used + count} runners and watchers would be alive at once; the limit "
+                f"runners_max is {RUNNERS_MAX}. Create fewer before waiting for some to end."
+            )
+            raise LimitError(message)
+        old = len(self.rows)
+        new = old
+        while new - used < count:
+            new *= 2
+        grown = np.zeros(new, dtype=RUNNER)
+        grown[:old] = self.rows
+        self.rows = grown
+        self._free = list(range(new - 1, old - 1, -1)) + self._free
+
+    def apply(self, rows: NDArray[np.int64], event: Event) -> None:
+        """Move `rows` (no duplicates) by `event`; rows that become FREE go to the free list.
+
+        Raises
+        ------
+        LifeCycleError
+            Some row's state has no such event; the message tells its recent events.
+        """
+        if len(rows) == 0:
+            return
+        before = self.rows["state"][rows]
+        after = _MATRIX[before, event]
+        if (after < 0).any():
+            row = int(rows[int(np.argmax(after < 0))])
+            raise LifeCycleError(f"{event.name} does not fit: {self.story(row)}")
+        self.rows["state"][rows] = after
+        self._story.append((event, rows.copy()))
+        self._free.extend(rows[after == State.FREE][::-1].tolist())
+
+    def count(self, state: State) -> int:
+        """Count the rows in `state`."""
+        return int((self.rows["state"] == state).sum())
+
+    def story(self, row: int) -> str:
+        """Tell a runner's state and its latest events, oldest first."""
+        told = [event.name for event, rows in self._story if row in rows]
+        r = self.rows[row]
+        return (
+            f"runner row {row}, id {int(r['id']):#x}, {State(int(r['state'])).name}, "
+            f"attempt {int(r['attempt'])}, events: {' '.join(told) or 'none remembered'}"
+        )
+
+    def check_invariants(self) -> None:
+        """Assert that the free list and the states agree, and that instances have templates."""
+        free = np.zeros(len(self.rows), dtype=bool)
+        free[self._free] = True
+        assert len(set(self._free)) == len(self._free), "the free list has a row twice"
+        state = self.rows["state"]
+        assert ((state == State.FREE) == free).all(), "a row is FREE but not listed, or listed"
+        instances = ~free & (self.rows["kind"] == Kind.INSTANCE)
+        templates = self.rows["template"][instances]
+        assert np.isin(state[templates], (State.ARMED, State.DELETED)).all()
+        counted = np.bincount(templates, minlength=len(self.rows)) if len(templates) else 0
+        is_template = ~free & (self.rows["kind"] == Kind.TEMPLATE)
+        assert (np.where(is_template, self.rows["instances"], 0) == counted).all()

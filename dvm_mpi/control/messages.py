@@ -1,0 +1,194 @@
+"""What the coordinator and the workers say to each other, and the wire form of every message.
+
+A message is a frozen dataclass of integers, texts and arrays. `encode` lays it out as one flat
+buffer of bytes (header of int64, then the fields' raw content), `decode` reads it back without
+copying the arrays. Nothing is pickled. Messages about memory are in `dsm/messages.py`; the codec
+serves both.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.dsm import messages as memory
+from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, OUTCOME, RUN
+from dvm_mpi.layout import RANGE
+
+#: Number of the coordinator where a node's number is wanted; workers and homes count from 0.
+COORDINATOR: Final = -1
+
+#: What the coordinator must know of an attempt beside its outcome.
+RECORD: Final = np.dtype(
+    [
+        ("attempt", "<i8"),  # number of the attempt, for fencing
+        ("serial", "<i8"),   # of the staged write set at the homes; 0: the bytes are inline
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """Coordinator to worker: run these attempts, all on one snapshot."""
+
+    snapshot: int
+    numbers: NDArray[np.int64]  # of the attempts, for fencing
+    attempts: NDArray[Any]      # ATTEMPT
+    grants: NDArray[Any]        # GRANT
+    image_runs: NDArray[Any]    # RUN
+    image_data: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Worker to coordinator: attempts that ended, in the order in which they ended.
+
+    The arrays are those of `engine.interface.OutcomeBatch`; `data_first` is -1 in runs whose bytes
+    are staged. `traps` is a JSON object: position -> [operand texts, nearest range or null].
+    """
+
+    worker: int
+    records: NDArray[Any]       # RECORD
+    outcomes: NDArray[Any]      # OUTCOME
+    runs: NDArray[Any]          # RUN
+    data: NDArray[np.uint8]
+    children: NDArray[Any]      # CHILD
+    child_ranges: NDArray[Any]  # RANGE
+    mallocs: NDArray[Any]       # RANGE
+    console: NDArray[np.uint8]
+    traps: str
+    fetched_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRequested:
+    """Worker to coordinator: addresses of this kind are used up (`wanted_bytes`: MALLOC only)."""
+
+    worker: int
+    kind: int
+    wanted_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGranted:
+    """Coordinator to worker: hand out these addresses (half-open; empty: none is left)."""
+
+    kind: int
+    start: int
+    end: int
+
+
+WorkerEvent = Dispatched | LeaseGranted | memory.LookupAnswered | memory.ArenaReleased
+CoordinatorEvent = Finished | LeaseRequested | memory.EpochApplied
+Message = WorkerEvent | CoordinatorEvent | memory.HomeEvent
+
+#: Position is the number on the wire: append only.
+MESSAGES: Final[tuple[type[Any], ...]] = (
+    Dispatched,
+    Finished,
+    LeaseRequested,
+    LeaseGranted,
+    memory.LookupRequested,
+    memory.LookupAnswered,
+    memory.Staged,
+    memory.ArenaReleased,
+    memory.ApplyRequested,
+    memory.DiscardRequested,
+    memory.EpochApplied,
+)
+_NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
+
+_INT64: Final = np.dtype("<i8")
+_BYTES: Final = np.dtype("u1")
+#: Element types of array fields, by field name; a name means the same in every message.
+_ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
+    "numbers": _INT64,
+    "attempts": ATTEMPT,
+    "grants": GRANT,
+    "image_runs": RUN,
+    "image_data": _BYTES,
+    "records": RECORD,
+    "outcomes": OUTCOME,
+    "runs": RUN,
+    "data": _BYTES,
+    "children": CHILD,
+    "child_ranges": RANGE,
+    "mallocs": RANGE,
+    "console": _BYTES,
+    "pages": _INT64,
+    "frames": _INT64,
+    "versions": _INT64,
+    "until": _INT64,
+    "pins": _INT64,
+    "tokens": memory.TOKEN,
+}
+assert memory.RUN == RUN, "engine and dsm describe stored bytes by the same record"
+
+
+class CodecError(AssertionError):
+    """A buffer that no peer of this version can have sent."""
+
+
+def encode(message: Message) -> NDArray[np.uint8]:
+    """Lay a message out as one buffer: kind, one int64 per field, then the arrays' bytes.
+
+    An integer field's word is its value; an array's or text's is its length in bytes.
+    """
+    header = [_NUMBER[type(message)]]
+    parts: list[NDArray[np.uint8]] = []
+    for field in fields(message):
+        value = getattr(message, field.name)
+        if isinstance(value, np.ndarray):
+            assert value.dtype == _ELEMENTS[field.name], field.name
+            raw = np.ascontiguousarray(value).view(np.uint8).reshape(-1)
+        elif isinstance(value, str):
+            raw = np.frombuffer(value.encode(), dtype=np.uint8)
+        else:
+            header.append(int(value))
+            continue
+        header.append(raw.nbytes)
+        padding = -raw.nbytes % _INT64.itemsize
+        parts += [raw, np.zeros(padding, dtype=np.uint8)]
+    return np.concatenate([np.array(header, dtype=_INT64).view(np.uint8), *parts])
+
+
+def decode(buffer: NDArray[np.uint8]) -> Any:
+    """Read one message back; its arrays are views of `buffer`.
+
+    Raises
+    ------
+    CodecError
+        The kind or a length does not fit.
+    """
+    word = _INT64.itemsize
+    number = int(buffer[:word].view(_INT64)[0]) if len(buffer) >= word else -1
+    if not 0 <= number < len(MESSAGES):
+        raise CodecError(f"message kind {number} is unknown")
+    cls = MESSAGES[number]
+    names = [(field.name, str(field.type)) for field in fields(cls)]
+    position = (1 + len(names)) * word
+    if len(buffer) < position:
+        raise CodecError(f"{cls.__name__}: the header is cut off")
+    words = buffer[word:position].view(_INT64).tolist()
+    values: dict[str, Any] = {}
+    for (name, annotation), length in zip(names, words, strict=True):
+        if annotation in {"int", "bool"}:
+            values[name] = bool(length) if annotation == "bool" else length
+            continue
+        end = position + length
+        if not 0 <= length <= len(buffer) - position:
+            raise CodecError(f"{cls.__name__}.{name}: {length} bytes do not fit")
+        raw = buffer[position:end]
+        values[name] = raw.tobytes().decode() if annotation == "str" else raw.view(_ELEMENTS[name])
+        position = end + -length % word
+    return cls(**values)
+
+
+def encode_traps(traps: dict[int, Any]) -> str:
+    """Return the JSON of trap details by position in the outcomes."""
+    told = {str(i): [list(t.operands), t.nearest] for i, t in sorted(traps.items())}
+    return json.dumps(told) if told else ""

@@ -1,0 +1,335 @@
+"""Records of ended attempts come in, winners go to the open epoch: the commit point.
+
+Records are taken in order of arrival. Those of attempts that were given up on are dropped, those
+that meet another's reservation wait, the rest is validated in one batch: a record loses if any
+byte that it stored has a last writer after its snapshot. Nothing becomes visible here.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.config import LOSSES_BEFORE_RESERVING
+from dvm_mpi.control.arena import firsts_of
+from dvm_mpi.control.coordinator_state import (
+    Action,
+    Births,
+    CoordinatorState,
+    Failure,
+    RecordOrder,
+    ToHome,
+)
+from dvm_mpi.control.lifecycle import Event, Kind, State
+from dvm_mpi.control.messages import Finished
+from dvm_mpi.dsm.messages import TOKEN
+from dvm_mpi.dsm.ranges import expand
+from dvm_mpi.engine.interface import End
+from dvm_mpi.layout import RANGE
+
+
+def select(finished: Finished, kept: NDArray[np.int64]) -> Finished:
+    """Return a message with only the records at positions `kept`, in that order."""
+    outcomes = finished.outcomes[kept].copy()
+    children = finished.children[
+        expand(outcomes["child_first"], outcomes["child_count"])
+    ].copy()
+    own_runs = expand(outcomes["run_first"], outcomes["run_count"])
+    image_runs = expand(children["image_first"], children["image_count"])
+    outcomes["child_first"] = firsts_of(outcomes["child_count"])
+    outcomes["run_first"] = firsts_of(outcomes["run_count"])
+    children["image_first"] = len(own_runs) + firsts_of(children["image_count"])
+    traps = json.loads(finished.traps) if finished.traps else {}
+    told = {str(i): traps[str(k)] for i, k in enumerate(kept.tolist()) if str(k) in traps}
+    return replace(
+        finished,
+        records=finished.records[kept],
+        outcomes=outcomes,
+        runs=finished.runs[np.concatenate([own_runs, image_runs])],
+        children=children,
+        traps=json.dumps(told) if told else "",
+        fetched_bytes=0,
+    )
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The records that are decided together, by position."""
+
+    finished: Finished
+    rows: NDArray[np.int64]
+    snapshots: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    runs: NDArray[Any]
+
+
+class Ordering:
+    """Takes records and orders them into the open epoch."""
+
+    def __init__(self, state: CoordinatorState) -> None:
+        self._state = state
+
+    def take(self, finished: Finished) -> list[Action]:
+        """Order one message's records, then those that a reservation had held back."""
+        state = self._state
+        state.counters.bytes_fetched += finished.fetched_bytes
+        actions: list[Action] = []
+        current, missing = self._fence(finished)
+        if len(missing):
+            actions += self._discard(finished, missing)
+            finished = select(finished, current)
+        rows = finished.outcomes["runner"]
+        np.subtract.at(state.running, state.table.rows["worker"][rows], 1)
+        state.lengths.observe(finished.outcomes["instructions"])
+        state.counters.instructions += int(finished.outcomes["instructions"].sum())
+        actions += self._order(finished)
+        if state.held and not state.reservations.active:
+            waiting, state.held = state.held, []
+            for record in waiting:
+                actions += self._order(record)
+        return actions
+
+    def _fence(self, finished: Finished) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Split positions into those of current attempts and those given up on."""
+        rows = finished.outcomes["runner"]
+        table = self._state.table.rows
+        current = (table["attempt"][rows] == finished.records["attempt"]) & (
+            table["state"][rows] == State.RUNNING
+        )
+        return np.flatnonzero(current), np.flatnonzero(~current)
+
+    def _order(self, finished: Finished) -> list[Action]:
+        if self._state.failure is not None or len(finished.outcomes) == 0:
+            return []
+        if self._state.reservations.active:
+            finished = self._hold(finished)
+        batch = self._batch(finished)
+        wakes = self._stored_before_registration(batch)
+        publishes = finished.outcomes["end"] != End.TRAP
+        epoch = self._state.log.open_epoch
+        against = self._state.conflicts.resolve(
+            batch.snapshots, batch.offsets, batch.runs, publishes, epoch
+        )
+        won = against == 0
+        trapped = np.flatnonzero(won & ~publishes)
+        if len(trapped):
+            self._fail(batch, int(trapped[0]))
+            won[trapped[0] :] = False
+            # Records behind the trap are not ordered; the run ends with what came before it.
+            against = np.where(np.arange(len(won)) < trapped[0], against, 0)
+        self._unpin(batch.snapshots)
+        for row in batch.rows[self._state.table.rows["losses"][batch.rows] > 0].tolist():
+            self._state.reservations.deactivate(row)
+            if row == self._state.alone:
+                self._state.alone = -1
+        actions = self._lose(batch, np.flatnonzero(against > 0), against)
+        actions += self._win(batch, np.flatnonzero(won), wakes, epoch)
+        return actions
+
+    def _unpin(self, snapshots: NDArray[np.int64]) -> None:
+        epochs, counts = np.unique(snapshots, return_counts=True)
+        for epoch, count in zip(epochs.tolist(), counts.tolist(), strict=True):
+            self._state.pins.remove(epoch, count)
+
+    def _batch(self, finished: Finished) -> _Batch:
+        outcomes = finished.outcomes
+        rows = outcomes["runner"]
+        counts = outcomes["run_count"]
+        return _Batch(
+            finished,
+            rows,
+            self._state.table.rows["snapshot"][rows],
+            np.concatenate([[0], np.cumsum(counts)]),
+            finished.runs[expand(outcomes["run_first"], counts)],
+        )
+
+    def _hold(self, finished: Finished) -> Finished:
+        """Set aside the records that touch another's reservation; return the others."""
+        batch = self._batch(finished)
+        blocked = self._state.reservations.blocks(batch.rows, batch.offsets, batch.runs)
+        if not blocked.any():
+            return finished
+        rows = batch.rows
+        newly = blocked & (self._state.table.rows["state"][rows] == State.RUNNING)
+        self._state.table.apply(rows[newly], Event.HELD)
+        self._state.held += [select(finished, np.array([i])) for i in np.flatnonzero(blocked)]
+        return select(finished, np.flatnonzero(~blocked))
+
+    def _stored_before_registration(self, batch: _Batch) -> NDArray[np.bool_]:
+        """Say, for each child, whether others stored into its watched bytes since the snapshot.
+
+        Asked before the batch is entered: the creator's own commit does not wake its watcher, and
+        those of the same epoch are matched when it is published.
+        """
+        finished = batch.finished
+        wakes = np.zeros(len(finished.children), dtype=bool)
+        templates = np.flatnonzero(finished.children["template"] == 1)
+        if len(templates) == 0:
+            return wakes
+        record = np.zeros(len(finished.children), dtype=np.int64)
+        outcomes = finished.outcomes
+        record[expand(outcomes["child_first"], outcomes["child_count"])] = np.repeat(
+            np.arange(len(outcomes)), outcomes["child_count"]
+        )
+        counts = finished.children["watched_count"][templates]
+        firsts = finished.children["watched_first"][templates]
+        newest = self._state.conflicts.newest(finished.child_ranges[expand(firsts, counts)])
+        since = batch.snapshots[record[templates]]
+        later = newest > np.repeat(since, counts)
+        hits = np.bincount(
+            np.repeat(np.arange(len(templates)), counts), weights=later, minlength=len(templates)
+        )
+        wakes[templates] = hits > 0
+        return wakes
+
+    # --- the two ways a record goes ------------------------------------------------------------
+    def _lose(
+        self, batch: _Batch, lost: NDArray[np.int64], against: NDArray[np.int64]
+    ) -> list[Action]:
+        if len(lost) == 0:
+            return []
+        state = self._state
+        rows = batch.rows[lost]
+        table = state.table.rows
+        table["losses"][rows] += 1
+        table["ready_epoch"][rows] = against[lost]
+        state.counters.retries += len(rows)
+        for position, row in zip(lost.tolist(), rows.tolist(), strict=True):
+            if table["losses"][row] >= LOSSES_BEFORE_RESERVING:
+                runs = batch.runs[batch.offsets[position] : batch.offsets[position + 1]]
+                wanted = np.zeros(len(runs), dtype=RANGE)
+                wanted["start"], wanted["length"] = runs["start"], runs["length"]
+                state.reservations.remember(row, wanted)
+        state.table.apply(rows, Event.LOST)
+        state.blocked = np.concatenate([state.blocked, rows])
+        return self._discard(batch.finished, lost)
+
+    def _discard(self, finished: Finished, positions: NDArray[np.int64]) -> list[Action]:
+        """Undo what records that do not count have taken: staged bytes, children's stacks."""
+        outcomes = finished.outcomes[positions]
+        children = finished.children[
+            expand(outcomes["child_first"], outcomes["child_count"])
+        ]
+        self._state.leases.end_stacks(children["stack_base"][children["stack_automatic"] == 1])
+        tokens = self._tokens(finished, positions)
+        return [
+            ToHome(home, request)
+            for home, request in self._state.log.discard(tokens, finished.runs)
+        ]
+
+    @staticmethod
+    def _tokens(finished: Finished, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the write sets of records as tokens, rows of the message's own `runs`."""
+        tokens = np.zeros(len(positions), dtype=TOKEN)
+        tokens["worker"] = finished.worker
+        tokens["serial"] = finished.records["serial"][positions]
+        tokens["staged"] = tokens["serial"] > 0
+        for name in ("run_first", "run_count"):
+            tokens[name] = finished.outcomes[name][positions]
+        return tokens
+
+    def _win(
+        self, batch: _Batch, won: NDArray[np.int64], wakes: NDArray[np.bool_], epoch: int
+    ) -> list[Action]:
+        if len(won) == 0:
+            return []
+        state, finished = self._state, batch.finished
+        outcomes = finished.outcomes[won]
+        rows = batch.rows[won]
+        end = outcomes["end"]
+        aborted = (end == End.ABORT) | (end == End.ABORT_DELETE)
+        state.counters.commits += int((~aborted).sum())
+        state.counters.aborts += int(aborted.sum())
+        state.counters.bytes_committed += int(
+            batch.runs["length"][expand(batch.offsets[won], outcomes["run_count"])].sum()
+        )
+        instance = state.table.rows["kind"][rows] == Kind.INSTANCE
+        deletes = ((end == End.COMMIT_DELETE) | (end == End.ABORT_DELETE)) & instance
+        matters = (
+            (outcomes["run_count"] > 0)
+            | (outcomes["child_count"] > 0)
+            | (outcomes["console_count"] > 0)
+            | deletes
+        )
+        state.end(rows[~matters])
+        self._enter(batch, won[matters], deletes[matters], wakes, epoch)
+        return [RecordOrder(epoch, finished.records["attempt"][won].copy())]
+
+    def _enter(
+        self,
+        batch: _Batch,
+        won: NDArray[np.int64],
+        deletes: NDArray[np.bool_],
+        wakes: NDArray[np.bool_],
+        epoch: int,
+    ) -> None:
+        """Append winners that publish something to the open epoch."""
+        if len(won) == 0:
+            return
+        state, finished = self._state, batch.finished
+        outcomes, numbers = finished.outcomes[won], finished.records["attempt"][won]
+        rows = batch.rows[won]
+        pending = state.pending_epoch(epoch)
+        state.table.apply(rows, Event.ORDERED)
+        pending.ordered.append(rows)
+        pending.deletions += state.table.rows["template"][rows[deletes]].tolist()
+        state.log.append(self._tokens(finished, won), finished.runs, finished.data)
+        counts = outcomes["run_count"]
+        pending.writers.append(numbers)
+        pending.run_counts.append(counts)
+        pending.runs.append(finished.runs[expand(outcomes["run_first"], counts)])
+        self._enter_children(finished, outcomes, numbers, wakes, epoch)
+        printed = finished.console[
+            expand(outcomes["console_first"], outcomes["console_count"])
+        ]
+        if len(printed):
+            pending.console.append(printed)
+
+    def _enter_children(
+        self,
+        finished: Finished,
+        outcomes: NDArray[Any],
+        numbers: NDArray[np.int64],
+        wakes: NDArray[np.bool_],
+        epoch: int,
+    ) -> None:
+        counts = outcomes["child_count"]
+        if not counts.any():
+            return
+        index = expand(outcomes["child_first"], counts)
+        births = Births(
+            creators=np.repeat(numbers, counts),
+            wakes=wakes[index],
+            children=finished.children[index],
+            child_ranges=finished.child_ranges,
+            runs=finished.runs,
+            data=finished.data,
+        )
+        self._state.pending_epoch(epoch).births.append(births)
+
+    def _fail(self, batch: _Batch, position: int) -> None:
+        """Note the trap that ends the program."""
+        finished = batch.finished
+        outcome = finished.outcomes[position]
+        runner = self._state.table.rows[int(batch.rows[position])]
+        traps = json.loads(finished.traps) if finished.traps else {}
+        operands, nearest = traps.get(str(position), ([], None))
+        self._state.failure = Failure(
+            runner_id=int(runner["id"]),
+            runner_entry=int(runner["entry"]),
+            newr_pc=int(runner["newr_pc"]),
+            attempt=int(runner["attempt"]),
+            worker=finished.worker,
+            trap=int(outcome["trap"]),
+            pc=int(outcome["trap_pc"]),
+            address=int(outcome["trap_address"]),
+            instructions=int(outcome["instructions"]),
+            operands=tuple(operands),
+            nearest=None if nearest is None else (int(nearest[0]), int(nearest[1])),
+        )
+
+

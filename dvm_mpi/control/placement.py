@@ -1,0 +1,50 @@
+"""Which worker gets the next runners, and how many at a time.
+
+Pure arithmetic on loads. Ties are broken by the lowest worker number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.config import BATCH_RUNNERS_MAX, BATCHES_PER_WORKER, SLICE_FUEL
+
+#: Weight of the newest measurement in the running mean of runner lengths.
+_SMOOTHING = 0.2
+
+
+class LengthEstimate:
+    """Running mean of the instructions that attempts execute; sizes the batches."""
+
+    def __init__(self) -> None:
+        #: Instructions per attempt; starts at one slice, so that the first batches are small.
+        self.mean: float = float(SLICE_FUEL)
+
+    def observe(self, instructions: NDArray[np.int64]) -> None:
+        """Take the lengths of attempts that ended."""
+        if len(instructions):
+            weight = 1.0 - (1.0 - _SMOOTHING) ** len(instructions)
+            self.mean += weight * (float(instructions.mean()) - self.mean)
+
+    @property
+    def batch_runners(self) -> int:
+        """Runners that fill about one slice of fuel."""
+        return int(min(max(SLICE_FUEL / max(self.mean, 1.0), 1.0), BATCH_RUNNERS_MAX))
+
+
+def share_out(ready: int, running: NDArray[np.int64], batch_runners: int) -> NDArray[np.int64]:
+    """Return how many of `ready` runners each worker gets now; (worker_count,) int64.
+
+    The least loaded worker is served first and nobody gets more than a fair share, so that
+    one worker does not take what would keep all of them busy. A worker holds at most
+    `BATCHES_PER_WORKER` batches; what finds no place waits.
+    """
+    capacity = np.maximum(batch_runners * BATCHES_PER_WORKER - running, 0)
+    fair = -(-ready // len(running))
+    capacity = np.minimum(capacity, max(fair, 1))
+    order = np.argsort(running, kind="stable")
+    given = np.zeros(len(running), dtype=np.int64)
+    before = np.cumsum(capacity[order]) - capacity[order]
+    given[order] = np.clip(ready - before, 0, capacity[order])
+    return given

@@ -1,0 +1,343 @@
+"""The coordinator: which runner starts where and on which snapshot, and when epochs close.
+
+A state machine without messages of its own making: `handle(event)` returns actions, in order.
+Ties are broken by row, then worker number; the same events give the same actions.
+Invariant: a runner is dispatched only on a visible snapshot that is pinned until its record has
+been ordered, and only when the epoch that created it (or that it lost to) is visible.
+
+The three parts: `ordering` (records in), `publishing` (epochs visible), and dispatch, here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.config import (
+    EPOCH_RECORDS_MAX,
+    EPOCH_US_MAX,
+    EPOCHS_IN_FLIGHT,
+    LOSSES_BEFORE_RESERVING,
+)
+from dvm_mpi.control.coordinator_state import (
+    Action,
+    ArmedWatcher,
+    Births,
+    Complete,
+    CoordinatorState,
+    Counters,
+    ToHome,
+    ToWorker,
+)
+from dvm_mpi.control.grants import normalise_grouped
+from dvm_mpi.control.lifecycle import Event, Kind, State
+from dvm_mpi.control.messages import Dispatched, Finished, LeaseGranted, LeaseRequested
+from dvm_mpi.control.ordering import Ordering
+from dvm_mpi.control.placement import share_out
+from dvm_mpi.control.publishing import Publishing
+from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.messages import EpochApplied
+from dvm_mpi.dsm.ranges import expand
+from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, RUN, LeaseKind
+from dvm_mpi.layout import GUARD_BYTES, RANGE
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The program is loaded everywhere and visible: begin with its first runner.
+
+    `reserved` (RANGE, sorted, disjoint) is what that runner may touch beside its stack.
+    """
+
+    entry: int
+    reserved: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time has passed; `now_us` counts from any fixed moment and never falls."""
+
+    now_us: int
+
+
+SchedulerEvent = Started | Ticked | Finished | LeaseRequested | EpochApplied
+
+
+class Scheduler:
+    """Rank 0's state machine.
+
+    Parameters
+    ----------
+    geometry
+        Where pages live.
+    worker_count
+        Workers are numbered from 0.
+    stack_bytes
+        Size of automatic stacks.
+    visible
+        The epoch of the loaded program.
+    """
+
+    def __init__(
+        self, geometry: Geometry, worker_count: int, stack_bytes: int, visible: int
+    ) -> None:
+        self.state = CoordinatorState(geometry, worker_count, stack_bytes, visible)
+        self._ordering = Ordering(self.state)
+        self._publishing = Publishing(self.state)
+        self._stack_bytes = stack_bytes
+        self._now_us = 0
+        #: When the first record entered the open epoch.
+        self._opened_us = 0
+        self._published = visible
+        self._complete = False
+
+    # --- what others may look at ----------------------------------------------------------------
+    @property
+    def counters(self) -> Counters:
+        """Totals so far; the caller must not change them."""
+        return self.state.counters
+
+    @property
+    def queued_count(self) -> int:
+        """Runners that wait for a worker, an epoch or their turn to run alone."""
+        return len(self.state.queue) + len(self.state.solo) + len(self.state.blocked)
+
+    @property
+    def closes_at_us(self) -> int | None:
+        """When the open epoch will be old enough to close; None if it is empty."""
+        return self._opened_us + EPOCH_US_MAX if self.state.log.open_records else None
+
+    # --- events ---------------------------------------------------------------------------------
+    def handle(self, event: SchedulerEvent) -> tuple[Action, ...]:
+        """Take one event and return what must be done, in this order.
+
+        Raises
+        ------
+        LimitError
+            Ids, automatic stacks or rows of the runner table have run out.
+        """
+        assert not self._complete, "the program has ended"
+        actions: list[Action] = []
+        if isinstance(event, Finished):
+            was_empty = self.state.log.open_records == 0
+            actions += self._ordering.take(event)
+            if was_empty:
+                self._opened_us = self._now_us
+        elif isinstance(event, LeaseRequested):
+            lease = self.state.leases.lease(LeaseKind(event.kind), event.wanted_bytes)
+            granted = LeaseGranted(int(lease.kind), lease.start, lease.end)
+            actions.append(ToWorker(event.worker, granted))
+        elif isinstance(event, EpochApplied):
+            self.state.log.applied(event.home, event.epoch)
+        elif isinstance(event, Ticked):
+            assert event.now_us >= self._now_us, "time runs backwards"
+            self._now_us = event.now_us
+        else:
+            self._start(event)
+        actions += self._advance()
+        return tuple(actions)
+
+    def _start(self, event: Started) -> None:
+        """Register the first runner; it has an automatic stack and touches what is reserved."""
+        state = self.state
+        first_id = state.leases.lease(LeaseKind.ID)
+        slot = state.leases.lease(LeaseKind.STACK)
+        child = np.zeros(1, dtype=CHILD)
+        child["id"], child["entry"] = first_id.start, event.entry
+        child["stack_base"] = slot.start + GUARD_BYTES
+        child["stack_bytes"], child["stack_automatic"] = self._stack_bytes, 1
+        births = Births(
+            creators=np.zeros(1, dtype=np.int64),
+            wakes=np.zeros(1, dtype=bool),
+            children=child,
+            child_ranges=np.zeros(0, dtype=RANGE),
+            runs=np.zeros(0, dtype=RUN),
+            data=np.zeros(0, dtype=np.uint8),
+        )
+        groups = np.zeros(len(event.reserved), dtype=np.int64)
+        grants, counts = normalise_grouped(groups, event.reserved, 1)
+        rows = state.register(births, grants, counts)
+        state.table.apply(rows, Event.CREATED)
+        state.enqueue(rows)
+        state.counters.runners += 1
+
+    def _advance(self) -> list[Action]:
+        """Do whatever has become possible: close, publish, dispatch, end."""
+        actions: list[Action] = []
+        while True:
+            actions += self._publish()
+            if self.state.failure is None:
+                actions += self._dispatch()
+            closed = self._close()
+            actions += closed
+            # An epoch that touches no home is visible as soon as it is closed.
+            if self.state.log.visible == self._published:
+                break
+        actions += self._finish()
+        return actions
+
+    # --- epochs ---------------------------------------------------------------------------------
+    def _close(self) -> list[Action]:
+        """Close the open epoch if it is full or old, or if somebody has nothing else to do."""
+        log = self.state.log
+        if log.open_records == 0:
+            return []
+        idle = bool((self.state.running == 0).any()) or self.state.failure is not None
+        due = (
+            log.open_records >= EPOCH_RECORDS_MAX
+            or self._now_us - self._opened_us >= EPOCH_US_MAX
+            or self.state.running_count == 0
+            or (idle and log.epochs_in_flight < EPOCHS_IN_FLIGHT)
+        )
+        if not due:
+            return []
+        pins = self.state.pins.epochs
+        requests = log.close(pins)
+        oldest = int(pins[0]) if len(pins) else log.visible
+        self.state.conflicts.forget(min(oldest, log.visible))
+        return [ToHome(home, request) for home, request in requests]
+
+    def _publish(self) -> list[Action]:
+        actions: list[Action] = []
+        while self._published < self.state.log.visible:
+            self._published += 1
+            actions += self._publishing.publish(self._published)
+            self._publishing.unblock(self._published)
+        return actions
+
+    # --- dispatch -------------------------------------------------------------------------------
+    def _dispatch(self) -> list[Action]:
+        """Send runners to workers, on the newest visible snapshot."""
+        state = self.state
+        if state.alone >= 0:
+            return []
+        self._publishing.unblock(state.log.visible)
+        if len(state.solo):
+            return self._dispatch_alone()
+        self._drop_cancelled()
+        if len(state.queue) == 0:
+            return []
+        share = share_out(len(state.queue), state.running, state.lengths.batch_runners)
+        actions: list[Action] = []
+        for worker in np.flatnonzero(share).tolist():
+            rows = self._take(int(share[worker]))
+            if len(rows):
+                actions.append(ToWorker(worker, self._dispatched(worker, rows)))
+        return actions
+
+    def _drop_cancelled(self) -> None:
+        """Free the cancelled instances at the head of the queue."""
+        state = self.state
+        while len(state.queue):
+            head = state.queue.peek(64)
+            cancelled = state.table.rows["state"][head] == State.CANCELLED
+            count = len(head) if cancelled.all() else int(np.argmin(cancelled))
+            state.end(state.queue.pop(count))
+            if count < len(head):
+                return
+
+    def _take(self, count: int) -> NDArray[np.int64]:
+        """Take `count` rows off the queue; cancelled ones are freed and not returned."""
+        rows = self.state.queue.pop(count)
+        cancelled = self.state.table.rows["state"][rows] == State.CANCELLED
+        self.state.end(rows[cancelled])
+        return rows[~cancelled]
+
+    def _dispatch_alone(self) -> list[Action]:
+        """Run the next of those that lost too often, when nobody else runs."""
+        state = self.state
+        if state.running_count or state.held:
+            return []
+        rows = state.solo.pop(1)
+        if state.table.rows["state"][rows[0]] == State.CANCELLED:
+            state.end(rows)
+            return self._dispatch()
+        state.alone = int(rows[0])
+        return [ToWorker(0, self._dispatched(0, rows))]
+
+    def _dispatched(self, worker: int, rows: NDArray[np.int64]) -> Dispatched:
+        """Move rows to RUNNING at `worker` and describe their attempts."""
+        state = self.state
+        snapshot = state.log.visible
+        numbers = state.last_attempt + 1 + np.arange(len(rows))
+        state.last_attempt += len(rows)
+        state.table.apply(rows, Event.DISPATCHED)
+        table = state.table.rows
+        r = table[rows]
+        table["attempt"][rows] = numbers
+        table["snapshot"][rows] = snapshot
+        table["worker"][rows] = worker
+        self._leave_queue(rows, r)
+        for row in rows[r["losses"] >= LOSSES_BEFORE_RESERVING].tolist():
+            state.reservations.activate(row)
+        state.pins.add(snapshot, len(rows))
+        state.running[worker] += len(rows)
+        state.counters.attempts += len(rows)
+        return self._describe(snapshot, numbers, rows, r)
+
+    def _leave_queue(self, rows: NDArray[np.int64], r: NDArray[Any]) -> None:
+        """Let a template queue its next instance: this one's snapshot is taken now."""
+        table = self.state.table.rows
+        instance = r["kind"] == Kind.INSTANCE
+        templates, instances = r["template"][instance], rows[instance]
+        queued = table["queued_instance"][templates] == instances
+        table["queued_instance"][templates[queued]] = -1
+
+    def _describe(
+        self,
+        snapshot: int,
+        numbers: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        r: NDArray[Any],
+    ) -> Dispatched:
+        state = self.state
+        attempts = np.zeros(len(rows), dtype=ATTEMPT)
+        attempts["runner"], attempts["snapshot"] = rows, snapshot
+        for name in ("id", "entry", "stack_base", "stack_bytes", "stack_automatic"):
+            attempts[name] = r[name]
+        ranges, attempts["grant_first"] = state.grants.gather(r["grant_first"], r["grant_count"])
+        attempts["grant_count"] = r["grant_count"]
+        grants = np.zeros(len(ranges), dtype=GRANT)
+        grants["start"], grants["length"] = ranges["start"], ranges["length"]
+        grants["newest"] = state.conflicts.newest(ranges)
+        runs, attempts["image_first"] = state.image_runs.gather(r["image_first"], r["image_count"])
+        attempts["image_count"] = r["image_count"]
+        owner = np.repeat(np.arange(len(rows)), r["image_count"])
+        where = runs["data_first"] + r["image_data_first"][owner]
+        data = state.image_data.rows[expand(where, runs["length"])]
+        runs["data_first"] = np.cumsum(runs["length"]) - runs["length"]
+        return Dispatched(snapshot, numbers, attempts, grants, runs, data)
+
+    # --- end ------------------------------------------------------------------------------------
+    def _finish(self) -> list[Action]:
+        """End the program when nothing is queued or running and every epoch is visible."""
+        state = self.state
+        settled = state.log.open_records == 0 and state.log.epochs_in_flight == 0
+        busy = self.queued_count or state.running_count or state.held
+        if not settled or (busy and state.failure is None):
+            return []
+        self._complete = True
+        return [Complete(state.failure, self._armed())]
+
+    def _armed(self) -> tuple[ArmedWatcher, ...]:
+        table = self.state.table.rows
+        armed = np.flatnonzero(table["state"] == State.ARMED)
+        order = armed[np.argsort(table["id"][armed], kind="stable")]
+        return tuple(
+            ArmedWatcher(
+                int(table["id"][row]),
+                int(table["entry"][row]),
+                int(table["newr_pc"][row]),
+                self.state.declared(row),
+            )
+            for row in order.tolist()
+        )
+
+    def check_invariants(self) -> None:
+        """Assert that tables, pins and epochs agree."""
+        if self.state.failure is None:
+            self.state.check_invariants()
+        self.state.log.check_invariants()

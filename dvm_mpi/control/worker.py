@@ -1,0 +1,316 @@
+"""A worker: takes batches of attempts, fetches what they read, runs them, reports their ends.
+
+This is where engine and shared memory meet. A state machine around an engine: messages come in
+through `handle`, time through `run_slice` and `wake`; what it wants to say is returned.
+Invariant: the engine runs only when every page that it was promised has been installed, and a
+record leaves only when all its staged bytes lie in the homes' arenas.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.config import INLINE_BYTES_MAX
+from dvm_mpi.control.delivery import Part
+from dvm_mpi.control.messages import (
+    RECORD,
+    Dispatched,
+    Finished,
+    LeaseGranted,
+    LeaseRequested,
+    Message,
+    WorkerEvent,
+    encode_traps,
+)
+from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.messages import (
+    NO_FRAME,
+    ArenaReleased,
+    LookupAnswered,
+    LookupRequested,
+    Staged,
+)
+from dvm_mpi.dsm.ranges import expand
+from dvm_mpi.dsm.snapshot import DataPlane, ReadAhead, StagingArena, eager_pages
+from dvm_mpi.engine.interface import (
+    AttemptBatch,
+    Engine,
+    Exit,
+    Lease,
+    LeaseKind,
+    OutcomeBatch,
+    Reason,
+)
+from dvm_mpi.layout import PAGE_BYTES
+
+#: A message and the part of the machine that gets it.
+Sent = tuple[Part, Message]
+
+_COORDINATOR: Part = ("coordinator", 0)
+
+
+class Phase(Enum):
+    """What a worker waits for, in words for a message about a long wait."""
+
+    IDLE = "runners to be dispatched"
+    FETCHING = "pages from homes"
+    READY = "its turn"
+    LEASING = "a lease of addresses from the coordinator"
+    STAGING = "room in a home's staging arena"
+
+
+@dataclass(slots=True)
+class _Sleeper:
+    """A parked attempt and when it goes on."""
+
+    wakes_at_us: int
+    handle: int
+    snapshot: int
+
+
+@dataclass(slots=True)
+class _Staging:
+    """Write sets that still have to be put into arenas before their record may leave."""
+
+    finished: Finished
+    #: (position in the record, home, runs of that home) in order.
+    pieces: deque[tuple[int, int, NDArray[Any], bool]]
+
+
+class Worker:
+    """One worker around one engine.
+
+    Parameters
+    ----------
+    number
+        Of this worker, from 0.
+    engine
+        Loaded with the program; this worker's own.
+    geometry
+        Where pages live.
+    plane
+        Reads frames and writes arenas.
+    arena_slice_bytes
+        This worker's slice of each home's arena.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        engine: Engine,
+        geometry: Geometry,
+        plane: DataPlane,
+        arena_slice_bytes: int,
+    ) -> None:
+        self.number = number
+        self.engine = engine
+        self._geometry = geometry
+        self._plane = plane
+        self._arena = StagingArena(geometry.home_count, arena_slice_bytes)
+        self._phase = Phase.IDLE
+        self._batches: deque[Dispatched] = deque()
+        self._current: Dispatched | None = None
+        self._snapshot = 0
+        self._read_ahead = ReadAhead()
+        self._sleepers: list[_Sleeper] = []
+        #: Attempt numbers of the runners that this worker has, by runner.
+        self._numbers: dict[int, int] = {}
+        #: Lookups under way.
+        self._tickets: set[int] = set()
+        self._last_ticket = 0
+        self._last_serial = 0
+        self._staging: deque[_Staging] = deque()
+        #: Bytes of frames read since the last record.
+        self._fetched_bytes = 0
+
+    # --- what others may look at ----------------------------------------------------------------
+    @property
+    def is_runnable(self) -> bool:
+        """Whether `run_slice` would execute something."""
+        return self._phase is Phase.READY
+
+    @property
+    def wakes_at_us(self) -> int | None:
+        """When the next sleeping attempt goes on, if nothing else is to be done."""
+        if self._phase is not Phase.IDLE or not self._sleepers:
+            return None
+        return min(s.wakes_at_us for s in self._sleepers)
+
+    @property
+    def waits_for(self) -> str:
+        """Tell what this worker waits for."""
+        return f"{self._phase.value} ({len(self._tickets)} lookups, {len(self._sleepers)} asleep)"
+
+    # --- messages -------------------------------------------------------------------------------
+    def handle(self, event: WorkerEvent) -> tuple[Sent, ...]:
+        """Take one message; return what is to be sent."""
+        sent: list[Sent] = []
+        if isinstance(event, Dispatched):
+            self._batches.append(event)
+            if self._phase is Phase.IDLE:
+                sent += self._next()
+        elif isinstance(event, LookupAnswered):
+            self._take_pages(event)
+        elif isinstance(event, LeaseGranted):
+            assert self._phase is Phase.LEASING
+            self.engine.grant_lease(Lease(LeaseKind(event.kind), event.start, event.end))
+            self._phase = Phase.READY
+        else:
+            assert isinstance(event, ArenaReleased)
+            self._arena.release(event.home, event.serial, event.part)
+            sent += self._stage()
+        return tuple(sent)
+
+    def wake(self, now_us: int) -> None:
+        """Put a sleeping attempt that is due back on the engine, if that is idle."""
+        if self._phase is not Phase.IDLE:
+            return
+        due = [s for s in self._sleepers if s.wakes_at_us <= now_us]
+        if not due:
+            return
+        sleeper = min(due, key=lambda s: (s.wakes_at_us, s.handle))
+        self._sleepers.remove(sleeper)
+        self.engine.unpark(sleeper.handle)
+        self._snapshot = sleeper.snapshot
+        self._phase = Phase.READY
+
+    # --- running --------------------------------------------------------------------------------
+    def run_slice(self, fuel: int, now_us: int) -> tuple[tuple[Sent, ...], int]:
+        """Execute about `fuel` instructions; return what is to be sent, and how many ran."""
+        assert self._phase is Phase.READY
+        stopped = self.engine.run(fuel)
+        sent = self._report(self.engine.take_outcomes())
+        if stopped.reason is Reason.PAGE_MISSED:
+            sent += self._fetch_missed(stopped)
+        elif stopped.reason is Reason.LEASE_NEEDED:
+            assert stopped.lease is not None
+            self._phase = Phase.LEASING
+            request = LeaseRequested(self.number, int(stopped.lease), stopped.lease_bytes)
+            sent.append((_COORDINATOR, request))
+        elif stopped.reason is Reason.SLEEPING:
+            self._sleepers.append(
+                _Sleeper(now_us + stopped.sleep_us, self.engine.park(), self._snapshot)
+            )
+        elif stopped.reason is Reason.BATCH_DONE:
+            self._current = None
+            self._phase = Phase.IDLE
+            self.wake(now_us)
+            sent += self._next()
+        return tuple(sent), stopped.instructions
+
+    def _next(self) -> list[Sent]:
+        """Begin the next batch, if the engine is free and nothing has to leave first."""
+        if self._phase is not Phase.IDLE or not self._batches:
+            return []
+        if self._staging:
+            self._phase = Phase.STAGING
+            return []
+        batch = self._batches.popleft()
+        self._current, self._snapshot = batch, batch.snapshot
+        self._numbers.update(
+            zip(batch.attempts["runner"].tolist(), batch.numbers.tolist(), strict=True)
+        )
+        self.engine.begin(
+            AttemptBatch(batch.attempts, batch.grants, batch.image_runs, batch.image_data)
+        )
+        self._read_ahead = ReadAhead()
+        pages, newest = eager_pages(batch.grants)
+        return self._look_up(self.engine.missing(pages, newest, batch.snapshot))
+
+    # --- pages ----------------------------------------------------------------------------------
+    def _fetch_missed(self, stopped: Exit) -> list[Sent]:
+        """Ask for a page that was touched, and for those that will probably follow."""
+        grants = self._current.grants if self._current is not None else np.zeros(0, dtype=np.int64)
+        pages, newest = self._read_ahead.plan(stopped.page, grants)
+        missing = self.engine.missing(pages, newest, self._snapshot)
+        if stopped.page not in missing:
+            missing = np.concatenate([[stopped.page], missing])
+        return self._look_up(missing)
+
+    def _look_up(self, pages: NDArray[np.int64]) -> list[Sent]:
+        """Ask the homes of `pages`; the engine waits until all have answered."""
+        sent: list[Sent] = []
+        for home, positions in self._geometry.group_pages(pages):
+            self._last_ticket += 1
+            self._tickets.add(self._last_ticket)
+            request = LookupRequested(
+                self.number, self._last_ticket, self._snapshot, pages[positions]
+            )
+            sent.append((("home", home), request))
+        self._phase = Phase.FETCHING if sent else Phase.READY
+        return sent
+
+    def _take_pages(self, answer: LookupAnswered) -> None:
+        """Read the frames that the view does not hold yet, and install them."""
+        assert answer.ticket in self._tickets, "a lookup was answered twice"
+        self._tickets.remove(answer.ticket)
+        known = self.engine.cached_versions(answer.pages) == answer.versions
+        self.engine.renew(answer.pages[known], answer.until[known])
+        new = ~known
+        frames = answer.frames[new]
+        content = np.zeros((len(frames), PAGE_BYTES), dtype=np.uint8)
+        stored = frames != NO_FRAME
+        content[stored] = self._plane.read_frames(answer.home, frames[stored])
+        self._fetched_bytes += int(stored.sum()) * PAGE_BYTES
+        self.engine.install(answer.pages[new], answer.versions[new], answer.until[new], content)
+        if not self._tickets:
+            self._phase = Phase.READY
+
+    # --- records --------------------------------------------------------------------------------
+    def _report(self, ended: OutcomeBatch) -> list[Sent]:
+        """Turn ends of attempts into a record; stage the write sets that are large."""
+        if len(ended.outcomes) == 0:
+            return []
+        records = np.zeros(len(ended.outcomes), dtype=RECORD)
+        runners = ended.outcomes["runner"].tolist()
+        records["attempt"] = [self._numbers.pop(runner) for runner in runners]
+        pieces, runs = self._large_write_sets(ended, records)
+        finished = Finished(
+            worker=self.number,
+            records=records,
+            outcomes=ended.outcomes,
+            runs=runs,
+            data=ended.data,
+            children=ended.children,
+            child_ranges=ended.child_ranges,
+            mallocs=ended.mallocs,
+            console=ended.console,
+            traps=encode_traps(ended.traps),
+            fetched_bytes=self._fetched_bytes,
+        )
+        self._fetched_bytes = 0
+        self._staging.append(_Staging(finished, pieces))
+        return self._stage()
+
+    def _large_write_sets(
+        self, ended: OutcomeBatch, records: NDArray[Any]
+    ) -> tuple[deque[tuple[int, int, NDArray[Any], bool]], NDArray[Any]]:
+        """Give large write sets a serial; return their pieces by home."""
+        outcomes = ended.outcomes
+        pieces: deque[tuple[int, int, NDArray[Any], bool]] = deque()
+        owner = np.repeat(np.arange(len(outcomes)), outcomes["run_count"])
+        rows = expand(outcomes["run_first"], outcomes["run_count"])
+        sizes = np.bincount(owner, weights=ended.runs["length"][rows], minlength=len(outcomes))
+        large = np.flatnonzero((sizes > INLINE_BYTES_MAX) & (outcomes["end"] != _TRAP))
+        for position in large.tolist():
+            self._last_serial += 1
+            records["serial"][position] = self._last_serial
+            first = int(outcomes["run_first"][position])
+            runs = ended.runs[first : first + int(outcomes["run_count"][position])]
+            for home, own in self._geometry.group_runs(runs):
+                pieces.append((self._last_serial, home, own, True))
+        return pieces, ended.runs
+
+    def _stage(self) -> list[Sent]:
+        """Put what fits into the arenas; send the records whose write sets are complete."""
+        return []
+
+
+_TRAP = 4
+__all__ = ["Phase", "Worker", "replace"]

@@ -1,0 +1,333 @@
+"""One run from options to exit code: load, execute, write the outputs, report.
+
+The only module that knows clocks, signals and files at once. Whatever happens, the console's
+output so far has been printed, no output file is half written, and the summary is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi import __version__, config
+from dvm_mpi.control.delivery import InOrder, Shuffled
+from dvm_mpi.control.diagnosis import Narrator
+from dvm_mpi.control.driver import Ending, LocalMachine, MachineSettings, Silent
+from dvm_mpi.disa.image import ArrayDeclaration, Image
+from dvm_mpi.disa.image_file import open_program
+from dvm_mpi.disa.types import BY_NAME
+from dvm_mpi.disa.verifier import verify
+from dvm_mpi.engine.interface import Engine, EngineSettings
+from dvm_mpi.errors import DvmError, ExitCode
+from dvm_mpi.io import arrays, console, report, specs
+from dvm_mpi.io.progress import Progress, ProgressCounts
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
+from dvm_mpi.options import RunOptions
+
+#: Pages that an output writer asks for at a time.
+_OUTPUT_PAGES: Final = config.FILE_CHUNK_BYTES // PAGE_BYTES
+
+
+class Interrupted(Exception):
+    """A signal asked the run to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        is_term = number == signal.SIGTERM
+        self.exit_code = ExitCode.TERMINATED if is_term else ExitCode.INTERRUPTED
+
+
+def say(text: str) -> None:
+    """Print a line on standard error; a terminal that went away is no reason to fail."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        return
+
+
+def age_of_process_s() -> float:
+    """Return how long ago this process began."""
+    fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    began = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return max(time.clock_gettime(time.CLOCK_BOOTTIME) - began, 0.0)
+
+
+def default_memory_bytes() -> int:
+    """Return half of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def make_engine_factory(options: RunOptions) -> Callable[[], Engine]:
+    """Return what builds one engine for a worker; the engine's modules are imported here."""
+    settings = EngineSettings(
+        stack_bytes=options.stack_bytes,
+        fuel_max=options.fuel,
+        allow_undeclared=options.allow_undeclared,
+        cache_bytes=config.CACHE_BYTES_DEFAULT,
+        clock=time.time_ns,
+    )
+    if options.engine == "reference":
+        from dvm_mpi.engine.reference import ReferenceEngine
+
+        return lambda: ReferenceEngine(settings)
+    from dvm_mpi.engine.interp import InterpEngine
+
+    return lambda: InterpEngine(settings)
+
+
+@dataclass(slots=True)
+class _Times:
+    """Seconds of the phases of a run."""
+
+    startup_s: float
+    load_s: float = 0.0
+    work_s: float = 0.0
+    output_s: float = 0.0
+
+
+class _Watcher(Silent):
+    """Connects a running machine with the terminal and the signals."""
+
+    def __init__(self, out: console.Console, progress: Progress) -> None:
+        self._out = out
+        self._progress = progress
+        self._signal = 0
+
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Note a signal; the run ends at the next turn. A second one ends the process at once."""
+        del frame
+        if self._signal:
+            os._exit(128 + number)
+        self._signal = number
+
+    def printed(self, data: NDArray[np.uint8]) -> None:
+        """Print what a commit wrote."""
+        self._out.write(data.tobytes())
+
+    def idle(self, duration_us: int) -> None:
+        """Sleep, but notice signals soon."""
+        ends = time.monotonic() + duration_us / 1e6
+        while not self._signal and (left := ends - time.monotonic()) > 0:
+            time.sleep(min(left, config.PROGRESS_INTERVAL_S))
+
+    def turned(self, driver: LocalMachine) -> None:
+        """Draw the progress line when it is time, and obey signals."""
+        if self._signal:
+            raise Interrupted(self._signal)
+        self._progress.update(lambda: _progress_counts(driver))
+
+
+def _progress_counts(machine: LocalMachine) -> ProgressCounts:
+    c = machine.scheduler.counters
+    return ProgressCounts(
+        queued=machine.scheduler.queued_count,
+        running=machine.scheduler.state.running_count,
+        committed=c.commits,
+        retried=c.retries,
+        epochs=c.epochs,
+        bytes_moved=c.bytes_fetched + c.bytes_committed,
+    )
+
+
+class Run:
+    """One run of one program in this process."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
+        self._times = _Times(startup_s=age_of_process_s())
+        age = timedelta(seconds=self._times.startup_s)
+        self._started_at = (datetime.now().astimezone() - age).isoformat(timespec="seconds")
+        self._machine: LocalMachine | None = None
+        self._ending: Ending | None = None
+        self._progress = Progress(sys.stderr, quiet=options.quiet)
+        self._console = console.Console(console.standard_output(), self._progress)
+
+    def execute(self) -> ExitCode:
+        """Do everything, and return the exit code; the user's faults are told, never raised."""
+        if not self._options.quiet:
+            say(self._headline())
+        try:
+            code = self._execute()
+        except Interrupted as interrupted:
+            self._progress.close()
+            say(f"dvm: ended by {interrupted}; what had been committed was printed")
+            code = interrupted.exit_code
+        except DvmError as error:
+            self._progress.close()
+            say(f"dvm: error: {error}")
+            code = error.exit_code
+        return self._conclude(code)
+
+    def _headline(self) -> str:
+        o = self._options
+        order = "fixed order" if o.seed is None else f"seed {o.seed}"
+        return (
+            f"dvm {__version__}{revision()}: {o.program}, 1 rank, {o.workers} workers, "
+            f"{o.homes} homes, engine {o.engine}, {order}"
+        )
+
+    def _execute(self) -> ExitCode:
+        watcher = _Watcher(self._console, self._progress)
+        with ExitStack() as stack:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                stack.callback(signal.signal, number, signal.signal(number, watcher.interrupt))
+            stack.enter_context(self._progress)
+            machine = self._load(watcher)
+            stack.callback(machine.close)
+            began = time.perf_counter()
+            try:
+                self._ending = machine.run()
+            finally:
+                self._times.work_s = time.perf_counter() - began
+            self._progress.clear()
+            return self._end(machine, self._ending)
+
+    def _load(self, watcher: _Watcher) -> LocalMachine:
+        """Assemble, verify, and put the program and its inputs into a new machine."""
+        began = time.perf_counter()
+        o = self._options
+        image = open_program(o.program, o.defines)
+        verify(image)
+        inputs = self._match(o.inputs, "--in", image)
+        outputs = self._match(o.outputs, "--out", image)
+        arrays.check_outputs([spec for spec, _ in outputs])
+        stdin = console.read_input(o.stdin, say)
+        memory = default_memory_bytes() if o.memory_bytes is None else o.memory_bytes
+        settings = MachineSettings(
+            workers=o.workers, homes=o.homes, stack_bytes=o.stack_bytes, memory_bytes=memory
+        )
+        delivery = InOrder() if o.seed is None else Shuffled(o.seed, config.SLICE_FUEL)
+        self._machine = LocalMachine(
+            image,
+            settings,
+            make_engine_factory(o),
+            stdin=stdin,
+            delivery=delivery,
+            observer=watcher,
+        )
+        for spec, declaration in inputs:
+            with arrays.open_input(spec, declaration) as source:
+                for offset, data in source.chunks():
+                    self._machine.loader.write(declaration.address + offset, data)
+        self._times.load_s = time.perf_counter() - began
+        return self._machine
+
+    @staticmethod
+    def _match(
+        given: tuple[str, ...], option: str, image: Image
+    ) -> list[tuple[specs.ArraySpec, ArrayDeclaration]]:
+        parsed = [specs.parse_spec(text, option) for text in given]
+        return specs.match_declarations(parsed, image.arrays)
+
+    def _end(self, machine: LocalMachine, ending: Ending) -> ExitCode:
+        """Tell how the program ended; write the outputs if it ended well."""
+        narrator = Narrator(machine.image)
+        accesses = sorted({a for w in machine.workers for a in w.engine.undeclared_accesses()})
+        if accesses:
+            say(narrator.undeclared(accesses))
+        if ending.failure is not None:
+            say(narrator.trap(ending.failure))
+            return ExitCode.TRAP
+        self._write_outputs(machine)
+        if ending.watchers and (self._options.strict_watchers or not self._options.quiet):
+            say(narrator.watchers(ending.watchers, config.WATCHERS_SHOWN_MAX))
+        if ending.watchers and self._options.strict_watchers:
+            return ExitCode.WATCHERS_LEFT
+        return ExitCode.OK
+
+    def _write_outputs(self, machine: LocalMachine) -> None:
+        began = time.perf_counter()
+        outputs = self._match(self._options.outputs, "--out", machine.image)
+        arrays.write_outputs(
+            [
+                arrays.Output(spec, declaration, array_chunks(machine, declaration))
+                for spec, declaration in outputs
+            ]
+        )
+        self._times.output_s = time.perf_counter() - began
+
+    def _conclude(self, code: ExitCode) -> ExitCode:
+        """Show the summary and write the report, whatever has happened."""
+        if self._machine is None:
+            return code
+        figures = self._figures(self._machine, code)
+        if self._options.report is not None:
+            try:
+                report.write_report(figures, self._options.report)
+            except DvmError as error:
+                say(f"dvm: error: {error}")
+                code = code or error.exit_code
+        if not self._options.quiet:
+            say(report.summary(figures))
+        return code
+
+    def _figures(self, machine: LocalMachine, code: ExitCode) -> report.RunReport:
+        c, o, t = machine.scheduler.counters, self._options, self._times
+        ending = self._ending
+        return report.RunReport(
+            program=str(o.program),
+            command=o.command,
+            exit_code=int(code),
+            started_at=self._started_at,
+            engine=o.engine,
+            workers=o.workers,
+            homes=o.homes,
+            seed=o.seed,
+            startup_s=t.startup_s,
+            load_s=t.load_s,
+            work_s=t.work_s,
+            output_s=t.output_s,
+            runners=c.runners,
+            commits=c.commits,
+            aborts=c.aborts,
+            traps=int(ending is not None and ending.failure is not None),
+            retries=c.retries,
+            watcher_firings=c.watcher_firings,
+            watchers_left=len(ending.watchers) if ending is not None else 0,
+            epochs=c.epochs,
+            instructions=c.instructions,
+            bytes_fetched=c.bytes_fetched,
+            bytes_committed=c.bytes_committed,
+            console_bytes=self._console.byte_count,
+            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * config.KIB,
+        )
+
+
+def array_chunks(
+    machine: LocalMachine, declaration: ArrayDeclaration
+) -> Iterator[NDArray[np.uint8]]:
+    """Return an array's bytes as of the newest visible epoch, in order, in large pieces."""
+    count = int(np.prod(declaration.shape, dtype=np.int64))
+    left = count * BY_NAME[declaration.type_name].width_bytes
+    assert declaration.address % PAGE_BYTES == 0, "arrays are page-aligned"
+    page = declaration.address >> PAGE_SHIFT
+    while left > 0:
+        pages = min(_OUTPUT_PAGES, -(-left // PAGE_BYTES))
+        yield machine.read(page, pages).reshape(-1)[: min(left, pages * PAGE_BYTES)]
+        page += pages
+        left -= pages * PAGE_BYTES
+
+
+def revision() -> str:
+    """Return ` (commit)` when the package runs from a checkout, else nothing."""
+    git = Path(__file__).resolve().parent.parent / ".git"
+    try:
+        head = (git / "HEAD").read_text(encoding="ascii").strip()
+        if head.startswith("ref: "):
+            head = (git / head[5:]).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+    return f" ({head[:10]})"

@@ -1,0 +1,216 @@
+"""The command line's words: parsers, and the settings of one run as a value.
+
+Light to import: nothing of the machine is loaded before the arguments have been accepted.
+Options that the machine will have but has not yet are refused by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dvm_mpi import __version__, config
+from dvm_mpi.errors import UsageError
+from dvm_mpi.layout import PAGE_BYTES
+
+SUBCOMMANDS: Final = ("asm", "disasm", "check")
+
+_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+
+#: Options of the manual that this version refuses, with what to do without them.
+_NOT_BUILT: Final = {
+    "--isolation serializable": "only --isolation snapshot is built",
+    "--conflict-unit page": "only --conflict-unit byte is built",
+    "--engine translate": "use --engine interp",
+    "--engine auto": "use --engine interp",
+}
+
+_EXAMPLES: Final = """\
+examples:
+  python -m dvm_mpi jobs/hello/hello.dasm
+  python -m dvm_mpi jobs/primes/primes.dasm -D LIMIT=100000
+  python -m dvm_mpi jobs/vectoradd/vectoradd.dasm --out c=sum.h5:c --report run.json
+  python -m dvm_mpi check jobs/kmeans/kmeans.dasm
+
+subcommands: asm (text to image), disasm (image to text), check (verify without running);
+each has a --help of its own. Exit codes: docs/operations.md.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Everything that one run was asked for; sizes in bytes, `fuel` 0 for no limit."""
+
+    program: Path
+    defines: dict[str, str]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    stdin: Path | None
+    engine: str
+    allow_undeclared: bool
+    fuel: int
+    stack_bytes: int
+    memory_bytes: int | None
+    strict_watchers: bool
+    report: Path | None
+    quiet: bool
+    workers: int
+    homes: int
+    seed: int | None
+    command: tuple[str, ...]
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size means: digits with K, M, G or T, of 1,024 each."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size; write it like 512M or 2G")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def _count(minimum: int, maximum: int) -> object:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if not minimum <= value <= maximum:
+            raise argparse.ArgumentTypeError(
+                f"'{text}' is not a whole number from {minimum:,} to {maximum:,}"
+            )
+        return value
+
+    return parse
+
+
+def _define(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals or not value:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE")
+    return name, value
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of leaving the process, so that one place ends every run."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UsageError(f"{message}\nsee: {self.prog} --help")
+
+
+def run_parser() -> argparse.ArgumentParser:
+    """Return the parser of `python -m dvm_mpi PROGRAM`."""
+    parser = _Parser(
+        prog="python -m dvm_mpi",
+        description="Run a DISA program: text (.dasm), image (.dimg) or flat image (.bin).",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("program", type=Path, metavar="PROGRAM", help="the program's file")
+    add("-D", dest="defines", action="append", type=_define, default=[], metavar="NAME=VALUE",
+        help="define a name for the assembler; may be repeated")  # fmt: skip
+    add("--in", dest="inputs", action="append", default=[], metavar="NAME=FILE:DATASET",
+        help="fill the array NAME from an HDF5 dataset, or from FILE.npy")  # fmt: skip
+    add("--out", dest="outputs", action="append", default=[], metavar="NAME=FILE:DATASET",
+        help="write the array NAME to an HDF5 dataset, or to FILE.npy, at the end")  # fmt: skip
+    add("--stdin", type=Path, metavar="FILE", help="standard input of every runner ('-': ours)")
+    add("--engine", default="interp", choices=("interp", "reference", "translate", "auto"),
+        help="how runners are executed (default: interp; reference is slow and plain)")  # fmt: skip
+    add("--undeclared", default="trap", choices=("trap", "allow"),
+        help="access to shared memory that a runner did not declare (default: trap)")  # fmt: skip
+    add("--fuel", type=_count(1, 2**62), default=0, metavar="N",
+        help="trap a runner after N instructions of one attempt (default: no limit)")  # fmt: skip
+    add("--stack", type=parse_size, default=config.STACK_BYTES_DEFAULT, metavar="SIZE",
+        help="size of automatic stacks (default: 8K)")  # fmt: skip
+    add("--memory", type=parse_size, default=None, metavar="SIZE",
+        help="memory for the shared region's pages (default: half of this machine's)")  # fmt: skip
+    add("--isolation", default="snapshot", choices=("snapshot", "serializable"),
+        help="what concurrent runners may see (default: snapshot)")  # fmt: skip
+    add("--conflict-unit", default="byte", choices=("byte", "page"),
+        help="what two runners must not both store (default: byte)")  # fmt: skip
+    add("--strict-watchers", action="store_true",
+        help="exit with 7 if watchers are still armed at the end")  # fmt: skip
+    add("--report", type=Path, metavar="FILE.json", help="write figures of the run as JSON")
+    add("--quiet", action="store_true", help="print only the program's output and errors")
+    add("--workers", type=_count(1, 4096), default=1, metavar="N",
+        help="workers that share this process and take turns (default: 1)")  # fmt: skip
+    add("--homes", type=_count(1, 4096), default=1, metavar="N",
+        help="partitions of the shared region in this process (default: 1)")  # fmt: skip
+    add("--seed", type=_count(0, 2**63 - 1), default=None, metavar="N",
+        help="shuffle the order of events by this seed (default: a fixed order)")  # fmt: skip
+    add("--version", action="version", version=f"dvm {__version__}")
+    return parser
+
+
+def parse_run(arguments: Sequence[str]) -> RunOptions:
+    """Return the options of a run.
+
+    Raises
+    ------
+    UsageError
+        A word is wrong, or an option is not built yet; the text names it.
+    """
+    given = run_parser().parse_args(arguments)
+    for option, value in (
+        ("--isolation", given.isolation),
+        ("--conflict-unit", given.conflict_unit),
+        ("--engine", given.engine),
+    ):
+        if f"{option} {value}" in _NOT_BUILT:
+            remedy = _NOT_BUILT[f"{option} {value}"]
+            raise UsageError(f"{option} {value} is not built in this version; {remedy}")
+    if not PAGE_BYTES <= given.stack <= config.STACK_BYTES_MAX:
+        raise UsageError(
+            f"--stack {given.stack}: automatic stacks have {PAGE_BYTES:,} to "
+            f"{config.STACK_BYTES_MAX:,} bytes"
+        )
+    return RunOptions(
+        program=given.program,
+        defines=dict(given.defines),
+        inputs=tuple(given.inputs),
+        outputs=tuple(given.outputs),
+        stdin=given.stdin,
+        engine=given.engine,
+        allow_undeclared=given.undeclared == "allow",
+        fuel=given.fuel,
+        stack_bytes=-(-given.stack // PAGE_BYTES) * PAGE_BYTES,
+        memory_bytes=given.memory,
+        strict_watchers=given.strict_watchers,
+        report=given.report,
+        quiet=given.quiet,
+        workers=given.workers,
+        homes=given.homes,
+        seed=given.seed,
+        command=tuple(arguments),
+    )
+
+
+def subcommand_parser(name: str) -> argparse.ArgumentParser:
+    """Return the parser of one subcommand."""
+    about = {
+        "asm": "Assemble a program's text into an image file.",
+        "disasm": "Print an image as text that assembles to the same bytes.",
+        "check": "Assemble and verify a program without running it.",
+    }
+    parser = _Parser(prog=f"python -m dvm_mpi {name}", description=about[name], allow_abbrev=False)
+    parser.add_argument("program", type=Path, metavar="PROGRAM", help="the program's file")
+    parser.add_argument(
+        "-D", dest="defines", action="append", type=_define, default=[], metavar="NAME=VALUE",
+        help="define a name for the assembler; may be repeated",
+    )  # fmt: skip
+    if name == "asm":
+        parser.add_argument(
+            "-o", "--output", type=Path, metavar="FILE.dimg",
+            help="the image file (default: PROGRAM with .dimg)",
+        )  # fmt: skip
+    if name == "disasm":
+        parser.add_argument(
+            "-o", "--output", type=Path, metavar="FILE.dasm", help="default: standard output"
+        )
+    return parser
