@@ -6,7 +6,7 @@ moved together and the owners' `first` columns are rewritten. Nothing here knows
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -17,6 +17,10 @@ from dvm_mpi.dsm.ranges import expand
 def firsts_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return where each group starts when groups lie one after another."""
     return np.cumsum(counts) - counts
+
+
+#: Below this many rows gaps are not worth closing.
+_ROWS_WORTH_COMPACTING: Final = 4_096
 
 
 class RowArena:
@@ -55,7 +59,7 @@ class RowArena:
     @property
     def wants_compaction(self) -> bool:
         """Whether garbage outweighs what is live."""
-        return self.used > 4096 and self.garbage * 2 > self.used
+        return self.used > _ROWS_WORTH_COMPACTING and self.garbage * 2 > self.used
 
     def compact(
         self, firsts: NDArray[np.int64], counts: NDArray[np.int64]
