@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from dvm_mpi.disa.encoding import encoded_size, has_type_field
@@ -39,6 +39,7 @@ from dvm_mpi.disa.types import BY_NAME, DEFAULT, Kind, Mode, Type
 _ADDRESS_BITS: Final = 64
 _DISPLACEMENT_MIN: Final = -(1 << 31)
 _DISPLACEMENT_END: Final = 1 << 32
+_BYTE_END: Final = 1 << 8
 _FLOAT_FORMATS: Final = {8: "<d", 4: "<f"}
 
 
@@ -69,8 +70,9 @@ class Draft:
         Fault
             A name without a value, or a value that does not fit.
         """
-        frame = Instruction(address, self.size_bytes, self.mnemonic, self.types,
-                            condition=self.condition)  # fmt: skip
+        frame = Instruction(
+            address, self.size_bytes, self.mnemonic, self.types, condition=self.condition
+        )
         specs = frame.specs
         operands = tuple(
             _settle_operand(o, specs[i], frame.type_of(i), scope)
@@ -78,8 +80,14 @@ class Draft:
         )
         target = None if self.target is None else address_of(self.target, scope)
         number = None if self.number is None else _settle_number(self.number, scope)
-        return Instruction(address, frame.size_bytes, self.mnemonic, self.types, operands,
-                           self.condition, target, self.relative, number, self.exit_mode)  # fmt: skip
+        return replace(
+            frame,
+            operands=operands,
+            target=target,
+            relative=self.relative,
+            number=number,
+            exit_mode=self.exit_mode,
+        )
 
 
 # --- values -----------------------------------------------------------------------------------
@@ -164,7 +172,7 @@ def _displacement_of(node: Node, scope: Scope) -> int:
 
 def _settle_number(node: Node, scope: Scope) -> int:
     value = integer_of(node, scope, "the number")
-    if not 0 <= value <= 0xFF:
+    if not 0 <= value < _BYTE_END:
         raise Fault(node.span, f"{value} is not a byte", "use 0 to 255; system calls are 0x80")
     return value
 
@@ -190,8 +198,8 @@ def draft_instruction(statement: Statement) -> Draft:
             return _draft_mov(row, statement)
     operands = _take_operands(statement, row.mnemonic, row.operands)
     if row.types:
-        return Draft(row.mnemonic, (_one_type(row.mnemonic, statement.suffixes, operands, row.types),),
-                     operands)  # fmt: skip
+        name = _one_type(row.mnemonic, statement.suffixes, operands, row.types)
+        return Draft(row.mnemonic, (name,), operands)
     _refuse_suffixes(row.mnemonic, statement.suffixes)
     _refuse_types(row.mnemonic, operands)
     return Draft(row.mnemonic, (), operands)
@@ -300,7 +308,7 @@ def _one_type(
     operands: tuple[WrittenOperand, ...],
     allowed: frozenset[str],
 ) -> str:
-    """Return the one type of an instruction, from its mnemonic or (as in the papers) its operands."""
+    """Return the type, written after the mnemonic or (as in the papers) after operands."""
     written = [*suffixes[:1], *(o.suffix for o in operands if o.suffix is not None)]
     _refuse_suffixes(mnemonic, suffixes[1:])
     names = [type_name(token) for token in written]

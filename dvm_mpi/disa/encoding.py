@@ -244,6 +244,8 @@ def decode(buffer: Buffer, offset: int, address: int) -> Instruction:
         The bytes are no instruction, or end inside it.
     """
     assert offset >= 0, offset
+    # Addresses often come out of arrays, whose integers would overflow in relative targets.
+    offset, address = int(offset), int(address)
     reader = _Reader(buffer, offset, address)
     code = reader.take(1)[0]
     row = BY_CODE.get(code)

@@ -146,7 +146,7 @@ def parse_operand(cursor: Cursor) -> WrittenOperand:
 
 def parse_operands(cursor: Cursor) -> tuple[WrittenOperand, ...]:
     """Parse all that is left of the line as operands, separated by commas."""
-    if cursor.at_end:
+    if cursor.token.kind is TokenKind.END:
         return ()
     operands = [parse_operand(cursor)]
     while cursor.accept(","):
