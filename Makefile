@@ -78,6 +78,7 @@ $(ENVIRONMENT): requirements/runtime.txt requirements/jobs.txt requirements/phot
 	run $(BIN)/python -m pip install --quiet --requirement requirements/dev.txt
 	run $(BIN)/python -m pip install --quiet --no-deps --requirement requirements/photograph.txt
 	touch "$@"
+	verdict
 
 # --- jobs --------------------------------------------------------------------------------------
 

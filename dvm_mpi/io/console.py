@@ -43,10 +43,14 @@ class Console:
         Raises
         ------
         ReaderGoneError
-            Nobody reads any more (`| head`). Standard output then leads nowhere, so that the end
-            of the process does not complain again.
+            Nobody reads any more (`| head`).
         FileError
             Standard output cannot be written.
+
+        Notes
+        -----
+        After a fault standard output leads nowhere, or the end of the process would complain of
+        the same bytes again, with an exit code of its own.
         """
         if not data:
             return
@@ -70,7 +74,7 @@ class Console:
             self._progress.note_output(is_line_open=not data.endswith(b"\n"))
 
     def _abandon(self) -> None:
-        """Let the descriptor lead nowhere: what is buffered would fail again at the exit."""
+        """Let the descriptor lead nowhere; what is buffered may go there."""
         assert self._stream is not None
         with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)

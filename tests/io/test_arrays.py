@@ -152,6 +152,12 @@ def test_a_wrong_type_gives_both_and_the_remedy(tmp_path: Path) -> None:
     assert text.endswith("; convert the input: array.astype('<f8')")
 
 
+@pytest.mark.parametrize("stored", ["<i8", "<u8", ">i8"])
+def test_a_type_of_the_same_width_is_a_wrong_type(tmp_path: Path, stored: str) -> None:
+    save(tmp_path / "a.h5", points=POINTS.astype(stored))
+    assert "the program declares fd" in failure(spec_in(tmp_path / "a.h5"), declare())
+
+
 def test_a_dataset_without_a_value_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["points"] = h5py.Empty("f8")
@@ -330,6 +336,17 @@ def test_outputs_are_checked_before_the_run(tmp_path: Path) -> None:
         with pytest.raises(FileError, match=words):
             check_outputs([spec])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "g.h5", "text.h5"]
+
+
+def test_a_group_that_came_up_during_the_run_is_not_destroyed(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["points/x"] = POINTS
+    before = path.read_bytes()
+    with pytest.raises(FileError, match="is a group, which would be lost"):
+        write_outputs([output(spec_out(path), POINTS)])
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.h5"]
 
 
 def test_too_few_bytes_from_the_machine_are_our_fault(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -13,6 +13,8 @@ shapes = st.lists(st.integers(0, 7), min_size=0, max_size=4).map(tuple)
 
 @settings(max_examples=60)
 @given(shapes, st.integers(8, 400))
+@example((2, 3), 16)
+@example((2, 3), 23)
 def test_slabs_are_the_array_in_c_order(shape: tuple[int, ...], bytes_max: int) -> None:
     array = np.arange(int(np.prod(shape, dtype=int)), dtype=np.int64).reshape(shape)
     pieces = []

@@ -79,36 +79,51 @@ def test_a_closed_standard_output_is_told_when_it_is_needed() -> None:
         console.write(b"text")
 
 
-def test_a_full_disk_is_told() -> None:
-    with Path("/dev/full").open("wb") as stream:
-        with pytest.raises(FileError) as caught:
-            Console(stream).write(b"text")
-        assert str(caught.value) == (
-            "cannot write standard output: No space left on device; redirect it to another place"
-        )
-
-
 WRITES = """
-from dvm_mpi.errors import ReaderGoneError
+import sys
+from dvm_mpi.errors import DvmError
 from dvm_mpi.io.console import Console, standard_output
 try:
     while True:
         Console(standard_output()).write(b"line\\n" * 1000)
-except ReaderGoneError as error:
-    raise SystemExit(error.exit_code)
+except DvmError as error:
+    print(error, end="", file=sys.stderr)
+    sys.exit(error.exit_code)
 """
 
 
 def test_a_reader_that_goes_away_ends_the_run_quietly() -> None:
-    """As in `dvm ... | head -1`: the code of a lost pipe, and not a word on standard error."""
+    """As in `dvm ... | head -1`: the code of a lost pipe, and no complaint of Python's own."""
     command = [sys.executable, "-c", WRITES]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline() == b"line\n"
         process.stdout.close()
-        assert process.stderr.read() == b""
+        assert process.stderr.read() == b"the reader of standard output went away"
         assert process.wait(timeout=60) == ReaderGoneError.exit_code
+
+
+def test_a_full_disk_is_told_once() -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", WRITES],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert ended.returncode == FileError.exit_code
+    assert ended.stderr == (
+        "cannot write standard output: No space left on device; redirect it to another place"
+    )
+
+
+def test_after_a_fault_the_stream_can_be_closed() -> None:
+    """What is still buffered must not raise once more, when nobody handles it."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    with os.fdopen(writes, "wb") as lost, pytest.raises(ReaderGoneError):
+        Console(lost).write(b"text")
+    with Path("/dev/full").open("wb") as full, pytest.raises(FileError):
+        Console(full).write(b"text")
 
 
 def test_standard_output_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
