@@ -31,7 +31,9 @@ MALLOC_LEASE_BYTES: Final = 64 * MIB
 # --- snapshots --------------------------------------------------------------------------------
 #: Declared ranges up to this size are fetched before a runner starts; larger ones on first touch.
 EAGER_BYTES_MAX: Final = 1 * MIB
-#: Pages fetched together on a first touch within a declared range; doubles while access goes on.
+#: Ranges fetched for one batch of runners together before it starts.
+EAGER_BATCH_BYTES_MAX: Final = 16 * MIB
+#: Pages fetched together at the second touch of a scan (the first fetches one); then doubled.
 READ_AHEAD_PAGES: Final = 16
 READ_AHEAD_PAGES_MAX: Final = 256
 #: Pages kept in a rank's view between runners.

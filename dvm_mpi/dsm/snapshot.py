@@ -1,0 +1,182 @@
+"""What a worker reads of a snapshot, and when: plans only, no messages and no bytes.
+
+Small declared ranges are fetched before a runner starts, large ones where they are touched; a scan
+is recognised and read ahead of. All pages of a snapshot may be fetched as late as one likes: the
+snapshot is pinned, so its frames stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi import config
+from dvm_mpi.dsm import ranges
+from dvm_mpi.dsm.messages import NO_FRAME, LookupAnswered
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
+
+Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+#: Later than every epoch: of a page about which nothing is declared, nothing is known.
+UNKNOWN_EPOCH: Final = 2**62
+#: Scans that are followed at a time; the one that was idle longest is forgotten.
+SCANS_MAX: Final = 8
+
+
+class DataPlane(Protocol):
+    """Moves bytes between one worker and the homes; neither side's processor need take part."""
+
+    def read_frames(self, home: int, frames: Ints) -> Bytes:
+        """Return published frames as (n, PAGE_BYTES), zeros for NO_FRAME; the caller's own."""
+
+    def write_arena(self, home: int, offset: int, data: Bytes) -> None:
+        """Put bytes into this worker's slice of a home's arena; on return they are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """What to do with one home's answer, rows in the order of frames.
+
+    `renewed` pages are cached in the very version that the home named; only `renewed_until` is new.
+    The other arrays are pages to read from `frames` (NO_FRAME: zero) and to install.
+    """
+
+    home: int
+    renewed: Ints
+    renewed_until: Ints
+    pages: Ints
+    frames: Ints
+    versions: Ints
+    until: Ints
+
+
+def eager_pages(grants: NDArray[Any]) -> tuple[Ints, Ints]:
+    """Choose the pages to fetch before the attempts that hold `grants` run.
+
+    Ranges of up to EAGER_BYTES_MAX, in the order given as long as all of them together are within
+    EAGER_BATCH_BYTES_MAX; the others are fetched where they are touched.
+
+    Parameters
+    ----------
+    grants
+        Rows with `start`, `length` and `newest`, of any number of attempts.
+
+    Returns
+    -------
+    Pages, ascending, each once; and for each an epoch after which nobody stored into any granted
+    byte of it.
+    """
+    is_small = (grants["length"] > 0) & (grants["length"] <= config.EAGER_BYTES_MAX)
+    small = grants[is_small]
+    rounded = ranges.round_to_pages(small)
+    is_within = np.cumsum(rounded["length"]) <= config.EAGER_BATCH_BYTES_MAX
+    rounded, newest = rounded[is_within], small["newest"][is_within]
+    counts = rounded["length"] >> PAGE_SHIFT
+    all_pages = ranges.expand(rounded["start"] >> PAGE_SHIFT, counts)
+    pages, rows = np.unique(all_pages, return_inverse=True)
+    newest_of_page = np.zeros(pages.size, np.int64)
+    np.maximum.at(newest_of_page, rows, np.repeat(newest, counts))
+    return pages, newest_of_page
+
+
+def plan_fetch(answer: LookupAnswered, cached_versions: Ints) -> Fetch:
+    """Divide a home's answer into pages that the worker has already and pages to read.
+
+    `cached_versions`: the epoch of the cached frame of each page of the answer, -1 if none. Pages
+    to read are sorted by frame, so that neighbours become one transfer (`frame_extents`).
+    """
+    is_held = cached_versions == answer.versions
+    wanted = np.flatnonzero(~is_held)
+    wanted = wanted[np.argsort(answer.frames[wanted], kind="stable")]
+    return Fetch(
+        answer.home,
+        answer.pages[is_held],
+        answer.until[is_held],
+        answer.pages[wanted],
+        answer.frames[wanted],
+        answer.versions[wanted],
+        answer.until[wanted],
+    )
+
+
+def frame_extents(frames: Ints) -> tuple[Ints, Ints, Ints]:
+    """Join frames that follow each other, for one transfer each.
+
+    Returns the first frame of each extent, its frame count, and the row of `frames` where it
+    begins; the extents' contents lie back to back in the order of rows. NO_FRAME has no extent.
+    """
+    rows = np.flatnonzero(frames != NO_FRAME)
+    if rows.size == 0:
+        return rows, rows, rows
+    held = frames[rows]
+    breaks = (np.diff(held) != 1) | (np.diff(rows) != 1)
+    begins = np.flatnonzero(np.concatenate(([True], breaks)))
+    return held[begins], np.diff(np.append(begins, rows.size)), rows[begins]
+
+
+@dataclass(slots=True)
+class _Scan:
+    """A stretch of pages that an attempt walks through."""
+
+    #: The page behind the last one that was fetched for it.
+    next_page: int
+    #: Pages of the next fetch.
+    window: int
+
+
+class ReadAhead:
+    """How many pages to fetch at a first touch: one at first, more and more as a scan goes on.
+
+    A single touch fetches a single page, since large ranges are often sparse. A touch just behind
+    the pages of an earlier one is a scan: READ_AHEAD_PAGES, then twice as many each time.
+    One object serves one attempt.
+    """
+
+    #: Least recently continued first.
+    _scans: list[_Scan]
+
+    def __init__(self) -> None:
+        self._scans = []
+
+    def plan(self, missed: int, grants: NDArray[Any]) -> tuple[Ints, Ints]:
+        """Choose the pages to fetch when `missed` was touched.
+
+        Parameters
+        ----------
+        missed
+            Page that the view does not hold.
+        grants
+            Rows with `start`, `length` and `newest`; the attempt's own, or its whole batch's.
+
+        Returns
+        -------
+        Pages from `missed` on, consecutive, within one declared range; and their newest epochs as
+        `eager_pages` returns them (UNKNOWN_EPOCH for a page that nothing declared).
+        """
+        first = grants["start"] >> PAGE_SHIFT
+        end = (grants["start"] + grants["length"] + PAGE_BYTES - 1) >> PAGE_SHIFT
+        holds = np.flatnonzero((grants["length"] > 0) & (first <= missed) & (missed < end))
+        if holds.size == 0:
+            return np.array([missed]), np.array([UNKNOWN_EPOCH])
+        stop = min(int(end[holds].max()), missed + self._continue_scan(missed))
+        self._scans[-1].next_page = stop
+        pages = np.arange(missed, stop)
+        # Other ranges on these pages may have newer stores.
+        touches = (grants["length"] > 0) & (first < stop) & (end > missed)
+        return pages, np.full(pages.size, grants["newest"][touches].max())
+
+    def _continue_scan(self, missed: int) -> int:
+        """Return how many pages to fetch, and put the scan that `missed` belongs to last."""
+        for position, scan in enumerate(self._scans):
+            if scan.next_page <= missed < scan.next_page + config.READ_AHEAD_PAGES:
+                self._scans.append(self._scans.pop(position))
+                window = scan.window
+                scan.window = min(2 * window, config.READ_AHEAD_PAGES_MAX)
+                return window
+        del self._scans[: len(self._scans) - SCANS_MAX + 1]
+        self._scans.append(_Scan(missed + 1, config.READ_AHEAD_PAGES))
+        return 1

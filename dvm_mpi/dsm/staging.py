@@ -1,0 +1,113 @@
+"""A worker's slices of the homes' staging arenas: who may write where, and when to wait.
+
+Each home keeps one slice of its arena for each worker. The worker lays the parts of a large write
+set there, back to back, and the home gives the space back part by part. This module only does the
+accounting; the data plane moves the bytes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.dsm import ranges
+from dvm_mpi.dsm.messages import Staged
+
+
+@dataclass(slots=True)
+class _Block:
+    """Space of one part, in a slice."""
+
+    offset: int
+    length: int
+    serial: int
+    part: int
+    is_released: bool = False
+
+
+class StagingArena:
+    """One worker's slices, one for each home; each is a ring of the parts under way."""
+
+    #: By home: blocks in the order in which they were placed; the first is still occupied.
+    _blocks: list[deque[_Block]]
+
+    def __init__(self, home_count: int, slice_bytes: int) -> None:
+        assert slice_bytes > 1
+        self.slice_bytes = slice_bytes
+        self._blocks = [deque() for _ in range(home_count)]
+
+    @property
+    def part_bytes_max(self) -> int:
+        """The size to cut parts to: two fit, so one is written while the other is taken."""
+        return self.slice_bytes // 2
+
+    def place(self, home: int, part: Staged) -> Staged | None:
+        """Find room for a part in the slice at a home.
+
+        `data_first` of the part's runs may be anything. Returns the message to send once the
+        bytes are in the arena: its runs lie back to back in the order of rows, from `data_first`
+        of the first on. None if there is no room before the home releases some.
+        """
+        length = ranges.total_bytes(part.runs)
+        assert 0 < length <= self.slice_bytes, "a part has bytes, and fits into a slice"
+        offset = self._find_room(self._blocks[home], length)
+        if offset is None:
+            return None
+        self._blocks[home].append(_Block(offset, length, part.serial, part.part))
+        runs = part.runs.copy()
+        runs["data_first"] = offset + np.cumsum(runs["length"]) - runs["length"]
+        return replace(part, runs=runs)
+
+    def release(self, home: int, serial: int, part: int) -> None:
+        """Take back the space of a part that the home no longer needs."""
+        blocks = self._blocks[home]
+        held = [b for b in blocks if (b.serial, b.part) == (serial, part) and not b.is_released]
+        assert len(held) == 1, f"home {home} released part {part} of {serial} unasked or twice"
+        held[0].is_released = True
+        while blocks and blocks[0].is_released:
+            blocks.popleft()
+
+    def parts_under_way(self, home: int) -> int:
+        """Return how many parts the home has not released yet."""
+        return sum(not block.is_released for block in self._blocks[home])
+
+    def check_invariants(self) -> None:
+        """Assert what holds between any two calls."""
+        for blocks in self._blocks:
+            assert not blocks or not blocks[0].is_released
+            ordered = sorted((block.offset, block.offset + block.length) for block in blocks)
+            assert all(left[1] <= right[0] for left, right in pairwise(ordered)), "overlap"
+            assert all(0 <= start < end <= self.slice_bytes for start, end in ordered)
+
+    def _find_room(self, blocks: deque[_Block], length: int) -> int | None:
+        """Return where `length` bytes fit behind the newest block, or at the start again."""
+        if not blocks:
+            return 0
+        tail, head = blocks[0].offset, blocks[-1].offset + blocks[-1].length
+        if blocks[-1].offset < tail:
+            return head if head + length <= tail else None
+        if head + length <= self.slice_bytes:
+            return head
+        return 0 if length <= tail else None
+
+
+def cut_parts(runs: NDArray[Any], part_bytes_max: int) -> list[NDArray[Any]]:
+    """Divide messages.RUN rows into parts of at most `part_bytes_max` bytes, order kept.
+
+    All parts but the last are full; runs are cut where a part ends. Empty runs are dropped.
+    """
+    runs = runs[runs["length"] > 0]
+    # Cut in the space of bytes counted from the first: part k is [k * max, (k + 1) * max).
+    counted = runs.copy()
+    counted["start"] = np.cumsum(runs["length"]) - runs["length"]
+    pieces, rows = ranges.cut_at(counted, part_bytes_max)
+    parts = pieces["start"] // part_bytes_max
+    moved = pieces.copy()
+    moved["start"] += runs["start"][rows] - counted["start"][rows]
+    begins = np.flatnonzero(np.concatenate(([False], parts[1:] != parts[:-1])))
+    return np.split(moved, begins) if moved.size else []

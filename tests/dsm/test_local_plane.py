@@ -1,0 +1,44 @@
+"""The data plane over homes in the same process."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dvm_mpi.dsm.frames import FramePool, reserve_frames
+from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.home import Home
+from dvm_mpi.dsm.local_plane import LocalDataPlane
+from dvm_mpi.dsm.messages import NO_FRAME
+from dvm_mpi.layout import PAGE_BYTES
+
+
+def make_homes():
+    geometry = Geometry(2, 1)
+    return [
+        Home(k, geometry, FramePool(reserve_frames(4)), np.zeros((3, 64), np.uint8))
+        for k in range(2)
+    ]
+
+
+def test_reads_frames_of_the_home_that_is_named():
+    homes = make_homes()
+    homes[1].load(1, 1, np.full(9, 5, np.uint8))
+    frames, _, _ = homes[1].directory.lookup(np.array([1, 3]), 1)
+    contents = LocalDataPlane(homes, 0).read_frames(1, frames[::-1])
+    assert contents.shape == (2, PAGE_BYTES)
+    assert frames[1] == NO_FRAME
+    assert not contents[0].any()
+    assert contents[1, :10].tolist() == [5] * 9 + [0]
+    contents[:] = 9
+    assert homes[1].read(np.array([1]), 1)[0, 0] == 5, "the caller got a copy"
+
+
+def test_writes_only_the_workers_own_slice():
+    homes = make_homes()
+    LocalDataPlane(homes, 2).write_arena(1, 60, np.arange(4, dtype=np.uint8))
+    assert homes[1].arena[2, 58:].tolist() == [0, 0, 0, 1, 2, 3]
+    assert not homes[1].arena[:2].any()
+    assert not homes[0].arena.any()
+    with pytest.raises(AssertionError, match="outside of the slice"):
+        LocalDataPlane(homes, 2).write_arena(1, 61, np.arange(4, dtype=np.uint8))

@@ -1,0 +1,158 @@
+"""Which pages are fetched when."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dvm_mpi import config
+from dvm_mpi.dsm.messages import NO_FRAME, LookupAnswered
+from dvm_mpi.dsm.snapshot import (
+    SCANS_MAX,
+    UNKNOWN_EPOCH,
+    ReadAhead,
+    eager_pages,
+    frame_extents,
+    plan_fetch,
+)
+from dvm_mpi.layout import PAGE_BYTES
+
+GRANT = np.dtype([("start", "<i8"), ("length", "<i8"), ("newest", "<i8")])
+FIRST = 1 << 30
+WINDOW = config.READ_AHEAD_PAGES
+
+
+def grants(*rows):
+    return np.array(list(rows), GRANT)
+
+
+def page(number, offset=0):
+    return number * PAGE_BYTES + offset
+
+
+def test_small_ranges_are_fetched_before_the_start_and_large_ones_are_not():
+    pages, newest = eager_pages(
+        grants(
+            (page(9, 4_000), 200, 3),
+            (page(2), 0, 99),
+            (page(50), config.EAGER_BYTES_MAX + 1, 7),
+            (page(10, 8), 8, 5),
+            (page(4), 1, 2),
+        )
+    )
+    assert pages.tolist() == [4, 9, 10]
+    assert newest.tolist() == [2, 3, 5], "a shared page has the newest of its ranges' epochs"
+
+
+def test_a_range_of_the_limit_is_small():
+    pages, _ = eager_pages(grants((page(3), config.EAGER_BYTES_MAX, 1)))
+    assert pages.size == config.EAGER_BYTES_MAX // PAGE_BYTES
+
+
+def test_a_batch_is_fetched_up_to_its_limit(monkeypatch):
+    monkeypatch.setattr(config, "EAGER_BATCH_BYTES_MAX", 5 * PAGE_BYTES)
+    pages, _ = eager_pages(grants(*((page(10 * k), 2 * PAGE_BYTES, 1) for k in range(4))))
+    assert pages.tolist() == [0, 1, 10, 11]
+
+
+def test_nothing_declared_is_nothing_to_fetch():
+    pages, newest = eager_pages(grants())
+    assert pages.size == newest.size == 0
+
+
+def follow(ahead, missed, *rows):
+    pages, newest = ahead.plan(missed, grants(*rows))
+    assert pages.tolist() == list(range(missed, missed + pages.size))
+    assert newest.size == pages.size
+    return pages.size
+
+
+def test_a_scan_is_read_ahead_of_in_doubling_steps():
+    ahead, whole = ReadAhead(), (page(FIRST), 1 << 42, 1)
+    sizes, missed = [], FIRST + 5
+    for _ in range(8):
+        sizes.append(follow(ahead, missed, whole))
+        missed += sizes[-1]
+    most = config.READ_AHEAD_PAGES_MAX
+    assert sizes == [1, *(min(WINDOW << k, most) for k in range(7))]
+    assert sizes[-1] == most
+
+
+def test_scattered_touches_fetch_single_pages():
+    ahead, whole = ReadAhead(), (page(FIRST), 1 << 42, 1)
+    assert {follow(ahead, FIRST + 1_000 * k, whole) for k in range(50)} == {1}
+
+
+def test_several_scans_at_a_time():
+    """A runner that adds two arrays into a third walks through three places by turns."""
+    ahead, whole = ReadAhead(), (page(FIRST), 1 << 42, 1)
+    places = [FIRST, FIRST + 100_000, FIRST + 200_000]
+    for step in range(3):
+        for number in range(3):
+            size = follow(ahead, places[number], whole)
+            assert size == (1, WINDOW, 2 * WINDOW)[step]
+            places[number] += size
+
+
+def test_the_scan_that_was_idle_longest_is_forgotten():
+    ahead, whole = ReadAhead(), (page(FIRST), 1 << 42, 1)
+    follow(ahead, FIRST, whole)
+    for k in range(SCANS_MAX):
+        assert follow(ahead, FIRST + 1_000 * (k + 1), whole) == 1
+    assert follow(ahead, FIRST + 1, whole) == 1
+    assert follow(ahead, FIRST + 1_000 * SCANS_MAX + 1, whole) == WINDOW
+
+
+def test_reading_ahead_stays_within_the_declared_range():
+    ahead, short = ReadAhead(), (page(FIRST, 100), 3 * PAGE_BYTES, 4)
+    assert follow(ahead, FIRST, short) == 1
+    assert follow(ahead, FIRST + 1, short) == 3, "the range touches four pages"
+
+
+def test_pages_read_ahead_have_the_newest_epoch_of_whatever_touches_them():
+    ahead = ReadAhead()
+    rows = grants((page(FIRST), 1 << 42, 4), (page(FIRST + 3), 8, 9))
+    assert ahead.plan(FIRST, rows)[1].tolist() == [4]
+    assert set(ahead.plan(FIRST + 1, rows)[1].tolist()) == {9}
+
+
+def test_nothing_is_known_of_an_undeclared_page():
+    pages, newest = ReadAhead().plan(77, grants((page(FIRST), 8, 4)))
+    assert (pages.tolist(), newest.tolist()) == ([77], [UNKNOWN_EPOCH])
+
+
+def test_an_answer_is_divided_into_what_is_cached_and_what_is_read():
+    answer = LookupAnswered(
+        home=2,
+        ticket=1,
+        pages=np.array([10, 11, 12, 13, 14]),
+        frames=np.array([7, NO_FRAME, 6, 9, 5]),
+        versions=np.array([3, 0, 4, 4, 2]),
+        until=np.array([8, 9, 10, 11, 12]),
+    )
+    fetch = plan_fetch(answer, cached_versions=np.array([3, -1, 3, -1, -1]))
+    assert (fetch.home, fetch.renewed.tolist(), fetch.renewed_until.tolist()) == (2, [10], [8])
+    rows = zip(fetch.frames, fetch.pages, fetch.versions, fetch.until, strict=True)
+    assert [tuple(map(int, row)) for row in rows] == [
+        (NO_FRAME, 11, 0, 9),
+        (5, 14, 2, 12),
+        (6, 12, 4, 10),
+        (9, 13, 4, 11),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_extents_cover_each_frame_once(seed):
+    """Copying extent by extent gives the same rows as copying frame by frame."""
+    random = np.random.default_rng(seed)
+    frames = random.integers(0, 12, 40)
+    frames[random.integers(0, 40, 8)] = NO_FRAME
+    frames[20:30] = np.arange(3, 13)
+    rebuilt = np.full(40, NO_FRAME)
+    firsts, counts, rows = frame_extents(frames)
+    for first, count, row in zip(firsts, counts, rows, strict=True):
+        assert (rebuilt[row : row + count] == NO_FRAME).all()
+        rebuilt[row : row + count] = np.arange(first, first + count)
+    assert np.array_equal(rebuilt, frames)
+    assert counts.max() >= 10
+    assert frame_extents(np.array([NO_FRAME]))[0].size == 0
