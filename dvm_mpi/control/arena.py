@@ -61,9 +61,7 @@ class RowArena:
         """Whether garbage outweighs what is live."""
         return self.used > _ROWS_WORTH_COMPACTING and self.garbage * 2 > self.used
 
-    def compact(
-        self, firsts: NDArray[np.int64], counts: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
+    def compact(self, firsts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
         """Keep only the groups given (those of every live owner); return their new firsts."""
         kept, moved = self.gather(firsts, counts)
         assert len(kept) == self.used - self.garbage, "an owner's rows were forgotten"

@@ -180,6 +180,8 @@ class CoordinatorState:
         self.pending: dict[int, PendingEpoch] = {}
         #: Attempts that run at each worker; (worker_count,).
         self.running: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
+        #: Of those, the ones that sleep in a system call; (worker_count,).
+        self.asleep: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
         #: Row of the runner that runs alone, or -1.
         self.alone = -1
         #: The newest attempt number given out.

@@ -85,6 +85,7 @@ class MachineSettings:
     stack_bytes: int = config.STACK_BYTES_DEFAULT
     memory_bytes: int = config.GIB
     arena_slice_bytes: int = config.ARENA_SLICE_BYTES
+    inline_bytes_max: int = config.INLINE_BYTES_MAX
     on_wire: bool = False
     check: bool = False
 
@@ -158,7 +159,14 @@ class LocalMachine:
             engine.load(image, stdin)
             plane = LocalDataPlane(self._parts.homes, number)
             self._parts.workers.append(
-                Worker(number, engine, self.geometry, plane, settings.arena_slice_bytes)
+                Worker(
+                    number,
+                    engine,
+                    self.geometry,
+                    plane,
+                    settings.arena_slice_bytes,
+                    settings.inline_bytes_max,
+                )
             )
         self.loader = Loader(self.geometry, self._parts.homes)
         self.loader.load_image(image)
@@ -258,7 +266,7 @@ class LocalMachine:
             self.observer.idle(duration)
         self._tick(duration)
         for worker in self._parts.workers:
-            worker.wake(self._now_us)
+            self._send(("worker", worker.number), tuple(worker.wake(self._now_us)))
 
     def _describe_stall(self) -> str:
         waits = "; ".join(f"worker {w.number}: {w.waits_for}" for w in self._parts.workers)

@@ -86,6 +86,5 @@ def overlaps(ranges: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.bool_]:
     at = np.searchsorted(ends, wanted["start"], side="right")
     clipped = np.minimum(at, len(ranges) - 1)
     reaches = ranges["start"][clipped] < wanted["start"] + wanted["length"]
-    return (at < len(ranges)) & reaches & (wanted["length"] > 0)
-
-
+    shared: NDArray[np.bool_] = (at < len(ranges)) & reaches & (wanted["length"] > 0)
+    return shared

@@ -37,9 +37,9 @@ class Dispatched:
 
     snapshot: int
     numbers: NDArray[np.int64]  # of the attempts, for fencing
-    attempts: NDArray[Any]      # ATTEMPT
-    grants: NDArray[Any]        # GRANT
-    image_runs: NDArray[Any]    # RUN
+    attempts: NDArray[Any]  # ATTEMPT
+    grants: NDArray[Any]  # GRANT
+    image_runs: NDArray[Any]  # RUN
     image_data: NDArray[np.uint8]
 
 
@@ -52,13 +52,13 @@ class Finished:
     """
 
     worker: int
-    records: NDArray[Any]       # RECORD
-    outcomes: NDArray[Any]      # OUTCOME
-    runs: NDArray[Any]          # RUN
+    records: NDArray[Any]  # RECORD
+    outcomes: NDArray[Any]  # OUTCOME
+    runs: NDArray[Any]  # RUN
     data: NDArray[np.uint8]
-    children: NDArray[Any]      # CHILD
+    children: NDArray[Any]  # CHILD
     child_ranges: NDArray[Any]  # RANGE
-    mallocs: NDArray[Any]       # RANGE
+    mallocs: NDArray[Any]  # RANGE
     console: NDArray[np.uint8]
     traps: str
     fetched_bytes: int
@@ -74,6 +74,14 @@ class LeaseRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class AsleepChanged:
+    """Worker to coordinator: so many of its attempts sleep now, and take no turn from others."""
+
+    worker: int
+    asleep: int
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseGranted:
     """Coordinator to worker: hand out these addresses (half-open; empty: none is left)."""
 
@@ -83,7 +91,7 @@ class LeaseGranted:
 
 
 WorkerEvent = Dispatched | LeaseGranted | memory.LookupAnswered | memory.ArenaReleased
-CoordinatorEvent = Finished | LeaseRequested | memory.EpochApplied
+CoordinatorEvent = Finished | LeaseRequested | AsleepChanged | memory.EpochApplied
 Message = WorkerEvent | CoordinatorEvent | memory.HomeEvent
 
 #: Position is the number on the wire: append only.
@@ -99,6 +107,7 @@ MESSAGES: Final[tuple[type[Any], ...]] = (
     memory.ApplyRequested,
     memory.DiscardRequested,
     memory.EpochApplied,
+    AsleepChanged,
 )
 _NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 

@@ -35,9 +35,7 @@ from dvm_mpi.layout import RANGE
 def select(finished: Finished, kept: NDArray[np.int64]) -> Finished:
     """Return a message with only the records at positions `kept`, in that order."""
     outcomes = finished.outcomes[kept].copy()
-    children = finished.children[
-        expand(outcomes["child_first"], outcomes["child_count"])
-    ].copy()
+    children = finished.children[expand(outcomes["child_first"], outcomes["child_count"])].copy()
     own_runs = expand(outcomes["run_first"], outcomes["run_count"])
     image_runs = expand(children["image_first"], children["image_count"])
     outcomes["child_first"] = firsts_of(outcomes["child_count"])
@@ -211,9 +209,7 @@ class Ordering:
     def _discard(self, finished: Finished, positions: NDArray[np.int64]) -> list[Action]:
         """Undo what records that do not count have taken: staged bytes, children's stacks."""
         outcomes = finished.outcomes[positions]
-        children = finished.children[
-            expand(outcomes["child_first"], outcomes["child_count"])
-        ]
+        children = finished.children[expand(outcomes["child_first"], outcomes["child_count"])]
         self._state.leases.end_stacks(children["stack_base"][children["stack_automatic"] == 1])
         tokens = self._tokens(finished, positions)
         return [
@@ -283,9 +279,7 @@ class Ordering:
         pending.run_counts.append(counts)
         pending.runs.append(finished.runs[expand(outcomes["run_first"], counts)])
         self._enter_children(finished, outcomes, numbers, wakes, epoch)
-        printed = finished.console[
-            expand(outcomes["console_first"], outcomes["console_count"])
-        ]
+        printed = finished.console[expand(outcomes["console_first"], outcomes["console_count"])]
         if len(printed):
             pending.console.append(printed)
 
@@ -331,5 +325,3 @@ class Ordering:
             operands=tuple(operands),
             nearest=None if nearest is None else (int(nearest[0]), int(nearest[1])),
         )
-
-

@@ -34,7 +34,13 @@ from dvm_mpi.control.coordinator_state import (
 )
 from dvm_mpi.control.grants import normalise_grouped
 from dvm_mpi.control.lifecycle import Event, Kind, State
-from dvm_mpi.control.messages import Dispatched, Finished, LeaseGranted, LeaseRequested
+from dvm_mpi.control.messages import (
+    AsleepChanged,
+    Dispatched,
+    Finished,
+    LeaseGranted,
+    LeaseRequested,
+)
 from dvm_mpi.control.ordering import Ordering
 from dvm_mpi.control.placement import share_out
 from dvm_mpi.control.publishing import Publishing
@@ -63,7 +69,7 @@ class Ticked:
     now_us: int
 
 
-SchedulerEvent = Started | Ticked | Finished | LeaseRequested | EpochApplied
+SchedulerEvent = Started | Ticked | Finished | LeaseRequested | AsleepChanged | EpochApplied
 
 
 class Scheduler:
@@ -132,6 +138,8 @@ class Scheduler:
             actions.append(ToWorker(event.worker, granted))
         elif isinstance(event, EpochApplied):
             self.state.log.applied(event.home, event.epoch)
+        elif isinstance(event, AsleepChanged):
+            self.state.asleep[event.worker] = event.asleep
         elif isinstance(event, Ticked):
             assert event.now_us >= self._now_us, "time runs backwards"
             self._now_us = event.now_us
@@ -185,7 +193,9 @@ class Scheduler:
         log = self.state.log
         if log.open_records == 0:
             return []
-        idle = bool((self.state.running == 0).any()) or self.state.failure is not None
+        idle = (
+            bool((self.state.running == self.state.asleep).any()) or self.state.failure is not None
+        )
         due = (
             log.open_records >= EPOCH_RECORDS_MAX
             or self._now_us - self._opened_us >= EPOCH_US_MAX
@@ -220,7 +230,9 @@ class Scheduler:
         self._drop_cancelled()
         if len(state.queue) == 0:
             return []
-        share = share_out(len(state.queue), state.running, state.lengths.batch_runners)
+        share = share_out(
+            len(state.queue), state.running - state.asleep, state.lengths.batch_runners
+        )
         actions: list[Action] = []
         for worker in np.flatnonzero(share).tolist():
             rows = self._take(int(share[worker]))
@@ -244,7 +256,8 @@ class Scheduler:
         rows = self.state.queue.pop(count)
         cancelled = self.state.table.rows["state"][rows] == State.CANCELLED
         self.state.end(rows[cancelled])
-        return rows[~cancelled]
+        live: NDArray[np.int64] = rows[~cancelled]
+        return live
 
     def _dispatch_alone(self) -> list[Action]:
         """Run the next of those that lost too often, when nobody else runs."""

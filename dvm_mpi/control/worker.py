@@ -9,7 +9,7 @@ record leaves only when all its staged bytes lie in the homes' arenas.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -20,6 +20,7 @@ from dvm_mpi.config import INLINE_BYTES_MAX
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.messages import (
     RECORD,
+    AsleepChanged,
     Dispatched,
     Finished,
     LeaseGranted,
@@ -28,6 +29,7 @@ from dvm_mpi.control.messages import (
     WorkerEvent,
     encode_traps,
 )
+from dvm_mpi.dsm import byte_copy
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import (
     NO_FRAME,
@@ -37,9 +39,11 @@ from dvm_mpi.dsm.messages import (
     Staged,
 )
 from dvm_mpi.dsm.ranges import expand
-from dvm_mpi.dsm.snapshot import DataPlane, ReadAhead, StagingArena, eager_pages
+from dvm_mpi.dsm.snapshot import DataPlane, ReadAhead, eager_pages, plan_fetch
+from dvm_mpi.dsm.staging import StagingArena, cut_parts
 from dvm_mpi.engine.interface import (
     AttemptBatch,
+    End,
     Engine,
     Exit,
     Lease,
@@ -72,15 +76,17 @@ class _Sleeper:
     wakes_at_us: int
     handle: int
     snapshot: int
+    grants: NDArray[Any]  # GRANT, of this attempt
 
 
 @dataclass(slots=True)
-class _Staging:
-    """Write sets that still have to be put into arenas before their record may leave."""
+class _Departure:
+    """A record, and the parts of large write sets that must be in the arenas before it leaves."""
 
     finished: Finished
-    #: (position in the record, home, runs of that home) in order.
-    pieces: deque[tuple[int, int, NDArray[Any], bool]]
+    #: `(home, part)` in order; the parts' runs point into `data`.
+    pieces: deque[tuple[int, Staged]]
+    data: NDArray[np.uint8]
 
 
 class Worker:
@@ -98,6 +104,8 @@ class Worker:
         Reads frames and writes arenas.
     arena_slice_bytes
         This worker's slice of each home's arena.
+    inline_bytes_max
+        Larger write sets are staged at the homes before their record leaves.
     """
 
     def __init__(
@@ -107,17 +115,24 @@ class Worker:
         geometry: Geometry,
         plane: DataPlane,
         arena_slice_bytes: int,
+        inline_bytes_max: int = INLINE_BYTES_MAX,
     ) -> None:
         self.number = number
         self.engine = engine
         self._geometry = geometry
         self._plane = plane
         self._arena = StagingArena(geometry.home_count, arena_slice_bytes)
+        self._inline_bytes_max = inline_bytes_max
         self._phase = Phase.IDLE
         self._batches: deque[Dispatched] = deque()
         self._current: Dispatched | None = None
+        #: Snapshot of the batch, or of the sleeper that was woken.
         self._snapshot = 0
+        #: The woken sleeper that runs outside of any batch.
+        self._woken: _Sleeper | None = None
+        #: Read-ahead of the running attempt, and its place in the batch.
         self._read_ahead = ReadAhead()
+        self._read_ahead_index = -1
         self._sleepers: list[_Sleeper] = []
         #: Attempt numbers of the runners that this worker has, by runner.
         self._numbers: dict[int, int] = {}
@@ -125,7 +140,7 @@ class Worker:
         self._tickets: set[int] = set()
         self._last_ticket = 0
         self._last_serial = 0
-        self._staging: deque[_Staging] = deque()
+        self._outbox: deque[_Departure] = deque()
         #: Bytes of frames read since the last record.
         self._fetched_bytes = 0
 
@@ -164,21 +179,22 @@ class Worker:
         else:
             assert isinstance(event, ArenaReleased)
             self._arena.release(event.home, event.serial, event.part)
-            sent += self._stage()
+            sent += self._depart()
+            sent += self._next()
         return tuple(sent)
 
-    def wake(self, now_us: int) -> None:
+    def wake(self, now_us: int) -> list[Sent]:
         """Put a sleeping attempt that is due back on the engine, if that is idle."""
-        if self._phase is not Phase.IDLE:
-            return
         due = [s for s in self._sleepers if s.wakes_at_us <= now_us]
-        if not due:
-            return
+        if self._phase is not Phase.IDLE or not due:
+            return []
         sleeper = min(due, key=lambda s: (s.wakes_at_us, s.handle))
         self._sleepers.remove(sleeper)
         self.engine.unpark(sleeper.handle)
-        self._snapshot = sleeper.snapshot
+        self._woken, self._snapshot = sleeper, sleeper.snapshot
+        self._read_ahead, self._read_ahead_index = ReadAhead(), -1
         self._phase = Phase.READY
+        return [(_COORDINATOR, AsleepChanged(self.number, len(self._sleepers)))]
 
     # --- running --------------------------------------------------------------------------------
     def run_slice(self, fuel: int, now_us: int) -> tuple[tuple[Sent, ...], int]:
@@ -194,21 +210,35 @@ class Worker:
             request = LeaseRequested(self.number, int(stopped.lease), stopped.lease_bytes)
             sent.append((_COORDINATOR, request))
         elif stopped.reason is Reason.SLEEPING:
-            self._sleepers.append(
-                _Sleeper(now_us + stopped.sleep_us, self.engine.park(), self._snapshot)
-            )
+            grants = self._grants(stopped.index)
+            handle = self.engine.park()
+            wakes_at_us = now_us + stopped.sleep_us
+            self._sleepers.append(_Sleeper(wakes_at_us, handle, self._snapshot, grants))
+            sent.append((_COORDINATOR, AsleepChanged(self.number, len(self._sleepers))))
         elif stopped.reason is Reason.BATCH_DONE:
-            self._current = None
+            self._current = self._woken = None
             self._phase = Phase.IDLE
-            self.wake(now_us)
+            sent += self.wake(now_us)
             sent += self._next()
         return tuple(sent), stopped.instructions
 
+    def _grants(self, index: int) -> NDArray[Any]:
+        """Return the declared ranges of the running attempt."""
+        if self._woken is not None:
+            return self._woken.grants
+        assert self._current is not None
+        attempt = self._current.attempts[index]
+        first = int(attempt["grant_first"])
+        return self._current.grants[first : first + int(attempt["grant_count"])]
+
     def _next(self) -> list[Sent]:
         """Begin the next batch, if the engine is free and nothing has to leave first."""
+        if self._phase is Phase.STAGING and not self._outbox:
+            self._phase = Phase.IDLE
         if self._phase is not Phase.IDLE or not self._batches:
             return []
-        if self._staging:
+        if self._outbox:
+            # What has not left fills the arenas: executing more would only make it worse.
             self._phase = Phase.STAGING
             return []
         batch = self._batches.popleft()
@@ -219,17 +249,19 @@ class Worker:
         self.engine.begin(
             AttemptBatch(batch.attempts, batch.grants, batch.image_runs, batch.image_data)
         )
-        self._read_ahead = ReadAhead()
+        self._read_ahead, self._read_ahead_index = ReadAhead(), -1
         pages, newest = eager_pages(batch.grants)
         return self._look_up(self.engine.missing(pages, newest, batch.snapshot))
 
     # --- pages ----------------------------------------------------------------------------------
     def _fetch_missed(self, stopped: Exit) -> list[Sent]:
         """Ask for a page that was touched, and for those that will probably follow."""
-        grants = self._current.grants if self._current is not None else np.zeros(0, dtype=np.int64)
-        pages, newest = self._read_ahead.plan(stopped.page, grants)
+        if stopped.index != self._read_ahead_index:
+            self._read_ahead, self._read_ahead_index = ReadAhead(), stopped.index
+        pages, newest = self._read_ahead.plan(stopped.page, self._grants(stopped.index))
         missing = self.engine.missing(pages, newest, self._snapshot)
         if stopped.page not in missing:
+            # The engine is the judge of what it needs: without an answer it would ask for ever.
             missing = np.concatenate([[stopped.page], missing])
         return self._look_up(missing)
 
@@ -250,33 +282,32 @@ class Worker:
         """Read the frames that the view does not hold yet, and install them."""
         assert answer.ticket in self._tickets, "a lookup was answered twice"
         self._tickets.remove(answer.ticket)
-        known = self.engine.cached_versions(answer.pages) == answer.versions
-        self.engine.renew(answer.pages[known], answer.until[known])
-        new = ~known
-        frames = answer.frames[new]
-        content = np.zeros((len(frames), PAGE_BYTES), dtype=np.uint8)
-        stored = frames != NO_FRAME
-        content[stored] = self._plane.read_frames(answer.home, frames[stored])
-        self._fetched_bytes += int(stored.sum()) * PAGE_BYTES
-        self.engine.install(answer.pages[new], answer.versions[new], answer.until[new], content)
+        fetch = plan_fetch(answer, self.engine.cached_versions(answer.pages))
+        self.engine.renew(fetch.renewed, fetch.renewed_until)
+        content = self._plane.read_frames(fetch.home, fetch.frames)
+        self._fetched_bytes += int((fetch.frames != NO_FRAME).sum()) * PAGE_BYTES
+        self.engine.install(fetch.pages, fetch.versions, fetch.until, content)
         if not self._tickets:
             self._phase = Phase.READY
 
     # --- records --------------------------------------------------------------------------------
     def _report(self, ended: OutcomeBatch) -> list[Sent]:
-        """Turn ends of attempts into a record; stage the write sets that are large."""
+        """Turn ends of attempts into a record; large write sets go to the homes' arenas first."""
         if len(ended.outcomes) == 0:
             return []
         records = np.zeros(len(ended.outcomes), dtype=RECORD)
         runners = ended.outcomes["runner"].tolist()
         records["attempt"] = [self._numbers.pop(runner) for runner in runners]
-        pieces, runs = self._large_write_sets(ended, records)
+        pieces = self._large_write_sets(ended, records)
+        runs, data = ended.runs, ended.data
+        if pieces:
+            runs, data = _without_staged(ended, records["serial"] > 0)
         finished = Finished(
             worker=self.number,
             records=records,
             outcomes=ended.outcomes,
             runs=runs,
-            data=ended.data,
+            data=data,
             children=ended.children,
             child_ranges=ended.child_ranges,
             mallocs=ended.mallocs,
@@ -285,32 +316,60 @@ class Worker:
             fetched_bytes=self._fetched_bytes,
         )
         self._fetched_bytes = 0
-        self._staging.append(_Staging(finished, pieces))
-        return self._stage()
+        self._outbox.append(_Departure(finished, pieces, ended.data))
+        return self._depart()
 
     def _large_write_sets(
         self, ended: OutcomeBatch, records: NDArray[Any]
-    ) -> tuple[deque[tuple[int, int, NDArray[Any], bool]], NDArray[Any]]:
-        """Give large write sets a serial; return their pieces by home."""
+    ) -> deque[tuple[int, Staged]]:
+        """Give each large write set a serial; return its parts, by home."""
         outcomes = ended.outcomes
-        pieces: deque[tuple[int, int, NDArray[Any], bool]] = deque()
         owner = np.repeat(np.arange(len(outcomes)), outcomes["run_count"])
         rows = expand(outcomes["run_first"], outcomes["run_count"])
         sizes = np.bincount(owner, weights=ended.runs["length"][rows], minlength=len(outcomes))
-        large = np.flatnonzero((sizes > INLINE_BYTES_MAX) & (outcomes["end"] != _TRAP))
+        large = np.flatnonzero((sizes > self._inline_bytes_max) & (outcomes["end"] != End.TRAP))
+        pieces: deque[tuple[int, Staged]] = deque()
         for position in large.tolist():
             self._last_serial += 1
             records["serial"][position] = self._last_serial
             first = int(outcomes["run_first"][position])
             runs = ended.runs[first : first + int(outcomes["run_count"][position])]
             for home, own in self._geometry.group_runs(runs):
-                pieces.append((self._last_serial, home, own, True))
-        return pieces, ended.runs
+                parts = cut_parts(own, self._arena.part_bytes_max)
+                for number, part in enumerate(parts):
+                    is_last = number == len(parts) - 1
+                    staged = Staged(self.number, self._last_serial, number, is_last, part)
+                    pieces.append((home, staged))
+        return pieces
 
-    def _stage(self) -> list[Sent]:
-        """Put what fits into the arenas; send the records whose write sets are complete."""
-        return []
+    def _depart(self) -> list[Sent]:
+        """Put what fits into the arenas; send the records whose parts have all been put."""
+        sent: list[Sent] = []
+        while self._outbox:
+            departure = self._outbox[0]
+            while departure.pieces:
+                home, part = departure.pieces[0]
+                placed = self._arena.place(home, part)
+                if placed is None:
+                    return sent
+                _, content = byte_copy.gather(part.runs, departure.data)
+                self._plane.write_arena(home, int(placed.runs["data_first"][0]), content)
+                sent.append((("home", home), placed))
+                departure.pieces.popleft()
+            sent.append((_COORDINATOR, departure.finished))
+            self._outbox.popleft()
+        return sent
 
 
-_TRAP = 4
-__all__ = ["Phase", "Worker", "replace"]
+def _without_staged(
+    ended: OutcomeBatch, is_staged: NDArray[np.bool_]
+) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """Return runs and data of a batch without the bytes that travel by the arenas."""
+    outcomes = ended.outcomes[is_staged]
+    runs = ended.runs.copy()
+    kept = np.ones(len(runs), dtype=bool)
+    kept[expand(outcomes["run_first"], outcomes["run_count"])] = False
+    inline, data = byte_copy.gather(runs[kept], ended.data)
+    runs[kept] = inline
+    runs["data_first"][~kept] = -1
+    return runs, data
