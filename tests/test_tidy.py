@@ -47,14 +47,16 @@ def package_sources() -> dict[str, ast.Module]:
     return {name: tree for name, tree in sources().items() if name.startswith("dvm_mpi/")}
 
 
-def texts() -> Iterator[tuple[str, str]]:
-    """Yield path and content of everything that people write, results and caches left out."""
-    for path in sorted(ROOT.rglob("*")):
-        name = path.relative_to(ROOT)
-        if name.parts[0] in {".git", ".venv", "build"} or "__pycache__" in name.parts:
-            continue
-        if path.is_file() and (path.suffix in TEXT_SUFFIXES or path.name in TEXT_NAMES):
-            yield str(name), path.read_text(encoding="utf-8")
+@cache
+def texts() -> list[tuple[str, str]]:
+    """Return path and content of everything that people write, results and caches left out."""
+    tops = [path for path in ROOT.iterdir() if path.name not in {".git", ".venv", "build"}]
+    paths = [inner for top in tops for inner in ([top] if top.is_file() else top.rglob("*"))]
+    return [
+        (str(path.relative_to(ROOT)), path.read_text(encoding="utf-8"))
+        for path in sorted(paths)
+        if path.is_file() and (path.suffix in TEXT_SUFFIXES or path.name in TEXT_NAMES)
+    ]
 
 
 def module_name(path: str) -> str:
