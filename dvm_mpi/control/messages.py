@@ -171,7 +171,7 @@ def decode(buffer: NDArray[np.uint8]) -> Any:
     Raises
     ------
     CodecError
-        The kind or a length does not fit.
+        The kind, a length or a text is none that `encode` writes.
     """
     word = _INT64.itemsize
     number = int(buffer[:word].view(_INT64)[0]) if len(buffer) >= word else -1
@@ -184,17 +184,41 @@ def decode(buffer: NDArray[np.uint8]) -> Any:
         raise CodecError(f"{cls.__name__}: the header is cut off")
     words = buffer[word:position].view(_INT64).tolist()
     values: dict[str, Any] = {}
-    for (name, annotation), length in zip(names, words, strict=True):
-        if annotation in {"int", "bool"}:
-            values[name] = bool(length) if annotation == "bool" else length
-            continue
-        end = position + length
-        if not 0 <= length <= len(buffer) - position:
-            raise CodecError(f"{cls.__name__}.{name}: {length} bytes do not fit")
-        raw = buffer[position:end]
-        values[name] = raw.tobytes().decode() if annotation == "str" else raw.view(_ELEMENTS[name])
-        position = end + -length % word
+    for (name, annotation), value in zip(names, words, strict=True):
+        place = f"{cls.__name__}.{name}"
+        if annotation == "int":
+            values[name] = value
+        elif annotation == "bool":
+            values[name] = _truth(value, place)
+        else:
+            if not 0 <= value <= len(buffer) - position:
+                raise CodecError(f"{place}: {value} bytes do not fit")
+            raw = buffer[position : position + value]
+            values[name] = _text(raw, place) if annotation == "str" else _rows(raw, name, place)
+            position += value + -value % word
+    if position != len(buffer):
+        raise CodecError(f"{cls.__name__}: {len(buffer) - position} bytes too many")
     return cls(**values)
+
+
+def _truth(value: int, place: str) -> bool:
+    if value not in {0, 1}:
+        raise CodecError(f"{place}: {value} is neither true nor false")
+    return value == 1
+
+
+def _text(raw: NDArray[np.uint8], place: str) -> str:
+    try:
+        return raw.tobytes().decode()
+    except UnicodeDecodeError as error:
+        raise CodecError(f"{place}: not UTF-8: {error}") from error
+
+
+def _rows(raw: NDArray[np.uint8], name: str, place: str) -> NDArray[Any]:
+    element = _ELEMENTS[name]
+    if len(raw) % element.itemsize:
+        raise CodecError(f"{place}: {len(raw)} bytes are no whole elements")
+    return raw.view(element)
 
 
 def encode_traps(traps: dict[int, Any]) -> str:
