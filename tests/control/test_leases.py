@@ -1,0 +1,126 @@
+"""Leases of addresses: every one once, stacks again when all of a block have ended."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dvm_mpi.config import (
+    ID_LEASE_COUNT,
+    MALLOC_LEASE_BYTES,
+    MIB,
+    STACK_LEASE_COUNT,
+)
+from dvm_mpi.control.leases import LeaseBook, stack_slot_bytes
+from dvm_mpi.engine.interface import LeaseKind
+from dvm_mpi.errors import LimitError
+from dvm_mpi.layout import (
+    GUARD_BYTES,
+    MALLOC_END,
+    MALLOC_START,
+    PAGE_BYTES,
+    STACKS_END,
+    STACKS_START,
+    STATUS_AREAS,
+)
+
+#: Three blocks of these fill the area of automatic stacks.
+LARGE_STACK = 256 * MIB
+
+
+def bases(start: int, stack_bytes: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the stacks of all slots of a block that begins at `start`."""
+    return start + GUARD_BYTES + np.arange(STACK_LEASE_COUNT) * stack_slot_bytes(stack_bytes)
+
+
+def test_a_slot_is_a_guard_page_and_whole_pages() -> None:
+    assert stack_slot_bytes(8192) == GUARD_BYTES + 8192
+    assert stack_slot_bytes(8193) == GUARD_BYTES + 8192 + PAGE_BYTES
+
+
+def test_ids_are_status_pages_in_order() -> None:
+    book = LeaseBook(8192)
+    first, second = book.lease(LeaseKind.ID), book.lease(LeaseKind.ID)
+    assert first.start == STATUS_AREAS[0][0]
+    assert first.end - first.start == ID_LEASE_COUNT * PAGE_BYTES
+    assert second.start == first.end
+
+
+def test_ids_go_on_in_the_second_area_and_then_run_out() -> None:
+    """Both areas are used to their last page; areas are shortened to make that quick."""
+    book = LeaseBook(8192)
+    book._next_id = STATUS_AREAS[0][1] - PAGE_BYTES
+    last = book.lease(LeaseKind.ID)
+    assert (last.start, last.end) == (STATUS_AREAS[0][1] - PAGE_BYTES, STATUS_AREAS[0][1])
+    assert book.lease(LeaseKind.ID).start == STATUS_AREAS[1][0]
+    book._next_id = STATUS_AREAS[1][1] - PAGE_BYTES
+    assert book.lease(LeaseKind.ID).end == STATUS_AREAS[1][1]
+    for _ in range(2):
+        with pytest.raises(LimitError, match="no runner id is left"):
+            book.lease(LeaseKind.ID)
+
+
+def test_stacks_run_out_and_come_back_block_by_block() -> None:
+    book = LeaseBook(LARGE_STACK)
+    blocks = [book.lease(LeaseKind.STACK) for _ in range(3)]
+    assert blocks[0].start == STACKS_START
+    assert [b.start for b in blocks[1:]] == [b.end for b in blocks[:-1]]
+    assert blocks[-1].end <= STACKS_END
+    with pytest.raises(LimitError, match=r"no automatic stack is left.*Use a smaller --stack"):
+        book.lease(LeaseKind.STACK)
+    ended = bases(blocks[1].start, LARGE_STACK)
+    book.end_stacks(ended[:-1])
+    with pytest.raises(LimitError):
+        book.lease(LeaseKind.STACK)
+    book.end_stacks(ended[-1:])
+    assert book.lease(LeaseKind.STACK) == blocks[1]
+    with pytest.raises(LimitError):
+        book.lease(LeaseKind.STACK)
+
+
+def test_slots_of_several_blocks_end_in_one_call() -> None:
+    book = LeaseBook(LARGE_STACK)
+    blocks = [book.lease(LeaseKind.STACK) for _ in range(3)]
+    mixed = np.stack([bases(b.start, LARGE_STACK) for b in blocks]).T.reshape(-1)
+    for part in np.array_split(mixed, 7):
+        book.end_stacks(part)
+    again = {book.lease(LeaseKind.STACK).start for _ in range(3)}
+    assert again == {b.start for b in blocks}
+
+
+def test_a_stack_that_ends_twice_is_our_fault() -> None:
+    book = LeaseBook(8192)
+    block = bases(book.lease(LeaseKind.STACK).start, 8192)
+    book.end_stacks(block[:-1])
+    with pytest.raises(AssertionError, match="ended twice"):
+        book.end_stacks(block[:2])
+
+
+def test_malloc_blocks_hold_what_is_wanted() -> None:
+    book = LeaseBook(8192)
+    usual = book.lease(LeaseKind.MALLOC, 10)
+    assert (usual.start, usual.end) == (MALLOC_START, MALLOC_START + MALLOC_LEASE_BYTES)
+    large = book.lease(LeaseKind.MALLOC, MALLOC_LEASE_BYTES + 1)
+    assert large.start == usual.end
+    assert large.end - large.start == MALLOC_LEASE_BYTES + PAGE_BYTES
+
+
+def test_too_large_a_malloc_gets_an_empty_block_and_costs_nothing() -> None:
+    book = LeaseBook(8192)
+    refused = book.lease(LeaseKind.MALLOC, MALLOC_END - MALLOC_START + 1)
+    assert refused.start == refused.end
+    everything = book.lease(LeaseKind.MALLOC, MALLOC_END - MALLOC_START)
+    assert (everything.start, everything.end) == (MALLOC_START, MALLOC_END)
+    for wanted in (1, PAGE_BYTES):
+        refused = book.lease(LeaseKind.MALLOC, wanted)
+        assert refused.start == refused.end
+
+
+def test_the_last_bytes_go_to_a_malloc_that_fits() -> None:
+    """Less than a usual block is left: who needs no more than that still gets it."""
+    book = LeaseBook(8192)
+    book.lease(LeaseKind.MALLOC, MALLOC_END - MALLOC_START - 3 * PAGE_BYTES)
+    refused = book.lease(LeaseKind.MALLOC, 3 * PAGE_BYTES + 1)
+    assert refused.start == refused.end
+    fits = book.lease(LeaseKind.MALLOC, 2 * PAGE_BYTES + 1)
+    assert (fits.start, fits.end) == (MALLOC_END - 3 * PAGE_BYTES, MALLOC_END)

@@ -1,0 +1,80 @@
+"""Reservations: who waits for whom, and never in a circle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.control.reservations import Reservations
+from dvm_mpi.layout import RANGE
+
+
+def ranges(*spans: tuple[int, int]) -> NDArray[Any]:
+    return np.array(list(spans), dtype=RANGE)
+
+
+def blocked(reservations: Reservations, *records: tuple[int, NDArray[Any]]) -> list[bool]:
+    rows = np.array([row for row, _ in records])
+    counts = [len(runs) for _, runs in records]
+    offsets = np.cumsum([0, *counts])
+    runs = np.concatenate([runs for _, runs in records])
+    return reservations.blocks(rows, offsets, runs).tolist()
+
+
+def test_only_overlapping_records_of_others_are_blocked() -> None:
+    reservations = Reservations()
+    reservations.remember(1, ranges((100, 8), (200, 8)))
+    assert reservations.activate(1)
+    assert blocked(
+        reservations,
+        (2, ranges((108, 92))),            # exactly between
+        (3, ranges((0, 4), (207, 1))),     # the last byte
+        (1, ranges((100, 8))),             # its own
+        (4, ranges()),                     # nothing stored
+        (5, ranges((50, 500))),            # all around
+    ) == [False, True, False, False, True]  # fmt: skip
+
+
+def test_nothing_is_reserved_for_who_never_lost() -> None:
+    reservations = Reservations()
+    assert not reservations.activate(1)
+    assert not reservations.active
+
+
+def test_overlapping_reservations_are_never_given() -> None:
+    """Two holders that wait for each other would wait for ever."""
+    reservations = Reservations()
+    reservations.remember(1, ranges((100, 8)))
+    reservations.remember(2, ranges((104, 8)))
+    reservations.remember(3, ranges((108, 8)))
+    assert reservations.activate(1)
+    assert not reservations.activate(2)
+    assert reservations.activate(3)
+    assert reservations.deactivate(1)
+    assert not reservations.activate(2)
+    assert reservations.deactivate(3)
+    assert reservations.activate(2)
+
+
+def test_a_holder_is_never_blocked() -> None:
+    """Holders' write sets may have grown since they lost; they still do not wait."""
+    reservations = Reservations()
+    reservations.remember(1, ranges((100, 8)))
+    reservations.remember(2, ranges((200, 8)))
+    assert reservations.activate(1)
+    assert reservations.activate(2)
+    assert blocked(reservations, (1, ranges((200, 1))), (2, ranges((100, 1)))) == [False, False]
+
+
+def test_a_reservation_ends_once() -> None:
+    reservations = Reservations()
+    reservations.remember(1, ranges((100, 8)))
+    reservations.activate(1)
+    assert reservations.deactivate(1)
+    assert not reservations.deactivate(1)
+    assert reservations.activate(1), "what it wants is remembered until it ends"
+    reservations.forget(1)
+    assert not reservations.active
+    assert not reservations.activate(1)
