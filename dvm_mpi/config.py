@@ -110,3 +110,5 @@ WATCHERS_SHOWN_MAX: Final = 20
 STRCMP_STEP_BYTES: Final = 4_096
 #: Ranges of one descriptor of `newr`.
 DESCRIPTOR_RANGES_MAX: Final = 65_536
+#: One image file, with its line table.
+IMAGE_FILE_BYTES_MAX: Final = 1 * GIB

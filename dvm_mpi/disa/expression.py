@@ -168,6 +168,8 @@ Node: TypeAlias = Constant | Name | Here | Group | Unary | Binary | Defined | Fl
 _LEVELS: Final = (("||",), ("&&",), ("==", "!=", "<", "<=", ">", ">="), ("|",), ("^",), ("&",),
                   ("<<", ">>"), ("+", "-"), ("*", "/", "%"))  # fmt: skip
 _BINDING: Final = {sign: level for level, signs in enumerate(_LEVELS, 1) for sign in signs}
+#: Names that are functions when a parenthesis follows.
+FUNCTIONS: Final = frozenset({"defined", "bits"})
 _SIGNS: Final = frozenset("-+~!")
 _SIGN_BINDING: Final = len(_LEVELS) + 1
 
@@ -278,7 +280,7 @@ class Cursor:
     def _named(self, token: Token) -> Node:
         if token.text == ".":
             return Here(token.span)
-        if token.text not in {"defined", "bits"} or not self.accept("("):
+        if token.text not in FUNCTIONS or not self.accept("("):
             return Name(token.text, token.span)
         if token.text == "defined":
             name = self.expect_name("a name to ask for")

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final
 
 from dvm_mpi import layout
-from dvm_mpi.disa.expression import Node, Unplaced, Value
+from dvm_mpi.disa.expression import FUNCTIONS, Node, Unplaced, Value
 from dvm_mpi.disa.source import Diagnostics, Fault, SourceLine, Span, suggestion
 
 
@@ -116,6 +116,8 @@ class SymbolTable:
         Fault
             The name has a value already.
         """
+        if name in FUNCTIONS:
+            raise Fault(span, f"'{name}' is a function of expressions", "choose another name")
         known = self.symbols.get(name)
         if known is not None and known.kind is not SymbolKind.MACHINE:
             raise _defined_twice(name, kind, known, span)
