@@ -1,0 +1,173 @@
+"""The watch index beside a list of watched ranges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dvm_mpi.dsm import watch_tree
+from dvm_mpi.dsm.watch import WatchIndex
+from dvm_mpi.layout import RANGE
+
+
+def ranges(rows):
+    return np.array(rows, RANGE) if rows else np.empty(0, RANGE)
+
+
+def match(index, *records):
+    offsets = np.cumsum([0] + [len(runs) for runs in records])
+    found = index.match(offsets, ranges([run for runs in records for run in runs]))
+    return list(zip(*(part.tolist() for part in found), strict=True))
+
+
+def naive_match(watched, records):
+    return sorted(
+        (number, template)
+        for number, runs in enumerate(records)
+        for template, held in watched.items()
+        if any(s < b + m and b < s + n for s, n in runs for b, m in held if n and m)
+    )
+
+
+def random_ranges(random, span, longest):
+    count = int(random.integers(0, 4))
+    return [
+        (int(random.integers(span)), int(random.integers(0, longest + 1))) for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_agrees_with_a_list_of_ranges(seed):
+    """Templates come and go; ranges overlap, repeat, touch and are empty."""
+    random = np.random.default_rng(seed)
+    span = int(random.choice([40, 300, 5_000]))
+    longest = int(random.choice([1, 8, span]))
+    index, watched = WatchIndex(), {}
+    for step in range(300):
+        if random.integers(3) or not watched:
+            template = int(random.integers(1 << 40))
+            watched[template] = random_ranges(random, span, longest)
+            index.add(template, ranges(watched[template]))
+        else:
+            template = list(watched)[int(random.integers(len(watched)))]
+            index.remove(template)
+            del watched[template]
+        records = [random_ranges(random, span, 20) for _ in range(3)]
+        assert match(index, *records) == naive_match(watched, records)
+        assert len(index) == len(watched)
+        if step % 10 == 0:
+            index.check_invariants()
+    for template in list(watched):
+        index.remove(template)
+    index.check_invariants()
+    assert index.range_count == 0
+
+
+# fmt: off
+SCENARIOS = [
+    # template 7 watches [100, 108) and [200, 201); template 3 watches [104, 112)
+    # name                             runs of two records                      pairs
+    ("a watched byte",                 [(100, 1)], [],                          [(0, 7)]),
+    ("the byte before",                [(92, 8)], [],                           []),
+    ("the byte behind",                [(112, 8)], [(201, 1)],                  []),
+    ("the first byte",                 [(93, 8)], [],                           [(0, 7)]),
+    ("the final byte",                 [], [(111, 1)],                          [(1, 3)]),
+    ("one byte, two templates",        [(104, 1)], [],                          [(0, 3), (0, 7)]),
+    ("two ranges, one pair",           [(100, 1), (200, 1)], [],                [(0, 7)]),
+    ("many runs, one pair",            [(100, 1), (102, 1), (106, 2)], [],      [(0, 3), (0, 7)]),
+    ("everything",                     [(0, 999)], [(0, 999)],    [(0, 3), (0, 7), (1, 3), (1, 7)]),
+    ("an empty run",                   [(104, 0)], [],                          []),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "pairs"), [row[1:] for row in SCENARIOS], ids=[row[0] for row in SCENARIOS]
+)
+def test_scenario(first, second, pairs):
+    index = WatchIndex()
+    index.add(7, ranges([(200, 1), (100, 8)]))
+    index.add(3, ranges([(104, 8)]))
+    assert match(index, first, second) == pairs
+
+
+def test_a_template_that_watches_no_byte_can_be_removed():
+    index = WatchIndex()
+    index.add(4, ranges([(100, 0)]))
+    assert len(index) == 1
+    assert match(index, [(0, 1_000)]) == []
+    index.remove(4)
+    index.check_invariants()
+    assert len(index) == 0
+
+
+def test_adding_twice_and_removing_twice_are_our_faults():
+    index = WatchIndex()
+    index.add(4, ranges([(100, 8)]))
+    with pytest.raises(AssertionError, match="watches already"):
+        index.add(4, ranges([(100, 8)]))
+    index.remove(4)
+    with pytest.raises(AssertionError, match="does not watch"):
+        index.remove(4)
+
+
+def test_many_at_once_are_as_many_one_by_one():
+    random = np.random.default_rng(4)
+    singly, together = WatchIndex(), WatchIndex()
+    held = [random_ranges(random, 400, 30) for _ in range(200)]
+    for template, rows in enumerate(held):
+        singly.add(template, ranges(rows))
+    counts = np.array([len(rows) for rows in held])
+    together.add_many(np.arange(200), counts, ranges([row for rows in held for row in rows]))
+    gone = random.permutation(200)[:90]
+    together.remove_many(gone)
+    for template in gone.tolist():
+        singly.remove(template)
+    together.check_invariants()
+    assert len(together) == len(singly) == 110
+    assert together.range_count == singly.range_count
+    for k in range(430):
+        assert match(together, [(k, 1)]) == match(singly, [(k, 1)])
+
+
+def path_length(index):
+    """Return the length of the longest path from the root."""
+    deepest, level = 0, [int(index._nodes[0, watch_tree.LEFT])]
+    while level := [node for node in level if node]:
+        deepest += 1
+        level = [
+            int(index._nodes[n, side])
+            for n in level
+            for side in (watch_tree.LEFT, watch_tree.RIGHT)
+        ]
+    return deepest
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending", "one place"])
+def test_the_tree_stays_flat_whatever_the_order(order):
+    """Sorted insertion is what programs do; a tree without balance would be a list."""
+    index, count = WatchIndex(), 4_000
+    place = {
+        "ascending": lambda k: 16 * k,
+        "descending": lambda k: -16 * k,
+        "one place": lambda k: 0,
+    }
+    for k in range(count):
+        index.add(k, ranges([((1 << 40) + place[order](k), 8)]))
+    assert path_length(index) < 40
+    assert len(match(index, [(1 << 40, 8)])) == (count if order == "one place" else 1)
+    for k in range(0, count, 2):
+        index.remove(k)
+    index.check_invariants()
+    assert path_length(index) < 40
+
+
+def test_nodes_are_used_again():
+    """A watcher that creates itself anew, ten thousand times."""
+    index = WatchIndex()
+    for k in range(10_000):
+        index.add(k, ranges([(1_000, 8), (2_000, 8)]))
+        if k:
+            index.remove(k - 1)
+    assert index._nodes.shape[0] <= 64
+    assert match(index, [(2_007, 1)]) == [(0, 9_999)]
