@@ -79,21 +79,27 @@ def format_instruction(instruction: Instruction, names: Names = REGISTER_NAMES) 
 
 def _operand_text(instruction: Instruction, index: int, operand: Operand, names: Names) -> str:
     type_ = instruction.type_of(index)
-    fixed = instruction.specs[index].width_bytes
-    if operand.mode is Mode.IMMEDIATE:
-        jumps = Flag.JUMPS in instruction.row.flags and instruction.target is None
-        if jumps and operand.value in names.code:
-            return f"${names.code[operand.value]}"
-        return f"${constant_text(operand.value, DEFAULT if fixed is not None else type_)}"
     cell = names.cell(operand.value)
-    text = {
-        Mode.DIRECT: cell,
-        Mode.INDIRECT: f"({cell})",
-        Mode.DISPLACED: f"{operand.displacement}({cell})",
-    }[operand.mode]
+    match operand.mode:
+        case Mode.IMMEDIATE:
+            text = _immediate_text(instruction, index, operand, names)
+        case Mode.DIRECT:
+            text = cell
+        case Mode.INDIRECT:
+            text = f"({cell})"
+        case Mode.DISPLACED:
+            text = f"{operand.displacement}({cell})"
     if instruction.row.form is Form.MOV and type_ is not DEFAULT:
         text += f":{type_.name}"
     return text
+
+
+def _immediate_text(instruction: Instruction, index: int, operand: Operand, names: Names) -> str:
+    jumps = Flag.JUMPS in instruction.row.flags and instruction.target is None
+    if jumps and operand.value in names.code:
+        return f"${names.code[operand.value]}"
+    fixed = instruction.specs[index].width_bytes is not None
+    return f"${constant_text(operand.value, DEFAULT if fixed else instruction.type_of(index))}"
 
 
 def constant_text(bits: int, type_: Type) -> str:

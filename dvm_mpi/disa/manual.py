@@ -1,12 +1,11 @@
 """The tables of the instruction set's manual, made from the tables that the machine runs by.
 
-`docs/isa.md` and `docs/assembler.md` hold these between `<!-- generated: NAME -->` and
-`<!-- end: NAME -->`; `updated` renews them, and a test compares.
+`docs/isa.md` and `docs/assembler.md` hold them in marked sections, which `docs/generate.py` renews
+and a test compares.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -33,9 +32,6 @@ _EXIT_SUMMARIES: Final = {
     ExitMode.COMMIT_DELETE: "commit, and delete the watcher that this is an instance of",
     ExitMode.ABORT_DELETE: "abort, and delete the watcher that this is an instance of",
 }
-_SECTION: Final = re.compile(
-    r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL
-)
 
 
 def sections() -> dict[str, str]:
@@ -49,20 +45,6 @@ def sections() -> dict[str, str]:
         "directives": _directives(),
         "cells": _cells(),
     }
-
-
-def isa_markdown() -> str:
-    """Return all sections, each between its marks."""
-    return "\n".join(
-        f"<!-- generated: {name} -->\n{body}<!-- end: {name} -->\n"
-        for name, body in sections().items()
-    )
-
-
-def updated(document: str) -> str:
-    """Return a document with its generated sections renewed; an unknown name is a KeyError."""
-    known = sections()
-    return _SECTION.sub(lambda match: match[1] + known[match["name"]] + match[3], document)
 
 
 # --- tables -----------------------------------------------------------------------------------
