@@ -16,7 +16,7 @@ from typing import Final
 
 from dvm_mpi import config
 from dvm_mpi.config import GIB, KIB, MIB
-from dvm_mpi.disa.manual import isa_sections
+from dvm_mpi.disa import manual
 from dvm_mpi.errors import EXIT_CODE_MEANINGS
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -64,7 +64,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def sections() -> dict[str, str]:
     """Return the text of every section, by its name."""
-    return {**isa_sections(), "exit-codes": exit_codes(), "limits": limits()}
+    return {**manual.sections(), "exit-codes": exit_codes(), "limits": limits()}
 
 
 def renew(text: str, made: Mapping[str, str]) -> str:
