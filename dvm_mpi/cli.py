@@ -81,6 +81,6 @@ def _check(given: Namespace) -> int:
     from dvm_mpi.disa.verifier import verify
 
     image = open_program(given.program, dict(given.defines))
-    verify(image)
+    verify(image, operands=True)
     print(f"{given.program}: good: {len(image.text):,} bytes of text, {len(image.arrays)} arrays")
     return ExitCode.OK
