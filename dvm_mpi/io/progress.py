@@ -42,7 +42,7 @@ def line(counts: ProgressCounts) -> str:
     return (
         f"runners: {counts.queued:,} queued, {counts.running:,} running, "
         f"{counts.committed:,} committed, {counts.retried:,} retried; "
-        f"epoch {counts.epochs:,}; {scaled(counts.bytes_moved)}B moved"
+        f"epoch {counts.epochs:,}; {scaled(counts.bytes_moved, 'B')} moved"
     )
 
 

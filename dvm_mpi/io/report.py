@@ -135,22 +135,29 @@ def summary(report: RunReport) -> str:
         f"  time     {r.work_s:.3f} s of work; start {r.startup_s:.3f} s, load {r.load_s:.3f} s, "
         f"output {r.output_s:.3f} s",
         f"  runners  {r.runners:,}: {r.commits:,} committed, {r.aborts:,} aborted, "
-        f"{r.retries:,} retried; {r.watcher_firings:,} watcher firings",
+        f"{r.retries:,} retried; {_counted(r.watcher_firings, 'watcher firing')}",
         f"  engine   {r.engine}: {scaled(r.instructions)} instructions{rate}; "
-        f"{r.workers} workers, {r.homes} homes",
-        f"  memory   {scaled(r.bytes_fetched)}B fetched, {scaled(r.bytes_committed)}B committed "
-        f"in {r.epochs:,} epochs; peak {scaled(r.peak_memory_bytes)}B resident",
+        f"{_counted(r.workers, 'worker')}, {_counted(r.homes, 'home')}",
+        f"  memory   {scaled(r.bytes_fetched, 'B')} fetched, {scaled(r.bytes_committed, 'B')} "
+        f"committed in {_counted(r.epochs, 'epoch')}; "
+        f"peak {scaled(r.peak_memory_bytes, 'B')} resident",
     ]
     if r.watchers_left:
         lines.append(f"  watchers {r.watchers_left:,} still armed at the end")
     return "\n".join(lines)
 
 
-def scaled(value: float) -> str:
-    """Return a number with three digits and a decimal prefix: `1.23 M`; below 1,000 as it is."""
-    for prefix in ("", "k", "M", "G", "T"):
-        if abs(value) < 999.5:  # noqa: PLR2004 - would be rounded to four digits
-            digits = 0 if not prefix else max(0, 3 - len(str(int(abs(value)))))
-            return f"{value:.{digits}f} {prefix}"
+def scaled(value: float, unit: str = "") -> str:
+    """Return a number with three digits and a decimal prefix: `1.23 M`, `12.3 kB`, `999`."""
+    prefixes = iter(("", "k", "M", "G", "T"))
+    prefix = next(prefixes)
+    digits = 0
+    while abs(value) >= 999.5:  # noqa: PLR2004 - 999.5 would be rounded to four digits
         value /= 1000
-    return f"{value:.0f} P"
+        prefix = next(prefixes, "P")
+        digits = max(0, 3 - len(str(int(abs(value)))))
+    return f"{value:.{digits}f} {prefix}{unit}".rstrip()
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -104,15 +104,26 @@ def test_the_summary_of_a_run_that_was_ended_before_it_worked() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0, "0 "),
-        (999, "999 "),
+        (0, "0"),
+        (999, "999"),
         (999.6, "1.00 k"),
         (1000, "1.00 k"),
         (12_345, "12.3 k"),
         (999_499, "999 k"),
         (999_600, "1.00 M"),
-        (3e15, "3 P"),
+        (3e15, "3.00 P"),
     ],
 )
 def test_three_digits_and_a_prefix(value: float, text: str) -> None:
     assert scaled(value) == text
+
+
+def test_units_follow_their_prefix() -> None:
+    assert (scaled(5, "B"), scaled(5000, "B")) == ("5 B", "5.00 kB")
+
+
+def test_one_of_a_kind_is_not_plural() -> None:
+    text = summary(replace(REPORT, workers=1, homes=1, epochs=1, watcher_firings=1))
+    assert "1 worker, 1 home\n" in text
+    assert "in 1 epoch;" in text
+    assert "1 watcher firing\n" in text
