@@ -18,6 +18,7 @@ from dvm_mpi.errors import EXIT_CODE_MEANINGS, ExitCode, FileError
 
 #: Layout of the file; a number more when a field changes its meaning or goes away.
 REPORT_VERSION = 1
+_PREFIXES = ("", "k", "M", "G", "T", "P")
 _PACKAGES = ("numpy", "numba", "llvmlite", "h5py")
 
 
@@ -149,14 +150,12 @@ def summary(report: RunReport) -> str:
 
 def scaled(value: float, unit: str = "") -> str:
     """Return a number with three digits and a decimal prefix: `1.23 M`, `12.3 kB`, `999`."""
-    prefixes = iter(("", "k", "M", "G", "T"))
-    prefix = next(prefixes)
-    digits = 0
-    while abs(value) >= 999.5:  # noqa: PLR2004 - 999.5 would be rounded to four digits
+    power = 0
+    while abs(value) >= 999.5 and power < len(_PREFIXES) - 1:  # noqa: PLR2004 - would be 1000
         value /= 1000
-        prefix = next(prefixes, "P")
-        digits = max(0, 3 - len(str(int(abs(value)))))
-    return f"{value:.{digits}f} {prefix}{unit}".rstrip()
+        power += 1
+    digits = max(0, 3 - len(str(int(abs(value))))) if power else 0
+    return f"{value:.{digits}f} {_PREFIXES[power]}{unit}".rstrip()
 
 
 def _counted(count: int, noun: str) -> str:

@@ -112,6 +112,7 @@ def test_the_summary_of_a_run_that_was_ended_before_it_worked() -> None:
         (999_499, "999 k"),
         (999_600, "1.00 M"),
         (3e15, "3.00 P"),
+        (3e19, "30000 P"),
     ],
 )
 def test_three_digits_and_a_prefix(value: float, text: str) -> None:
