@@ -246,7 +246,8 @@ class Assembly:
 
     def _settle_entry(self) -> int:
         if self.entry is None:
-            if not self.sections.text.size_bytes:
+            # Lines that are wrong may be all that there is; then they are the error.
+            if not self.sections.text.size_bytes and not self.diagnostics.found_any:
                 line = SourceLine(self.name, 1, "")
                 fault = Fault(NO_SPAN, "the program has no instructions", "write some after .text")
                 self.diagnostics.add(line, fault)

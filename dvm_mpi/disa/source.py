@@ -149,6 +149,11 @@ class Diagnostics:
         key = (line.file, line.number, fault.span, fault.what)
         self._found.setdefault(key, Diagnostic(line, fault.span, fault.what, fault.remedy))
 
+    @property
+    def found_any(self) -> bool:
+        """Whether there were errors so far."""
+        return bool(self._found)
+
     @contextmanager
     def of(self, line: SourceLine) -> Iterator[None]:
         """Turn a fault in the block into a diagnostic of `line`, and go on after the block."""
