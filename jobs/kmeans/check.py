@@ -119,16 +119,16 @@ def kmeans(
     return Clustering(centroids, labels, counts, done)
 
 
-def palette_lines(result: Clustering) -> list[str]:
-    """Return what the job prints: a colour or coordinates for each centroid, then its count."""
+def expected_console(result: Clustering) -> str:
+    """Return what the job prints with `LABELS`: colour or coordinates, and count, a line each."""
     lines = []
-    for index, (centroid, count) in enumerate(zip(result.centroids, result.counts, strict=True)):
+    for centroid, count in zip(result.centroids, result.counts, strict=True):
         if len(centroid) == 3:
-            text = "#" + "".join(f"{int(np.floor(x + 0.5)) & 0xFF:02x}" for x in centroid)
+            text = "#" + "".join(f"{min(int(x + 0.5), 255):02x}" for x in centroid)
         else:
-            text = " ".join(f"{x:.3f}" for x in centroid)
-        lines.append(f"{index:>5}  {text}  {count}")
-    return lines
+            text = " ".join(f"{int(x * 1000 + 0.5) / 1000:.3f}" for x in centroid)
+        lines.append(f"{text} {count}\n")
+    return "".join(lines) + f"{result.iterations} iterations\n"
 
 
 def read_dataset(place: str) -> NDArray[np.generic]:
