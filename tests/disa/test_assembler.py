@@ -42,7 +42,7 @@ def test_every_form_survives_text(every_instruction: list[Instruction]) -> None:
 # fmt: off
 SAME = [
     # written                                            means
-    ("add (0x100001000):q, 8(r1), 0x100000000020",       "add (0x100001000), 8(r1), 0x100000000020"),
+    ("add (0x100001000):q, 8(r1), 0x100000000020",      "add (0x100001000), 8(r1), 0x100000000020"),
     ("ADD:SQ R1, R2, R3",                                "add r1, r2, r3"),
     ("mov $-1:msq, -16(fp):mub",                         "mov $-1, -16(fp):ub"),
     ("mov:fd r1, r2",                                    "mov r1:fd, r2:fd"),
