@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -130,7 +131,8 @@ class OutcomeLists:
         base, length = child.stack
         image_first = len(self.runs)
         if child.stack_is_automatic:
-            self._add_runs(memory, [a for a in stored if base <= a < base + length])
+            first, end = bisect_left(stored, base), bisect_left(stored, base + length)
+            self._add_runs(memory, stored[first:end])
         heap_first = len(self.child_ranges)
         self.child_ranges += child.heap
         watched_first = len(self.child_ranges)
