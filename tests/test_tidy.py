@@ -11,7 +11,7 @@ import configparser
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -25,8 +25,13 @@ TEXT_NAMES = {"Makefile", "run", "NOTICE"}
 
 FILE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 70
-#: Functions that may be longer, with their length: "file::function" -> lines.
-LONG_FUNCTIONS: dict[str, int] = {}
+#: Functions that may be longer, and how long: "file::function" -> lines.
+LONG_FUNCTIONS = {"dvm_mpi/engine/interp.py::execute": 270}
+#: An allowance may exceed what is needed by less than this, or it must go down.
+ALLOWANCE_LINES = 20
+
+#: Tests of rules that no single module keeps.
+ACROSS_MODULES = {"tests/control/test_watchers.py", "tests/engine/test_tiers_agree.py"}
 
 #: Who may write to the terminal.
 PRINT_DOORS = {"dvm_mpi/cli.py", "dvm_mpi/job.py"}
@@ -59,6 +64,12 @@ def texts() -> list[tuple[str, str]]:
     ]
 
 
+def assert_none(offences: Iterable[str]) -> None:
+    """Fail with all offences, one a line."""
+    found = sorted(offences)
+    assert not found, "\n" + "\n".join(found)
+
+
 def module_name(path: str) -> str:
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
@@ -85,8 +96,11 @@ def called_names(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
 
 
 def test_no_file_is_too_long() -> None:
-    long = {name: text.count("\n") for name, text in texts() if name.endswith((".py", ".dasm"))}
-    assert {n: lines for n, lines in long.items() if lines > FILE_LINES_MAX} == {}
+    assert_none(
+        f"{name}: {lines} lines"
+        for name, text in texts()
+        if name.endswith((".py", ".dasm")) and (lines := text.count("\n")) > FILE_LINES_MAX
+    )
 
 
 def test_no_function_is_too_long() -> None:
@@ -102,7 +116,10 @@ def test_no_function_is_too_long() -> None:
                 lines = (node.end_lineno or 0) - start + 1
                 if lines > FUNCTION_LINES_MAX:
                     long[f"{name}::{node.name}"] = lines
-    assert long == LONG_FUNCTIONS
+    allowed = {name: LONG_FUNCTIONS.get(name, 0) - lines for name, lines in long.items()}
+    assert_none(f"{name}: {long[name]} lines" for name, spare in allowed.items() if spare < 0)
+    assert_none(f"{name}: lower its limit" for name, s in allowed.items() if s >= ALLOWANCE_LINES)
+    assert_none(f"{name}: needs no limit" for name in LONG_FUNCTIONS.keys() - long)
 
 
 # --- doors -----------------------------------------------------------------------------------
@@ -116,7 +133,7 @@ def test_only_the_shell_prints() -> None:
         for called, call in called_names(tree)
         if called in {"print", "input", "breakpoint", "sys.stdout.write", "sys.stderr.write"}
     ]
-    assert offences == []
+    assert_none(offences)
 
 
 def test_the_machine_looks_at_no_clock() -> None:
@@ -126,7 +143,7 @@ def test_the_machine_looks_at_no_clock() -> None:
         for name, tree in package_sources().items()
         if imported_modules(tree) & clocks and name not in CLOCK_DOORS
     }
-    assert offences == set()
+    assert_none(offences)
 
 
 def test_chance_comes_from_a_seed() -> None:
@@ -145,7 +162,7 @@ def test_chance_comes_from_a_seed() -> None:
         or (called.startswith("random.") and "random" in imported_modules(tree))
         if called not in makers or not (call.args or call.keywords)
     ]
-    assert imports + offences == []
+    assert_none(imports + offences)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +200,7 @@ def test_every_module_is_used() -> None:
         for name in package_sources()
         if not name.endswith(("__init__.py", "__main__.py")) and module_name(name) not in used
     }
-    assert dead == set()
+    assert_none(dead)
 
 
 def test_every_definition_is_used() -> None:
@@ -199,7 +216,7 @@ def test_every_definition_is_used() -> None:
         if name.startswith("dvm_mpi/"):
             for node in tree.body:
                 defined += [(name, word) for word in _defined(node)]
-    assert [f"{name}: {word}" for name, word in defined if not mentions.get(word)] == []
+    assert_none(f"{name}: {word}" for name, word in defined if not mentions.get(word))
 
 
 def _words(node: ast.AST) -> Iterator[str]:
@@ -226,14 +243,14 @@ def _defined(node: ast.stmt) -> Iterator[str]:
 def test_tests_mirror_the_package() -> None:
     """`tests/dsm/test_pins.py` tests `dvm_mpi/dsm/pins.py`, so that either is found at once."""
     mirrored = {"disa", "dsm", "engine", "control", "io"}
-    across = {"tests/engine/test_tiers_agree.py"}
-    strays = [
+    strays = {
         name
         for name in sources()
         if name.startswith("tests/") and name.split("/")[1] in mirrored and "/test_" in name
         if not (ROOT / name.replace("tests/", "dvm_mpi/", 1).replace("/test_", "/")).exists()
-    ]
-    assert set(strays) <= across
+    }
+    assert_none(strays - ACROSS_MODULES)
+    assert_none(f"{name}: is not there" for name in ACROSS_MODULES if not (ROOT / name).exists())
 
 
 # --- words -----------------------------------------------------------------------------------
@@ -248,7 +265,7 @@ def test_nothing_is_left_to_do_in_comments() -> None:
         for number, content in enumerate(text.splitlines(), 1)
         if left.search(content)
     ]
-    assert offences == []
+    assert_none(offences)
 
 
 def test_no_file_names_a_place_on_one_machine() -> None:
@@ -259,7 +276,7 @@ def test_no_file_names_a_place_on_one_machine() -> None:
         for number, content in enumerate(text.splitlines(), 1)
         if (found := place.search(content))
     ]
-    assert offences == []
+    assert_none(offences)
 
 
 # --- documents -------------------------------------------------------------------------------
@@ -273,7 +290,7 @@ def test_links_between_documents_lead_somewhere() -> None:
         for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
         if not (ROOT / name).parent.joinpath(target).exists()
     ]
-    assert broken == []
+    assert_none(broken)
 
 
 def test_sources_named_in_code_exist() -> None:
@@ -284,7 +301,7 @@ def test_sources_named_in_code_exist() -> None:
         for target in re.findall(r"\bdocs/[\w/-]+\.md\b", text)
         if not (ROOT / target).exists()
     }
-    assert missing == set()
+    assert_none(missing)
 
 
 def test_generated_sections_are_in_step() -> None:
