@@ -260,9 +260,14 @@ class Scheduler:
         return live
 
     def _dispatch_alone(self) -> list[Action]:
-        """Run the next of those that lost too often, when nobody else runs."""
+        """Run the next of those that lost too often, when there is nothing it could lose to.
+
+        Nobody else runs, and every commit is visible: it would lose to one that its snapshot lacks.
+        """
         state = self.state
         if state.running_count or state.held:
+            return []
+        if state.log.open_records or state.log.epochs_in_flight:
             return []
         rows = state.solo.pop(1)
         if state.table.rows["state"][rows[0]] == State.CANCELLED:

@@ -1,0 +1,254 @@
+"""A scheduler whose workers and homes are played by the test, event by event.
+
+Runners are told apart by their entry: a test names entries `A`, `B` and so on. The invariants of
+all parts are checked after every event.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from dvm_mpi.control.coordinator_state import Action, Complete, Print, RecordOrder, ToHome, ToWorker
+from dvm_mpi.control.messages import RECORD, Dispatched, Finished
+from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
+from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.messages import ApplyRequested, DiscardRequested, EpochApplied
+from dvm_mpi.engine.interface import CHILD, OUTCOME, RUN, End
+from dvm_mpi.layout import GUARD_BYTES, PAGE_BYTES, RANGE, STACKS_START, STATUS_AREAS, TEXT_START
+
+STACK_BYTES = 8192
+#: The loaded program.
+LOADED = 1
+#: Entries: what a runner is known by.
+FIRST, A, B, C, D, E, F, G = (TEXT_START + 0x100 * n for n in range(8))
+#: Cells of the program's data, each on a page of its own; their homes alternate.
+X, Y, Z = (0x4_4000_0000 + 16 * PAGE_BYTES * n for n in range(3))
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One dispatched attempt, as its worker knows it."""
+
+    number: int
+    worker: int
+    snapshot: int
+    row: int
+    id: int
+    entry: int
+    grants: tuple[Span, ...]
+    image: dict[int, int]
+    stack: Span
+
+
+@dataclass
+class Child:
+    """A runner that an attempt creates; a watcher if `watched` is not None."""
+
+    entry: int
+    watched: Sequence[Span] | None = None
+    heap: Sequence[Span] = ()
+    #: An explicit stack, or None for an automatic one.
+    stack: Span | None = None
+    image: Sequence[tuple[int, bytes]] = ()
+
+
+@dataclass
+class Ends:
+    """How an attempt ends; a store is `(address, bytes)`, or an address for eight of them."""
+
+    attempt: Attempt
+    end: End = End.COMMIT
+    stores: Sequence[int | tuple[int, bytes]] = ()
+    children: Sequence[Child] = ()
+    console: bytes = b""
+    serial: int = 0
+    trap: int = -1
+
+
+@dataclass
+class Coordinator:
+    """Drives one scheduler."""
+
+    workers: int = 4
+    homes: int = 2
+    #: Runners per batch that the scheduler believes to be right.
+    batch: int = 256
+    #: Attempts that run, by number, in the order of dispatch.
+    running: dict[int, Attempt] = field(default_factory=dict)
+    #: Closed epochs that homes have not acknowledged.
+    applying: deque[tuple[int, ApplyRequested]] = field(default_factory=deque)
+    discarded: list[tuple[int, tuple[int, int]]] = field(default_factory=list)
+    printed: list[bytes] = field(default_factory=list)
+    orders: list[RecordOrder] = field(default_factory=list)
+    complete: Complete | None = None
+    batches: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.scheduler = Scheduler(Geometry(self.homes), self.workers, STACK_BYTES, LOADED)
+        # A runner is short here, so that batches are as large as a test wants them.
+        self.scheduler.state.lengths.observe = lambda instructions: None  # type: ignore[method-assign]
+        self.scheduler.state.lengths.mean = 400_000 / self.batch
+        self._ids = (STATUS_AREAS[0][0] + PAGE_BYTES * n for n in count(1))
+        self._stacks = (
+            STACKS_START + (GUARD_BYTES + STACK_BYTES) * n + GUARD_BYTES for n in count(1)
+        )
+        self.handle(Started(FIRST, np.array([(X, 64 * PAGE_BYTES)], dtype=RANGE)))
+
+    # --- events ---------------------------------------------------------------------------------
+    def handle(self, event: SchedulerEvent) -> tuple[Action, ...]:
+        """Give the scheduler one event, and take up what it wants done."""
+        actions = self.scheduler.handle(event)
+        for action in actions:
+            if isinstance(action, ToWorker):
+                if isinstance(action.message, Dispatched):
+                    self._dispatched(action.worker, action.message)
+            elif isinstance(action, ToHome):
+                if isinstance(action.message, ApplyRequested):
+                    self.applying.append((action.home, action.message))
+                else:
+                    assert isinstance(action.message, DiscardRequested)
+                    tokens = action.message.tokens[["worker", "serial"]].tolist()
+                    self.discarded += [(action.home, token) for token in tokens]
+            elif isinstance(action, Print):
+                self.printed.append(action.data.tobytes())
+            elif isinstance(action, RecordOrder):
+                self.orders.append(action)
+            else:
+                assert self.complete is None
+                self.complete = action
+        self.scheduler.check_invariants()
+        return actions
+
+    def _dispatched(self, worker: int, message: Dispatched) -> None:
+        self.batches.append((worker, len(message.attempts)))
+        for number, row in zip(message.numbers.tolist(), message.attempts, strict=True):
+            grants = message.grants[int(row["grant_first"]) :][: int(row["grant_count"])]
+            runs = message.image_runs[int(row["image_first"]) :][: int(row["image_count"])]
+            image = {
+                start + i: int(message.image_data[first + i])
+                for start, length, first in runs.tolist()
+                for i in range(length)
+            }
+            assert message.snapshot == int(row["snapshot"])
+            self.running[number] = Attempt(
+                number,
+                worker,
+                message.snapshot,
+                int(row["runner"]),
+                int(row["id"]),
+                int(row["entry"]),
+                tuple((g["start"].item(), g["length"].item()) for g in grants),
+                image,
+                (int(row["stack_base"]), int(row["stack_bytes"])),
+            )
+
+    def finish(self, *ends: Ends) -> None:
+        """Report attempts of one worker, in one message."""
+        for e in ends:
+            del self.running[e.attempt.number]
+        self.handle(self.record(*ends))
+
+    def ends(self, attempt: Attempt, end: End = End.COMMIT, **rest: Any) -> None:
+        """Report one attempt."""
+        self.finish(Ends(attempt, end, **rest))
+
+    def apply(self, times: int | None = None) -> None:
+        """Let homes acknowledge the oldest requests: so many, or until there are none."""
+        while self.applying and times != 0:
+            home, request = self.applying.popleft()
+            self.handle(EpochApplied(home, request.epoch, 0))
+            times = None if times is None else times - 1
+
+    def tick(self, now_us: int) -> None:
+        """Let it be `now_us`."""
+        self.handle(Ticked(now_us))
+
+    # --- looking --------------------------------------------------------------------------------
+    def runs(self, entry: int) -> list[Attempt]:
+        """Return the running attempts that began at `entry`, oldest first."""
+        return [a for a in self.running.values() if a.entry == entry]
+
+    def one(self, entry: int) -> Attempt:
+        """Return the only running attempt that began at `entry`."""
+        (found,) = self.runs(entry)
+        return found
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the scheduler said that the program is complete."""
+        return self.complete is not None
+
+    @property
+    def visible(self) -> int:
+        """The newest visible epoch."""
+        return self.scheduler.state.log.visible
+
+    @property
+    def order(self) -> list[int]:
+        """Attempt numbers in commit order."""
+        return [number for order in self.orders for number in order.numbers.tolist()]
+
+    # --- records --------------------------------------------------------------------------------
+    def record(self, *ends: Ends) -> Finished:
+        """Build the message that tells these ends."""
+        outcomes, records = np.zeros(len(ends), dtype=OUTCOME), np.zeros(len(ends), dtype=RECORD)
+        runs: list[tuple[int, int, int]] = []
+        data, console = bytearray(), bytearray()
+        children: list[Any] = []
+        ranges: list[Span] = []
+        for position, e in enumerate(ends):
+            records[position] = e.attempt.number, e.serial
+            o = outcomes[position]
+            o["runner"], o["end"], o["instructions"] = e.attempt.row, e.end, 1
+            o["trap"], o["trap_pc"], o["trap_address"] = e.trap, e.attempt.entry, -1
+            o["run_first"], o["run_count"] = len(runs), len(e.stores)
+            for store in sorted(s if isinstance(s, tuple) else (s, b"\1" * 8) for s in e.stores):
+                runs.append((store[0], len(store[1]), -1 if e.serial else len(data)))
+                data += store[1] if not e.serial else b""
+            o["console_first"], o["console_count"] = len(console), len(e.console)
+            console += e.console
+            o["child_first"], o["child_count"] = len(children), len(e.children)
+            children += [self._child(c, ranges) for c in e.children]
+            for child, row in zip(
+                e.children, children[len(children) - len(e.children) :], strict=True
+            ):
+                row["image_first"] = len(runs) if child.image else 0
+                for start, content in child.image:
+                    runs.append((row["stack_base"].item() + start, len(content), len(data)))
+                    data += content
+        return Finished(
+            worker=ends[0].attempt.worker,
+            records=records,
+            outcomes=outcomes,
+            runs=np.array(runs, dtype=RUN),
+            data=np.frombuffer(bytes(data), dtype=np.uint8),
+            children=np.array(children, dtype=CHILD),
+            child_ranges=np.array(ranges, dtype=RANGE),
+            mallocs=np.zeros(0, dtype=RANGE),
+            console=np.frombuffer(bytes(console), dtype=np.uint8),
+            traps="",
+            fetched_bytes=0,
+        )
+
+    def _child(self, child: Child, ranges: list[Span]) -> Any:
+        row = np.zeros((), dtype=CHILD)
+        row["id"], row["entry"], row["newr_pc"] = next(self._ids), child.entry, FIRST
+        automatic = child.stack is None
+        row["stack_base"] = next(self._stacks) if child.stack is None else child.stack[0]
+        row["stack_bytes"] = STACK_BYTES if child.stack is None else child.stack[1]
+        row["stack_automatic"] = automatic
+        for name, declared in (("heap", child.heap), ("watched", child.watched or ())):
+            spans = [span for span in declared if span[1]]
+            row[f"{name}_first"], row[f"{name}_count"] = len(ranges), len(spans)
+            ranges += spans
+        row["template"] = child.watched is not None
+        row["image_count"] = len(child.image)
+        return row

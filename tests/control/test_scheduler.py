@@ -1,0 +1,579 @@
+"""What the coordinator does with records, epochs and the queue; no engine and no home runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dvm_mpi.config import EPOCH_US_MAX, EPOCHS_IN_FLIGHT
+from dvm_mpi.control import lifecycle, scheduler
+from dvm_mpi.control.leases import LeaseBook
+from dvm_mpi.control.messages import AsleepChanged, LeaseGranted, LeaseRequested
+from dvm_mpi.control.scheduler import Ticked
+from dvm_mpi.dsm.messages import EpochApplied
+from dvm_mpi.engine.interface import End, LeaseKind, TrapKind
+from dvm_mpi.errors import LimitError
+from dvm_mpi.layout import PAGE_BYTES
+from tests.control.coordinator import (
+    FIRST,
+    LOADED,
+    STACK_BYTES,
+    A,
+    Attempt,
+    B,
+    C,
+    Child,
+    Coordinator,
+    Ends,
+    X,
+    Y,
+    Z,
+)
+
+
+def with_children(*children: Child, workers: int = 4) -> Coordinator:
+    """Return a machine in which the first runner has created `children` and ended."""
+    c = Coordinator(workers=workers)
+    c.ends(c.one(FIRST), children=children)
+    c.apply()
+    return c
+
+
+def lose(c: Coordinator, loser: int, winner: int, times: int) -> Attempt:
+    """Let runners at `winner` beat the one at `loser`; each winner creates the next one.
+
+    Returns the loser's next attempt.
+    """
+    for _ in range(times):
+        attempt = c.one(loser)
+        c.ends(c.one(winner), stores=[X], children=[Child(winner)])
+        c.ends(attempt, stores=[X])
+        c.apply()
+    return c.one(loser)
+
+
+# --- dispatch -----------------------------------------------------------------------------------
+
+
+def test_the_first_runner_starts_on_the_loaded_program() -> None:
+    c = Coordinator()
+    first = c.one(FIRST)
+    assert first.snapshot == LOADED
+    assert first.grants == ((X, 64 * PAGE_BYTES),)
+    assert first.stack[1] == STACK_BYTES
+
+
+def test_a_child_starts_when_its_parents_epoch_is_visible_everywhere() -> None:
+    """The epoch touches two homes; the child must not start between their acknowledgements."""
+    c = Coordinator()
+    c.ends(c.one(FIRST), stores=[X, Y], children=[Child(A)])
+    epoch = c.orders[0].epoch
+    assert [home for home, _ in c.applying] == [0, 1]
+    c.apply(1)
+    assert c.runs(A) == []
+    c.apply(1)
+    assert c.one(A).snapshot == epoch == c.visible
+
+
+def test_a_later_epoch_that_is_applied_first_shows_nothing() -> None:
+    c = with_children(Child(A), Child(B))
+    c.ends(c.one(A), stores=[X])
+    c.ends(c.one(B), stores=[Y], children=[Child(C)], console=b"B")
+    (home, early), (other, late) = c.applying
+    before = c.visible
+    c.handle(EpochApplied(other, late.epoch, 0))
+    assert (c.visible, c.runs(C), c.printed) == (before, [], [])
+    c.handle(EpochApplied(home, early.epoch, 0))
+    assert c.one(C).snapshot == late.epoch
+    assert c.printed == [b"B"]
+
+
+def test_a_child_of_a_parent_without_stores_needs_no_home() -> None:
+    c = Coordinator()
+    c.ends(c.one(FIRST), children=[Child(A)])
+    assert not c.applying
+    assert c.one(A).snapshot == c.orders[0].epoch
+
+
+def test_a_losing_parent_has_no_children() -> None:
+    c = with_children(Child(A), Child(B))
+    loser = c.one(B)
+    c.ends(c.one(A), stores=[X])
+    c.ends(loser, stores=[X], children=[Child(C)] * 3, console=b"never")
+    c.apply()
+    assert c.runs(C) == []
+    assert c.one(B).number > loser.number
+    c.ends(c.one(B), stores=[X], children=[Child(C)])
+    c.apply()
+    assert len(c.runs(C)) == 1
+    assert c.printed == []
+
+
+def test_what_a_child_is_given_reaches_its_worker() -> None:
+    stack_use = [(16, b"abc"), (24, b"d")]
+    c = with_children(
+        Child(A, heap=[(X, 8), (X + 8, 8), (Z, 4), (Y, 0)], image=stack_use),
+        Child(B, heap=[(Y, 1)], stack=(Z, 64)),
+        Child(C, image=[(0, b"xyz")]),
+    )
+    a, b = c.one(A), c.one(B)
+    assert a.grants == ((X, 16), (Z, 4))
+    base = a.stack[0]
+    assert a.image == {base + 16: 97, base + 17: 98, base + 18: 99, base + 24: 100}
+    assert b.grants == ((Y, 1), (Z, 64))
+    assert (b.stack, b.image) == ((Z, 64), {})
+    base = c.one(C).stack[0]
+    assert c.one(C).image == {base: 120, base + 1: 121, base + 2: 122}
+
+
+def test_a_retry_is_given_the_same_again() -> None:
+    c = with_children(Child(A), Child(B, heap=[(X, 8)], image=[(0, b"arg")]))
+    first = c.one(B)
+    c.ends(c.one(A), stores=[X])
+    c.ends(first, stores=[X])
+    c.apply()
+    again = c.one(B)
+    assert (again.id, again.grants, again.image) == (first.id, first.grants, first.image)
+    assert again.number != first.number
+    assert again.snapshot > first.snapshot
+
+
+def test_runners_are_shared_out_fairly() -> None:
+    c = with_children(*[Child(A)] * 12, workers=3)
+    assert sorted(a.worker for a in c.runs(A)) == [0] * 4 + [1] * 4 + [2] * 4
+
+
+# --- conflicts ----------------------------------------------------------------------------------
+
+
+def test_a_loser_waits_for_what_it_lost_to() -> None:
+    c = with_children(Child(A), Child(B))
+    loser = c.one(B)
+    c.ends(c.one(A), stores=[X])
+    lost_to = c.orders[-1].epoch
+    c.ends(loser, stores=[X])
+    c.tick(10 * EPOCH_US_MAX)
+    assert c.runs(B) == []
+    assert c.scheduler.counters.retries == 1
+    c.apply()
+    assert c.one(B).snapshot >= lost_to
+
+
+def test_neighbouring_bytes_and_the_same_snapshot_do_not_conflict() -> None:
+    c = with_children(Child(A), Child(B), Child(C))
+    c.ends(c.one(A), stores=[(X, b"a")])
+    c.ends(c.one(B), stores=[(X + 1, b"b")])
+    c.apply()
+    assert c.scheduler.counters.retries == 0
+    c.ends(c.one(C), stores=[(X + 1, b"c")])
+    assert c.scheduler.counters.retries == 1
+
+
+def test_the_first_of_one_message_wins() -> None:
+    c = with_children(Child(A), Child(B), workers=1)
+    a, b = c.one(A), c.one(B)
+    c.finish(Ends(b, stores=[X]), Ends(a, stores=[X]))
+    assert c.order[-1] == b.number
+    c.apply()
+    assert c.one(A).number > a.number
+
+
+def test_a_fenced_record_leaves_no_trace() -> None:
+    """A worker that was given up on reports late; its runner's row has long been another's."""
+    c = with_children(Child(A), Child(B))
+    late = c.record(Ends(c.one(A), stores=[X, Y], children=[Child(C)], console=b"late", serial=7))
+    c.ends(c.one(A))
+    c.ends(c.one(B), children=[Child(B)])
+    commits, epoch = c.scheduler.counters.commits, c.scheduler.state.log.open_epoch
+    c.handle(late)
+    assert c.scheduler.counters.commits == commits
+    assert c.scheduler.state.log.open_epoch == epoch
+    assert c.scheduler.state.log.open_records == 0
+    assert sorted(c.discarded) == [(0, (late.worker, 7)), (1, (late.worker, 7))]
+    c.apply()
+    assert (c.runs(C), c.printed) == ([], [])
+
+
+def test_a_fenced_record_does_not_take_the_others_of_its_message_along() -> None:
+    c = with_children(Child(A), Child(B), Child(C), workers=1)
+    a, b, third = c.one(A), c.one(B), c.one(C)
+    stale = replace(a, number=a.number + 1000)
+    ends = [
+        Ends(b, stores=[X], children=[Child(B, image=[(0, b"B")])], console=b"b"),
+        Ends(stale, stores=[X, Y], children=[Child(A, image=[(0, b"A")])] * 2, console=b"a"),
+        Ends(
+            third, stores=[Y], children=[Child(C, heap=[(Z, 8)], image=[(0, b"C")])], console=b"c"
+        ),
+    ]
+    message = c.record(*ends)
+    del c.running[b.number], c.running[third.number]
+    c.handle(message)
+    assert c.order[-2:] == [b.number, third.number]
+    c.ends(a)
+    c.apply()
+    assert b"".join(c.printed) == b"bc"
+    assert c.one(B).image == {c.one(B).stack[0]: ord("B")}
+    assert c.one(C).image == {c.one(C).stack[0]: ord("C")}
+    assert c.one(C).grants == ((Z, 8),)
+    assert c.runs(A) == []
+
+
+def test_staged_bytes_of_a_loser_are_dropped_and_of_a_winner_applied() -> None:
+    c = with_children(Child(A), Child(B))
+    winner, loser = c.one(A), c.one(B)
+    c.ends(winner, stores=[(X, b"1" * PAGE_BYTES), (Y, b"2")], serial=3)
+    c.ends(loser, stores=[X], serial=9)
+    assert c.discarded == [(0, (loser.worker, 9))]
+    tokens = [(home, *r.tokens[["worker", "serial", "staged"]].tolist()) for home, r in c.applying]
+    assert tokens == [(0, (winner.worker, 3, 1)), (1, (winner.worker, 3, 1))]
+    assert all(len(request.data) == 0 for _, request in c.applying)
+
+
+def test_a_snapshot_is_pinned_until_its_record_is_ordered() -> None:
+    c = with_children(Child(A), Child(B))
+    held = c.one(A).snapshot
+    c.ends(c.one(B), stores=[X], children=[Child(B)])
+    assert c.applying[-1][1].pins.tolist() == [held]
+    c.apply()
+    c.ends(c.one(A))
+    c.ends(c.one(B), stores=[X])
+    assert held not in c.applying[-1][1].pins.tolist()
+
+
+# --- aborts -------------------------------------------------------------------------------------
+
+
+def test_an_abort_publishes_nothing() -> None:
+    c = Coordinator()
+    c.ends(c.one(FIRST), End.ABORT)
+    assert c.complete is not None
+    assert (c.applying, c.printed) == (type(c.applying)(), [])
+    assert c.scheduler.counters.aborts == 1
+    assert c.scheduler.counters.commits == 0
+
+
+def test_an_aborts_status_page_is_ordered_and_validated() -> None:
+    c = with_children(Child(A), Child(B))
+    status = c.one(B).id
+    b = c.one(B)
+    c.ends(c.one(A), stores=[status])
+    c.ends(b, End.ABORT, stores=[status])
+    assert c.scheduler.counters.retries == 1
+    c.apply()
+    c.ends(c.one(B), End.ABORT, stores=[status])
+    assert c.scheduler.counters.aborts == 1
+    assert len(c.applying) == 1
+
+
+# --- traps --------------------------------------------------------------------------------------
+
+
+def test_a_trap_without_a_conflict_ends_the_program() -> None:
+    """What was ordered before it is still published and printed; nobody starts any more."""
+    c = with_children(Child(A), Child(B), Child(C), workers=1)
+    a, b, third = c.one(A), c.one(B), c.one(C)
+    trap = TrapKind.DIVISION_BY_ZERO
+    c.finish(
+        Ends(a, stores=[X], children=[Child(A)], console=b"before"),
+        Ends(b, End.TRAP, stores=[Y], trap=trap, console=b"trapped"),
+        Ends(third, stores=[Z], console=b"behind"),
+    )
+    assert not c.has_ended
+    c.apply()
+    assert c.complete is not None
+    assert c.complete.failure is not None
+    assert c.complete.failure.runner_id == b.id
+    assert c.complete.failure.trap == trap
+    assert c.order[-1] == a.number
+    assert (c.printed, c.runs(A)) == ([b"before"], [])
+
+
+def test_a_trap_with_a_conflict_is_a_loss() -> None:
+    """It saw what it would not have seen behind the winner."""
+    c = with_children(Child(A), Child(B))
+    b = c.one(B)
+    c.ends(c.one(A), stores=[X])
+    c.ends(b, End.TRAP, stores=[X], trap=TrapKind.UNDECLARED)
+    assert c.scheduler.counters.retries == 1
+    c.apply()
+    assert not c.has_ended
+    c.ends(c.one(B), stores=[X])
+    c.apply()
+    assert c.complete is not None
+    assert c.complete.failure is None
+
+
+def test_a_traps_stores_are_only_checked() -> None:
+    c = with_children(Child(A), Child(B))
+    b = c.one(B)
+    c.ends(c.one(A), End.TRAP, stores=[X], trap=TrapKind.UNDECLARED)
+    assert c.complete is not None
+    assert c.complete.failure is not None
+    assert not c.applying
+    assert b.number not in c.order
+
+
+# --- console ------------------------------------------------------------------------------------
+
+
+def test_output_is_printed_once_in_commit_order_when_it_is_visible() -> None:
+    c = with_children(Child(A), Child(B), Child(C))
+    a, b, third = c.one(A), c.one(B), c.one(C)
+    c.ends(third, stores=[X], console=b"third ")
+    c.ends(a, stores=[X], console=b"lost ")
+    c.ends(b, stores=[Y], console=b"second ")
+    assert c.printed == []
+    c.apply()
+    assert b"".join(c.printed) == b"third second "
+    c.ends(c.one(A), stores=[X], console=b"again")
+    c.apply()
+    assert b"".join(c.printed) == b"third second again"
+
+
+# --- losing often -------------------------------------------------------------------------------
+
+
+def test_after_three_losses_others_wait_for_the_loser() -> None:
+    c = with_children(Child(A), Child(B), Child(C), workers=8)
+    loser = lose(c, A, B, times=3)
+    rival, neighbour = c.one(B), c.one(C)
+    c.ends(rival, stores=[X + 4], console=b"rival", children=[Child(B)])
+    assert rival.number not in c.order, "held back"
+    c.ends(neighbour, stores=[X + 8])
+    assert c.order[-1] == neighbour.number, "others go on"
+    c.ends(loser, stores=[X])
+    assert c.order[-1] == loser.number
+    c.apply()
+    assert c.scheduler.counters.retries == 4, "the rival has lost to the loser"
+    c.ends(c.one(B), stores=[X + 4], console=b"rival")
+    c.apply()
+    assert c.printed == [b"rival"]
+
+
+def test_a_held_record_wins_if_the_holder_stored_elsewhere() -> None:
+    c = with_children(Child(A), Child(B), workers=8)
+    loser = lose(c, A, B, times=3)
+    rival = c.one(B)
+    c.ends(rival, stores=[X])
+    c.ends(loser, stores=[Y])
+    assert c.order[-2:] == [loser.number, rival.number]
+
+
+def test_two_losses_reserve_nothing() -> None:
+    c = with_children(Child(A), Child(B), workers=8)
+    lose(c, A, B, times=2)
+    rival = c.one(B)
+    c.ends(rival, stores=[X])
+    assert c.order[-1] == rival.number
+
+
+def test_a_held_snapshot_stays_pinned() -> None:
+    c = with_children(Child(A), Child(B), Child(C), workers=8)
+    lose(c, A, B, times=3)
+    rival = c.one(B)
+    c.ends(rival, stores=[X])
+    c.ends(c.one(C), stores=[Y])
+    assert rival.snapshot in c.applying[-1][1].pins.tolist()
+
+
+def lose_against_reservations(c: Coordinator, times: int) -> None:
+    """Let A lose although it has reserved what it stored: it stores elsewhere each time."""
+    for place in range(times):
+        attempt = c.one(A)
+        c.ends(c.one(B), stores=[Z + 8 * place], children=[Child(B)])
+        c.ends(attempt, stores=[Z + 8 * place])
+        c.apply()
+
+
+def test_after_six_losses_a_runner_runs_alone() -> None:
+    c = with_children(Child(A), Child(B), Child(C), workers=8)
+    lose_against_reservations(c, times=6)
+    assert c.scheduler.counters.retries == 6
+    assert [r.entry for r in c.running.values()] == [C], "others run, but nobody starts any more"
+    c.ends(c.one(C), children=[Child(C)])
+    alone = c.one(A)
+    assert list(c.running.values()) == [alone]
+    c.apply()
+    assert list(c.running.values()) == [alone]
+    c.ends(alone, stores=[Z])
+    c.apply()
+    assert sorted(r.entry for r in c.running.values()) == [B, C]
+
+
+def test_those_that_run_alone_take_turns() -> None:
+    c = with_children(Child(A), Child(B), Child(C), workers=8)
+    a, b = c.one(A), c.one(B)
+    c.scheduler.state.table.rows["losses"][[a.row, b.row]] = 5
+    c.ends(c.one(C), stores=[X], children=[Child(C)])
+    c.ends(a, stores=[X])
+    c.ends(b, stores=[X])
+    c.apply()
+    turns = []
+    while c.running:
+        (runner,) = c.running.values()
+        turns.append(runner.entry)
+        c.ends(runner, stores=[X] if runner.entry != C else [])
+        assert not c.running or c.one(C), "B would lose to what A has just committed"
+        c.apply()
+    assert turns == [A, B, C]
+    assert c.scheduler.counters.retries == 2
+
+
+# --- epochs -------------------------------------------------------------------------------------
+
+
+def busy(records: int = 3) -> tuple[Coordinator, list[Attempt]]:
+    """Return one worker that is never idle, so that only age and size close epochs."""
+    c = with_children(*[Child(A)] * records, Child(B), workers=1)
+    return c, c.runs(A)
+
+
+def test_an_epoch_stays_open_while_everybody_is_busy() -> None:
+    c, (a, b, _) = busy()
+    c.ends(a, stores=[X])
+    c.ends(b, stores=[Y])
+    assert not c.applying
+    assert c.scheduler.state.log.open_records == 2
+
+
+def test_an_epoch_closes_when_it_is_old_enough() -> None:
+    c, (a, b, _) = busy()
+    c.tick(500)
+    c.ends(a, stores=[X])
+    assert c.scheduler.closes_at_us == 500 + EPOCH_US_MAX
+    c.tick(400 + EPOCH_US_MAX)
+    c.ends(b, stores=[Y])
+    assert not c.applying
+    c.tick(500 + EPOCH_US_MAX)
+    assert sum(len(request.tokens) for _, request in c.applying) == 2
+    assert c.scheduler.closes_at_us is None
+
+
+def test_an_epoch_closes_when_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "EPOCH_RECORDS_MAX", 2)
+    c, (a, b, _) = busy()
+    c.ends(a, stores=[X])
+    assert not c.applying
+    c.ends(b, stores=[X + 8])
+    assert len(c.applying) == 1
+
+
+def test_an_epoch_closes_when_nobody_runs() -> None:
+    c, runners = busy(2)
+    c.finish(*(Ends(a, stores=[X + 8 * n]) for n, a in enumerate(runners)))
+    assert not c.applying
+    c.ends(c.one(B))
+    assert len(c.applying) == 1
+
+
+def test_an_idle_worker_closes_epochs_but_only_so_many_at_a_time() -> None:
+    c = with_children(*[Child(A)] * (EPOCHS_IN_FLIGHT + 2), workers=2)
+    runners = c.runs(A)
+    c.finish(*(Ends(a) for a in runners if a.worker == 1))
+    c = with_children(*[Child(A)] * 12, workers=12)
+    for number, attempt in enumerate(c.runs(A)):
+        c.ends(attempt, stores=[X + 8 * number])
+        if number == 10:
+            assert len(c.applying) == EPOCHS_IN_FLIGHT
+            assert c.scheduler.state.log.open_records == 11 - EPOCHS_IN_FLIGHT
+    assert len(c.applying) == EPOCHS_IN_FLIGHT + 1, "now nobody runs"
+
+
+def test_a_worker_whose_runners_all_sleep_counts_as_idle() -> None:
+    c, (a, _, _) = busy()
+    c.ends(a, stores=[X])
+    assert not c.applying
+    c.handle(AsleepChanged(0, 3))
+    assert len(c.applying) == 1
+
+
+def test_time_never_falls() -> None:
+    c = Coordinator()
+    c.tick(5)
+    with pytest.raises(AssertionError, match="time runs backwards"):
+        c.handle(Ticked(4))
+
+
+# --- end ----------------------------------------------------------------------------------------
+
+
+def test_the_program_ends_when_its_last_epoch_is_visible() -> None:
+    c = Coordinator()
+    c.ends(c.one(FIRST), stores=[X], console=b"bye")
+    assert not c.has_ended
+    c.apply()
+    assert c.complete is not None
+    assert (c.complete.failure, c.complete.watchers) == (None, ())
+    assert c.printed == [b"bye"]
+    with pytest.raises(AssertionError, match="has ended"):
+        c.handle(Ticked(1))
+
+
+def test_watchers_that_are_left_are_told_in_the_order_of_their_ids() -> None:
+    c = Coordinator()
+    c.ends(
+        c.one(FIRST),
+        children=[Child(B, watched=[(Y, 8), (X, 4)]), Child(A, watched=[]), Child(C)],
+    )
+    c.ends(c.one(C))
+    assert c.complete is not None
+    assert [w.entry for w in c.complete.watchers] == [B, A]
+    assert [w.watched.tolist() for w in c.complete.watchers] == [[(Y, 8), (X, 4)], []]
+    assert c.complete.watchers[0].id < c.complete.watchers[1].id
+
+
+# --- leases and limits --------------------------------------------------------------------------
+
+
+def test_leases_are_granted_at_once() -> None:
+    c = Coordinator()
+    first = c.one(FIRST)
+    actions = c.handle(LeaseRequested(3, LeaseKind.ID, 0))
+    assert [a.worker for a in actions] == [3]  # type: ignore[union-attr]
+    granted = actions[0].message  # type: ignore[union-attr]
+    assert isinstance(granted, LeaseGranted)
+    assert granted.start > first.id, "the first runner's id is its own"
+
+
+def test_too_many_runners_are_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "RUNNERS_MAX", 1024)
+    c = Coordinator()
+    with pytest.raises(LimitError, match="runners_max is 1024"):
+        c.ends(c.one(FIRST), children=[Child(A)] * 1025)
+
+
+def test_stacks_of_losers_and_of_the_fenced_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a program that loses often runs out of stacks that nobody has."""
+    c = with_children(Child(A), Child(B))
+    loser = c.one(B)
+    ended: list[int] = []
+    monkeypatch.setattr(LeaseBook, "end_stacks", lambda _, bases: ended.extend(bases.tolist()))
+    c.ends(c.one(A), stores=[X])
+    message = c.record(Ends(loser, stores=[X], children=[Child(C), Child(C, stack=(Z, 8))]))
+    del c.running[loser.number]
+    c.handle(message)
+    assert message.children["stack_base"][0] in ended
+    assert Z not in ended
+    c.handle(message)
+    assert ended.count(int(message.children["stack_base"][0])) == 2, "each message once"
+
+
+def test_many_generations_leave_nothing_behind() -> None:
+    """Rows, arenas and rings stay small while runners come and go with all they own."""
+    c = Coordinator(workers=1)
+    c.ends(c.one(FIRST), children=[Child(A, heap=[(X, 8)], image=[(0, b"argument")])])
+    for generation in range(700):
+        child = Child(A, heap=[(X, 8), (Y, generation + 1)], image=[(0, b"argument" * 4)])
+        watcher = Child(B, watched=[(X, 8)], image=[(8, b"w" * 40)])
+        c.ends(c.one(A), stores=[X], children=[child, watcher])
+        for instance in c.runs(B):
+            c.ends(instance, End.COMMIT_DELETE)
+        c.apply()
+    state = c.scheduler.state
+    assert len(state.table.rows) == 1024
+    for arena in (state.grants, state.watched, state.image_runs, state.image_data):
+        assert len(arena.rows) <= 16_384
+    assert state.pending == {}
+    assert np.count_nonzero(state.running) <= 1
