@@ -20,7 +20,7 @@ def blocked(reservations: Reservations, *records: tuple[int, NDArray[Any]]) -> l
     counts = [len(runs) for _, runs in records]
     offsets = np.cumsum([0, *counts])
     runs = np.concatenate([runs for _, runs in records])
-    return reservations.blocks(rows, offsets, runs).tolist()
+    return [bool(b) for b in reservations.blocks(rows, offsets, runs)]
 
 
 def test_only_overlapping_records_of_others_are_blocked() -> None:
