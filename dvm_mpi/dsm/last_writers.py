@@ -117,6 +117,7 @@ def newest_in(leaves: Ints, index: Ints, leaf_count: int, start: int, end: int) 
 def split(leaves: Ints, index: Ints, totals: Ints, position: int) -> None:
     """Move the upper half of a leaf into a new one behind it."""
     leaf_count = totals[LEAF_TOTAL]
+    assert totals[FREE_TOTAL] > 0, "no slot was reserved"
     totals[FREE_TOTAL] -= 1
     slot = index[FREE, totals[FREE_TOTAL]]
     for row in range(FREE):
