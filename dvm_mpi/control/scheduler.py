@@ -46,7 +46,7 @@ from dvm_mpi.control.placement import share_out
 from dvm_mpi.control.publishing import Publishing
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import EpochApplied
-from dvm_mpi.dsm.ranges import expand
+from dvm_mpi.dsm.ranges import expand, round_to_pages
 from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, RUN, LeaseKind
 from dvm_mpi.layout import GUARD_BYTES, RANGE
 
@@ -320,7 +320,8 @@ class Scheduler:
         attempts["grant_count"] = r["grant_count"]
         grants = np.zeros(len(ranges), dtype=GRANT)
         grants["start"], grants["length"] = ranges["start"], ranges["length"]
-        grants["newest"] = state.conflicts.newest(ranges)
+        # Of whole pages: what is cached of a page is as old as its oldest byte.
+        grants["newest"] = state.conflicts.newest(round_to_pages(ranges))
         runs, attempts["image_first"] = state.image_runs.gather(r["image_first"], r["image_count"])
         attempts["image_count"] = r["image_count"]
         owner = np.repeat(np.arange(len(rows)), r["image_count"])
