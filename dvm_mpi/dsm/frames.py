@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import config
-from dvm_mpi.dsm import ranges
+from dvm_mpi.dsm import byte_copy, ranges
+from dvm_mpi.dsm.messages import NO_FRAME
 from dvm_mpi.errors import LimitError
-from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 
 Ints = NDArray[np.int64]
 
@@ -130,6 +131,14 @@ class FramePool:
         self._counts = ends[np.append(begins[1:], ends.size) - 1] - self._firsts
         self.in_use -= frames.size
 
+    def read(self, frames: Ints) -> NDArray[np.uint8]:
+        """Return copies of frames as (n, PAGE_BYTES), zeros for NO_FRAME."""
+        contents = np.empty((frames.size, PAGE_BYTES), np.uint8)
+        contents[frames == NO_FRAME] = 0
+        sources, lengths, targets = (part << PAGE_SHIFT for part in frame_extents(frames))
+        byte_copy.copy_runs(self.flat, sources, contents.reshape(-1), targets, lengths)
+        return contents
+
     def check_invariants(self) -> None:
         """Assert what holds between any two calls."""
         assert np.all(self._counts > 0)
@@ -142,6 +151,21 @@ class FramePool:
         """Return how many of `count` are still wanted when each stretch is reached."""
         before = np.cumsum(self._counts) - self._counts
         return np.asarray(np.maximum(count - before, 0))
+
+
+def frame_extents(frames: Ints) -> tuple[Ints, Ints, Ints]:
+    """Join frames that follow each other, for one transfer each.
+
+    Returns the first frame of each extent, its frame count, and the row of `frames` where it
+    begins; the extents' contents lie back to back in the order of rows. NO_FRAME has no extent.
+    """
+    rows = np.flatnonzero(frames != NO_FRAME)
+    if rows.size == 0:
+        return rows, rows, rows
+    held = frames[rows]
+    breaks = (np.diff(held) != 1) | (np.diff(rows) != 1)
+    begins = np.flatnonzero(np.concatenate(([True], breaks)))
+    return held[begins], np.diff(np.append(begins, rows.size)), rows[begins]
 
 
 def _mib(frame_count: int) -> str:

@@ -144,7 +144,7 @@ class Home:
     def read(self, pages: Ints, snapshot: int) -> Bytes:
         """Return copies of pages as of `snapshot`: (n, PAGE_BYTES)."""
         frames, _, _ = self.directory.lookup(pages, snapshot)
-        return read_frames(self.pool, frames)
+        return self.pool.read(frames)
 
     @property
     def epochs_waiting(self) -> int:
@@ -289,15 +289,3 @@ class Home:
         lengths = np.ascontiguousarray(pieces["length"])
         assert lengths.size == 0 or int((sources + lengths).max()) <= data.size, "run beyond data"
         byte_copy.copy_runs(data, sources, self.pool.flat, targets, lengths)
-
-
-def read_frames(pool: FramePool, frames: Ints) -> Bytes:
-    """Return copies of frames, (n, PAGE_BYTES); zeros for NO_FRAME."""
-    contents = np.empty((frames.size, PAGE_BYTES), np.uint8)
-    has_frame = frames != NO_FRAME
-    contents[~has_frame] = 0
-    sources = frames[has_frame] << PAGE_SHIFT
-    targets = np.flatnonzero(has_frame) << PAGE_SHIFT
-    lengths = np.full(sources.size, PAGE_BYTES, np.int64)
-    byte_copy.copy_runs(pool.flat, sources, contents.reshape(-1), targets, lengths)
-    return contents

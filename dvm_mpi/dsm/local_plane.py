@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.dsm.home import Home, read_frames
+from dvm_mpi.dsm.home import Home
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -22,7 +22,7 @@ class LocalDataPlane:
 
     def read_frames(self, home: int, frames: Ints) -> Bytes:
         """Return published frames as (n, PAGE_BYTES), zeros for NO_FRAME; the caller's own."""
-        return read_frames(self._homes[home].pool, frames)
+        return self._homes[home].pool.read(frames)
 
     def write_arena(self, home: int, offset: int, data: Bytes) -> None:
         """Put bytes into this worker's slice of a home's arena; on return they are there."""

@@ -41,11 +41,6 @@ def normalise(ranges: NDArray[Any]) -> NDArray[Any]:
     return from_bounds(starts[firsts], reached[np.append(firsts[1:], starts.size) - 1])
 
 
-def intersect(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
-    """Return the bytes that are in both of two normal sets, as a normal set."""
-    return from_bounds(*_overlaps(left["start"], _ends(left), right["start"], _ends(right)))
-
-
 def subtract(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
     """Return the bytes of the normal set `left` that the normal set `right` does not cover."""
     gap_starts = np.concatenate(([_BELOW_ALL], _ends(right)))
@@ -56,14 +51,6 @@ def subtract(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
 def total_bytes(ranges: NDArray[Any]) -> int:
     """Return the sum of the lengths."""
     return int(ranges["length"].sum())
-
-
-def contains(ranges: NDArray[Any], addresses: Ints) -> NDArray[np.bool_]:
-    """Tell for each address whether the normal set `ranges` holds it."""
-    if ranges.size == 0:
-        return np.zeros(addresses.size, np.bool_)
-    row = np.searchsorted(ranges["start"], addresses, side="right") - 1
-    return np.asarray((row >= 0) & (addresses < _ends(ranges)[row]))
 
 
 def covers(ranges: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:

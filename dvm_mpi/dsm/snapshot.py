@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi import config
 from dvm_mpi.dsm import ranges
-from dvm_mpi.dsm.messages import NO_FRAME, LookupAnswered
+from dvm_mpi.dsm.messages import LookupAnswered
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 
 Ints = NDArray[np.int64]
@@ -87,7 +87,7 @@ def plan_fetch(answer: LookupAnswered, cached_versions: Ints) -> Fetch:
     """Divide a home's answer into pages that the worker has already and pages to read.
 
     `cached_versions`: the epoch of the cached frame of each page of the answer, -1 if none. Pages
-    to read are sorted by frame, so that neighbours become one transfer (`frame_extents`).
+    to read are sorted by frame, so that neighbours become one transfer (`frames.frame_extents`).
     """
     is_held = cached_versions == answer.versions
     wanted = np.flatnonzero(~is_held)
@@ -101,21 +101,6 @@ def plan_fetch(answer: LookupAnswered, cached_versions: Ints) -> Fetch:
         answer.versions[wanted],
         answer.until[wanted],
     )
-
-
-def frame_extents(frames: Ints) -> tuple[Ints, Ints, Ints]:
-    """Join frames that follow each other, for one transfer each.
-
-    Returns the first frame of each extent, its frame count, and the row of `frames` where it
-    begins; the extents' contents lie back to back in the order of rows. NO_FRAME has no extent.
-    """
-    rows = np.flatnonzero(frames != NO_FRAME)
-    if rows.size == 0:
-        return rows, rows, rows
-    held = frames[rows]
-    breaks = (np.diff(held) != 1) | (np.diff(rows) != 1)
-    begins = np.flatnonzero(np.concatenate(([True], breaks)))
-    return held[begins], np.diff(np.append(begins, rows.size)), rows[begins]
 
 
 @dataclass(slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvm_mpi.dsm.frames import FramePool, reserve_frames
+from dvm_mpi.dsm.frames import FramePool, frame_extents, reserve_frames
+from dvm_mpi.dsm.messages import NO_FRAME
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES
 
@@ -76,3 +77,21 @@ def test_reserved_frames_take_memory_only_where_written():
 def test_reserving_more_than_there_are_addresses_is_an_error():
     with pytest.raises(LimitError, match="--memory"):
         reserve_frames(1 << 40)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_extents_cover_each_frame_once(seed):
+    """Copying extent by extent gives the same rows as copying frame by frame."""
+    random = np.random.default_rng(seed)
+    frames = random.integers(0, 13, 40)
+    frames[random.integers(0, 40, 8)] = NO_FRAME
+    frames[20:30] = np.arange(3, 13)
+    pool = FramePool(reserve_frames(13))
+    pool.memory[:] = np.arange(1, 14)[:, None]
+    contents = pool.read(frames)
+    assert contents.shape == (40, PAGE_BYTES)
+    assert (contents == (frames + 1)[:, None]).all()
+    _, counts, _ = frame_extents(frames)
+    assert counts.max() >= 10
+    assert counts.sum() == (frames != NO_FRAME).sum()
+    assert frame_extents(np.array([NO_FRAME]))[0].size == 0

@@ -32,24 +32,17 @@ def assert_normal(found):
 def test_set_operations(left, right):
     a, b = ranges.normalise(make(left)), ranges.normalise(make(right))
     assert byte_set(a) == byte_set(make(left))
-    for found, expected in (
-        (ranges.intersect(a, b), byte_set(a) & byte_set(b)),
-        (ranges.subtract(a, b), byte_set(a) - byte_set(b)),
-    ):
-        assert_normal(found)
-        assert byte_set(found) == expected
+    left_alone = ranges.subtract(a, b)
+    assert_normal(left_alone)
+    assert byte_set(left_alone) == byte_set(a) - byte_set(b)
     assert ranges.total_bytes(a) == len(byte_set(a))
     assert_normal(a)
 
 
 @given(held=rows, asked=rows)
 @settings(max_examples=200, deadline=None)
-def test_membership(held, asked):
+def test_covering(held, asked):
     normal = ranges.normalise(make(held))
-    addresses = np.arange(-1, 80)
-    assert ranges.contains(normal, addresses).tolist() == [
-        int(a) in byte_set(normal) for a in addresses
-    ]
     expected = [set(range(s, s + n)) <= byte_set(normal) for s, n in asked]
     assert ranges.covers(normal, make(asked)).tolist() == expected
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from dvm_mpi import config
 from dvm_mpi.dsm.messages import NO_FRAME, LookupAnswered
@@ -12,7 +11,6 @@ from dvm_mpi.dsm.snapshot import (
     UNKNOWN_EPOCH,
     ReadAhead,
     eager_pages,
-    frame_extents,
     plan_fetch,
 )
 from dvm_mpi.layout import PAGE_BYTES
@@ -139,20 +137,3 @@ def test_an_answer_is_divided_into_what_is_cached_and_what_is_read():
         (6, 12, 4, 10),
         (9, 13, 4, 11),
     ]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_extents_cover_each_frame_once(seed):
-    """Copying extent by extent gives the same rows as copying frame by frame."""
-    random = np.random.default_rng(seed)
-    frames = random.integers(0, 12, 40)
-    frames[random.integers(0, 40, 8)] = NO_FRAME
-    frames[20:30] = np.arange(3, 13)
-    rebuilt = np.full(40, NO_FRAME)
-    firsts, counts, rows = frame_extents(frames)
-    for first, count, row in zip(firsts, counts, rows, strict=True):
-        assert (rebuilt[row : row + count] == NO_FRAME).all()
-        rebuilt[row : row + count] = np.arange(first, first + count)
-    assert np.array_equal(rebuilt, frames)
-    assert counts.max() >= 10
-    assert frame_extents(np.array([NO_FRAME]))[0].size == 0
