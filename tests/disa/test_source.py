@@ -110,7 +110,7 @@ SINGLE = [
     ("zzz",                         "'zzz' is not an instruction; write a label with ':' after it"),
     ("123",                         "'123' begins no statement; begin with a label"),
     ("add:",                        "a suffix is missing after 'add:'; write a type"),
-    ("br r1, r2",                   "'br' needs a condition; write br:j, or a condition such as br:l"),
+    ("br r1, r2",                   "'br' needs a condition; write br:j, or a condition"),
     ("br:j (r1)",                   "a branch target is an address, not a cell; use br:ji"),
     ("br:j .:fd",                   "a branch target has no type; use :rel or nothing"),
     ("br:j:sq .",                   "br:j does not take ':sq'; remove it"),

@@ -1,0 +1,143 @@
+"""Conditions, macros, repetitions and inclusion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dvm_mpi.disa.assembler import assemble_file, assemble_text
+from dvm_mpi.disa.source import AssemblyErrors
+
+
+def data_of(text: str, **defines: str) -> bytes:
+    """Return the data of a program that is written with data directives only."""
+    image = assemble_text("nop\n.data\n" + text, "t.dasm", defines)
+    return b"".join(section.data for section in image.sections)
+
+
+def errors_of(text: str) -> str:
+    with pytest.raises(AssemblyErrors) as caught:
+        assemble_text(text, "t.dasm", {})
+    return str(caught.value)
+
+
+BYTES_OF_A_AND_B = ".macro m a, b=7\n.byte \\a, \\b\n.endm\n"
+BYTES_OF_THE_REST = ".macro m a, r...\n.byte \\r, \\a\n.endm\n"
+QUOTED = '.macro m n\n.ascii "\\\\n", "n"\n.byte \\n\n.endm\n'
+IN_MACRO = ".macro a x\n.byte \\x\n.endm\n.macro b x\na \\x\na \\x + 1\n.endm\n"
+RECURSIVE = ".macro m n\n.byte \\n\n.if \\n\nm \\n - 1\n.endif\n.endm\n"
+COUNTED = ".macro m n\n.rept \\n, i\n.byte \\i + \\n\n.endr\n.endm\n"
+LABELLED = ".macro m\n.l\\@: .byte .l\\@ - 0x440000000\n.endm\n"
+JOINED = ".equ x_1, 9\n.macro m i\n.byte x_\\i, \\i\\()0\n.endm\n"
+
+# fmt: off
+MACROS = [
+    ("arguments",        BYTES_OF_A_AND_B + "m 1, 2",                        [1, 2]),
+    ("defaults",         BYTES_OF_A_AND_B + "m 1\nm 2, 3",                   [1, 7, 2, 3]),
+    ("keywords",         BYTES_OF_A_AND_B + "m b=1, a=2",                    [2, 1]),
+    ("commas inside",    BYTES_OF_A_AND_B + "m (1 + 2), ','",                [3, 44]),
+    ("the rest",         BYTES_OF_THE_REST + "m 1, 2, 3",                    [2, 3, 1]),
+    ("no rest",          ".macro m r...\n.byte 0\\r\n.endm\nm",              [0]),
+    ("not in quotes",    QUOTED + "m 5",                                     [92, 110, 110, 5]),
+    ("joined names",     JOINED + "m 1",                                     [9, 10]),
+    ("own labels",       LABELLED + "m\nm",                                  [0, 1]),
+    ("macro in macro",   IN_MACRO + "b 4",                                   [4, 5]),
+    ("recursion",        RECURSIVE + "m 2",                                  [2, 1, 0]),
+    ("defined inside",   ".macro d\n.macro e\n.byte 8\n.endm\n.endm\nd\ne",  [8]),
+    ("repetition",       ".rept 3\n.byte 1\n.endr",                          [1, 1, 1]),
+    ("counter",          ".rept 3, i\n.byte \\i * 2\n.endr",                 [0, 2, 4]),
+    ("nested",           ".rept 2, i\n.rept 2, j\n.byte \\i\\j\n.endr\n.endr", [0, 1, 10, 11]),
+    ("in a macro",       COUNTED + "m 2",                                    [2, 3]),
+    ("none",             ".rept 0\nrubbish here\n.endr\n.byte 1",            [1]),
+    ("label before",     "a: .rept 2\n.byte a - 0x440000000\n.endr",         [0, 0]),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("text", "expected"), [m[1:] for m in MACROS], ids=[m[0] for m in MACROS])
+def test_macros_and_repetitions(text: str, expected: list[int]) -> None:
+    assert list(data_of(text)) == expected
+
+
+# fmt: off
+CONDITIONS = [
+    (".if N\n.byte 1\n.endif",                                      "5", [1]),
+    (".if N == 4\n.byte 1\n.else\n.byte 2\n.endif",                 "5", [2]),
+    (".if N<5\n.byte 1\n.elseif N==5\n.byte 2\n.else\n.byte 3\n.endif", "5", [2]),
+    (".if N<5\n.byte 1\n.elseif N==5\n.byte 2\n.else\n.byte 3\n.endif", "4", [1]),
+    (".if N<5\n.byte 1\n.elseif N==5\n.byte 2\n.else\n.byte 3\n.endif", "6", [3]),
+    (".if 1\n.byte 1\n.elseif rubbish +\n.byte 2\n.endif\n.byte N", "5", [1, 5]),
+    (".if 0\n.if 1\nrubbish\n.else\nrubbish\n.endif\n.else\n.byte N\n.endif", "5", [5]),
+    (".ifdef N\n.byte 1\n.else\n.byte 2\n.endif",                   "5", [1]),
+    (".ifndef M\n.byte N\n.endif",                                  "5", [5]),
+    (".if defined(M)\n.byte 1\n.else\n.byte N\n.endif",             "5", [5]),
+    (".if 0\n.macro m\n.endm\n.endif\n.macro m\n.byte N\n.endm\nm", "5", [5]),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("text", "n", "expected"), CONDITIONS)
+def test_conditions(text: str, n: str, expected: list[int]) -> None:
+    assert list(data_of(text, N=n)) == expected
+
+
+# fmt: off
+FAULTS = [
+    (".macro m\nnop",                     ".macro without .endm; add .endm"),
+    (".rept 2\nnop",                      ".rept without .endr; add .endr"),
+    (".endm",                             ".endm without .macro; remove it"),
+    (".endr",                             ".endr without .rept; remove it"),
+    (".if 1\nnop",                        "t.dasm:1:1: error: .if without .endif; add .endif"),
+    (".endif",                            ".endif without .if; remove it"),
+    (".if 0\n.else\n.else\n.endif",       ".else after .else; close the .if with .endif first"),
+    (".macro add\n.endm",                 "'add' has the name of an instruction"),
+    (".macro m\n.endm\n.macro m\n.endm",  "macro 'm' is defined twice; first at t.dasm:1"),
+    (".macro m a, a\n.endm",              "parameter 'a' is listed twice"),
+    (".macro m a..., b\n.endm",           "'a...' is not the last parameter"),
+    (".macro m 5\n.endm",                 "'5' is no parameter"),
+    (".macro m a\n.endm\nm",              "macro 'm' lacks its argument 'a'; write m a"),
+    (".macro m a\n.endm\nm 1, 2",         "macro 'm' takes 1 arguments, not 2; write m a"),
+    (".macro m a\n.endm\nm 1, a=2",       "argument 'a' is given twice"),
+    (".macro m a\nmov $\\b, r1\n.endm\nm 1", "'\\b' names no parameter of a macro"),
+    (".macro print\n.endm\nprnt",         "'prnt' is not an instruction; did you mean 'print'?"),
+    (".rept -1\n.endr",                   "a number of -1 is negative"),
+    (".rept 1 << 40\nnop\n.endr",         "EXPANDED_LINES_MAX"),
+    (".include lib",                      "a file's name is missing"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("text", "message"), FAULTS, ids=[f[0][:25] for f in FAULTS])
+def test_faults(text: str, message: str) -> None:
+    assert message in errors_of(text)
+
+
+@pytest.mark.parametrize("body", ["m", "m\nm", ".rept 2\nm\n.endr"])
+def test_endless_recursion_meets_the_limit_once(body: str) -> None:
+    message = errors_of(f".macro m\n{body}\n.endm\nm")
+    assert message.count("error:") == 1
+    assert "MACRO_DEPTH_MAX" in message
+
+
+def test_endless_expansion_meets_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dvm_mpi.disa.expansion.EXPANDED_LINES_MAX", 1000)
+    message = errors_of(".rept 40\n.rept 40\nnop\n.endr\n.endr")
+    assert message.count("error:") == 1
+    assert "EXPANDED_LINES_MAX = 1000" in message
+
+
+def test_files_are_found_beside_the_including_one_and_read_once(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "a.dasm").write_text('.include "b.dasm"\n.equ A, B + 1\n')
+    (tmp_path / "lib" / "b.dasm").write_text('.include "a.dasm"\n.equ B, 5\n')
+    main = tmp_path / "main.dasm"
+    main.write_text('.include "lib/a.dasm"\n.include "lib/b.dasm"\nmov $A, r1\n')
+    assert assemble_file(main, {}).text == assemble_text("mov $6, r1", "t", {}).text
+
+
+def test_inclusion_has_a_depth(tmp_path: Path) -> None:
+    for i in range(30):
+        (tmp_path / f"f{i}.dasm").write_text(f'.include "f{i + 1}.dasm"\n')
+    with pytest.raises(AssemblyErrors, match="INCLUDE_DEPTH_MAX"):
+        assemble_file(tmp_path / "f0.dasm", {})
