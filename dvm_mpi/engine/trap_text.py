@@ -9,10 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from dvm_mpi.disa.instruction import Instruction
-from dvm_mpi.disa.types import Kind, Mode, Type
+from dvm_mpi.disa.types import BY_NAME, Kind, Mode, Type
 from dvm_mpi.engine.interface import TrapDetail
 from dvm_mpi.engine.reference_arithmetic import float_of_bits, signed_of_bits
-from dvm_mpi.layout import CELL_STDIN, PR_START, SR_END, WORD_BYTES
+from dvm_mpi.layout import (
+    CELL_STDIN,
+    CELL_SYSCALL_ARGS,
+    CELL_SYSCALL_NUMBER,
+    PR_START,
+    SR_END,
+    WORD_BYTES,
+)
 
 #: Returns the unsigned value of bytes at an address, None where the attempt cannot see them.
 Peek = Callable[[int, int], int | None]
@@ -34,7 +41,18 @@ def describe(
     texts: tuple[str, ...] = ()
     if instruction is not None:
         texts = tuple(_operand_text(instruction, i, peek) for i in range(len(instruction.operands)))
+        texts += _implied_texts(instruction.mnemonic, peek, address)
     return TrapDetail(texts, nearest_range(address, ranges))
+
+
+def _implied_texts(mnemonic: str, peek: Peek, address: int) -> tuple[str, ...]:
+    """Return what an instruction reads beside its operands: call cells, a descriptor's field."""
+    cells: list[tuple[str, int]] = []
+    if mnemonic == "int":
+        cells = [("number", CELL_SYSCALL_NUMBER), ("argument", CELL_SYSCALL_ARGS)]
+    elif mnemonic == "newr" and address >= 0:
+        cells = [("descriptor", address), ("then", (address + WORD_BYTES) & _MASK64)]
+    return tuple(_cell_text(name, at, BY_NAME["sq"], peek) for name, at in cells)
 
 
 def nearest_range(address: int, ranges: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
@@ -67,10 +85,16 @@ def _operand_text(instruction: Instruction, index: int, peek: Peek) -> str:
             return f"{name} at {place}: the pointer cell cannot be read"
         address = (pointer + operand.displacement) & _MASK64
         place = f"{place} -> {address:#x}"
-    value = _look(peek, address, width)
+    return _cell_text(name, address, kind, peek, place)
+
+
+def _cell_text(name: str, address: int, kind: Type, peek: Peek, place: str = "") -> str:
+    """Return a cell's value as text; `place` says how its address came about."""
+    value = _look(peek, address, kind.width_bytes)
+    place = place or f"{address:#x}"
     if value is None:
         return f"{name} at {place}: cannot be read"
-    return f"{name} at {place} = {_value_text(value, kind, width)}"
+    return f"{name} at {place} = {_value_text(value, kind, kind.width_bytes)}"
 
 
 def _look(peek: Peek, address: int, width: int) -> int | None:
