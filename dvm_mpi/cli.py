@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return int(_dispatch(list(arguments)))
     except DvmError as error:
-        print(f"dvm: error: {error}", file=sys.stderr)
+        print(error.message, file=sys.stderr)
         return int(error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has left; a second complaint at exit would help nobody.

@@ -48,6 +48,11 @@ class DvmError(Exception):
 
     exit_code: ExitCode = ExitCode.USAGE
 
+    @property
+    def message(self) -> str:
+        """What the command line prints."""
+        return f"dvm: error: {self}"
+
 
 class UsageError(DvmError):
     """A wrong option, argument or combination of them."""
@@ -59,6 +64,11 @@ class SourceError(DvmError):
     """A program that cannot be assembled, decoded or verified."""
 
     exit_code = ExitCode.SOURCE
+
+    @property
+    def message(self) -> str:
+        """The text alone: it begins with the place, where editors look for one to jump to."""
+        return str(self)
 
 
 class FileError(DvmError):

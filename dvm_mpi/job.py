@@ -167,7 +167,7 @@ class Run:
             code = interrupted.exit_code
         except DvmError as error:
             self._progress.close()
-            say(f"dvm: error: {error}")
+            say(error.message)
             code = error.exit_code
         return self._conclude(code)
 
@@ -268,7 +268,7 @@ class Run:
             try:
                 report.write_report(figures, self._options.report)
             except DvmError as error:
-                say(f"dvm: error: {error}")
+                say(error.message)
                 code = code or error.exit_code
         if not self._options.quiet:
             say(report.summary(figures))
