@@ -58,7 +58,7 @@ class RunReport:
     #: Watcher instances that were queued, and templates still armed at the end.
     watcher_firings: int
     watchers_left: int
-    #: Epochs published, that of the loaded program included.
+    #: Epochs published; that of the loaded program does not count.
     epochs: int
     #: Executed by all attempts, those that lost included.
     instructions: int
