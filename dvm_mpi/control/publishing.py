@@ -40,7 +40,7 @@ class Publishing:
         for rows in pending.ordered:
             state.end(rows)
         self._delete(pending.deletions)
-        authors = {}
+        authors: dict[int, int] = {}
         for births in pending.births:
             authors.update(self._bear(births))
         self._wake(pending, authors)
@@ -87,18 +87,12 @@ class Publishing:
         state.counters.runners += len(ordinary)
         armed = rows[template]
         state.table.apply(armed, Event.ARMED)
-        authors = {}
-        for row, creator, woken in zip(
-            armed.tolist(),
-            births.creators[template].tolist(),
-            births.wakes[template].tolist(),
-            strict=True,
-        ):
-            state.watches.add(row, state.declared(row))
-            authors[row] = creator
-            if woken:
-                self._queue_instance(row)
-        return authors
+        table = state.table.rows
+        counts = table["watched_count"][armed]
+        watched, _ = state.watched.gather(table["watched_first"][armed], counts)
+        state.watches.add_many(armed, counts, watched)
+        self._queue_instances(armed[births.wakes[template]])
+        return dict(zip(armed.tolist(), births.creators[template].tolist(), strict=True))
 
     def _wake(self, pending: PendingEpoch, authors: dict[int, int]) -> None:
         """Queue an instance of each template that a write set of the epoch touches."""
@@ -109,27 +103,31 @@ class Publishing:
         runs: NDArray[Any] = np.concatenate(pending.runs)
         offsets = np.concatenate([[0], np.cumsum(counts)])
         records, templates = self._state.watches.match(offsets, runs)
-        for record, template in zip(records.tolist(), templates.tolist(), strict=True):
-            if authors.get(template) != writers[record]:
-                self._queue_instance(template)
+        own = np.array([authors.get(t, 0) for t in templates.tolist()], dtype=np.int64)
+        self._queue_instances(templates[own != writers[records]])
 
-    def _queue_instance(self, template: int) -> None:
-        """Queue one instance, unless one is queued already: that one will see the commit."""
+    def _queue_instances(self, templates: NDArray[np.int64]) -> None:
+        """Queue one instance of each, in order of first mention.
+
+        A template that has one queued already gets no other: that one will see the commit.
+        """
         state = self._state
-        if state.table.rows["queued_instance"][template] >= 0:
+        if len(templates) == 0:
             return
-        rows = state.table.allocate(1)
-        row = int(rows[0])
+        _, first = np.unique(templates, return_index=True)
+        templates = templates[np.sort(first)]
+        templates = templates[state.table.rows["queued_instance"][templates] < 0]
+        rows = state.table.allocate(len(templates))
         table = state.table.rows
-        table[row] = table[template]
-        table["state"][row] = State.FREE
-        table["kind"][row] = Kind.INSTANCE
-        table["template"][row] = template
-        table["queued_instance"][row] = -1
-        table["instances"][row] = 0
-        table["queued_instance"][template] = row
-        table["instances"][template] += 1
+        table[rows] = table[templates]
+        table["state"][rows] = State.FREE
+        table["kind"][rows] = Kind.INSTANCE
+        table["template"][rows] = templates
+        table["queued_instance"][rows] = -1
+        table["instances"][rows] = 0
+        table["queued_instance"][templates] = rows
+        table["instances"][templates] += 1
         state.table.apply(rows, Event.CREATED)
         state.enqueue(rows)
-        state.counters.runners += 1
-        state.counters.watcher_firings += 1
+        state.counters.runners += len(rows)
+        state.counters.watcher_firings += len(rows)
