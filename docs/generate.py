@@ -1,23 +1,29 @@
 """Write the generated sections of the documents anew; with `--check` only say which are not.
 
 A section stands between `<!-- generated: NAME -->` and `<!-- end of generated -->`. Its text comes
-from the code that it describes: the instruction table, the exit codes, the limits. Everything
-outside the marks is written by hand and never touched. To run: `python -m docs.generate`.
+from the code that it describes: the instruction table, options, exit codes, traps, limits, the
+report's fields. Everything outside the marks is written by hand and never touched. To run:
+`python -m docs.generate`.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import re
 import sys
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from dvm_mpi import config
 from dvm_mpi.config import GIB, KIB, MIB
+from dvm_mpi.control.diagnosis import TRAPS
 from dvm_mpi.disa import manual
 from dvm_mpi.errors import EXIT_CODE_MEANINGS
+from dvm_mpi.io.report import RunReport
+from dvm_mpi.options import run_parser
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -32,18 +38,50 @@ def exit_codes() -> str:
     return _table(("code", "name", "meaning"), rows)
 
 
+def options() -> str:
+    """Return the table of the options of a run, from the parser that reads them."""
+    rows = []
+    for action in run_parser()._actions:
+        value = action.metavar or "|".join(action.choices or ())
+        name = " ".join((*action.option_strings[-1:], str(value))).strip()
+        rows.append((f"`{name}`", action.help or ""))
+    return _table(("option", "meaning"), rows)
+
+
+def traps() -> str:
+    """Return the table of traps: what the message says, and what to do."""
+    return _table(("trap", "what to do"), TRAPS.values())
+
+
 def limits() -> str:
     """Return the table of limits and tuning constants; those under one comment share a row."""
     rows = []
     source = (ROOT / "dvm_mpi" / "config.py").read_text(encoding="utf-8")
+    for names, comment in _commented(source, r"^([A-Z_]+): Final"):
+        values = "; ".join(_quantity(name, getattr(config, name)) for name in names)
+        rows.append((", ".join(f"`{name}`" for name in names), values, comment))
+    return _table(("name", "value", "meaning"), rows)
+
+
+def report_fields() -> str:
+    """Return the table of the report's fields; those under one comment share a row."""
+    source = textwrap.dedent(inspect.getsource(RunReport).partition('"""\n')[2])
+    return _table(
+        ("field", "meaning"),
+        (
+            (", ".join(f"`{name}`" for name in names), comment)
+            for names, comment in _commented(source, r"^(\w+): ")
+        ),
+    )
+
+
+def _commented(source: str, definition: str) -> Iterator[tuple[list[str], str]]:
+    """Yield the names that stand under each `#:` comment, and the comment."""
     for group in re.split(r"\n(?=#: )|\n\n|\n(?=# ---)", source):
         comment = " ".join(line[2:].strip() for line in group.splitlines() if line[:2] == "#:")
-        constants = re.findall(r"^([A-Z_]+): Final", group, re.MULTILINE)
-        if comment and constants:
-            names = ", ".join(f"`{name}`" for name in constants)
-            values = "; ".join(_quantity(name, getattr(config, name)) for name in constants)
-            rows.append((names, values, comment))
-    return _table(("name", "value", "meaning"), rows)
+        names = re.findall(definition, group, re.MULTILINE)
+        if comment and names:
+            yield names, comment
 
 
 def _quantity(name: str, value: float) -> str:
@@ -64,7 +102,14 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def sections() -> dict[str, str]:
     """Return the text of every section, by its name."""
-    return {**manual.sections(), "exit-codes": exit_codes(), "limits": limits()}
+    return {
+        **manual.sections(),
+        "options": options(),
+        "exit-codes": exit_codes(),
+        "traps": traps(),
+        "report": report_fields(),
+        "limits": limits(),
+    }
 
 
 def renew(text: str, made: Mapping[str, str]) -> str:
