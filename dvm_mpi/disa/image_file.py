@@ -45,7 +45,6 @@ _PREFIX: Final = struct.Struct("<8sIIQ")
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
 _LINE_ROW_BYTES: Final = 8 + 4 + 4
 _NAME: Final = re.compile(r"[A-Za-z_.][\w.]*", re.ASCII)
-_NUMBER_END: Final = 1 << 31
 
 
 class _Damaged(Exception):
