@@ -31,7 +31,7 @@ from dvm_mpi.disa.image_file import open_program
 from dvm_mpi.disa.types import BY_NAME
 from dvm_mpi.disa.verifier import verify
 from dvm_mpi.engine.interface import Engine, EngineSettings
-from dvm_mpi.errors import DvmError, ExitCode
+from dvm_mpi.errors import DvmError, ExitCode, ReaderGoneError
 from dvm_mpi.io import arrays, console, report, specs
 from dvm_mpi.io.progress import Progress, ProgressCounts
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
@@ -165,6 +165,9 @@ class Run:
             self._progress.close()
             say(f"dvm: ended by {interrupted}; what had been committed was printed")
             code = interrupted.exit_code
+        except ReaderGoneError as error:
+            self._progress.close()
+            code = error.exit_code
         except DvmError as error:
             self._progress.close()
             say(error.message)
@@ -175,8 +178,9 @@ class Run:
         o = self._options
         order = "fixed order" if o.seed is None else f"seed {o.seed}"
         return (
-            f"dvm {__version__}{revision()}: {o.program}, 1 rank, {o.workers} workers, "
-            f"{o.homes} homes, engine {o.engine}, {order}"
+            f"dvm {__version__}{revision()}: {o.program}, 1 rank, "
+            f"{report.counted(o.workers, 'worker')}, {report.counted(o.homes, 'home')}, "
+            f"engine {o.engine}, {order}"
         )
 
     def _execute(self) -> ExitCode:

@@ -136,11 +136,11 @@ def summary(report: RunReport) -> str:
         f"  time     {r.work_s:.3f} s of work; start {r.startup_s:.3f} s, load {r.load_s:.3f} s, "
         f"output {r.output_s:.3f} s",
         f"  runners  {r.runners:,}: {r.commits:,} committed, {r.aborts:,} aborted, "
-        f"{r.retries:,} retried; {_counted(r.watcher_firings, 'watcher firing')}",
+        f"{r.retries:,} retried; {counted(r.watcher_firings, 'watcher firing')}",
         f"  engine   {r.engine}: {scaled(r.instructions)} instructions{rate}; "
-        f"{_counted(r.workers, 'worker')}, {_counted(r.homes, 'home')}",
+        f"{counted(r.workers, 'worker')}, {counted(r.homes, 'home')}",
         f"  memory   {scaled(r.bytes_fetched, 'B')} fetched, {scaled(r.bytes_committed, 'B')} "
-        f"committed in {_counted(r.epochs, 'epoch')}; "
+        f"committed in {counted(r.epochs, 'epoch')}; "
         f"peak {scaled(r.peak_memory_bytes, 'B')} resident",
     ]
     if r.watchers_left:
@@ -158,5 +158,6 @@ def scaled(value: float, unit: str = "") -> str:
     return f"{value:.{digits}f} {_PREFIXES[power]}{unit}".rstrip()
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: `1 worker`, `12 workers`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
