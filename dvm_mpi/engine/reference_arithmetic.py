@@ -33,7 +33,7 @@ Arithmetic = Callable[..., int]
 
 _FLOAT_FORMATS: Final = {8: "<d", 4: "<f"}
 _FLOAT_CLASSES: Final[dict[int, Any]] = {8: np.float64, 4: np.float32}
-_CANONICAL_NAN: Final = {8: 0x7FF8_0000_0000_0000, 4: 0x7FC0_0000}
+CANONICAL_NAN: Final = {8: 0x7FF8_0000_0000_0000, 4: 0x7FC0_0000}
 
 
 class DivisionByZeroError(ArithmeticError):
@@ -74,7 +74,7 @@ def _bits(kind: Type, value: Any) -> int:
         return int(value) & _mask(width)
     rounded = _FLOAT_CLASSES[width](value)
     if np.isnan(rounded):
-        return _CANONICAL_NAN[width]
+        return CANONICAL_NAN[width]
     return int.from_bytes(rounded.tobytes(), "little")
 
 
@@ -143,12 +143,12 @@ def _smaller_first(kind: Type, a: int, b: int) -> tuple[int, int] | None:
 
 def _min(kind: Type, a: int, b: int) -> int:
     ordered = _smaller_first(kind, a, b)
-    return _CANONICAL_NAN[kind.width_bytes] if ordered is None else ordered[0]
+    return CANONICAL_NAN[kind.width_bytes] if ordered is None else ordered[0]
 
 
 def _max(kind: Type, a: int, b: int) -> int:
     ordered = _smaller_first(kind, a, b)
-    return _CANONICAL_NAN[kind.width_bytes] if ordered is None else ordered[1]
+    return CANONICAL_NAN[kind.width_bytes] if ordered is None else ordered[1]
 
 
 # --- one operand ------------------------------------------------------------------------------

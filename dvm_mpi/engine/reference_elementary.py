@@ -75,4 +75,5 @@ def log(x: float) -> float:
     z = s * s
     r = z * _horner(LOG_TERMS, z)
     half_square = 0.5 * f * f
-    return k * LN2_HIGH - ((half_square - (s * (half_square + r) + k * LN2_LOW)) - f)
+    small = s * (half_square + r) + k * LN2_LOW
+    return k * LN2_HIGH - ((half_square - small) - f)

@@ -1,0 +1,400 @@
+"""Checks of memory accesses, for compiled code: the slow path behind the flag of a page.
+
+The loop looks at one flag byte; when it does not permit the access, `reach` decides: a page of
+this attempt that is touched for the first time gets its flags, a page that is not there is
+reported missing, everything else is a trap. What may be touched is docs/isa.md, "Runners".
+The invariant to remember: a page with any of the attempt's flags is on the list TOUCHED, one
+with DIRTY also on the list DIRTY, so leaving costs what was touched and not what exists.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dvm_mpi.engine.address_space import (
+    CACHED,
+    CHILD,
+    DIRTY,
+    EPOCH_ROW_BYTES,
+    EPOCHS,
+    FLAGS,
+    LISTED,
+    MASKS,
+    READ,
+    TRACK,
+    VIEW,
+    WRITE,
+)
+from dvm_mpi.engine.compiled import compiled
+from dvm_mpi.engine.interface import GRANT, TrapKind
+from dvm_mpi.engine.lists import append, count_of, lacks_room, row_at
+from dvm_mpi.engine.machine_words import (
+    copy,
+    load_i64,
+    load_u8,
+    load_u16,
+    store_i8,
+    store_i16,
+    store_i64,
+)
+from dvm_mpi.engine.records import PC, REPORTED
+from dvm_mpi.engine.state import Field, List, State, Stop
+from dvm_mpi.layout import (
+    CELL_CONSOLE,
+    CELL_STDIN,
+    GUARD_BYTES,
+    MALLOC_END,
+    MALLOC_START,
+    PAGE_BYTES,
+    PAGE_SHIFT,
+    PR_END,
+    PR_START,
+    SR_END,
+    STACKS_END,
+    STACKS_START,
+    TEXT_END,
+    WORD_BYTES,
+)
+
+#: The page of the input and console cells: never gets the flags of the fast path.
+SPECIAL_PAGE: Final = CELL_STDIN >> PAGE_SHIFT
+assert SPECIAL_PAGE == CELL_CONSOLE >> PAGE_SHIFT
+
+#: What an access is, for `reach`.
+LOAD: Final = 0
+STORE: Final = 1
+
+#: How a page is covered, as `_coverage` says.
+_UNCOVERED: Final = 0
+_PARTLY: Final = 1
+_WHOLLY: Final = 2
+_FRESH: Final = 3
+
+PAIR_BYTES: Final = 2 * WORD_BYTES
+_GRANT_BYTES: Final = GRANT.itemsize
+
+
+@compiled
+def fault(state: State, kind: int, address: int) -> int:
+    """Stop for a trap at the present instruction; return the reason."""
+    state[Field.TRAP] = kind
+    state[Field.TRAP_ADDRESS] = address
+    state[Field.STOP] = Stop.TRAPPED
+    return Stop.TRAPPED
+
+
+@compiled
+def mark(address: int, width: int) -> None:
+    """Note that `width` bytes, at most eight, were stored at an SR address."""
+    place = MASKS + (address >> 3)
+    bits = ((1 << width) - 1) << (address & 7)
+    store_i16(place, load_u16(place) | bits)
+
+
+# --- what covers a page -----------------------------------------------------------------------
+@compiled
+def grant_after(state: State, address: int) -> int:
+    """Return the first declared range that ends after `address`; they are sorted, disjoint."""
+    low = 0
+    high = count_of(state, List.GRANTS)
+    while low < high:
+        middle = (low + high) >> 1
+        grant = row_at(state, List.GRANTS, middle, _GRANT_BYTES)
+        if load_i64(grant) + load_i64(grant + WORD_BYTES) <= address:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@compiled
+def malloc_after(state: State, address: int) -> int:
+    """Return a block of this attempt that holds a byte of `address` to its page's end, or -1."""
+    count = count_of(state, List.MALLOCS)
+    if state[Field.MALLOCS_ASCEND]:
+        low = 0
+        high = count
+        while low < high:
+            middle = (low + high) >> 1
+            block = row_at(state, List.MALLOCS, middle, PAIR_BYTES)
+            if load_i64(block) + load_i64(block + WORD_BYTES) <= address:
+                low = middle + 1
+            else:
+                high = middle
+        if low < count and load_i64(row_at(state, List.MALLOCS, low, PAIR_BYTES)) <= address:
+            return low
+        return -1
+    for index in range(count):
+        block = row_at(state, List.MALLOCS, index, PAIR_BYTES)
+        start = load_i64(block)
+        if start <= address < start + load_i64(block + WORD_BYTES):
+            return index
+    return -1
+
+
+@compiled
+def covered_until(state: State, address: int) -> int:
+    """Return the end of a covered range that holds `address`, or `address` if none does."""
+    index = grant_after(state, address)
+    if index < count_of(state, List.GRANTS):
+        grant = row_at(state, List.GRANTS, index, _GRANT_BYTES)
+        if load_i64(grant) <= address:
+            return load_i64(grant) + load_i64(grant + WORD_BYTES)
+    for index in range(count_of(state, List.OTHERS)):
+        other = row_at(state, List.OTHERS, index, PAIR_BYTES)
+        if load_i64(other) <= address < load_i64(other + WORD_BYTES):
+            return load_i64(other + WORD_BYTES)
+    if MALLOC_START <= address < MALLOC_END:
+        index = malloc_after(state, address)
+        if index >= 0:
+            block = row_at(state, List.MALLOCS, index, PAIR_BYTES)
+            return load_i64(block) + load_i64(block + WORD_BYTES)
+    return address
+
+
+@compiled
+def first_uncovered(state: State, start: int, end: int) -> int:
+    """Return the first address in `[start, end)` that nothing covers, `end` if all is covered."""
+    while start < end:
+        until = covered_until(state, start)
+        if until == start:
+            return start
+        start = until
+    return end
+
+
+@compiled
+def _coverage(state: State, page: int) -> tuple[int, int]:
+    """Return how a page is covered, and until which epoch it must be known unchanged.
+
+    A page that declared ranges cover wholly: until the newest commit to them. Any other: until
+    the snapshot, since its uncovered bytes may be loaded as well.
+    """
+    start = page << PAGE_SHIFT
+    end = start + PAGE_BYTES
+    covered = 0
+    newest = 0
+    for index in range(grant_after(state, start), count_of(state, List.GRANTS)):
+        grant = row_at(state, List.GRANTS, index, _GRANT_BYTES)
+        first = load_i64(grant)
+        if first >= end:
+            break
+        covered += min(first + load_i64(grant + WORD_BYTES), end) - max(first, start)
+        newest = max(newest, load_i64(grant + PAIR_BYTES))
+    if covered == PAGE_BYTES:
+        return _WHOLLY, newest
+    if MALLOC_START <= start < MALLOC_END and malloc_after(state, start) >= 0:
+        return _FRESH, 0
+    snapshot = state[Field.SNAPSHOT]
+    if covered > 0:
+        return _PARTLY, snapshot
+    for index in range(count_of(state, List.OTHERS)):
+        other = row_at(state, List.OTHERS, index, PAIR_BYTES)
+        if load_i64(other) < end and load_i64(other + WORD_BYTES) > start:
+            return _PARTLY, snapshot
+    return _UNCOVERED, snapshot
+
+
+# --- first touches ----------------------------------------------------------------------------
+@compiled
+def list_page(state: State, page: int, flag: int) -> int:
+    """Give a page more flags, and list it if it had none of the attempt's; 0 if done."""
+    present = load_u8(FLAGS + page)
+    if present & LISTED == 0:
+        if lacks_room(state, List.TOUCHED, 1):
+            return Stop.LIST_FULL
+        store_i64(append(state, List.TOUCHED, WORD_BYTES), page)
+    store_i8(FLAGS + page, present | flag | LISTED)
+    return 0
+
+
+@compiled
+def _save(state: State, page: int, is_fresh: bool) -> int:
+    """Set the content of a page aside before its first store; 0 if done."""
+    if lacks_room(state, List.DIRTY, 1) or lacks_room(state, List.SAVED, 1):
+        return Stop.LIST_FULL
+    place = -1
+    if not is_fresh:
+        place = count_of(state, List.SAVED)
+        copy(append(state, List.SAVED, PAGE_BYTES), VIEW + (page << PAGE_SHIFT), PAGE_BYTES)
+    row = append(state, List.DIRTY, PAIR_BYTES)
+    store_i64(row, page)
+    store_i64(row + WORD_BYTES, place)
+    return 0
+
+
+@compiled
+def _report(state: State, address: int) -> int:
+    """Report an access that only the setting admits, once for each instruction; 0 if done."""
+    record = state[Field.RECORD]
+    if load_i64(record + REPORTED) == 0:
+        if lacks_room(state, List.UNDECLARED, 1):
+            return Stop.LIST_FULL
+        row = append(state, List.UNDECLARED, PAIR_BYTES)
+        store_i64(row, load_i64(record + PC))
+        store_i64(row + WORD_BYTES, address)
+        store_i64(record + REPORTED, 1)
+    return 0
+
+
+@compiled
+def _touch_private(state: State, page: int) -> int:
+    if page == SPECIAL_PAGE:
+        return 0
+    if load_u8(FLAGS + page) & LISTED == 0:
+        state[Field.PRIVATE_COUNT] += 1
+    return list_page(state, page, READ | WRITE)
+
+
+@compiled
+def _check_shared(state: State, address: int) -> tuple[int, int]:
+    """Decide on a page of SR outside text and own stack: a reason to stop or 0, how covered."""
+    page = address >> PAGE_SHIFT
+    flags = load_u8(FLAGS + page)
+    if STACKS_START <= address < STACKS_END:
+        if flags & CHILD:
+            return 0, _FRESH
+        slot_bytes = GUARD_BYTES + state[Field.STACK_BYTES]
+        is_guard = (address - STACKS_START) % slot_bytes < GUARD_BYTES
+        kind = TrapKind.STACK_OVERFLOW if is_guard else TrapKind.UNDECLARED
+        return fault(state, kind, address), 0
+    covered, until = _coverage(state, page)
+    if covered == _UNCOVERED and not state[Field.ALLOW_UNDECLARED]:
+        return fault(state, TrapKind.UNDECLARED, address), 0
+    if covered != _FRESH and flags & DIRTY == 0:
+        epochs = EPOCHS + page * EPOCH_ROW_BYTES
+        snapshot = state[Field.SNAPSHOT]
+        is_held = (
+            flags & CACHED != 0
+            and load_i64(epochs) <= snapshot
+            and load_i64(epochs + WORD_BYTES) >= min(until, snapshot)
+        )
+        if not is_held:
+            state[Field.MISSED_PAGE] = page
+            state[Field.STOP] = Stop.PAGE_MISSED
+            return Stop.PAGE_MISSED, 0
+    return 0, covered
+
+
+@compiled
+def _touch_shared(state: State, address: int, end: int, access: int) -> int:
+    """Check and flag a page of SR outside text and own stack; 0 if the access may go on."""
+    stop, covered = _check_shared(state, address)
+    if stop == 0 and lacks_room(state, List.TOUCHED, 1):
+        stop = Stop.LIST_FULL
+    granted = READ if access == LOAD else READ | WRITE | TRACK
+    if stop == 0 and state[Field.ALLOW_UNDECLARED]:
+        stop, granted = _admit(state, address, end, access, covered)
+    page = address >> PAGE_SHIFT
+    if stop == 0 and access == STORE and load_u8(FLAGS + page) & DIRTY == 0:
+        stop = _save(state, page, covered == _FRESH)
+        granted |= DIRTY
+    return list_page(state, page, granted) if stop == 0 else stop
+
+
+@compiled
+def _admit(state: State, address: int, end: int, access: int, covered: int) -> tuple[int, int]:
+    """Return a reason to stop or 0, and the flags that spare the page more reports.
+
+    Used where undeclared accesses are admitted: pages and bytes that nothing covers are
+    checked again at every access, so that each instruction is reported.
+    """
+    page_start = address & -PAGE_BYTES
+    if STACKS_START <= address < STACKS_END:
+        return 0, READ | WRITE | TRACK
+    if covered == _UNCOVERED:
+        return _report(state, address), 0
+    page_end = page_start + PAGE_BYTES
+    if access == LOAD:
+        return 0, READ
+    if first_uncovered(state, page_start, page_end) == page_end:
+        return 0, READ | WRITE | TRACK
+    uncovered = first_uncovered(state, address, end)
+    if uncovered < end:
+        return _report(state, uncovered), READ
+    return 0, READ
+
+
+@compiled
+def touch(state: State, address: int, length: int, access: int) -> int:
+    """Check bytes of one page and flag it; return 0, or the reason to stop."""
+    # An address above 2**63 is a negative int64.
+    if address < PR_START or address >= SR_END:
+        return fault(state, TrapKind.UNMAPPED, address)
+    wanted = READ if access == LOAD else WRITE
+    page = address >> PAGE_SHIFT
+    if load_u8(FLAGS + page) & wanted:
+        return 0
+    if address < PR_END or state[Field.STACK_START] <= address < state[Field.STACK_END]:
+        return _touch_private(state, page)
+    if address < TEXT_END:
+        if access == STORE:
+            return fault(state, TrapKind.TEXT_STORE, address)
+        return list_page(state, page, READ)
+    return _touch_shared(state, address, address + length, access)
+
+
+@compiled
+def touch_span(state: State, address: int, length: int, access: int) -> int:
+    """Check up to a page of bytes that may lie on two pages, the lower first; 0 or a reason."""
+    on_first = min(length, PAGE_BYTES - (address & (PAGE_BYTES - 1)))
+    stop = touch(state, address, on_first, access)
+    if stop == 0 and on_first < length:
+        stop = touch(state, address + on_first, length - on_first, access)
+    return stop
+
+
+# --- operands ---------------------------------------------------------------------------------
+@compiled
+def _take_stdin(state: State, slot: int) -> int:
+    """Take a byte of standard input into a scratch word; return the word's host address."""
+    position = state[Field.STDIN_POSITION]
+    if state[Field.STDIN_TAKEN_AT] != state[Field.INSTRUCTIONS]:
+        state[Field.STDIN_TAKEN_AT] = state[Field.INSTRUCTIONS]
+        state[Field.STDIN_BEFORE] = position
+    word = state[Field.SCRATCH] + slot * WORD_BYTES
+    if position == state[Field.STDIN_BYTES]:
+        store_i64(word, -1)
+    else:
+        store_i64(word, load_u8(state[Field.STDIN] + position))
+        state[Field.STDIN_POSITION] = position + 1
+    return word
+
+
+@compiled
+def give_back_stdin(state: State) -> None:
+    """Undo what the present instruction took from standard input."""
+    if state[Field.STDIN_TAKEN_AT] == state[Field.INSTRUCTIONS]:
+        state[Field.STDIN_POSITION] = state[Field.STDIN_BEFORE]
+        state[Field.STDIN_TAKEN_AT] = -1
+
+
+@compiled
+def reach_load(state: State, address: int, width: int, slot: int) -> int:
+    """Return where to load an operand from, 0 if the instruction must stop."""
+    if address == CELL_STDIN:
+        return _take_stdin(state, slot)
+    if touch_span(state, address, width, LOAD) != 0:
+        return 0
+    return VIEW + address
+
+
+@compiled
+def reach_store(state: State, address: int, width: int) -> int:
+    """Return where to store a result, marked as stored; 0 if the instruction must stop.
+
+    The store must follow: the console's byte is counted here.
+    """
+    if address == CELL_CONSOLE:
+        # The list has room for the whole word; only its low byte counts.
+        if lacks_room(state, List.CONSOLE, WORD_BYTES):
+            return 0
+        return append(state, List.CONSOLE, 1)
+    if touch_span(state, address, width, STORE) != 0:
+        return 0
+    on_first = min(width, PAGE_BYTES - (address & (PAGE_BYTES - 1)))
+    if load_u8(FLAGS + (address >> PAGE_SHIFT)) & DIRTY:
+        mark(address, on_first)
+    if on_first < width and load_u8(FLAGS + ((address + on_first) >> PAGE_SHIFT)) & DIRTY:
+        mark(address + on_first, width - on_first)
+    return VIEW + address

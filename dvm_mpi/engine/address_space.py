@@ -1,0 +1,193 @@
+"""The rank's view of memory: 64 TiB of virtual memory at a fixed host address.
+
+DISA address A is host address VIEW + A, so that a checked access is an addition. Beside the view
+lie a flag byte for each page, a mask byte for each eight bytes (which of them were stored) and
+the epochs of each cached page. All four are reserved, not committed: a page takes memory when
+it is first touched. One process has one view; engines that share it take turns (`claim`).
+
+The addresses lie below the kernel's places for libraries and position-independent programs, and
+are fixed because a floating reservation of this size pushes mappings too far apart for linkers.
+The invariant to remember: where no flag is set, the view reads as zero and the mask is zero.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from itertools import pairwise
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.errors import LimitError
+from dvm_mpi.layout import PAGE_BYTES, SR_END, TEXT_START, WORD_BYTES
+
+PAGE_COUNT: Final = SR_END // PAGE_BYTES
+MASK_BYTES: Final = PAGE_BYTES // WORD_BYTES
+
+#: Host addresses of the four parts.
+FLAGS: Final = 0x0100_0000_0000
+EPOCHS: Final = 0x0200_0000_0000
+MASKS: Final = 0x0400_0000_0000
+VIEW: Final = 0x1000_0000_0000
+EPOCH_ROW_BYTES: Final = 2 * WORD_BYTES
+
+#: (host address, bytes, name). One page more than needed at the end of the masks: the mask of
+#: an access is written as two bytes.
+_PARTS: Final = (
+    (FLAGS, PAGE_COUNT, "page flags"),
+    (EPOCHS, PAGE_COUNT * EPOCH_ROW_BYTES, "page epochs"),
+    (MASKS, SR_END // WORD_BYTES + PAGE_BYTES, "masks of stored bytes"),
+    (VIEW, SR_END, "the shared and private regions"),
+)
+assert all(a + n <= b for (a, n, _), (b, _, _) in pairwise(_PARTS))
+
+# Flags of a page.
+#: The running attempt may load here; may store here; its stores here are marked in the mask.
+READ: Final = 1
+WRITE: Final = 2
+TRACK: Final = 4
+#: The page holds a frame as of its epochs.
+CACHED: Final = 8
+#: The running attempt has stored here: the content before is saved aside.
+DIRTY: Final = 16
+#: It belongs to the automatic stack of a child that the running attempt created.
+CHILD: Final = 32
+#: It is on the list of pages that the running attempt touched.
+LISTED: Final = 64
+#: A private page that instructions name directly: never checked, always zeroed.
+STATIC: Final = 128
+
+_BYTE: Final = np.dtype("u1")
+_WORD: Final = np.dtype("<i8")
+_PROT_READ_WRITE: Final = 1 | 2
+_MAP_PRIVATE: Final = 0x2
+_MAP_ANONYMOUS: Final = 0x20
+_MAP_NORESERVE: Final = 0x4000
+_MAP_FIXED_NOREPLACE: Final = 0x100000
+_MADV_DONTNEED: Final = 4
+_MADV_NOHUGEPAGE: Final = 15
+
+
+class Tenant(Protocol):
+    """An engine that may have to leave the view to another."""
+
+    def vacate(self) -> None:
+        """Set aside everything in the view and leave it zero, without any flag."""
+
+
+class AddressSpace:
+    """The reservation; `AddressSpace.shared()` makes it when it is first needed."""
+
+    _instance: AddressSpace | None = None
+
+    def __init__(self) -> None:
+        self._libc = _open_libc()
+        for address, length, name in _PARTS:
+            self._reserve(address, length, name)
+        #: (PAGE_COUNT, PAGE_BYTES) uint8.
+        self.pages = _array(VIEW, SR_END, _BYTE).reshape(PAGE_COUNT, PAGE_BYTES)
+        #: (PAGE_COUNT,) uint8.
+        self.flags = _array(FLAGS, PAGE_COUNT, _BYTE)
+        #: (PAGE_COUNT, MASK_BYTES) uint8.
+        self.masks = _array(MASKS, SR_END // WORD_BYTES, _BYTE).reshape(PAGE_COUNT, MASK_BYTES)
+        #: (PAGE_COUNT, 2) int64: version, known unchanged until.
+        self.epochs = _array(EPOCHS, PAGE_COUNT * EPOCH_ROW_BYTES, _WORD).reshape(PAGE_COUNT, 2)
+        self._tenant: Tenant | None = None
+        #: The text that is in the view: the same for all engines of a machine.
+        self._text = b""
+
+    @classmethod
+    def shared(cls) -> AddressSpace:
+        """Return the process's only view.
+
+        Raises
+        ------
+        LimitError
+            The process may not reserve so much, or something else lies at its addresses.
+        """
+        if cls._instance is None:
+            cls._instance = cls()
+        return cls._instance
+
+    def claim(self, tenant: Tenant) -> bool:
+        """Make `tenant` the one whose pages are in the view; return whether that is new."""
+        if self._tenant is tenant:
+            return False
+        if self._tenant is not None:
+            self._tenant.vacate()
+        self._tenant = tenant
+        return True
+
+    def leave(self, tenant: Tenant) -> None:
+        """Note that `tenant`, if it is in the view, has vacated it for good."""
+        if self._tenant is tenant:
+            self._tenant = None
+
+    def holds(self, tenant: Tenant) -> bool:
+        """Return whether the pages in the view are those of `tenant`."""
+        return self._tenant is tenant
+
+    def show_text(self, text: bytes) -> None:
+        """Make `text` the bytes at TEXT_START."""
+        if text is not self._text:
+            first = TEXT_START // PAGE_BYTES
+            self.release(np.arange(first, first - -len(self._text) // PAGE_BYTES))
+            flat = self.pages.reshape(-1)
+            flat[TEXT_START : TEXT_START + len(text)] = np.frombuffer(text, dtype=np.uint8)
+            self._text = text
+
+    def peek(self, address: int, length: int) -> bytes:
+        """Return bytes of the view, whoever may see them."""
+        return self.pages.reshape(-1)[address : address + length].tobytes()
+
+    def release(self, pages: NDArray[np.int64]) -> None:
+        """Give the memory of pages back; they read as zero from now on. `pages` is sorted."""
+        if len(pages) == 0:
+            return
+        breaks = np.flatnonzero(np.diff(pages) != 1) + 1
+        firsts = pages[np.concatenate([[0], breaks])]
+        ends = pages[np.concatenate([breaks, [len(pages)]]) - 1] + 1
+        for first, end in zip(firsts.tolist(), ends.tolist(), strict=True):
+            result = self._libc.madvise(
+                VIEW + first * PAGE_BYTES, (end - first) * PAGE_BYTES, _MADV_DONTNEED
+            )
+            assert result == 0, os.strerror(ctypes.get_errno())
+
+    def _reserve(self, address: int, length: int, name: str) -> None:
+        flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED_NOREPLACE
+        got = self._libc.mmap(address, length, _PROT_READ_WRITE, flags, -1, 0)
+        if got != address:
+            code = ctypes.get_errno()
+            raise LimitError(
+                f"cannot reserve {length >> 30} GiB of virtual memory for {name} at "
+                f"{address:#x}: {os.strerror(code)}. {_remedy(code)}"
+            )
+        # With huge pages one stored word would take 2 MiB.
+        self._libc.madvise(address, length, _MADV_NOHUGEPAGE)
+
+
+def _remedy(code: int) -> str:
+    if code == errno.EEXIST:
+        return "Something else in this process lies there already."
+    return (
+        "DVM needs 73 TiB of address space (not of memory): run without 'ulimit -v', and with "
+        "the kernel's vm.overcommit_memory at 0 or 1."
+    )
+
+
+def _open_libc() -> Any:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = (
+        ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
+    )  # fmt: skip
+    libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return libc
+
+
+def _array(address: int, length: int, element: np.dtype[Any]) -> NDArray[Any]:
+    memory = memoryview((ctypes.c_uint8 * length).from_address(address))
+    return np.frombuffer(memory, dtype=element)

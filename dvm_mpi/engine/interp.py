@@ -1,0 +1,357 @@
+"""The fast engine: pre-decoded records, one compiled loop, snapshot pages in the 64 TiB view.
+
+Python prepares what the loop needs and answers what it asks for; every attempt of a batch is
+entered, executed and left in compiled code. Several engines of one process take turns in the
+view: whoever runs makes the other set its pages and its attempt aside.
+The invariant to remember: while this engine is not in the view, everything it owns is aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.disa.image import Image
+from dvm_mpi.engine import trap_text
+from dvm_mpi.engine.address_space import CACHED, DIRTY, READ, STATIC, WRITE, AddressSpace
+from dvm_mpi.engine.interface import (
+    AttemptBatch,
+    EngineSettings,
+    Exit,
+    Lease,
+    LeaseKind,
+    OutcomeBatch,
+    Reason,
+    TrapDetail,
+)
+from dvm_mpi.engine.lease_blocks import LeaseBlocks, automatic_stack_bytes
+from dvm_mpi.engine.loop import clear, look, run
+from dvm_mpi.engine.page_cache import PageCache
+from dvm_mpi.engine.parking import ParkedAttempt, copy_attempt, restore_attempt
+from dvm_mpi.engine.predecode import CELLS_PAGE, Program
+from dvm_mpi.engine.state import Buffers, Field, List, Phase, Stop
+from dvm_mpi.layout import PAGE_BYTES
+
+#: Where each kind of lease is in the state: next address, end of the block.
+_LEASE_FIELDS: Final = {
+    LeaseKind.ID: (Field.ID_NEXT, Field.ID_END),
+    LeaseKind.STACK: (Field.STACK_NEXT, Field.STACK_LEASE_END),
+    LeaseKind.MALLOC: (Field.MALLOC_NEXT, Field.MALLOC_LEASE_END),
+}
+_REASONS: Final = {
+    Stop.BATCH_DONE: Reason.BATCH_DONE,
+    Stop.SLICE_ENDED: Reason.SLICE_ENDED,
+    Stop.PAGE_MISSED: Reason.PAGE_MISSED,
+    Stop.SLEEPING: Reason.SLEEPING,
+}
+#: Fields of the state that looking at memory may change.
+_LOOK_FIELDS: Final = (Field.STOP, Field.TRAP, Field.TRAP_ADDRESS, Field.MISSED_PAGE)
+
+
+class InterpEngine:
+    """Implements `interface.Engine` with a numba loop."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._space = AddressSpace.shared()
+        self._cache = PageCache(self._space, settings.cache_bytes)
+        self._buffers = Buffers()
+        self._state = self._buffers.state
+        self._state[Field.FUEL_MAX] = settings.fuel_max
+        self._state[Field.STACK_BYTES] = automatic_stack_bytes(settings)
+        self._state[Field.ALLOW_UNDECLARED] = settings.allow_undeclared
+        self._leases = LeaseBlocks()
+        self._program: Program | None = None
+        self._text = b""
+        #: What the state's addresses point into: kept alive here.
+        self._stdin: NDArray[np.uint8] = np.zeros(1, dtype=np.uint8)
+        self._batch: AttemptBatch | None = None
+        self._parked: dict[int, ParkedAttempt] = {}
+        self._next_handle = 1
+        #: The running attempt while another engine is in the view.
+        self._vacated: ParkedAttempt | None = None
+        self._traps: dict[int, TrapDetail] = {}
+        #: As in reference.py: pages installed for the instruction that waits, and which it is.
+        self._installed_for_miss = 0
+        self._missed_at: tuple[int, int] | None = None
+
+    # --- program and batch --------------------------------------------------------------------
+    def load(self, image: Image, stdin: bytes) -> None:
+        """Take the program and standard input."""
+        assert self._program is None, "an engine runs one program"
+        self._program = Program(image)
+        self._text = image.text
+        self._stdin = np.frombuffer(stdin or b"\0", dtype=np.uint8)
+        self._state[Field.STDIN] = self._stdin.ctypes.data
+        self._state[Field.STDIN_BYTES] = len(stdin)
+        self._state[Field.TEXT_BYTES] = len(image.text)
+        self._state[Field.RECORD_AT] = self._program.record_at.ctypes.data
+        if not self._claim():
+            self._space.show_text(self._text)
+            self._show_static_pages()
+
+    def begin(self, batch: AttemptBatch) -> None:
+        """Take a batch."""
+        assert not self._is_running, "an attempt of the last batch is unfinished"
+        assert self._state[Field.CURSOR] == self._state[Field.ATTEMPT_COUNT], "unfinished batch"
+        arrays = (batch.attempts, batch.grants, batch.image_runs, batch.image_data)
+        self._batch = AttemptBatch(*(np.ascontiguousarray(array) for array in arrays))
+        self._state[Field.ATTEMPTS] = self._batch.attempts.ctypes.data
+        self._state[Field.BATCH_GRANTS] = self._batch.grants.ctypes.data
+        self._state[Field.IMAGE_RUNS] = self._batch.image_runs.ctypes.data
+        self._state[Field.IMAGE_DATA] = self._batch.image_data.ctypes.data
+        self._state[Field.CURSOR] = 0
+        self._state[Field.ATTEMPT_COUNT] = len(batch.attempts)
+
+    def run(self, fuel: int) -> Exit:
+        """Execute up to `fuel` instructions of the batch."""
+        assert self._batch is not None, "begin comes before run"
+        self._claim()
+        executed = 0
+        while True:
+            stop = Stop(run(self._state, fuel - executed))
+            executed += int(self._state[Field.EXECUTED])
+            ended = self._answer(stop)
+            if ended is not None:
+                return replace(ended, instructions=executed)
+
+    def _answer(self, stop: Stop) -> Exit | None:
+        """Give compiled code what it stopped for, or return what the caller must give."""
+        assert self._program is not None, "load comes before run"
+        index = int(self._state[Field.INDEX])
+        if stop is Stop.LIST_FULL:
+            self._buffers.grow(List(self._state[Field.FULL_LIST]))
+        elif stop is Stop.CLOCK_WANTED:
+            self._state[Field.CLOCK_NS] = self._settings.clock()
+            self._state[Field.CLOCK_READY] = 1
+        elif stop is Stop.DECODE_WANTED:
+            self._program.decode_from(int(self._state[Field.DECODE_PC]))
+            self._show_static_pages()
+        elif stop is Stop.TRAPPED:
+            self._traps[self._buffers.count(List.OUTCOMES)] = self._describe_trap()
+        elif stop is Stop.LEASE_NEEDED:
+            return self._answer_lease(index)
+        elif stop is Stop.BATCH_DONE:
+            return Exit(Reason.BATCH_DONE, int(self._state[Field.CURSOR]), 0)
+        elif stop is Stop.PAGE_MISSED:
+            self._missed_at = self._place
+            return Exit(Reason.PAGE_MISSED, index, 0, page=int(self._state[Field.MISSED_PAGE]))
+        elif stop is Stop.SLEEPING:
+            return Exit(Reason.SLEEPING, index, 0, sleep_us=int(self._state[Field.SLEEP_US]))
+        else:
+            return Exit(_REASONS[stop], index, 0)
+        return None
+
+    def take_outcomes(self) -> OutcomeBatch:
+        """Return the attempts that ended since the last call."""
+        take = self._buffers.take
+        taken = OutcomeBatch(
+            outcomes=take(List.OUTCOMES),
+            runs=take(List.RUNS),
+            data=take(List.DATA),
+            children=take(List.ENDED_CHILDREN),
+            child_ranges=take(List.ENDED_RANGES),
+            mallocs=take(List.ENDED_MALLOCS),
+            console=take(List.ENDED_CONSOLE),
+            traps=self._traps,
+        )
+        self._traps = {}
+        return taken
+
+    @property
+    def _is_running(self) -> bool:
+        return self._vacated is not None or self._state[Field.PHASE] != Phase.NONE
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        """The running attempt and how far it is: an instruction that was not completed."""
+        return int(self._state[Field.INDEX]), int(self._state[Field.INSTRUCTIONS])
+
+    # --- leases -------------------------------------------------------------------------------
+    def grant_lease(self, lease: Lease) -> None:
+        """Add addresses to hand out; an empty MALLOC lease refuses the waiting `malloc`."""
+        self._take_back_leases()
+        self._leases.add(lease)
+        self._hand_out_leases()
+        if lease.kind is LeaseKind.MALLOC and lease.start >= lease.end:
+            self._claim()
+            assert self._is_running, "a refusal answers the running attempt"
+            self._state[Field.MALLOC_REFUSED] = 1
+
+    def _take_back_leases(self) -> None:
+        for kind, (at, end) in _LEASE_FIELDS.items():
+            if self._state[end]:
+                self._leases.use_up_to(kind, int(self._state[at]))
+
+    def _hand_out_leases(self) -> None:
+        for kind, (at, end) in _LEASE_FIELDS.items():
+            self._state[at], self._state[end] = self._leases.front(kind)
+
+    def _answer_lease(self, index: int) -> Exit | None:
+        """Bring forward a leased block that fits; ask the caller for one if there is none."""
+        kind = LeaseKind(self._state[Field.WANTED_KIND])
+        wanted = int(self._state[Field.WANTED_BYTES])
+        needed = {
+            LeaseKind.ID: PAGE_BYTES,
+            LeaseKind.STACK: PAGE_BYTES + automatic_stack_bytes(self._settings),
+            LeaseKind.MALLOC: wanted,
+        }
+        self._take_back_leases()
+        is_there = self._leases.bring_forward(kind, needed[kind])
+        self._hand_out_leases()
+        if is_there:
+            return None
+        return Exit(Reason.LEASE_NEEDED, index, 0, lease=kind, lease_bytes=wanted)
+
+    # --- traps and reports --------------------------------------------------------------------
+    def _describe_trap(self) -> TrapDetail:
+        assert self._program is not None, "load comes before run"
+        before = self._state[list(_LOOK_FIELDS)]
+        reported = self._buffers.count(List.UNDECLARED)
+        detail = trap_text.describe(
+            self._program.instruction_at(int(self._state[Field.TRAP_PC])),
+            self._peek,
+            int(self._state[Field.TRAP_ADDRESS]),
+            self._covered_ranges(),
+        )
+        self._state[list(_LOOK_FIELDS)] = before
+        self._buffers.put(List.UNDECLARED, self._buffers.rows(List.UNDECLARED)[:reported])
+        return detail
+
+    def _peek(self, address: int, width: int) -> int | None:
+        if address >= 1 << 63:
+            return None
+        if not look(self._state, address, width):
+            return None
+        return int.from_bytes(self._space.peek(address, width), "little")
+
+    def _covered_ranges(self) -> Iterator[tuple[int, int]]:
+        start, end = (int(self._state[f]) for f in (Field.STACK_START, Field.STACK_END))
+        yield start, end - start
+        for child in self._buffers.rows(List.CHILDREN):
+            yield int(child["stack_base"]), int(child["stack_bytes"])
+        for grant in self._buffers.rows(List.GRANTS):
+            yield int(grant["start"]), int(grant["length"])
+        for start, end in self._buffers.rows(List.OTHERS).tolist():
+            yield start, end - start
+        yield from self._buffers.rows(List.MALLOCS).tolist()
+
+    def undeclared_accesses(self) -> list[tuple[int, int]]:
+        """Return the accesses that were first admitted since the last call."""
+        return [(pc, address) for pc, address in self._buffers.take(List.UNDECLARED).tolist()]
+
+    # --- in and out of the view ---------------------------------------------------------------
+    def _claim(self) -> bool:
+        """Come into the view if another engine is there; return whether that was needed."""
+        if not self._space.claim(self):
+            return False
+        self._space.show_text(self._text)
+        self._show_static_pages()
+        self._cache.put_back()
+        if self._vacated is not None:
+            restore_attempt(self._space, self._buffers, self._static_pages, self._vacated)
+            self._vacated = None
+        return True
+
+    def vacate(self) -> None:
+        """Set aside everything in the view and leave it zero, without any flag."""
+        if self._state[Field.PHASE] != Phase.NONE:
+            self._vacated = self._set_aside()
+        self._cache.set_aside()
+        self._space.pages[self._static_pages] = 0
+        self._space.flags[self._static_pages] = 0
+
+    @property
+    def _static_pages(self) -> NDArray[np.int64]:
+        pages = [CELLS_PAGE] if self._program is None else self._program.static_pages
+        return np.array(pages, dtype=np.int64)
+
+    def _show_static_pages(self) -> None:
+        """Flag the private pages that records point into, and list them for clearing."""
+        pages = self._static_pages
+        # The cells' page never gets the flags of the fast path: its loads and stores have effects.
+        self._space.flags[pages[pages != CELLS_PAGE]] |= READ | WRITE | STATIC
+        self._buffers.put(List.STATIC, pages)
+
+    def _set_aside(self) -> ParkedAttempt:
+        attempt = copy_attempt(self._space, self._buffers, self._static_pages)
+        clear(self._state)
+        self._state[Field.PHASE] = Phase.NONE
+        return attempt
+
+    def park(self) -> int:
+        """Set the running attempt aside."""
+        self._claim()
+        assert self._is_running, "nothing runs"
+        handle = self._next_handle
+        self._next_handle += 1
+        self._parked[handle] = self._set_aside()
+        return handle
+
+    def unpark(self, handle: int) -> None:
+        """Put a parked attempt back."""
+        self._claim()
+        assert not self._is_running, "another attempt runs"
+        attempt = self._parked.pop(handle)
+        restore_attempt(self._space, self._buffers, self._static_pages, attempt)
+
+    # --- pages --------------------------------------------------------------------------------
+    def missing(
+        self, pages: NDArray[np.int64], newest: NDArray[np.int64], snapshot: int
+    ) -> NDArray[np.int64]:
+        """Return those pages that are not held as of the snapshot."""
+        self._claim()
+        return self._cache.missing(pages, newest, snapshot)
+
+    def cached_versions(self, pages: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the version cached for each page, -1 where there is none."""
+        self._claim()
+        return self._cache.versions(pages)
+
+    def renew(self, pages: NDArray[np.int64], until: NDArray[np.int64]) -> None:
+        """Note until when cached pages are known unchanged."""
+        self._claim()
+        self._cache.renew(pages, until)
+
+    def install(
+        self,
+        pages: NDArray[np.int64],
+        versions: NDArray[np.int64],
+        until: NDArray[np.int64],
+        data: NDArray[np.uint8],
+    ) -> None:
+        """Cache pages."""
+        assert data.shape == (len(pages), PAGE_BYTES), data.shape
+        self._claim()
+        is_dirty = (self._space.flags[pages] & DIRTY) != 0
+        if is_dirty.any():
+            self._install_under(pages[is_dirty], data[is_dirty])
+            self._cache.note(pages[is_dirty], versions[is_dirty], until[is_dirty])
+            clean = ~is_dirty
+            pages, versions, until, data = (a[clean] for a in (pages, versions, until, data))
+        self._cache.install(pages, versions, until, data)
+        if not self._is_running or self._missed_at != self._place:
+            self._installed_for_miss = 0
+        self._installed_for_miss += len(pages)
+        self._cache.evict(self._installed_for_miss)
+
+    def _install_under(self, pages: NDArray[np.int64], data: NDArray[np.uint8]) -> None:
+        """Put pages below the running attempt's own: they come out when it leaves."""
+        rows = dict(self._buffers.rows(List.DIRTY).tolist())
+        for page, content in zip(pages.tolist(), data, strict=True):
+            assert rows[page] >= 0, "fresh memory has no home"
+            self._buffers.rows(List.SAVED)[rows[page]] = content
+        self._space.flags[pages] |= CACHED
+
+    def close(self) -> None:
+        """Give back the memory; idempotent."""
+        if self._space.holds(self):
+            self.vacate()
+            self._space.leave(self)
+        self._parked.clear()
+        self._vacated = None
+        self._cache.forget()

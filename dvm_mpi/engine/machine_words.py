@@ -1,0 +1,176 @@
+"""Loads, stores and bulk operations on raw host addresses, for compiled code.
+
+The view of memory is a reservation at a fixed address, not a numpy array that numba could index
+with these widths and without alignment. Each function here is one LLVM instruction or one call.
+Nothing is checked: the caller has made sure that the address may be touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+_F32, _F64 = ir.FloatType(), ir.DoubleType()
+Loader: TypeAlias = Callable[[int], int]
+Storer: TypeAlias = Callable[[int, int], None]
+Binary: TypeAlias = Callable[[int, int], int]
+
+#: Value of madvise's MADV_DONTNEED on Linux.
+_MADV_DONTNEED = 4
+
+
+def _pointer(builder: Any, address: Any, element: Any) -> Any:
+    return builder.inttoptr(address, element.as_pointer())
+
+
+def _loader(element: Any, widen: Callable[[Any, Any], Any], result: Any) -> Any:
+    """Make an intrinsic that loads `element` and widens it to `result`."""
+
+    def typed(typingctx: Any, address: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            loaded = builder.load(_pointer(builder, args[0], element))
+            loaded.align = 1
+            return widen(builder, loaded)
+
+        return result(types.int64), codegen
+
+    return intrinsic(typed)
+
+
+def _storer(element: Any, cut: Callable[[Any, Any], Any], source: Any) -> Any:
+    """Make an intrinsic that cuts a value of type `source` to `element` and stores it."""
+
+    def typed(typingctx: Any, address: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = _pointer(builder, args[0], element)
+            builder.store(cut(builder, args[1]), pointer).align = 1
+            return context.get_dummy_value()
+
+        return types.void(types.int64, source), codegen
+
+    return intrinsic(typed)
+
+
+def _zero_extended(builder: Any, value: Any) -> Any:
+    return builder.zext(value, _I64)
+
+
+def _sign_extended(builder: Any, value: Any) -> Any:
+    return builder.sext(value, _I64)
+
+
+def _as_is(builder: Any, value: Any) -> Any:
+    return value
+
+
+#: `load_X(address)`: the value at a host address, widened to int64.
+load_i64: Loader = _loader(_I64, _as_is, types.int64)
+load_i32: Loader = _loader(_I32, _sign_extended, types.int64)
+load_u32: Loader = _loader(_I32, _zero_extended, types.int64)
+load_i16: Loader = _loader(_I16, _sign_extended, types.int64)
+load_u16: Loader = _loader(_I16, _zero_extended, types.int64)
+load_i8: Loader = _loader(_I8, _sign_extended, types.int64)
+load_u8: Loader = _loader(_I8, _zero_extended, types.int64)
+#: The binary32 value at a host address, exact in binary64.
+load_f32: Callable[[int], float] = _loader(
+    _F32, lambda builder, value: builder.fpext(value, _F64), types.float64
+)
+
+#: `store_X(address, value)`: the low bits of an int64 to a host address.
+store_i64: Storer = _storer(_I64, _as_is, types.int64)
+store_i32: Storer = _storer(_I32, lambda builder, value: builder.trunc(value, _I32), types.int64)
+store_i16: Storer = _storer(_I16, lambda builder, value: builder.trunc(value, _I16), types.int64)
+store_i8: Storer = _storer(_I8, lambda builder, value: builder.trunc(value, _I8), types.int64)
+#: A binary64 value rounded once to binary32.
+store_f32: Callable[[int, float], None] = _storer(
+    _F32, lambda builder, value: builder.fptrunc(value, _F32), types.float64
+)
+
+
+def _conversion(source: Any, target: Any, element: Any) -> Any:
+    """Make an intrinsic that reads the bits of one type as another's."""
+
+    def typed(typingctx: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.bitcast(args[0], element)
+
+        return target(source), codegen
+
+    return intrinsic(typed)
+
+
+#: Binary64 values and their bits.
+float_of: Callable[[int], float] = _conversion(types.int64, types.float64, _F64)
+bits_of: Callable[[float], int] = _conversion(types.float64, types.int64, _I64)
+
+
+def _binary(emit: Callable[[Any, Any, Any], Any], result: Any = types.int64) -> Any:
+    """Make an intrinsic of two int64s."""
+
+    def typed(typingctx: Any, left: Any, right: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return emit(builder, args[0], args[1])
+
+        return result(types.int64, types.int64), codegen
+
+    return intrinsic(typed)
+
+
+#: Division that truncates toward zero; the divisor is neither 0 nor -1.
+quotient: Binary = _binary(lambda builder, a, b: builder.sdiv(a, b))
+#: Operations on int64s whose bits are read as unsigned numbers; the divisor is not 0.
+unsigned_quotient: Binary = _binary(lambda builder, a, b: builder.udiv(a, b))
+unsigned_remainder: Binary = _binary(lambda builder, a, b: builder.urem(a, b))
+#: The count is below 64.
+unsigned_shift: Binary = _binary(lambda builder, a, b: builder.lshr(a, b))
+unsigned_less: Callable[[int, int], bool] = _binary(
+    lambda builder, a, b: builder.icmp_unsigned("<", a, b), types.boolean
+)
+
+
+def _bulk(emit: Callable[[Any, Any], None], argument_count: int) -> Any:
+    """Make an intrinsic that does something to bytes at host addresses."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        emit(builder, args)
+        return context.get_dummy_value()
+
+    signature = types.void(*(types.int64,) * argument_count)
+
+    def typed2(typingctx: Any, first: Any, second: Any) -> Any:
+        return signature, codegen
+
+    def typed3(typingctx: Any, first: Any, second: Any, third: Any) -> Any:
+        return signature, codegen
+
+    return intrinsic(typed2 if argument_count == 2 else typed3)  # noqa: PLR2004
+
+
+def _emit_copy(builder: Any, args: Any) -> None:
+    target, source = (_pointer(builder, a, _I8) for a in args[:2])
+    cgutils.raw_memcpy(builder, target, source, args[2], 1)
+
+
+def _emit_clear(builder: Any, args: Any) -> None:
+    cgutils.memset(builder, _pointer(builder, args[0], _I8), args[1], 0)
+
+
+def _emit_release(builder: Any, args: Any) -> None:
+    madvise_type = ir.FunctionType(_I32, [_I8.as_pointer(), _I64, _I32])
+    madvise = cgutils.get_or_insert_function(builder.module, madvise_type, "madvise")
+    advice = ir.Constant(_I32, _MADV_DONTNEED)
+    builder.call(madvise, [_pointer(builder, args[0], _I8), args[1], advice])
+
+
+#: `copy(target, source, length)`: bytes between host addresses that do not overlap.
+copy: Callable[[int, int, int], None] = _bulk(_emit_copy, 3)
+#: `clear(address, length)`: set bytes to zero.
+clear: Callable[[int, int], None] = _bulk(_emit_clear, 2)
+#: `release(address, length)`: give whole pages back; they read as zero from now on.
+release: Callable[[int, int], None] = _bulk(_emit_release, 2)

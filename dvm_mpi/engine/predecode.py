@@ -1,0 +1,289 @@
+"""From instructions to the records that the loop executes.
+
+Operands become host addresses where that is safe for good: constants lie in a pool, and private
+pages that instructions name directly become STATIC, always there and never checked. Every other
+operand becomes "the address in this cell, plus this offset" and is checked when it is used;
+a direct operand in the shared region gets a pooled cell that holds its address.
+
+Instructions of an image with lines are decoded at once; a flat image may begin one at any byte,
+so there they are decoded when control first comes to them.
+The invariant to remember: records and constants never move, since records hold host addresses.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.disa.encoding import DecodeError, decode
+from dvm_mpi.disa.image import Image
+from dvm_mpi.disa.instruction import Instruction, Operand
+from dvm_mpi.disa.table import Access
+from dvm_mpi.disa.types import Mode
+from dvm_mpi.engine import records as r
+from dvm_mpi.engine.address_space import VIEW
+from dvm_mpi.engine.interface import TrapKind
+from dvm_mpi.engine.operations import CALLS, Plan, plan
+from dvm_mpi.engine.records import Operation, Word
+from dvm_mpi.engine.reference_arithmetic import CANONICAL_NAN, float_of_bits
+from dvm_mpi.layout import (
+    CELL_CONSOLE,
+    CELL_STDIN,
+    PAGE_BYTES,
+    PAGE_SHIFT,
+    PR_END,
+    PR_START,
+    TEXT_START,
+    WORD_BYTES,
+)
+
+#: Private pages that instructions may name without a check; the rest are checked.
+STATIC_PAGES_MAX: Final = 16
+#: The page of the runner's cells is one of them from the start.
+CELLS_PAGE: Final = CELL_STDIN >> PAGE_SHIFT
+#: Words taken from the system at a time.
+_SLAB_WORDS: Final = 1 << 15
+#: Instructions decoded ahead in a flat image.
+_AHEAD_MAX: Final = 64
+
+_SIGN_EXTENDED: Final = {Word.SD: 4, Word.SW: 2, Word.SB: 1}
+#: Where the operands of a plain record go: cell, offset, word, and how far to shift the shape.
+_PLACES: Final = (
+    (r.A, r.A_OFFSET, r.A_WORD, 0),
+    (r.B, r.B_OFFSET, r.B_WORD, 1),
+    (r.D, r.D_OFFSET, r.D_WORD, 2),
+)
+assert r.A_CHECKED << 2 == r.D_CHECKED
+assert r.A_FAR << 2 == r.D_FAR
+assert r.A_NARROW << 2 == r.D_NARROW
+
+
+class Words:
+    """Words at host addresses that never change: records, constants, operand tables."""
+
+    def __init__(self) -> None:
+        self._slabs: list[NDArray[np.int64]] = []
+        self._base = 0
+        self._used = _SLAB_WORDS
+        self._constants: dict[tuple[int, ...], int] = {}
+
+    def allocate(self, count: int) -> int:
+        """Return the host address of `count` zero words."""
+        if self._used + count > _SLAB_WORDS:
+            self._slabs.append(np.zeros(_SLAB_WORDS, dtype=np.int64))
+            self._base = self._slabs[-1].ctypes.data
+            self._used = 0
+        address = self._base + self._used * WORD_BYTES
+        self._used += count
+        return address
+
+    def store(self, address: int, value: int) -> None:
+        """Set the word at a host address in the slab that it was allocated from."""
+        for slab in reversed(self._slabs):
+            index = (address - slab.ctypes.data) // WORD_BYTES
+            if 0 <= index < _SLAB_WORDS:
+                slab[index] = _signed(value)
+                return
+        raise AssertionError(f"{address:#x} was not allocated here")
+
+    def constant(self, *values: int) -> int:
+        """Return the host address of words with these values, one for all who ask."""
+        found = self._constants.get(values)
+        if found is None:
+            found = self._constants[values] = self.allocate(len(values))
+            for index, value in enumerate(values):
+                self.store(found + index * WORD_BYTES, value)
+        return found
+
+
+def _signed(value: int) -> int:
+    """Return the int64 with the same 64 bits."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def widened_constant(word: Word, bits: int) -> int:
+    """Return a constant of any type as the loop would load it from memory."""
+    if word is Word.FS:
+        value = float_of_bits(bits, 4)
+        if value != value:  # noqa: PLR0124 (true of NaN alone)
+            return CANONICAL_NAN[WORD_BYTES]
+        return int(np.float64(value).view(np.int64))
+    width = _SIGN_EXTENDED.get(word)
+    if width is not None and bits >> (8 * width - 1):
+        return bits - (1 << 8 * width)
+    return bits
+
+
+class Program:
+    """The records of one image."""
+
+    def __init__(self, image: Image) -> None:
+        self._text = image.text
+        self._is_flat = image.is_flat
+        self._words = Words()
+        self._sink = self._words.allocate(1)
+        self._nothing = self._words.constant(0)
+        #: (len(text),) record of the instruction at each byte: 0 not known yet, -1 none.
+        self.record_at = np.full(len(image.text) + 1, 0 if image.is_flat else -1, dtype=np.int64)
+        #: Private pages that records point into.
+        self.static_pages = [CELLS_PAGE]
+        self._bad_records: dict[int, int] = {}
+        self._decoded: dict[int, Instruction | None] = {}
+        if image.lines is not None:
+            self._decode_all(image.lines.addresses.tolist())
+
+    def instruction_at(self, pc: int) -> Instruction | None:
+        """Return the instruction that was decoded at `pc`, None if there is none."""
+        return self._decoded.get(pc)
+
+    # --- decoding -----------------------------------------------------------------------------
+    def _decode_all(self, addresses: list[int]) -> None:
+        for pc in addresses:
+            self._claim_record(pc)
+        for pc in addresses:
+            self._fill(pc)
+
+    def decode_from(self, pc: int) -> None:
+        """Decode the text of a flat image from `pc` on, until control surely goes elsewhere."""
+        assert self._is_flat, "other images are decoded as a whole"
+        for _ in range(_AHEAD_MAX):
+            if pc in self._decoded or not self._is_text(pc):
+                break
+            self._claim_record(pc)
+            self._fill(pc)
+            instruction = self._decoded[pc]
+            if instruction is None:
+                break
+            pc += instruction.size_bytes
+
+    def _is_text(self, pc: int) -> bool:
+        return TEXT_START <= pc < TEXT_START + len(self._text)
+
+    def _claim_record(self, pc: int) -> int:
+        """Return the record of `pc`, which is in the text; a new one is UNDECODED."""
+        record = int(self.record_at[pc - TEXT_START])
+        if record <= 0:
+            record = self._new_record(Operation.UNDECODED, pc)
+            self.record_at[pc - TEXT_START] = record
+        return record
+
+    def _new_record(self, operation: Operation, pc: int) -> int:
+        record = self._words.allocate(r.RECORD_BYTES // WORD_BYTES)
+        self._words.store(record + r.OPERATION, operation)
+        self._words.store(record + r.PC, pc)
+        for place in (r.A, r.B):
+            self._words.store(record + place, self._nothing)
+        self._words.store(record + r.D, self._sink)
+        # Never followed by itself, but never zero either: zero is a bad jump.
+        self._words.store(record + r.NEXT, record)
+        return record
+
+    def _record_behind(self, pc: int) -> int:
+        """Return the record to go on with at `pc`: one that traps if nothing may begin there."""
+        if self._is_text(pc) and (self._is_flat or self.record_at[pc - TEXT_START] > 0):
+            return self._claim_record(pc)
+        record = self._bad_records.get(pc)
+        if record is None:
+            record = self._bad_records[pc] = self._new_record(Operation.BAD, pc)
+            self._words.store(record + r.EXTRA, TrapKind.BAD_JUMP)
+        return record
+
+    def _record_of_target(self, pc: int) -> int:
+        """Return the record of a branch's target, 0 if it is bad."""
+        if not self._is_text(pc):
+            return 0
+        return (
+            self._claim_record(pc)
+            if self._is_flat
+            else max(int(self.record_at[pc - TEXT_START]), 0)
+        )
+
+    def _fill(self, pc: int) -> None:
+        record = self._claim_record(pc)
+        store = self._words.store
+        try:
+            instruction = decode(self._text, pc - TEXT_START, pc)
+        except DecodeError:
+            self._decoded[pc] = None
+            store(record + r.OPERATION, Operation.BAD)
+            store(record + r.EXTRA, TrapKind.BAD_OPCODE)
+            return
+        self._decoded[pc] = instruction
+        planned = plan(instruction)
+        store(record + r.NEXT, self._record_behind(pc + instruction.size_bytes))
+        store(record + r.EXTRA, planned.extra)
+        if instruction.target is not None:
+            target = self._record_of_target(instruction.target)
+            store(record + r.TARGET, target)
+            store(record + r.EXTRA, instruction.target)
+        if planned.operation in CALLS:
+            store(record + r.B, self._operand_table(instruction))
+        else:
+            self._fill_operands(record, instruction, planned)
+        store(record + r.OPERATION, planned.operation)
+
+    # --- operands -----------------------------------------------------------------------------
+    def _fill_operands(self, record: int, instruction: Instruction, planned: Plan) -> None:
+        shape = 0
+        sources = 0
+        for index, (operand, word) in enumerate(
+            zip(instruction.operands, planned.words, strict=True)
+        ):
+            is_source = instruction.specs[index].access is Access.READ
+            at_cell, at_offset, at_word, shift = _PLACES[sources if is_source else 2]
+            sources += is_source
+            width = instruction.width_of(index)
+            cell, offset, bits = self._place(operand, word, width, is_source)
+            self._words.store(record + at_cell, cell)
+            self._words.store(record + at_offset, offset)
+            self._words.store(record + at_word, word + width * r.WIDTH_UNIT)
+            shape |= bits << shift
+        if planned.constants:
+            self._words.store(record + r.B, self._words.constant(*planned.constants))
+        self._words.store(record + r.SHAPE, shape)
+
+    def _operand_table(self, instruction: Instruction) -> int:
+        """Return the host address of the rows through which a call gets at its operands."""
+        row_words = r.OPERAND_ROW_BYTES // WORD_BYTES
+        table = self._words.allocate(max(len(instruction.operands), 1) * row_words)
+        for index, operand in enumerate(instruction.operands):
+            is_source = instruction.specs[index].access is Access.READ
+            cell, offset, bits = self._place(operand, Word.Q, WORD_BYTES, is_source)
+            row = table + index * r.OPERAND_ROW_BYTES
+            self._words.store(row + r.ROW_CELL, cell)
+            self._words.store(row + r.ROW_OFFSET, offset)
+            self._words.store(row + r.ROW_SHAPE, bits)
+        return table
+
+    def _place(
+        self, operand: Operand, word: Word, width: int, is_source: bool
+    ) -> tuple[int, int, int]:
+        """Return an operand's cell, its offset, and its shape in the bits of operand A."""
+        narrow = 0 if word is Word.Q else r.A_NARROW
+        if operand.mode is Mode.IMMEDIATE:
+            return self._words.constant(widened_constant(word, operand.value)), 0, 0
+        if operand.mode is Mode.DIRECT:
+            special = CELL_STDIN if is_source else CELL_CONSOLE
+            if operand.value != special and self._is_static(operand.value, width):
+                return VIEW + operand.value, 0, narrow
+            return self._words.constant(operand.value), 0, narrow | r.A_CHECKED
+        shape = narrow | r.A_CHECKED
+        if operand.value != CELL_STDIN and self._is_static(operand.value, WORD_BYTES):
+            return VIEW + operand.value, operand.displacement, shape
+        return operand.value, operand.displacement, shape | r.A_FAR
+
+    def _is_static(self, address: int, width: int) -> bool:
+        """Say whether a private cell needs no check, making its pages static if there is room."""
+        if not PR_START <= address <= PR_END - width:
+            return False
+        pages = {address >> PAGE_SHIFT, (address + width - 1) >> PAGE_SHIFT}
+        new_pages = sorted(pages - set(self.static_pages))
+        if len(self.static_pages) + len(new_pages) > STATIC_PAGES_MAX:
+            return False
+        self.static_pages += new_pages
+        return True
+
+
+assert CELLS_PAGE * PAGE_BYTES == PR_START

@@ -1,0 +1,270 @@
+"""The compiled engine's state: one int64 array, its fields, and the buffers that they point to.
+
+Compiled functions take this array and nothing else; tables, lists and outputs are reached by
+host addresses in it. `Buffers` owns the numpy arrays behind those addresses and lets them grow.
+The invariant to remember: a list may move whenever compiled code is not running, never while it
+is; the view, the program's records and the constants never move.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, auto
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, OUTCOME, RUN
+from dvm_mpi.errors import LimitError
+from dvm_mpi.layout import PAGE_BYTES, RANGE, WORD_BYTES
+
+
+class State(Protocol):
+    """The state array as compiled functions see it: int64 fields by `Field`."""
+
+    def __getitem__(self, field: int, /) -> int:
+        """Return a field."""
+
+    def __setitem__(self, field: int, value: int, /) -> None:
+        """Set a field."""
+
+
+class _Counted(IntEnum):
+    @staticmethod
+    def _generate_next_value_(name: str, start: int, count: int, last_values: list[Any]) -> int:
+        return count
+
+
+class Stop(_Counted):
+    """Why compiled code returned; the first is no reason at all."""
+
+    NONE = auto()
+    BATCH_DONE = auto()
+    SLICE_ENDED = auto()
+    PAGE_MISSED = auto()
+    LEASE_NEEDED = auto()
+    SLEEPING = auto()
+    #: The attempt ended by `exit`; compiled code itself goes on with the next one.
+    ENDED = auto()
+    #: The attempt trapped: the message is made while it is still in the view.
+    TRAPPED = auto()
+    #: `gettime` wants the clock.
+    CLOCK_WANTED = auto()
+    #: Control went to text that has not been decoded: at DECODE_PC.
+    DECODE_WANTED = auto()
+    #: The list FULL_LIST must grow.
+    LIST_FULL = auto()
+
+
+class Phase(_Counted):
+    """Where the attempt in the view is."""
+
+    NONE = auto()
+    RUNNING = auto()
+    #: It ended; its outcome is yet to be written and its stores are yet to be undone.
+    LEAVING = auto()
+
+
+class List(_Counted):
+    """The growable lists; each has three fields of the state, from LISTS on."""
+
+    # Of the running attempt.
+    TOUCHED = auto()  # pages whose flags it set
+    DIRTY = auto()  # (page, row of SAVED or -1 for a page that was zero)
+    SAVED = auto()  # contents of dirty pages before the first store
+    OTHERS = auto()  # (start, end): status page, explicit stacks
+    GRANTS = auto()  # GRANT
+    CHILDREN = auto()  # CHILD, rows of ranges counted from the attempt's own first
+    RANGES = auto()  # RANGE
+    MALLOCS = auto()  # RANGE, page-aligned starts
+    CONSOLE = auto()  # bytes
+    # Of all attempts that ended and were not taken.
+    OUTCOMES = auto()
+    RUNS = auto()
+    DATA = auto()
+    ENDED_CHILDREN = auto()
+    ENDED_RANGES = auto()
+    ENDED_MALLOCS = auto()
+    ENDED_CONSOLE = auto()
+    # Of the engine.
+    UNDECLARED = auto()  # (pc, address)
+    RETIRED = auto()  # (page, 0): private or fresh memory to give back
+    STATIC = auto()  # private pages that instructions name directly
+
+
+class Field(_Counted):
+    """The fields of the state."""
+
+    # --- the running attempt; set aside as a whole when it is parked --------------------------
+    PHASE = auto()
+    RECORD = auto()  # host address of the next instruction's record
+    INSTRUCTIONS = auto()
+    INDEX = auto()  # in its batch
+    RUNNER = auto()
+    ID = auto()
+    SNAPSHOT = auto()
+    STACK_START = auto()  # own automatic stack, empty if there is none
+    STACK_END = auto()
+    COMPARED = auto()  # bytes that the present strcmp found equal in earlier steps
+    STDIN_POSITION = auto()
+    STDIN_BEFORE = auto()  # position before the instruction number STDIN_TAKEN_AT
+    STDIN_TAKEN_AT = auto()
+    MALLOC_REFUSED = auto()
+    MALLOCS_ASCEND = auto()
+    PRIVATE_COUNT = auto()  # touched private pages
+    END = auto()
+    EXIT_PC = auto()
+    TRAP = auto()
+    TRAP_PC = auto()
+    TRAP_ADDRESS = auto()
+
+    # --- the batch ----------------------------------------------------------------------------
+    CURSOR = auto()  # next attempt to enter
+    ATTEMPT_COUNT = auto()
+    ATTEMPTS = auto()  # host addresses of the batch's arrays
+    BATCH_GRANTS = auto()
+    IMAGE_RUNS = auto()
+    IMAGE_DATA = auto()
+
+    # --- why compiled code stopped ------------------------------------------------------------
+    STOP = auto()
+    MISSED_PAGE = auto()
+    WANTED_KIND = auto()
+    WANTED_BYTES = auto()
+    SLEEP_US = auto()
+    DECODE_PC = auto()
+    FULL_LIST = auto()
+    EXECUTED = auto()  # instructions of this call
+
+    # --- settings, program, input, leases -----------------------------------------------------
+    FUEL_MAX = auto()  # 0: no limit
+    STACK_BYTES = auto()  # of automatic stacks, whole pages
+    ALLOW_UNDECLARED = auto()
+    TEXT_BYTES = auto()
+    RECORD_AT = auto()  # host address of an int64 for each byte of text: its record, 0, or -1
+    STDIN = auto()
+    STDIN_BYTES = auto()
+    ID_NEXT = auto()
+    ID_END = auto()
+    STACK_NEXT = auto()
+    STACK_LEASE_END = auto()
+    MALLOC_NEXT = auto()
+    MALLOC_LEASE_END = auto()
+    CLOCK_READY = auto()
+    CLOCK_NS = auto()
+    SCRATCH = auto()  # host address of SCRATCH_WORDS words
+
+    # --- lists: host address, rows in use, rows that fit --------------------------------------
+    LISTS = auto()
+
+
+ATTEMPT_FIELDS: Final = slice(Field.PHASE, Field.CURSOR)
+FIELD_COUNT: Final = Field.LISTS + 3 * len(List)
+#: One word for each source operand that takes from standard input.
+SCRATCH_WORDS: Final = 8
+
+_WORD: Final = np.dtype("<i8")
+_BYTE: Final = np.dtype("u1")
+_PAIR: Final = np.dtype((_WORD, 2))
+_PAGE: Final = np.dtype((_BYTE, PAGE_BYTES))
+
+_M: Final = 1 << 20
+#: Element, rows at the start, rows at most and what the limit is called.
+_LISTS: Final[dict[List, tuple[np.dtype[Any], int, int, str]]] = {
+    List.TOUCHED: (_WORD, 1 << 10, 64 * _M, "pages that one attempt touches"),
+    List.DIRTY: (_PAIR, 1 << 10, 4 * _M, "pages that one attempt stores to"),
+    List.SAVED: (_PAGE, 1 << 8, 4 * _M, "pages that one attempt stores to"),
+    List.OTHERS: (_PAIR, 1 << 6, 16 * _M, "explicit stacks of one attempt's children"),
+    List.GRANTS: (GRANT, 1 << 6, 16 * _M, "declared ranges of one runner"),
+    List.CHILDREN: (CHILD, 1 << 6, 16 * _M, "children of one attempt"),
+    List.RANGES: (RANGE, 1 << 8, 64 * _M, "declared ranges of one attempt's children"),
+    List.MALLOCS: (RANGE, 1 << 4, 16 * _M, "malloc blocks of one attempt"),
+    List.CONSOLE: (_BYTE, 1 << 10, 256 * _M, "bytes of console output of one attempt"),
+    List.OUTCOMES: (OUTCOME, 1 << 8, 16 * _M, "ended attempts"),
+    List.RUNS: (RUN, 1 << 10, 64 * _M, "stored runs of ended attempts"),
+    List.DATA: (_BYTE, 1 << 16, 16_384 * _M, "stored bytes of ended attempts"),
+    List.ENDED_CHILDREN: (CHILD, 1 << 8, 16 * _M, "children of ended attempts"),
+    List.ENDED_RANGES: (RANGE, 1 << 10, 64 * _M, "declared ranges of created runners"),
+    List.ENDED_MALLOCS: (RANGE, 1 << 4, 16 * _M, "malloc blocks of ended attempts"),
+    List.ENDED_CONSOLE: (_BYTE, 1 << 10, 1024 * _M, "bytes of console output"),
+    List.UNDECLARED: (_PAIR, 1 << 6, 16 * _M, "instructions with undeclared accesses"),
+    List.RETIRED: (_PAIR, 1 << 10, 1 << 10, "pages to give back"),
+    List.STATIC: (_WORD, 1 << 5, 1 << 5, "private pages named directly"),
+}
+assert _LISTS.keys() == set(List)
+
+
+class Buffers:
+    """The state array and the lists that it points to."""
+
+    def __init__(self) -> None:
+        self.state: NDArray[np.int64] = np.zeros(FIELD_COUNT, dtype=np.int64)
+        self._arrays: dict[List, NDArray[Any]] = {}
+        for which, (element, rows, _, _) in _LISTS.items():
+            self._place(which, np.zeros(_shape(rows), dtype=element))
+        self._scratch = np.zeros(SCRATCH_WORDS, dtype=np.int64)
+        self.state[Field.SCRATCH] = self._scratch.ctypes.data
+
+    def _place(self, which: List, array: NDArray[Any]) -> None:
+        self._arrays[which] = array
+        field = Field.LISTS + 3 * which
+        self.state[field] = array.ctypes.data
+        self.state[field + 2] = len(array)
+
+    def count(self, which: List) -> int:
+        """Return how many rows of a list are in use."""
+        return int(self.state[Field.LISTS + 3 * which + 1])
+
+    def rows(self, which: List) -> NDArray[Any]:
+        """Return the rows in use, as a view that is good until the list grows."""
+        return self._arrays[which][: self.count(which)]
+
+    def grow(self, which: List, wanted_rows: int = 0) -> None:
+        """Make room for `wanted_rows`, or for twice as many as now.
+
+        Raises
+        ------
+        LimitError
+            The list is as long as it may get.
+        """
+        element, _, rows_max, meaning = _LISTS[which]
+        old = self._arrays[which]
+        rows = max(wanted_rows, 2 * len(old))
+        if rows > rows_max:
+            if len(old) >= rows_max or wanted_rows > rows_max:
+                raise LimitError(
+                    f"{meaning}: more than {rows_max} at once are not supported. "
+                    "Divide the work among more runners."
+                )
+            rows = rows_max
+        grown = np.zeros(_shape(rows), dtype=element)
+        used = self.count(which)
+        grown[:used] = old[:used]
+        self._place(which, grown)
+
+    def put(self, which: List, rows: NDArray[Any]) -> None:
+        """Replace a list's rows by these."""
+        if len(rows) > len(self._arrays[which]):
+            self.grow(which, len(rows))
+        self._arrays[which][: len(rows)] = rows
+        self.state[Field.LISTS + 3 * which + 1] = len(rows)
+
+    def take(self, which: List) -> NDArray[Any]:
+        """Return a copy of a list's rows, and empty it."""
+        taken: NDArray[Any] = self.rows(which).copy()
+        self.state[Field.LISTS + 3 * which + 1] = 0
+        return taken
+
+    def shrink(self, which: List) -> None:
+        """Give an empty list the room that it started with."""
+        element, rows, _, _ = _LISTS[which]
+        assert self.count(which) == 0, "only an empty list shrinks"
+        if len(self._arrays[which]) > rows:
+            self._place(which, np.zeros(_shape(rows), dtype=element))
+
+
+def _shape(rows: int) -> tuple[int, ...]:
+    return (rows,)
+
+
+assert ATTEMPT.itemsize % WORD_BYTES == 0
