@@ -1,0 +1,237 @@
+"""The documents say what the machine does: their programs, commands, links and promises hold.
+
+A fence ```` ```dasm NAME ```` is a complete program; ```` ```output ```` after it is what running
+it gives, on standard output and standard error. Programs in `jobs/NAME/` may include `../lib/`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from dvm_mpi.cli import main
+from dvm_mpi.control.lifecycle import TRANSITIONS, Event, State
+from dvm_mpi.options import SUBCOMMANDS, parse_run, subcommand_parser
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "jobs").rglob("*.md")]
+)
+TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in DOCUMENTS}
+
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TEST_NAME = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+class Program(NamedTuple):
+    """A program of a document, and what it gives; None where the document does not say."""
+
+    document: str
+    name: str
+    text: str
+    output: str | None
+
+
+def fences(text: str) -> list[tuple[str, str]]:
+    return [(match[1].strip(), match[2]) for match in FENCE.finditer(text)]
+
+
+def programs() -> list[Program]:
+    found = []
+    for document, text in TEXTS.items():
+        for (info, body), (next_info, next_body) in pairwise([*fences(text), ("", "")]):
+            if info.startswith("dasm"):
+                output = next_body if next_info == "output" else None
+                name = info.removeprefix("dasm").strip() or "program.dasm"
+                found.append(Program(document, name, body, output))
+    return found
+
+
+@pytest.mark.parametrize("program", programs(), ids=lambda p: f"{p.document}:{p.name}")
+def test_programs_do_what_is_said(
+    program: Program,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / program.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(program.text, encoding="utf-8")
+    (tmp_path / "jobs").mkdir(exist_ok=True)
+    (tmp_path / "jobs" / "lib").symlink_to(ROOT / "jobs" / "lib")
+    monkeypatch.chdir(tmp_path)
+    code = main([program.name, "--engine", "reference", "--quiet", "--stdin", "/dev/null"])
+    heard = "".join(capfd.readouterr())
+    assert heard == (program.output or "")
+    assert (code == 0) == ("error:" not in heard and "trap:" not in heard)
+
+
+def test_every_document_with_programs_is_read() -> None:
+    """A misspelt fence would be skipped without a word."""
+    assert {p.document for p in programs()} == {
+        "README.md", "docs/assembler.md", "docs/operations.md", "docs/writing-jobs.md",
+    }  # fmt: skip
+    assert sum(p.output is not None for p in programs()) >= 5
+
+
+# --- commands --------------------------------------------------------------------------------
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Return every command line of DVM in the documents, without its output's destination."""
+    found = []
+    for document, text in TEXTS.items():
+        joined = text.replace("\\\n", " ")
+        lines = re.findall(r"python -m dvm_mpi +(.*?)(?:`|  #| [|>] |$)", joined, re.MULTILINE)
+        found += [(document, shlex.split(line)) for line in lines if "[" not in line]
+    return found
+
+
+@pytest.mark.parametrize(("document", "words"), commands())
+def test_commands_are_understood(document: str, words: list[str]) -> None:
+    if words[0] in SUBCOMMANDS:
+        program = subcommand_parser(words[0]).parse_args(words[1:]).program
+    else:
+        program = parse_run(words).program
+    if program.parts[0] == "jobs" and program.parts[1] != "NAME":
+        assert (ROOT / program).is_file(), document
+
+
+def test_targets_of_make_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {
+        (document, target)
+        for document, text in TEXTS.items()
+        for target in re.findall(r"(?:^|[`=\w] ?)make (\w+)(?=[`\s])(?=.*$)", text, re.MULTILINE)
+        if f"`make {target}" in text or re.search(rf"^(?:    )?make {target}\b", text, re.MULTILINE)
+    }
+    assert len(named) > 5
+    assert {(d, t) for d, t in named if t not in targets} == set()
+
+
+def test_options_that_are_named_exist() -> None:
+    source = (ROOT / "dvm_mpi" / "options.py").read_text(encoding="utf-8")
+    known = set(re.findall(r"\"(--[a-z][a-z-]+)\"", source)) | {"--help"}
+    known |= {  # of the jobs' Python programs, and of other tools
+        option
+        for path in (ROOT / "jobs").rglob("*.py")
+        for option in re.findall(r"\"(--[a-z][a-z-]+)\"", path.read_text(encoding="utf-8"))
+    }
+    named = {
+        (document, option)
+        for document, text in TEXTS.items()
+        for option in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", re.sub(r"<!--.*?-->", "", text))
+    }
+    allowed = {"--strict"}  # of mypy
+    assert {(d, o) for d, o in named if o not in known | allowed} == set()
+
+
+# --- promises --------------------------------------------------------------------------------
+
+
+@cache
+def functions_of(path: str) -> frozenset[str]:
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
+def test_every_test_that_is_named_exists() -> None:
+    missing = [
+        f"{document}: {path}::{name}"
+        for document, text in TEXTS.items()
+        for path, name in TEST_NAME.findall(text)
+        if not (ROOT / path).is_file() or name not in functions_of(path)
+    ]
+    assert missing == []
+
+
+def test_every_guarantee_names_its_tests() -> None:
+    text = TEXTS["docs/memory-model.md"]
+    parts = re.split(r"^\*\*(G\d+)\. ", text, flags=re.MULTILINE)[1:]
+    numbers, bodies = parts[::2], parts[1::2]
+    assert numbers == [f"G{n}" for n in range(1, len(numbers) + 1)]
+    untested = [
+        number
+        for number, body in zip(numbers, bodies, strict=True)
+        if not TEST_NAME.search(body.partition("\n#")[0])
+    ]
+    assert untested == []
+
+
+# --- architecture ----------------------------------------------------------------------------
+
+
+def test_life_cycle_is_drawn_as_it_is() -> None:
+    section = re.search(
+        r"<!-- checked: lifecycle -->\n(.*?)<!-- end of checked -->",
+        TEXTS["docs/ARCHITECTURE.md"],
+        re.DOTALL,
+    )
+    assert section is not None
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in section[1].splitlines()
+    ]
+    drawn = {
+        (State[row[0]], Event[event.upper()], State[cell])
+        for row in rows
+        for event, cell in zip(head[1:], row[1:], strict=True)
+        if cell
+    }
+    assert drawn == set(TRANSITIONS)
+    picture = (ROOT / "docs" / "images" / "runner-life.svg").read_text(encoding="utf-8")
+    assert set(State.__members__) <= set(re.findall(r">([A-Z]+)<", picture))
+
+
+def test_every_module_has_its_place() -> None:
+    """`table.py` stands for a file of the layer whose section names it, `reference*.py` for all."""
+    text = TEXTS["docs/ARCHITECTURE.md"]
+    layers = re.split(r"^### `(\w+)/`", text, flags=re.MULTILINE)
+    sections = {"": layers[0], **dict(zip(layers[1::2], layers[2::2], strict=True))}
+    lost = []
+    for layer, section in sections.items():
+        folder = ROOT / "dvm_mpi" / layer
+        body = section.partition("\n## ")[0] if layer else section
+        patterns = re.findall(r"`([\w*]+\.py)`", body)
+        named = {path.name for pattern in patterns for path in folder.glob(pattern)}
+        present = {path.name for path in folder.glob("*.py") if path.name[:2] != "__"}
+        lost += [f"{layer}/{name}" for name in sorted(present - named)]
+        if layer:
+            lost += [f"{layer}/{p} (gone)" for p in patterns if not any(folder.glob(p))]
+    assert lost == []
+
+
+# --- links -----------------------------------------------------------------------------------
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a document's headings, as forges make them."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+def test_links_lead_to_headings() -> None:
+    broken = []
+    for document, text in TEXTS.items():
+        for target, anchor in re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", text):
+            path = (ROOT / document).parent / target if target else ROOT / document
+            if anchor not in anchors(path.read_text(encoding="utf-8")):
+                broken.append(f"{document}: {target}#{anchor}")
+    assert broken == []
+
+
+def test_pictures_are_there() -> None:
+    missing = [
+        f"{document}: {target}"
+        for document, text in TEXTS.items()
+        for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+        if not ((ROOT / document).parent / target).is_file()
+    ]
+    assert missing == []
