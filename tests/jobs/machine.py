@@ -1,0 +1,119 @@
+"""Runs a job of `jobs/` to its end on a machine inside the test's process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi import config
+from dvm_mpi.control.delivery import InOrder, Shuffled
+from dvm_mpi.control.driver import LocalMachine, MachineSettings, Silent
+from dvm_mpi.disa.assembler import assemble_file, assemble_text
+from dvm_mpi.disa.image import ArrayDeclaration, Image
+from dvm_mpi.disa.types import BY_NAME, Kind
+from dvm_mpi.engine.interface import Engine, EngineSettings
+from dvm_mpi.engine.interp import InterpEngine
+from dvm_mpi.engine.reference import ReferenceEngine
+from dvm_mpi.layout import PAGE_BYTES, page_of, pages_spanned
+
+JOBS = Path(__file__).resolve().parents[2] / "jobs"
+ENGINES: dict[str, Callable[[EngineSettings], Engine]] = {
+    "interp": InterpEngine,
+    "reference": ReferenceEngine,
+}
+_KIND_LETTERS = {Kind.SIGNED: "i", Kind.UNSIGNED: "u", Kind.FLOAT: "f"}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a finished run leaves; `watchers_left` counts templates that were still armed."""
+
+    console: str
+    arrays: dict[str, NDArray[np.generic]]
+    watchers_left: int
+    firings: int
+
+
+class _Listener(Silent):
+    def __init__(self) -> None:
+        self.heard = bytearray()
+
+    def printed(self, data: NDArray[np.uint8]) -> None:
+        self.heard += data.tobytes()
+
+
+def source_of(name: str) -> Path:
+    """Return the program of a job."""
+    return JOBS / name / f"{name}.dasm"
+
+
+def run_text(text: str, engine: str = "reference") -> str:
+    """Run a program that stands in a test, and return what it prints; may include from lib/."""
+    image = assemble_text(text, str(JOBS / "hello" / "test.dasm"), {})
+    return run_image(image, engine=engine).console
+
+
+def run_job(name: str, parameters: Mapping[str, int] | None = None, **options: object) -> Result:
+    """Assemble a job with `-D` parameters and run it; options as for `run_image`."""
+    defines = {key: str(value) for key, value in (parameters or {}).items()}
+    image = assemble_file(source_of(name), defines)
+    return run_image(image, **options)  # type: ignore[arg-type]
+
+
+def run_image(
+    image: Image,
+    *,
+    engine: str = "interp",
+    workers: int = 1,
+    homes: int = 1,
+    seed: int | None = None,
+    inputs: Mapping[str, NDArray[np.generic]] | None = None,
+) -> Result:
+    """Run to the end; `inputs` fills arrays of the program, `seed` shuffles the order of events."""
+    settings = MachineSettings(workers=workers, homes=homes, memory_bytes=256 * config.MIB)
+    engine_settings = EngineSettings(
+        stack_bytes=settings.stack_bytes,
+        fuel_max=0,
+        allow_undeclared=False,
+        cache_bytes=config.CACHE_BYTES_DEFAULT,
+        clock=time.time_ns,
+    )
+    listener = _Listener()
+    delivery = InOrder() if seed is None else Shuffled(seed, config.SLICE_FUEL)
+    machine = LocalMachine(
+        image,
+        settings,
+        lambda: ENGINES[engine](engine_settings),
+        delivery=delivery,
+        observer=listener,
+    )
+    with closing(machine):
+        for name, content in (inputs or {}).items():
+            raw = np.frombuffer(content.tobytes(), np.uint8)
+            machine.loader.write(image.arrays[name].address, raw)
+        ending = machine.run()
+        assert ending.failure is None, "the job trapped"
+        return Result(
+            console=listener.heard.decode(),
+            arrays={a.name: _read(machine, a) for a in image.arrays.values()},
+            watchers_left=len(ending.watchers),
+            firings=machine.scheduler.counters.watcher_firings,
+        )
+
+
+def _read(machine: LocalMachine, array: ArrayDeclaration) -> NDArray[np.generic]:
+    type_ = BY_NAME[array.type_name]
+    dtype = np.dtype(f"<{_KIND_LETTERS[type_.kind]}{type_.width_bytes}")
+    size_bytes = int(np.prod(array.shape)) * dtype.itemsize
+    first, end = pages_spanned(array.address, size_bytes)
+    assert first == page_of(array.address)
+    raw = machine.read(first, end - first).reshape(-1)
+    assert array.address % PAGE_BYTES == 0
+    content: NDArray[np.generic] = raw[:size_bytes].view(dtype).reshape(array.shape)
+    return content
