@@ -248,6 +248,8 @@ class CoordinatorState:
 
     def end(self, rows: NDArray[np.int64]) -> None:
         """Free rows of runners that ended; templates go with their last instance."""
+        if len(rows) == 0:
+            return
         r = self.table.rows[rows]
         for row in rows[r["losses"] > 0].tolist():
             self.reservations.forget(row)

@@ -37,8 +37,8 @@ class Publishing:
         state.counters.epochs += 1
         if pending is None:
             return []
-        for rows in pending.ordered:
-            state.end(rows)
+        if pending.ordered:
+            state.end(np.concatenate(pending.ordered))
         self._delete(pending.deletions)
         authors: dict[int, int] = {}
         for births in pending.births:

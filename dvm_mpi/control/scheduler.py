@@ -143,6 +143,8 @@ class Scheduler:
         elif isinstance(event, Ticked):
             assert event.now_us >= self._now_us, "time runs backwards"
             self._now_us = event.now_us
+            if not self._is_open_epoch_due():
+                return ()
         else:
             self._start(event)
         actions += self._advance()
@@ -190,25 +192,23 @@ class Scheduler:
     # --- epochs ---------------------------------------------------------------------------------
     def _close(self) -> list[Action]:
         """Close the open epoch if it is full or old, or if somebody has nothing else to do."""
+        if not self._is_open_epoch_due():
+            return []
         log = self.state.log
-        if log.open_records == 0:
-            return []
-        idle = (
-            bool((self.state.running == self.state.asleep).any()) or self.state.failure is not None
-        )
-        due = (
-            log.open_records >= EPOCH_RECORDS_MAX
-            or self._now_us - self._opened_us >= EPOCH_US_MAX
-            or self.state.running_count == 0
-            or (idle and log.epochs_in_flight < EPOCHS_IN_FLIGHT)
-        )
-        if not due:
-            return []
         pins = self.state.pins.epochs
         requests = log.close(pins)
         oldest = int(pins[0]) if len(pins) else log.visible
         self.state.conflicts.forget(min(oldest, log.visible))
         return [ToHome(home, request) for home, request in requests]
+
+    def _is_open_epoch_due(self) -> bool:
+        state, log = self.state, self.state.log
+        if log.open_records == 0:
+            return False
+        if log.open_records >= EPOCH_RECORDS_MAX or self._now_us - self._opened_us >= EPOCH_US_MAX:
+            return True
+        idle = state.failure is not None or bool((state.running == state.asleep).any())
+        return state.running_count == 0 or (idle and log.epochs_in_flight < EPOCHS_IN_FLIGHT)
 
     def _publish(self) -> list[Action]:
         actions: list[Action] = []
