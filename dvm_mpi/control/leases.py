@@ -108,7 +108,7 @@ class LeaseBook:
             ended = self._ended_slots.get(block, 0) + count
             assert ended <= STACK_LEASE_COUNT, "an automatic stack ended twice"
             if ended == STACK_LEASE_COUNT:
-                del self._ended_slots[block]
+                self._ended_slots.pop(block, None)
                 self._free_blocks.append(block)
             else:
                 self._ended_slots[block] = ended

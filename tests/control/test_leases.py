@@ -88,6 +88,14 @@ def test_slots_of_several_blocks_end_in_one_call() -> None:
     assert again == {b.start for b in blocks}
 
 
+def test_a_whole_block_ends_in_one_call() -> None:
+    """A parent of thousands: its children end together, in one epoch."""
+    book = LeaseBook(LARGE_STACK)
+    blocks = [book.lease(LeaseKind.STACK) for _ in range(3)]
+    book.end_stacks(bases(blocks[0].start, LARGE_STACK))
+    assert book.lease(LeaseKind.STACK) == blocks[0]
+
+
 def test_a_stack_that_ends_twice_is_our_fault() -> None:
     book = LeaseBook(8192)
     block = bases(book.lease(LeaseKind.STACK).start, 8192)
