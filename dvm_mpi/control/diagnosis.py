@@ -25,7 +25,7 @@ TRAPS: Final[dict[TrapKind, tuple[str, str]]] = {
     ),
     TrapKind.UNMAPPED: (
         "access outside private and shared memory",
-        "a pointer is zero or overwritten; look at the operands' pointer cells",
+        "a '$' is missing before a constant, or a pointer cell is zero or overwritten",
     ),
     TrapKind.UNDECLARED: (
         "access to shared memory that the runner did not declare",
