@@ -40,9 +40,26 @@ def _cache_directory() -> str:
 _CACHE_DIRECTORY: Final = _cache_directory()
 
 
+def _plain(argument: Any) -> Any:
+    """Return the type to compile for: an int64 for constants and members of enumerations."""
+    argument = numba.types.unliteral(argument)
+    return numba.int64 if isinstance(argument, numba.types.IntEnumMember) else argument
+
+
 def compiled(function: Function) -> Function:
-    """Compile a function when it is first called, as part of its caller."""
-    result: Function = numba.njit(error_model="numpy")(function)
+    """Compile a function, once for all its callers, when the first of them is compiled.
+
+    Left to itself, numba compiles a function anew for each constant that it is called with;
+    that doubled the time to compile the engine (25 s against 13 s).
+    """
+    dispatcher = numba.njit(error_model="numpy")(function)
+    by_types = dispatcher.get_call_template
+
+    def by_plain_types(args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
+        return by_types(tuple(map(_plain, args)), kws)
+
+    dispatcher.get_call_template = by_plain_types
+    result: Function = dispatcher
     return result
 
 

@@ -92,10 +92,10 @@ from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, SR_END, WORD_BYTES
 def execute(state: State, fuel: int) -> None:
     """Execute up to `fuel` instructions of the attempt in the view, or until STOP is set."""
     record = state[Field.RECORD]
-    first = state[Field.INSTRUCTIONS]
-    left = fuel
+    count = state[Field.INSTRUCTIONS]
+    end = count + fuel
     stop = 0
-    while left > 0:
+    while count < end:
         operation = load_i64(record + OPERATION)
         shape = load_i64(record + SHAPE)
         a = load_i64(record + A)
@@ -111,7 +111,7 @@ def execute(state: State, fuel: int) -> None:
                 width = word >> NARROW_SHIFT
                 if shape & A_FAR:
                     state[Field.RECORD] = record
-                    state[Field.INSTRUCTIONS] = first + fuel - left
+                    state[Field.INSTRUCTIONS] = count
                     a = reach_load(state, a, WORD_BYTES, 0)
                     if a == 0:
                         break
@@ -123,7 +123,7 @@ def execute(state: State, fuel: int) -> None:
                     and (address & (PAGE_BYTES - 1)) + width <= PAGE_BYTES
                 ):
                     state[Field.RECORD] = record
-                    state[Field.INSTRUCTIONS] = first + fuel - left
+                    state[Field.INSTRUCTIONS] = count
                     a = reach_load(state, address, width, 0)
                     if a == 0:
                         break
@@ -133,7 +133,7 @@ def execute(state: State, fuel: int) -> None:
                 width = word >> NARROW_SHIFT
                 if shape & B_FAR:
                     state[Field.RECORD] = record
-                    state[Field.INSTRUCTIONS] = first + fuel - left
+                    state[Field.INSTRUCTIONS] = count
                     b = reach_load(state, b, WORD_BYTES, 1)
                     if b == 0:
                         break
@@ -145,7 +145,7 @@ def execute(state: State, fuel: int) -> None:
                     and (address & (PAGE_BYTES - 1)) + width <= PAGE_BYTES
                 ):
                     state[Field.RECORD] = record
-                    state[Field.INSTRUCTIONS] = first + fuel - left
+                    state[Field.INSTRUCTIONS] = count
                     b = reach_load(state, address, width, 1)
                     if b == 0:
                         break
@@ -298,7 +298,7 @@ def execute(state: State, fuel: int) -> None:
             stop = fault(state, load_i64(record + EXTRA), load_i64(record + PC))
         else:
             state[Field.RECORD] = record
-            state[Field.INSTRUCTIONS] = first + fuel - left
+            state[Field.INSTRUCTIONS] = count
             stop, following = call(state, record, operation)
         if stop != 0:
             break
@@ -315,7 +315,7 @@ def execute(state: State, fuel: int) -> None:
                 width = word >> NARROW_SHIFT
                 if shape & D_FAR:
                     state[Field.RECORD] = record
-                    state[Field.INSTRUCTIONS] = first + fuel - left
+                    state[Field.INSTRUCTIONS] = count
                     d = reach_load(state, d, WORD_BYTES, 2)
                     if d == 0:
                         break
@@ -328,7 +328,7 @@ def execute(state: State, fuel: int) -> None:
                     mark(address, width)
                 elif flags & WRITE == 0:
                     state[Field.RECORD] = record
-                    state[Field.INSTRUCTIONS] = first + fuel - left
+                    state[Field.INSTRUCTIONS] = count
                     d = reach_store(state, address, width)
                     if d == 0:
                         break
@@ -337,9 +337,9 @@ def execute(state: State, fuel: int) -> None:
             else:
                 store_i64(d, z)
         record = following
-        left -= 1
+        count += 1
     state[Field.RECORD] = record
-    state[Field.INSTRUCTIONS] = first + fuel - left
+    state[Field.INSTRUCTIONS] = count
     if stop != 0:
         state[Field.STOP] = stop
 
