@@ -138,6 +138,7 @@ class Coordinator:
                 for i in range(length)
             }
             assert message.snapshot == int(row["snapshot"])
+            assert message.snapshot <= self.visible
             self.running[number] = Attempt(
                 number,
                 worker,

@@ -11,7 +11,7 @@ from dvm_mpi.control.arena import RowArena, firsts_of
 
 #: (rows to append, how many of the oldest owners give theirs back, whether to compact)
 STEPS = st.lists(
-    st.tuples(st.integers(0, 9), st.integers(0, 3), st.booleans()), min_size=1, max_size=40
+    st.tuples(st.integers(0, 9), st.integers(0, 3), st.booleans()), min_size=12, max_size=40
 )
 
 

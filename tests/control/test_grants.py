@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from dvm_mpi.engine.interface import CHILD
 from dvm_mpi.layout import RANGE, SR_END, SR_START
 
 Span = tuple[int, int]
+T = TypeVar("T")
 
 #: Near both ends of the shared region: groups must not run into each other.
 STARTS = st.integers(0, 30).map(lambda n: SR_START + n) | st.integers(0, 30).map(
@@ -24,6 +25,12 @@ STARTS = st.integers(0, 30).map(lambda n: SR_START + n) | st.integers(0, 30).map
 )
 SPANS = st.tuples(STARTS, st.integers(0, 20))
 GROUPS = 5
+ROWS = st.tuples(st.integers(0, GROUPS - 1), SPANS)
+
+
+def few_or_many(elements: st.SearchStrategy[T]) -> st.SearchStrategy[list[T]]:
+    """Return lists of hardly any or of a good many, where ranges nest and chain."""
+    return st.lists(elements, max_size=3) | st.lists(elements, min_size=15, max_size=40)
 
 
 def ranges(spans: list[Span]) -> NDArray[Any]:
@@ -41,7 +48,7 @@ def joined(spans: list[Span]) -> list[Span]:
 
 
 @pytest.mark.parametrize("groups_per_pass", [1, 2, grants._GROUPS_PER_PASS])
-@given(rows=st.lists(st.tuples(st.integers(0, GROUPS - 1), SPANS), max_size=40))
+@given(rows=few_or_many(ROWS))
 def test_normalise_agrees_with_sets_of_bytes(
     groups_per_pass: int, rows: list[tuple[int, Span]]
 ) -> None:
@@ -54,7 +61,7 @@ def test_normalise_agrees_with_sets_of_bytes(
     assert found.tolist() == [span for part in expected for span in part]
 
 
-@given(held=st.lists(SPANS, max_size=12), wanted=st.lists(SPANS, max_size=12))
+@given(held=st.lists(SPANS, max_size=6), wanted=few_or_many(SPANS))
 def test_overlaps_agrees_with_sets_of_bytes(held: list[Span], wanted: list[Span]) -> None:
     held_bytes = {b for start, length in held for b in range(start, start + length)}
     expected = [

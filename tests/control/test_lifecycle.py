@@ -111,7 +111,7 @@ def test_the_limit_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         table.allocate(1)
 
 
-@given(steps=st.lists(st.tuples(st.integers(0, 7), st.integers(0, 9)), max_size=50))
+@given(steps=st.lists(st.tuples(st.integers(0, 7), st.integers(0, 9)), min_size=15, max_size=50))
 def test_agrees_with_a_set_of_live_rows(steps: list[tuple[int, int]]) -> None:
     """Rows are given out once, and again only after their end."""
     table, live = RunnerTable(2), list[int]()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dvm_mpi.control.queue import RowQueue
 
 #: Positive: push so many rows; negative or zero: pop so many, then peek.
-STEPS = st.lists(st.integers(-40, 40), max_size=60)
+STEPS = st.lists(st.integers(-40, 40), min_size=15, max_size=60)
 
 
 @given(steps=STEPS, capacity=st.integers(1, 8))

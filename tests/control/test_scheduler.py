@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from dvm_mpi.config import EPOCH_US_MAX, EPOCHS_IN_FLIGHT
@@ -26,6 +25,7 @@ from tests.control.coordinator import (
     C,
     Child,
     Coordinator,
+    D,
     Ends,
     X,
     Y,
@@ -332,6 +332,14 @@ def test_output_is_printed_once_in_commit_order_when_it_is_visible() -> None:
     assert b"".join(c.printed) == b"third second again"
 
 
+def test_output_of_one_epoch_keeps_the_order_of_commits() -> None:
+    c, (a, b, third) = busy()
+    c.ends(b, console=b"b")
+    c.finish(Ends(third, console=b"c"), Ends(a, console=b"a"))
+    c.tick(EPOCH_US_MAX)
+    assert b"".join(c.printed) == b"bca"
+
+
 # --- losing often -------------------------------------------------------------------------------
 
 
@@ -395,7 +403,7 @@ def test_after_six_losses_a_runner_runs_alone() -> None:
     c.ends(c.one(C), children=[Child(C)])
     alone = c.one(A)
     assert list(c.running.values()) == [alone]
-    c.apply()
+    c.handle(LeaseRequested(alone.worker, LeaseKind.ID, 0))
     assert list(c.running.values()) == [alone]
     c.ends(alone, stores=[Z])
     c.apply()
@@ -419,6 +427,16 @@ def test_those_that_run_alone_take_turns() -> None:
         c.apply()
     assert turns == [A, B, C]
     assert c.scheduler.counters.retries == 2
+
+
+def test_losses_are_forgotten_with_the_runner() -> None:
+    """Its row will be another's, which has not lost."""
+    c = with_children(Child(A), Child(B), workers=8)
+    loser = lose(c, A, B, times=3)
+    assert c.scheduler.state.reservations.active
+    c.ends(loser, stores=[X])
+    c.apply()
+    assert not c.scheduler.state.reservations.activate(loser.row)
 
 
 # --- epochs -------------------------------------------------------------------------------------
@@ -561,19 +579,33 @@ def test_stacks_of_losers_and_of_the_fenced_come_back(monkeypatch: pytest.Monkey
 
 
 def test_many_generations_leave_nothing_behind() -> None:
-    """Rows, arenas and rings stay small while runners come and go with all they own."""
+    """Rows, arenas and rings stay small while runners come and go with all they own.
+
+    An instance that ran all the time, and loses then, still has what its template owns.
+    """
     c = Coordinator(workers=1)
-    c.ends(c.one(FIRST), children=[Child(A, heap=[(X, 8)], image=[(0, b"argument")])])
+    watching = Child(D, watched=[(Z, 8)], heap=[(Y, 8)], image=[(0, b"watching")])
+    c.ends(c.one(FIRST), children=[Child(A, heap=[(X, 8)]), Child(B), Child(C), watching])
+    c.ends(c.one(B), stores=[Z])
+    c.tick(EPOCH_US_MAX)
+    c.apply()
+    old = c.one(D)
     for generation in range(700):
         child = Child(A, heap=[(X, 8), (Y, generation + 1)], image=[(0, b"argument" * 4)])
         watcher = Child(B, watched=[(X, 8)], image=[(8, b"w" * 40)])
         c.ends(c.one(A), stores=[X], children=[child, watcher])
         for instance in c.runs(B):
             c.ends(instance, End.COMMIT_DELETE)
+        c.tick((generation + 2) * EPOCH_US_MAX)
         c.apply()
     state = c.scheduler.state
     assert len(state.table.rows) == 1024
+    c.ends(c.one(C), stores=[Y])
+    c.ends(old, stores=[Y])
+    c.tick(1000 * EPOCH_US_MAX)
+    c.apply()
+    again = c.one(D)
+    assert (again.grants, again.image, again.stack) == (old.grants, old.image, old.stack)
     for arena in (state.grants, state.watched, state.image_runs, state.image_data):
         assert len(arena.rows) <= 16_384
     assert state.pending == {}
-    assert np.count_nonzero(state.running) <= 1

@@ -325,6 +325,27 @@ def test_deletion_cancels_a_queued_instance_and_lets_running_ones_finish() -> No
     assert c.scheduler.counters.watcher_firings == 2
 
 
+def test_a_cancelled_instance_in_the_middle_of_the_queue_does_not_start() -> None:
+    c = Coordinator(workers=1, batch=1)
+    c.ends(c.one(FIRST), children=[WATCH_X, Child(A), Child(A)])
+    first, second = c.runs(A)
+    c.ends(first, stores=[(X, b"1")])
+    c.tick(10_000)
+    c.apply()
+    instance = c.one(W)
+    c.ends(second, stores=[(X + 1, b"2")], children=[Child(B)] * 3)
+    c.tick(20_000)
+    c.apply()
+    c.ends(instance, End.COMMIT_DELETE, children=[Child(C)])
+    c.tick(30_000)
+    queue, states = c.scheduler.state.queue, c.scheduler.state.table.rows["state"]
+    assert states[queue.peek(9)].tolist() == [State.WAITING, State.CANCELLED, State.WAITING]
+    c.finish(*(Ends(b) for b in c.runs(B)))
+    assert [a.entry for a in c.running.values()] == [B]
+    c.ends(c.one(B))
+    assert [a.entry for a in c.running.values()] == [C]
+
+
 def two_instances() -> Coordinator:
     """Return a machine with two running instances of W, and A running."""
     c = watched(Child(A), Child(B))
@@ -399,8 +420,10 @@ def test_a_losing_ad_deletes_nothing() -> None:
 def test_in_an_ordinary_runner_cd_and_ad_mean_c_and_a() -> None:
     c = watched(Child(A), Child(B))
     c.ends(c.one(A), End.COMMIT_DELETE, stores=[Y], console=b"A")
-    c.ends(c.one(B), End.ABORT_DELETE)
     c.apply()
+    epoch = c.scheduler.state.log.open_epoch
+    c.ends(c.one(B), End.ABORT_DELETE)
+    assert c.scheduler.state.log.open_epoch == epoch, "nothing is published"
     assert c.complete is not None
     assert [w.entry for w in c.complete.watchers] == [W]
     assert c.printed == [b"A"]
