@@ -133,6 +133,20 @@ def test_options_that_are_named_exist() -> None:
     assert {(d, o) for d, o in named if o not in known | allowed} == set()
 
 
+def test_messages_that_are_explained_exist() -> None:
+    """Messages are put together from pieces, over several lines of source: look for the pieces."""
+    rows = re.findall(r"^\| \d \| (.*?) \|", TEXTS["docs/operations.md"], re.MULTILINE)
+    quoted = [message for row in rows for message in re.findall(r"`([^`]+)`", row)]
+    pieces = {piece.strip(" :'") for text in quoted for piece in re.split("…|FILE:|COLUMN", text)}
+    source = "".join(
+        re.sub(r"\"\s*f?\"", "", path.read_text(encoding="utf-8"))
+        for path in (ROOT / "dvm_mpi").rglob("*.py")
+    )
+    wanted = {piece for piece in pieces if len(piece) > len("LINE")}
+    assert len(wanted) > 10
+    assert {piece for piece in wanted if piece not in source} == set()
+
+
 # --- promises --------------------------------------------------------------------------------
 
 
