@@ -25,7 +25,7 @@ from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.pins import Pins
 from dvm_mpi.dsm.ranges import expand
 from dvm_mpi.dsm.watch import WatchIndex
-from dvm_mpi.engine.interface import CHILD, GRANT, RUN
+from dvm_mpi.engine.interface import RUN
 from dvm_mpi.layout import RANGE
 
 NO_ROWS: Final = np.zeros(0, dtype=np.int64)
@@ -65,7 +65,10 @@ class RecordOrder:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A trap that was ordered without a conflict: the program's end."""
+    """A trap that was ordered without a conflict: the program's end.
+
+    `attempt` counts the runner's own attempts, from 1.
+    """
 
     runner_id: int
     runner_entry: int
@@ -310,7 +313,3 @@ class CoordinatorState:
         assert sorted(set(self.table.rows["snapshot"][pinned].tolist())) == list(self.pins.epochs)
         ordered = int((state == State.ORDERED).sum())
         assert ordered == sum(len(rows) for p in self.pending.values() for rows in p.ordered)
-
-
-EMPTY_CHILDREN: Final = np.zeros(0, dtype=CHILD)
-EMPTY_GRANTS: Final = np.zeros(0, dtype=GRANT)

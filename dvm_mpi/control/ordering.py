@@ -316,7 +316,7 @@ class Ordering:
             runner_id=int(runner["id"]),
             runner_entry=int(runner["entry"]),
             newr_pc=int(runner["newr_pc"]),
-            attempt=int(runner["attempt"]),
+            attempt=int(runner["losses"]) + 1,
             worker=finished.worker,
             trap=int(outcome["trap"]),
             pc=int(outcome["trap_pc"]),
