@@ -212,7 +212,7 @@ CONDITIONS: Final = (
     Condition("ne", 5, Shape.COMPARE,  (rd.a, rd.b, target),  NUMBERS, "a /= b; true on NaN"),
     Condition("z",  6, Shape.TEST,     (rd.a, target),        NUMBERS, "a = 0"),
     Condition("nz", 7, Shape.TEST,     (rd.a, target),        NUMBERS, "a /= 0; true on NaN"),
-    Condition("sl", 8, Shape.COMPARE,  (rd.left, rd.right, target), QUAD, "the 8 bytes at address [left] sort before those at [right]"),
+    Condition("sl", 8, Shape.COMPARE,  (rd.left, rd.right, target), NUMBERS, "the 8 bytes at address [left] sort before those at [right]; the type does not matter"),
 )
 
 #: Pseudo-conditions of the text: the same branch with its operands swapped.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from dvm_mpi.disa.instruction import Instruction
-from dvm_mpi.disa.types import BY_NAME, Kind, Mode, Type
+from dvm_mpi.disa.types import BY_NAME, DEFAULT, Kind, Mode, Type
 from dvm_mpi.engine.interface import TrapDetail
 from dvm_mpi.engine.reference_arithmetic import float_of_bits, signed_of_bits
 from dvm_mpi.layout import (
@@ -70,7 +70,8 @@ def nearest_range(address: int, ranges: Iterable[tuple[int, int]]) -> tuple[int,
 def _operand_text(instruction: Instruction, index: int, peek: Peek) -> str:
     operand = instruction.operands[index]
     name = instruction.specs[index].name
-    kind = instruction.type_of(index)
+    is_typed = instruction.specs[index].width_bytes is None
+    kind = instruction.type_of(index) if is_typed else DEFAULT
     width = instruction.width_of(index)
     if operand.mode is Mode.IMMEDIATE:
         return f"{name} = ${_value_text(operand.value, kind, width)}"

@@ -53,6 +53,7 @@ BY_HAND = [
     ("br:z:fs",    (D,),                  "07 64 40 C H"),
     ("br:nz:sq:rel", (N,),                "07 70 a0 C 0000000000000000"),
     ("br:sl:sq",   (D, D),                "07 80 48 C C H"),
+    ("br:sl:fd",   (D, D),                "07 82 48 C C H"),
     ("and:sb",     (i(0xFF), D, D),       "08 a0 90 ff C C"),
     ("mov:sq:ub",  (i(7), P),             "0b 06 0c 0700000000000000 08000000 C"),
     ("mov:sw:fs",  (i(1), D),             "0b 39 04 0100 C"),
@@ -118,7 +119,6 @@ REFUSED = [
     ("and:fd",                     "08 24 90" + "00" * 40, DecodeFault.TYPE),
     ("sqrt:sq",                    "13 04 80" + "00" * 40, DecodeFault.TYPE),
     ("mov type 10",                "0b a0 24" + "00" * 40, DecodeFault.TYPE),
-    ("br:sl:fd",                   "07 82 48" + "00" * 40, DecodeFault.TYPE),
     ("constant destination",       "01 04 80" + "00" * 40, DecodeFault.DESTINATION),
     ("constant link",              "0d 00" + "00" * 40, DecodeFault.DESTINATION),
 ]
