@@ -161,7 +161,7 @@ coverage: $(ENVIRONMENT) ## say which lines the tests do not reach (compiled loo
 
 bench: $(ENVIRONMENT) ## measure instructions, runners and jobs
 	$(begin)
-	run $(BIN)/python bench/run.py
+	run $(BIN)/python -m bench.run
 	verdict
 
 docs: $(ENVIRONMENT) ## write the generated parts of docs/ anew
