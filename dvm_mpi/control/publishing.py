@@ -63,17 +63,16 @@ class Publishing:
     def _delete(self, templates: list[int]) -> None:
         """Delete templates; a queued instance goes, running ones finish."""
         state = self._state
-        for template in templates:
-            row = state.table.rows[template]
-            if row["state"] != State.ARMED:
-                continue
-            state.watches.remove(template)
-            queued = int(row["queued_instance"])
-            state.table.apply(np.array([template]), Event.DELETED)
-            if queued >= 0:
-                state.table.rows["queued_instance"][template] = -1
-                state.table.apply(np.array([queued]), Event.CANCELLED)
-            state.end_templates(np.array([template]))
+        rows = np.unique(np.array(templates, dtype=np.int64))
+        rows = rows[state.table.rows["state"][rows] == State.ARMED]
+        if len(rows) == 0:
+            return
+        state.watches.remove_many(rows)
+        state.table.apply(rows, Event.DELETED)
+        queued = state.table.rows["queued_instance"][rows]
+        state.table.rows["queued_instance"][rows] = -1
+        state.table.apply(queued[queued >= 0], Event.CANCELLED)
+        state.end_templates(rows)
 
     def _bear(self, births: Births) -> dict[int, int]:
         """Register children; return the creator's attempt of each new template, by row."""
