@@ -48,8 +48,6 @@ _REASONS: Final = {
     Stop.PAGE_MISSED: Reason.PAGE_MISSED,
     Stop.SLEEPING: Reason.SLEEPING,
 }
-#: Fields of the state that looking at memory may change.
-_LOOK_FIELDS: Final = (Field.STOP, Field.TRAP, Field.TRAP_ADDRESS, Field.MISSED_PAGE)
 
 
 class InterpEngine:
@@ -210,17 +208,12 @@ class InterpEngine:
     # --- traps and reports --------------------------------------------------------------------
     def _describe_trap(self) -> TrapDetail:
         assert self._program is not None, "load comes before run"
-        before = self._state[list(_LOOK_FIELDS)]
-        reported = self._buffers.count(List.UNDECLARED)
-        detail = trap_text.describe(
+        return trap_text.describe(
             self._program.instruction_at(int(self._state[Field.TRAP_PC])),
             self._peek,
             int(self._state[Field.TRAP_ADDRESS]),
             self._covered_ranges(),
         )
-        self._state[list(_LOOK_FIELDS)] = before
-        self._buffers.put(List.UNDECLARED, self._buffers.rows(List.UNDECLARED)[:reported])
-        return detail
 
     def _peek(self, address: int, width: int) -> int | None:
         if address >= 1 << 63:

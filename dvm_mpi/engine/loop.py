@@ -43,6 +43,7 @@ from dvm_mpi.engine.conversion import (
 from dvm_mpi.engine.elementary import exp, log
 from dvm_mpi.engine.interface import TrapKind
 from dvm_mpi.engine.lifetime import clear_view, end_by_exit, end_by_trap, enter, leave, record_of
+from dvm_mpi.engine.lists import count_of, set_count
 from dvm_mpi.engine.machine_words import (
     float_of,
     load_i64,
@@ -76,6 +77,7 @@ from dvm_mpi.engine.records import (
     NEXT,
     OPERATION,
     PC,
+    REPORTED,
     SHAPE,
     SOURCES,
     TARGET,
@@ -84,7 +86,7 @@ from dvm_mpi.engine.records import (
     D,
     Operation,
 )
-from dvm_mpi.engine.state import Field, Phase, State, Stop
+from dvm_mpi.engine.state import Field, List, Phase, State, Stop
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, SR_END, WORD_BYTES
 
 
@@ -406,5 +408,18 @@ def clear(state: State) -> None:
 
 @compiled_entry
 def look(state: State, address: int, width: int) -> bool:
-    """Return whether the running attempt may load and the view holds the bytes."""
-    return touch_span(state, address, width, LOAD) == 0
+    """Return whether the running attempt may load and the view holds the bytes.
+
+    Only for messages: no access is reported, and the fields that tell of the trap are kept.
+    """
+    reported = state[Field.RECORD] + REPORTED
+    was_reported = load_i64(reported)
+    undeclared = count_of(state, List.UNDECLARED)
+    trap = state[Field.TRAP]
+    trap_address = state[Field.TRAP_ADDRESS]
+    is_there = touch_span(state, address, width, LOAD) == 0
+    store_i64(reported, was_reported)
+    set_count(state, List.UNDECLARED, undeclared)
+    state[Field.TRAP] = trap
+    state[Field.TRAP_ADDRESS] = trap_address
+    return is_there

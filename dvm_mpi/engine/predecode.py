@@ -135,8 +135,13 @@ class Program:
             self._decode_all(image.lines.addresses.tolist())
 
     def instruction_at(self, pc: int) -> Instruction | None:
-        """Return the instruction that was decoded at `pc`, None if there is none."""
-        return self._decoded.get(pc)
+        """Return the instruction at `pc` for a message, None if there is none."""
+        if pc in self._decoded or not self._is_flat or not self._is_text(pc):
+            return self._decoded.get(pc)
+        try:
+            return decode(self._text, pc - TEXT_START, pc)
+        except DecodeError:
+            return None
 
     # --- decoding -----------------------------------------------------------------------------
     def _decode_all(self, addresses: list[int]) -> None:

@@ -18,6 +18,7 @@ from dvm_mpi.layout import (
     CELL_SYSCALL_NUMBER,
     PR_START,
     SR_END,
+    SR_START,
     WORD_BYTES,
 )
 
@@ -56,13 +57,13 @@ def _implied_texts(mnemonic: str, peek: Peek, address: int) -> tuple[str, ...]:
 
 
 def nearest_range(address: int, ranges: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
-    """Return the nonempty range at the smallest distance from `address`; the lowest of equals."""
-    if not PR_START <= address < SR_END:
+    """Return the nonempty range nearest to an SR address; of equals the lowest, shortest."""
+    if not SR_START <= address < SR_END:
         return None
 
-    def distance(item: tuple[int, int]) -> tuple[int, int]:
+    def distance(item: tuple[int, int]) -> tuple[int, int, int]:
         start, length = item
-        return max(start - address, address - (start + length - 1), 0), start
+        return max(start - address, address - (start + length - 1), 0), start, length
 
     return min((r for r in ranges if r[1] > 0), key=distance, default=None)
 
