@@ -48,7 +48,7 @@ trap 'status=$$?; [[ $$status == 0 ]] || printf "make %s: FAILED (status %d), %d
 	"$@" "$$status" "$$SECONDS" >&2' EXIT
 endef
 
-.PHONY: help venv hello kmeans primes treesum vectoradd lint types quick test coverage bench docs \
+.PHONY: help venv hello kmeans primes treesum vectoradd lint types quick test sweep coverage bench docs \
 	ci clean distclean
 
 help: ## show this list
@@ -151,6 +151,11 @@ quick: $(ENVIRONMENT) ## run the tests that take seconds
 test: lint types ## run every check and every test
 	$(begin)
 	run $(BIN)/python -m pytest -n $(JOBS)
+	verdict
+
+sweep: build/kmeans/input.h5 ## k-means on the photograph with 1, 3, 8 workers and 20 seeds
+	$(begin)
+	run $(BIN)/python -m jobs.kmeans.sweep
 	verdict
 
 coverage: $(ENVIRONMENT) ## say which lines the tests do not reach (compiled loops are not seen)
