@@ -201,15 +201,28 @@ def _lowest_uncovered_store(state: State) -> int:
             continue
         start = page << PAGE_SHIFT
         end = start + PAGE_BYTES
-        address = first_uncovered(state, start, end)
-        if lowest >= 0:
-            end = min(end, lowest)
-        while address < end:
-            if load_u8(MASKS + (address >> 3)) >> (address & 7) & 1:
-                lowest = address
-                break
-            address = first_uncovered(state, address + 1, end)
+        if first_uncovered(state, start, end) < end:
+            found = _uncovered_store_in(state, start, end if lowest < 0 else min(end, lowest))
+            lowest = found if found >= 0 else lowest
     return lowest
+
+
+@compiled
+def _uncovered_store_in(state: State, start: int, end: int) -> int:
+    """Return the lowest stored address in `[start, end)` of one page that nothing covers, or -1.
+
+    Only words that were stored are looked up: mostly few, and a lookup costs more than a mask.
+    """
+    for word in range(start, end, WORD_BYTES):
+        mask = load_u8(MASKS + (word >> 3))
+        if mask != 0:
+            after = min(word + WORD_BYTES, end)
+            address = first_uncovered(state, word, after)
+            while address < after:
+                if mask >> (address & 7) & 1:
+                    return address
+                address = first_uncovered(state, address + 1, after)
+    return -1
 
 
 # --- leaving ----------------------------------------------------------------------------------
