@@ -88,6 +88,10 @@ class Directory:
         frames = self._newest.get(pages, NO_FRAME)
         return frames, np.where(frames == NO_FRAME, 0, self._epoch[frames])
 
+    def pages(self) -> Ints:
+        """Return every page that has a version, ascending."""
+        return self._newest.items()[0]
+
     def lookup(self, pages: Ints, snapshot: int) -> tuple[Ints, Ints, Ints]:
         """Find pages as of a snapshot that is pinned, or is the newest visible epoch.
 

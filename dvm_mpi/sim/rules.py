@@ -1,0 +1,185 @@
+"""Rules of a run that its memory alone does not show: who may run when, and who must.
+
+A run in which a child starts before its parent's commit, or in which a watcher sleeps through a
+store, may still be perfectly isolated. These checks look at dispatches and commits only.
+Source: docs/memory-model.md, "Runners" and "Watchers".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.engine.interface import End
+from dvm_mpi.sim.history import CreatedRunner, GivenAttempt, History, Span
+
+_DELETIONS: Final = frozenset({End.COMMIT_DELETE, End.ABORT_DELETE})
+
+
+@dataclass(slots=True)
+class _Born:
+    """A runner or template, and the commit that made it."""
+
+    creator: int
+    epoch: int
+    runner: CreatedRunner
+    #: Its attempts by number, in the order of dispatch.
+    attempts: list[int] = field(default_factory=list)
+
+    @property
+    def is_template(self) -> bool:
+        return bool(self.runner.fact("template"))
+
+
+class Rules:
+    """Checks one history; `broken` tells what is wrong, one line each."""
+
+    def __init__(self, history: History) -> None:
+        self.broken: list[str] = []
+        self._history = history
+        self._epochs = dict(history.orders)
+        self._born = self._births()
+        self._stores = self._committed_stores()
+
+    def check(self) -> list[str]:
+        """Return what is wrong with the run."""
+        self._check_order()
+        for given in self._history.given.values():
+            self._check_start(given)
+        for id_, born in self._born.items():
+            if born.is_template:
+                self._check_watcher(id_, born)
+            else:
+                self._check_ran_once(id_, born)
+        return self.broken
+
+    # --- what was created -----------------------------------------------------------------------
+    def _births(self) -> dict[int, _Born]:
+        born: dict[int, _Born] = {}
+        for number, epoch in self._history.orders:
+            for child in self._history.ended[number].children:
+                if child.fact("id") in born:
+                    self.broken.append(f"id {child.fact('id'):#x} was given out twice")
+                born[child.fact("id")] = _Born(number, epoch, child)
+        for number, given in sorted(self._history.given.items()):
+            if given.id in born:
+                born[given.id].attempts.append(number)
+        return born
+
+    def _check_order(self) -> None:
+        """Every attempt is ordered once, after its snapshot, in epochs that never fall."""
+        orders = self._history.orders
+        if len(self._epochs) != len(orders):
+            self.broken.append("an attempt was ordered twice")
+        if any(left > right for (_, left), (_, right) in pairwise(orders)):
+            self.broken.append("epochs fall within the commit order")
+        for number, epoch in orders:
+            snapshot = self._history.given[number].snapshot
+            if snapshot >= epoch:
+                self.broken.append(f"attempt {number} of snapshot {snapshot} committed at {epoch}")
+
+    # --- who may run ----------------------------------------------------------------------------
+    def _check_start(self, given: GivenAttempt) -> None:
+        """Every attempt has a creator whose commit it sees, and what its creator declared."""
+        born = self._born.get(given.id)
+        if born is None:
+            if given.id != self._history.given[1].id:
+                self.broken.append(
+                    f"attempt {given.number} is of runner {given.id:#x}, which no commit created"
+                )
+            return
+        if given.snapshot < born.epoch:
+            self.broken.append(
+                f"attempt {given.number} began on snapshot {given.snapshot}, before its parent's "
+                f"commit (attempt {born.creator}, epoch {born.epoch})"
+            )
+        runner = born.runner
+        stack = runner.fact("stack_base"), runner.fact("stack_bytes")
+        declared = [*runner.heap, *runner.watched]
+        if not runner.fact("stack_automatic"):
+            declared.append(stack)
+        expected = (runner.fact("entry"), stack, _joined(declared), runner.image)
+        if expected != (given.entry, given.stack, given.grants, given.image):
+            self.broken.append(
+                f"attempt {given.number} was not given what attempt {born.creator} declared"
+            )
+
+    def _check_ran_once(self, id_: int, born: _Born) -> None:
+        ended = [n for n in born.attempts if n in self._epochs]
+        failed = self._history.failure is not None
+        if len(ended) > 1 or (not ended and not failed):
+            self.broken.append(
+                f"runner {id_:#x} of attempt {born.creator} ended {len(ended)} times, not once"
+            )
+
+    # --- watchers -------------------------------------------------------------------------------
+    def _committed_stores(self) -> NDArray[np.int64]:
+        """Return (4, n): start, end, epoch and attempt of every store that was committed."""
+        rows = [
+            (start, start + length, epoch, number)
+            for number, epoch in self._history.orders
+            for start, length, _ in self._history.ended[number].stores
+        ]
+        return np.array(rows, dtype=np.int64).reshape(-1, 4).T
+
+    def _covering(self, born: _Born) -> list[int]:
+        """Return the epochs of stores into watched bytes since the template was armed."""
+        start, end, epoch, number = self._stores
+        touches = np.zeros(len(start), dtype=bool)
+        for first, length in born.runner.watched:
+            touches |= (start < first + length) & (end > first)
+        since = self._history.given[born.creator].snapshot
+        counts = touches & (epoch > since) & (number != born.creator)
+        return [int(e) for e in np.unique(epoch[counts])]
+
+    def _firings(self, born: _Born) -> list[int]:
+        """Return the snapshots of the instances, without their retries, in order."""
+        snapshots = []
+        unfinished: set[int] = set()
+        for number in born.attempts:
+            given = self._history.given[number]
+            if given.runner not in unfinished:
+                snapshots.append(given.snapshot)
+            (unfinished.discard if number in self._epochs else unfinished.add)(given.runner)
+        return snapshots
+
+    def _check_watcher(self, id_: int, born: _Born) -> None:
+        """Every covering commit is held by an instance, and every instance by a covering commit."""
+        deletions = [
+            self._epochs[number]
+            for number in born.attempts
+            if number in self._epochs and self._history.ended[number].end in _DELETIONS
+        ]
+        covering, firings = self._covering(born), self._firings(born)
+        name = f"watcher {id_:#x} of attempt {born.creator}"
+        if not deletions and self._history.failure is None:
+            last = max(firings, default=0)
+            missed = [epoch for epoch in covering if epoch > last]
+            if missed:
+                self.broken.append(f"{name} slept through commits of the epochs {missed}")
+        if deletions and any(snapshot >= min(deletions) for snapshot in firings):
+            self.broken.append(f"{name} fired after its deletion in epoch {min(deletions)}")
+        armed_at = self._history.given[born.creator].snapshot
+        for earlier, later in pairwise([armed_at, *firings]):
+            if not any(earlier < epoch <= later for epoch in covering):
+                self.broken.append(
+                    f"{name} fired on snapshot {later} without a commit since {earlier}"
+                )
+
+
+def _joined(ranges: list[Span]) -> tuple[Span, ...]:
+    """Return ranges sorted, those that touch or overlap joined, empty ones dropped."""
+    joined: list[Span] = []
+    for start, length in sorted(ranges):
+        if length == 0:
+            continue
+        if joined and start <= joined[-1][0] + joined[-1][1]:
+            first = joined[-1][0]
+            joined[-1] = first, max(sum(joined[-1]), start + length) - first
+        else:
+            joined.append((start, length))
+    return tuple(joined)

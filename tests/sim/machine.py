@@ -1,0 +1,93 @@
+"""A machine of four homes and twelve workers, recorded and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dvm_mpi import config
+from dvm_mpi.control.delivery import Shuffled
+from dvm_mpi.control.driver import LocalMachine, MachineSettings
+from dvm_mpi.disa.assembler import assemble_file
+from dvm_mpi.disa.image import Image
+from dvm_mpi.engine.interface import Engine, EngineSettings
+from dvm_mpi.engine.reference import ReferenceEngine
+from dvm_mpi.sim.history import History, Recorder
+from dvm_mpi.sim.replay import replay
+
+PROGRAMS = Path(__file__).parent / "programs"
+WORKERS = 12
+HOMES = 4
+#: Slices are this long at most, so that attempts are cut in the middle.
+SLICE_FUEL = 60
+ENGINE = EngineSettings(
+    stack_bytes=config.STACK_BYTES_DEFAULT,
+    fuel_max=0,
+    allow_undeclared=False,
+    cache_bytes=config.CACHE_BYTES_DEFAULT,
+    clock=lambda: 0,
+)
+
+
+@cache
+def program(name: str, **defines: int) -> Image:
+    """Return an assembled program of this folder."""
+    given = {key: str(value) for key, value in defines.items()}
+    return assemble_file(PROGRAMS / f"{name}.dasm", given)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run that ended, and what the replay says of it."""
+
+    image: Image
+    history: History
+    differences: list[str]
+    retries: int
+
+    def word(self, label: str, index: int = 0) -> int:
+        """Return eight bytes at a label, as of the end."""
+        address = self.image.symbols[label] + 8 * index
+        content = b"".join(
+            self.history.pages.get(page, bytes(4096))
+            for page in (address >> 12, (address >> 12) + 1)
+        )
+        return int.from_bytes(content[address % 4096 :][:8], "little", signed=True)
+
+    def words(self, label: str, count: int) -> list[int]:
+        """Return consecutive words."""
+        return [self.word(label, index) for index in range(count)]
+
+
+def simulate(
+    image: Image,
+    seed: int,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    parts: Mapping[str, Any] | None = None,
+    make_engine: Callable[[], Engine] = lambda: ReferenceEngine(ENGINE),
+) -> Run:
+    """Run a program in an order drawn from `seed`, and replay it.
+
+    `settings` are of MachineSettings, `parts` what a LocalMachine is made of.
+    """
+    recorder = Recorder()
+    sizes = {"workers": WORKERS, "homes": HOMES, "memory_bytes": 16 * config.MIB}
+    sizes |= {"arena_slice_bytes": 16 * config.KIB}
+    machine = LocalMachine(
+        image,
+        MachineSettings(**(sizes | dict(settings or {}))),
+        make_engine,
+        delivery=Shuffled(seed, SLICE_FUEL),
+        observer=recorder,
+        **(parts or {}),
+    )
+    with closing(machine):
+        ending = machine.run()
+        history = recorder.history(machine, ending)
+        retries = machine.scheduler.counters.retries
+    return Run(image, history, replay(history, image, ENGINE), retries)
