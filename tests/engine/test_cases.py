@@ -20,7 +20,7 @@ from tests.engine.case_files import (
 from tests.engine.machine import EngineMaker, Host, Task, batch, settings
 
 CASES = read_cases()
-ENGINES = {"reference": ReferenceEngine, "interp": InterpEngine}
+ENGINES: dict[str, EngineMaker] = {"reference": ReferenceEngine, "interp": InterpEngine}
 
 
 def task_of(case: Case) -> Task:
@@ -34,7 +34,7 @@ def task_of(case: Case) -> Task:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.file}: {case.name}")
 def test_case(case: Case, engine: str, warm: bool) -> None:
-    maker: EngineMaker = ENGINES[engine]
+    maker = ENGINES[engine]
     image = case.image
     changes = {k: ast.literal_eval(v) for k, v in (s.split() for s in case.lines("set"))}
     stdin = ast.literal_eval(f"b'{''.join(case.lines('stdin'))}'")
