@@ -67,6 +67,11 @@ TRAPS: Final[dict[TrapKind, tuple[str, str]]] = {
 assert TRAPS.keys() == set(TrapKind)
 
 
+def hexadecimal(address: int) -> str:
+    """Return an address as text; in a row's signed field high ones are negative."""
+    return f"{address & (1 << 64) - 1:#x}"
+
+
 class Narrator:
     """Tells addresses of one program as lines, labels and instruction texts."""
 
@@ -84,13 +89,13 @@ class Narrator:
             at = int(np.searchsorted(lines.addresses, pc))
             if at < len(lines.addresses) and int(lines.addresses[at]) == pc:
                 return f"{lines.files[int(lines.file_indices[at])]}:{int(lines.lines[at])}"
-        return f"{self._image.source_name or 'program'}: {pc:#x}"
+        return f"{self._image.source_name or 'program'}: {hexadecimal(pc)}"
 
     def label(self, address: int) -> str:
         """Return `label`, `label+offset` or the plain address."""
         at = int(np.searchsorted(self._label_addresses, address, side="right")) - 1
         if at < 0:
-            return f"{address:#x}"
+            return hexadecimal(address)
         offset = address - int(self._label_addresses[at])
         name = self._label_names[at]
         if offset == 0:
@@ -119,7 +124,7 @@ class Narrator:
             f"  runner {failure.runner_id:#x}, which began at {self.label(failure.runner_entry)}"
             f"{created}; {failure.instructions:,} instructions into attempt {failure.attempt}",
         ]
-        if failure.address >= 0:
+        if failure.address != -1:
             lines.append(f"  address {self.label(failure.address)}")
         if failure.nearest is not None:
             start, length = failure.nearest

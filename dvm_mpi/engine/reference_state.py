@@ -24,6 +24,11 @@ from dvm_mpi.layout import PAGE_BYTES, RANGE
 NO_TRAP: Final = -1
 
 
+def _field_of(address: int) -> int:
+    """Return what a row's signed field holds for an unsigned address: the same 64 bits."""
+    return address - (1 << 64) if address >= 1 << 63 else address
+
+
 @dataclass(slots=True)
 class Child:
     """One runner that the attempt created; spans are `(start, length)`."""
@@ -66,9 +71,8 @@ class Attempt:
         """End the attempt at the present instruction."""
         self.end = End.TRAP
         self.trap = int(kind)
-        self.trap_pc = self.pc
-        # Addresses are unsigned; the row's field holds the same 64 bits.
-        self.trap_address = address - (1 << 64) if address >= 1 << 63 else address
+        self.trap_pc = _field_of(self.pc)
+        self.trap_address = _field_of(address)
 
 
 @dataclass(slots=True)
@@ -138,7 +142,8 @@ class OutcomeLists:
         watched_first = len(self.child_ranges)
         self.child_ranges += child.watched
         self.children.append((
-            child.id, child.entry, base, length, int(child.stack_is_automatic),
+            child.id, _field_of(child.entry), _field_of(base), length,
+            int(child.stack_is_automatic),
             heap_first, len(child.heap),
             watched_first, len(child.watched),
             int(child.is_template),
