@@ -253,3 +253,24 @@ class Coordinator:
         row["template"] = child.watched is not None
         row["image_count"] = len(child.image)
         return row
+
+
+def with_children(*children: Child, workers: int = 4) -> Coordinator:
+    """Return a machine in which the first runner has created `children` and ended."""
+    c = Coordinator(workers=workers)
+    c.ends(c.one(FIRST), children=children)
+    c.apply()
+    return c
+
+
+def lose(c: Coordinator, loser: int, winner: int, times: int) -> Attempt:
+    """Let runners at `winner` beat the one at `loser`; each winner creates the next one.
+
+    Returns the loser's next attempt.
+    """
+    for _ in range(times):
+        attempt = c.one(loser)
+        c.ends(c.one(winner), stores=[X], children=[Child(winner)])
+        c.ends(attempt, stores=[X])
+        c.apply()
+    return c.one(loser)

@@ -49,7 +49,8 @@ class Machine:
 
 
 def random_bytes(seed: int, count: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(1, 256, count, dtype=np.uint8)
+    random = np.random.default_rng(seed)
+    return random.integers(1, 256, count, dtype=np.uint8)
 
 
 @pytest.mark.parametrize("home_count", [1, 3])
