@@ -250,8 +250,11 @@ class LocalMachine:
         self._tick(whole + 1)
 
     def _tick(self, duration_us: int) -> None:
+        """Let time pass; sleepers whose workers are idle go on when they are due."""
         self._now_us += duration_us
         self._schedule(Ticked(self._now_us))
+        for worker in self._parts.workers:
+            self._send(("worker", worker.number), tuple(worker.wake(self._now_us)))
 
     def _wait(self) -> None:
         """Nothing is under way: pass the time to the next thing that waits for it."""
@@ -265,8 +268,6 @@ class LocalMachine:
         if closes is None or closes > min(moments):
             self.observer.idle(duration)
         self._tick(duration)
-        for worker in self._parts.workers:
-            self._send(("worker", worker.number), tuple(worker.wake(self._now_us)))
 
     def _describe_stall(self) -> str:
         waits = "; ".join(f"worker {w.number}: {w.waits_for}" for w in self._parts.workers)

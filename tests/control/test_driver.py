@@ -1,0 +1,200 @@
+"""A whole machine in one process: time, order, sizes, and what it says when it is stuck."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dvm_mpi import config
+from dvm_mpi.control.delivery import Delivery, Part, Shuffled
+from dvm_mpi.control.driver import LocalMachine, MachineSettings, Silent, StalledError
+from dvm_mpi.control.messages import Message
+from dvm_mpi.disa.assembler import assemble_text
+from dvm_mpi.disa.image import Image
+from dvm_mpi.dsm.messages import EpochApplied
+from dvm_mpi.engine.interface import EngineSettings
+from dvm_mpi.engine.reference import ReferenceEngine
+from dvm_mpi.errors import LimitError
+from dvm_mpi.layout import DATA_START, PAGE_BYTES, PAGE_SHIFT
+
+ENGINE = EngineSettings(config.STACK_BYTES_DEFAULT, 0, False, config.MIB, lambda: 0)
+
+#: Four runners that sleep for 40, 30, 20 and 10 ms and print their numbers.
+SLEEPERS = """
+        .private i, length
+main:   add     i, $1, i
+        mul     i, $-10000, length
+        add     length, $50000, length
+        .runner sleeper, args=(i, length)
+        br:l    i, $4, main
+        exit:c
+sleeper: .arguments i, length
+        mov     $2, syscall_number
+        mov     length, syscall_args
+        int     0x80
+        add     i, $'0', console
+        exit:c
+"""
+
+#: One runner sleeps a little and prints; another works for long and prints.
+SLEEPER_AND_WORKER = """
+        .private i
+main:   .runner sleeper
+        .runner worker
+        exit:c
+sleeper: mov    $2, syscall_number
+        mov     $5, syscall_args
+        int     0x80
+        mov     $'s', console
+        exit:c
+worker: add     i, $1, i
+        br:l    i, $5000, worker
+        mov     $'w', console
+        exit:c
+"""
+
+#: Twelve runners add to one counter.
+COUNTER = """
+        .bss
+total:  .space  8
+        .private i
+        .text
+main:   .runner count, heap=[($total, $8)]
+        add     i, $1, i
+        br:l    i, $12, main
+        exit:c
+count:  add     total, $1, total
+        add     total, $'a', console
+        exit:c
+"""
+
+
+class Listener(Silent):
+    """Keeps the console, the time that was slept, and every message."""
+
+    def __init__(self) -> None:
+        self.heard = b""
+        self.slept_us = 0
+        self.told: list[tuple[Part, str]] = []
+        self.turns = 0
+
+    def printed(self, data: NDArray[np.uint8]) -> None:
+        self.heard += data.tobytes()
+
+    def idle(self, duration_us: int) -> None:
+        self.slept_us += duration_us
+
+    def turned(self, driver: LocalMachine) -> None:
+        self.turns += 1
+
+    def delivered(self, target: Part, message: Message) -> None:
+        self.told.append((target, type(message).__name__))
+
+
+def image_of(text: str) -> Image:
+    return assemble_text(text, "test.dasm", {})
+
+
+def machine_of(text: str, listener: Silent, delivery: Delivery | None = None, **sizes: Any) -> Any:
+    settings = {"workers": 2, "homes": 2, "memory_bytes": 16 * config.MIB, "check": True} | sizes
+    return LocalMachine(
+        image_of(text),
+        MachineSettings(**settings),
+        lambda: ReferenceEngine(ENGINE),
+        delivery=delivery,
+        observer=listener,
+    )
+
+
+def run(text: str, delivery: Delivery | None = None, **sizes: Any) -> Listener:
+    listener = Listener()
+    with closing(machine_of(text, listener, delivery, **sizes)) as machine:
+        assert machine.run().failure is None
+    return listener
+
+
+# --- time ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_sleepers_wake_in_the_order_of_their_time(workers: int) -> None:
+    """A worker runs others while one sleeps, so that even one worker holds all four."""
+    listener = run(SLEEPERS, workers=workers)
+    assert listener.heard == b"4321"
+    assert 30_000 <= listener.slept_us <= 45_000, "they slept side by side"
+
+
+def test_a_sleeper_does_not_wait_for_others_to_finish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its worker has nothing else to do, and another one is busy all the time."""
+    monkeypatch.setattr(config, "SLICE_FUEL", 100)
+    listener = run(SLEEPER_AND_WORKER)
+    assert listener.heard == b"sw"
+    assert listener.slept_us == 0
+
+
+# --- order --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("make_delivery", [lambda: None, lambda: Shuffled(5, 200)])
+def test_messages_as_bytes_are_messages_as_objects(
+    make_delivery: Callable[[], Delivery | None],
+) -> None:
+    plain = run(COUNTER, make_delivery())
+    wired = run(COUNTER, make_delivery(), on_wire=True)
+    assert plain.told == wired.told
+    assert plain.heard == wired.heard
+
+
+def test_the_default_order_is_one_order() -> None:
+    first, again = run(COUNTER, workers=3), run(COUNTER, workers=3)
+    assert first.told == again.told
+    assert first.turns == again.turns
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_order_gives_the_same_sum(seed: int) -> None:
+    listener = run(COUNTER, Shuffled(seed, 30), workers=5, homes=3)
+    assert listener.heard == bytes(range(ord("b"), ord("b") + 12))
+
+
+# --- sizes --------------------------------------------------------------------------------------
+def test_memory_for_no_page_is_refused() -> None:
+    with pytest.raises(LimitError, match="--memory 8191 is too small: each of the 2 homes"):
+        machine_of(COUNTER, Silent(), memory_bytes=8191)
+
+
+def test_full_homes_are_a_clear_error() -> None:
+    with (
+        closing(machine_of(COUNTER, Silent(), memory_bytes=2 * PAGE_BYTES)) as machine,
+        pytest.raises(LimitError, match=r"shared memory of a home is full.*--memory"),
+    ):
+        machine.run()
+
+
+def test_pages_are_read_across_homes() -> None:
+    text = ".data\n" + ".align 4096\n.space 4096, 0x41\n.space 4096 * 40, 0x42\n.text\nexit:c\n"
+    with closing(machine_of(text, Silent(), homes=3)) as machine:
+        machine.run()
+        content = machine.read(DATA_START >> PAGE_SHIFT, 42)
+    assert content.shape == (42, PAGE_BYTES)
+    assert (content[0] == 0x41).all()
+    assert (content[1:41] == 0x42).all()
+    assert (content[41] == 0).all()
+
+
+# --- stuck --------------------------------------------------------------------------------------
+class _Deaf(Shuffled):
+    """Loses what homes say about epochs."""
+
+    def post(self, source: Part, target: Part, message: Message) -> None:
+        if not isinstance(message, EpochApplied):
+            super().post(source, target, message)
+
+
+def test_a_machine_that_is_stuck_says_who_waits_for_what() -> None:
+    with (
+        closing(machine_of(COUNTER, Silent(), _Deaf(1, 50))) as machine,
+        pytest.raises(StalledError, match=r"nothing can happen, and \d+ runners are queued"),
+    ):
+        machine.run()
