@@ -144,7 +144,15 @@ class AddressSpace:
         return self.pages.reshape(-1)[address : address + length].tobytes()
 
     def release(self, pages: NDArray[np.int64]) -> None:
-        """Give the memory of pages back; they read as zero from now on. `pages` is sorted."""
+        """Give back the memory of pages without flags; they read as zero. `pages` is sorted."""
+        self._give_back(VIEW, pages)
+        # The masks of eight neighbours share a page, which must stay while one of them is dirty.
+        groups = np.unique(pages // (PAGE_BYTES // MASK_BYTES))
+        is_dirty = (self.flags.reshape(-1, PAGE_BYTES // MASK_BYTES)[groups] & DIRTY).any(axis=1)
+        self._give_back(MASKS, groups[~is_dirty])
+
+    def _give_back(self, base: int, pages: NDArray[np.int64]) -> None:
+        """Release pages counted from a host address, neighbours in one call."""
         if len(pages) == 0:
             return
         breaks = np.flatnonzero(np.diff(pages) != 1) + 1
@@ -152,7 +160,7 @@ class AddressSpace:
         ends = pages[np.concatenate([breaks, [len(pages)]]) - 1] + 1
         for first, end in zip(firsts.tolist(), ends.tolist(), strict=True):
             result = self._libc.madvise(
-                VIEW + first * PAGE_BYTES, (end - first) * PAGE_BYTES, _MADV_DONTNEED
+                base + first * PAGE_BYTES, (end - first) * PAGE_BYTES, _MADV_DONTNEED
             )
             assert result == 0, os.strerror(ctypes.get_errno())
 

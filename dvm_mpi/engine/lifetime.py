@@ -49,6 +49,9 @@ from dvm_mpi.layout import (
 
 #: Private pages that stay in memory, zeroed, for the next attempt to use.
 _PRIVATE_PAGES_KEPT: Final = 1 << 12
+#: Flags of eight neighbouring pages, whose masks share a page, of which one is dirty.
+_ANY_DIRTY: Final = int.from_bytes(bytes([DIRTY]) * 8, "little")
+assert PAGE_BYTES // MASK_BYTES == WORD_BYTES
 #: Mask of a word of which all bytes were stored.
 _ALL_STORED: Final = 0xFF
 
@@ -446,11 +449,21 @@ def _release_retired(state: State) -> None:
             # Between automatic stacks lies one guard page, which never holds memory.
             is_stack = STACKS_START <= page << PAGE_SHIFT < STACKS_END
             if page > end + is_stack:
-                release(VIEW + (first << PAGE_SHIFT), (end - first) << PAGE_SHIFT)
+                _release_pages(first, end)
                 first = page
             end = page + 1
-    release(VIEW + (first << PAGE_SHIFT), (end - first) << PAGE_SHIFT)
+    _release_pages(first, end)
     set_count(state, List.RETIRED, 0)
+
+
+@compiled
+def _release_pages(first: int, end: int) -> None:
+    """Give the memory of pages back, and that of their masks where no neighbour is dirty."""
+    release(VIEW + (first << PAGE_SHIFT), (end - first) << PAGE_SHIFT)
+    masked = PAGE_BYTES // MASK_BYTES
+    for group in range(first // masked, (end + masked - 1) // masked):
+        if load_i64(FLAGS + group * masked) & _ANY_DIRTY == 0:
+            release(MASKS + group * PAGE_BYTES, PAGE_BYTES)
 
 
 @compiled
