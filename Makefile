@@ -48,8 +48,8 @@ trap 'status=$$?; [[ $$status == 0 ]] || printf "make %s: FAILED (status %d), %d
 	"$@" "$$status" "$$SECONDS" >&2' EXIT
 endef
 
-.PHONY: help venv hello kmeans primes treesum vectoradd lint types quick test sweep coverage bench docs \
-	ci clean distclean
+.PHONY: help venv hello kmeans primes treesum vectoradd lint types quick test sweep fuzz coverage \
+	bench docs ci clean distclean
 
 help: ## show this list
 	@printf 'make TARGET, where TARGET is one of\n\n'
@@ -156,6 +156,11 @@ test: lint types ## run every check and every test
 sweep: build/kmeans/input.h5 ## k-means on the photograph with 1, 3, 8 workers and 20 seeds
 	$(begin)
 	run $(BIN)/python -m jobs.kmeans.sweep
+	verdict
+
+fuzz: $(ENVIRONMENT) ## try 10,000 random programs and 10,000 damaged images
+	$(begin)
+	FUZZ_CASES=10000 run $(BIN)/python -m pytest -n 0 -s tests/fuzz
 	verdict
 
 coverage: $(ENVIRONMENT) ## say which lines the tests do not reach (compiled loops are not seen)

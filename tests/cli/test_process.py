@@ -218,3 +218,22 @@ def test_checks_may_not_be_switched_off(tmp_path: Path) -> None:
     )  # fmt: skip
     assert ended.returncode == ExitCode.USAGE
     assert "python -O switches DVM's checks off" in ended.stderr
+
+
+# --- memory ------------------------------------------------------------------------------------
+def test_scattered_words_take_little_memory(tmp_path: Path) -> None:
+    """1,000 words over 35 TB, up to the last one of the program's areas, cost a page each.
+
+    The first run fills the cache of compiled code: the compiler itself needs memory.
+    """
+    program = Path(__file__).parent / "programs" / "scattered.dasm"
+    command = [*DVM, str(program), "--quiet", "--report", "run.json"]
+    for _ in range(2):
+        ended = subprocess.run(
+            command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "1000\n", "")
+    told = json.loads((tmp_path / "run.json").read_text())
+    assert told["peak_memory_bytes"] < 250e6
+    assert told["bytes_committed"] >= 8 * 1_000
