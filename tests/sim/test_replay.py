@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from dvm_mpi.engine.interp import InterpEngine
-from tests.sim.machine import ENGINE, Run, program, simulate
+from tests.sim.machine import ENGINE, PROGRAMS, Run, program, simulate
 
 
 # --- truths -------------------------------------------------------------------------------------
@@ -145,3 +145,7 @@ def test_a_seed_is_one_run() -> None:
     first, again, other = (simulate(image, seed).history for seed in (7, 7, 8))
     assert first == again
     assert first != other
+
+
+def test_every_program_is_run() -> None:
+    assert {path.stem for path in PROGRAMS.glob("*.dasm")} == {case.name for case in CASES}
