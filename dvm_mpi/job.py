@@ -239,9 +239,10 @@ class Run:
     def _end(self, machine: LocalMachine, ending: Ending) -> ExitCode:
         """Tell how the program ended; write the outputs if it ended well."""
         narrator = Narrator(machine.image)
-        accesses = sorted({a for w in machine.workers for a in w.engine.undeclared_accesses()})
+        accesses = sorted(a for w in machine.workers for a in w.engine.undeclared_accesses())
         if accesses:
-            say(narrator.undeclared(accesses))
+            # Several workers may report one instruction; the lowest address stands for it.
+            say(narrator.undeclared(sorted(dict(reversed(accesses)).items())))
         if ending.failure is not None:
             say(narrator.trap(ending.failure))
             return ExitCode.TRAP

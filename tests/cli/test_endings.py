@@ -197,6 +197,28 @@ def test_undeclared_access_is_told_once_per_instruction(every_dvm: Command) -> N
     assert report_of(every_dvm)["bytes_committed"] == 4096
 
 
+def test_undeclared_access_is_told_once_whatever_the_workers(every_dvm: Command) -> None:
+    text = """\
+        .bss
+        .align  4096
+cells:  .space  4096 * 4
+        .text
+main:   .rept   4, i
+        .runner child, args=($cells + 4096 * \\i)
+        .endr
+        exit:c
+child:  .arguments r1
+        mov     $1, (r1)
+        exit:c
+"""
+    ended = every_dvm.run(text, "--undeclared", "allow", "--workers", "4")
+    told = [x for x in ended.messages if "warning" in x]
+    assert told == [
+        "p.dasm:10: warning: undeclared access to cells (0x440000000); "
+        "declare the range (--undeclared allow admitted it)"
+    ]
+
+
 # --- standard input, time ----------------------------------------------------------------------
 ECHO = """\
 next:   mov     stdin, r1
