@@ -29,6 +29,7 @@ from dvm_mpi.engine.compiled import compiled
 from dvm_mpi.engine.interface import GRANT, TrapKind
 from dvm_mpi.engine.lists import append, count_of, lacks_room, row_at
 from dvm_mpi.engine.machine_words import (
+    clear,
     copy,
     load_i64,
     load_u8,
@@ -286,9 +287,14 @@ def _touch_shared(state: State, address: int, end: int, access: int) -> int:
     if stop == 0 and state[Field.ALLOW_UNDECLARED]:
         stop, granted = _admit(state, address, end, access, covered)
     page = address >> PAGE_SHIFT
-    if stop == 0 and access == STORE and load_u8(FLAGS + page) & DIRTY == 0:
-        stop = _save(state, page, covered == _FRESH)
-        granted |= DIRTY
+    if stop == 0 and load_u8(FLAGS + page) & DIRTY == 0:
+        # Somebody may have declared a fresh page, and so cached it, before it was given out.
+        is_stale = covered == _FRESH and load_u8(FLAGS + page) & CACHED != 0
+        if access == STORE or is_stale:
+            stop = _save(state, page, covered == _FRESH and not is_stale)
+            granted |= DIRTY
+        if stop == 0 and is_stale:
+            clear(VIEW + (page << PAGE_SHIFT), PAGE_BYTES)
     return list_page(state, page, granted) if stop == 0 else stop
 
 

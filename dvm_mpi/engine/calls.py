@@ -1,4 +1,4 @@
-"""The instructions that do much, for compiled code: `newr`, `int`, `strcmp`, `br:sl`.
+"""The instructions that do much, for compiled code: `newr`, `int`, `strcmp`, `bl`, `br:sl`.
 
 Each gets at its operands through a table of rows (records.py) and does the whole of its work,
 destination included. The rules are those of reference_steps.py.
@@ -58,6 +58,7 @@ from dvm_mpi.layout import (
     SR_START,
     STACKS_END,
     STACKS_START,
+    TEXT_START,
     WORD_BYTES,
 )
 
@@ -83,7 +84,9 @@ def call(state: State, record: int, operation: int) -> tuple[int, int]:
     """Execute one of these instructions; return a reason to stop or 0, and what comes next."""
     state[Field.STOP] = Stop.NONE
     following = load_i64(record + NEXT)
-    if operation == Operation.CALL_SL:
+    if operation == Operation.CALL_BL:
+        following = _branch_and_link(state, record)
+    elif operation == Operation.CALL_SL:
         following = _branch_if_string_less(state, record)
     elif operation == Operation.CALL_STRCMP:
         following = _strcmp(state, record)
@@ -122,11 +125,53 @@ def _read(state: State, record: int, index: int) -> int:
 
 
 @compiled
+def _write(state: State, row: int, value: int) -> int:
+    """Store an eight-byte result; return a reason to stop or 0."""
+    if load_i64(row + ROW_SHAPE) == 0:
+        store_i64(load_i64(row + ROW_CELL), value)
+        return 0
+    address = _address(state, row)
+    if state[Field.STOP] == Stop.NONE:
+        pointer = reach_store(state, address, WORD_BYTES)
+        if pointer != 0:
+            store_i64(pointer, value)
+    return state[Field.STOP]
+
+
+@compiled
 def _load_field(state: State, address: int) -> int:
     """Return eight bytes of a descriptor, under the same convention."""
     if state[Field.STOP] != Stop.NONE or touch_span(state, address, WORD_BYTES, LOAD) != 0:
         return 0
     return load_i64(VIEW + address)
+
+
+# --- control ----------------------------------------------------------------------------------
+@compiled
+def record_of(state: State, pc: int) -> int:
+    """Return the record of the instruction at `pc`, or 0 with the state's STOP set."""
+    offset = pc - TEXT_START
+    if 0 <= offset < state[Field.TEXT_BYTES]:
+        record = load_i64(state[Field.RECORD_AT] + offset * WORD_BYTES)
+        if record > 0:
+            return record
+        if record == 0:
+            state[Field.DECODE_PC] = pc
+            state[Field.STOP] = Stop.DECODE_WANTED
+            return 0
+    fault(state, TrapKind.BAD_JUMP, pc)
+    return 0
+
+
+@compiled
+def _branch_and_link(state: State, record: int) -> int:
+    target = _read(state, record, 0)
+    if state[Field.STOP] != Stop.NONE:
+        return 0
+    goal = record_of(state, target)
+    if goal != 0:
+        _write(state, load_i64(record + B) + OPERAND_ROW_BYTES, load_i64(record + EXTRA))
+    return goal
 
 
 # --- strings ----------------------------------------------------------------------------------
@@ -192,20 +237,6 @@ def _strcmp(state: State, record: int) -> int:
         return 0
     state[Field.COMPARED] = 0
     return load_i64(record + NEXT)
-
-
-@compiled
-def _write(state: State, row: int, value: int) -> int:
-    """Store an eight-byte result; return a reason to stop or 0."""
-    if load_i64(row + ROW_SHAPE) == 0:
-        store_i64(load_i64(row + ROW_CELL), value)
-        return 0
-    address = _address(state, row)
-    if state[Field.STOP] == Stop.NONE:
-        pointer = reach_store(state, address, WORD_BYTES)
-        if pointer != 0:
-            store_i64(pointer, value)
-    return state[Field.STOP]
 
 
 # --- runners ----------------------------------------------------------------------------------

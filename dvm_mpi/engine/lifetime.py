@@ -21,6 +21,7 @@ from dvm_mpi.engine.address_space import (
     WRITE,
 )
 from dvm_mpi.engine.address_space import CHILD as CHILD_FLAG
+from dvm_mpi.engine.calls import record_of
 from dvm_mpi.engine.compiled import compiled
 from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, OUTCOME, RUN, End, TrapKind
 from dvm_mpi.engine.lists import append, count_of, lacks_room, row_at, set_count
@@ -43,7 +44,6 @@ from dvm_mpi.layout import (
     PR_END,
     STACKS_END,
     STACKS_START,
-    TEXT_START,
     WORD_BYTES,
 )
 
@@ -70,22 +70,6 @@ assert OUTCOME.names == (
     "console_first", "console_count", "malloc_first", "malloc_count", "stdin_bytes",
     "trap", "trap_pc", "trap_address", "exit_pc",
 )  # fmt: skip
-
-
-@compiled
-def record_of(state: State, pc: int) -> int:
-    """Return the record of the instruction at `pc`, or 0 with the state's STOP set."""
-    offset = pc - TEXT_START
-    if 0 <= offset < state[Field.TEXT_BYTES]:
-        record = load_i64(state[Field.RECORD_AT] + offset * WORD_BYTES)
-        if record > 0:
-            return record
-        if record == 0:
-            state[Field.DECODE_PC] = pc
-            state[Field.STOP] = Stop.DECODE_WANTED
-            return 0
-    fault(state, TrapKind.BAD_JUMP, pc)
-    return 0
 
 
 # --- entering ---------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from dvm_mpi.engine.access import (
     touch_span,
 )
 from dvm_mpi.engine.address_space import FLAGS, READ, TRACK, VIEW, WRITE
-from dvm_mpi.engine.calls import call
+from dvm_mpi.engine.calls import call, record_of
 from dvm_mpi.engine.compiled import compiled, compiled_entry
 from dvm_mpi.engine.conversion import (
     binary32_of_signed,
@@ -42,7 +42,7 @@ from dvm_mpi.engine.conversion import (
 )
 from dvm_mpi.engine.elementary import exp, log
 from dvm_mpi.engine.interface import TrapKind
-from dvm_mpi.engine.lifetime import clear_view, end_by_exit, end_by_trap, enter, leave, record_of
+from dvm_mpi.engine.lifetime import clear_view, end_by_exit, end_by_trap, enter, leave
 from dvm_mpi.engine.lists import count_of, set_count
 from dvm_mpi.engine.machine_words import (
     float_of,
@@ -102,7 +102,8 @@ def execute(state: State, fuel: int) -> None:
         shape = load_i64(record + SHAPE)
         a = load_i64(record + A)
         b = load_i64(record + B)
-        following = load_i64(record + NEXT)
+        # Where a jump goes: 0 for on to the next instruction, -1 for a bad target.
+        goal = 0
         # --- sources --------------------------------------------------------------------------
         if shape & SOURCES == 0:
             x = load_i64(a)
@@ -163,36 +164,36 @@ def execute(state: State, fuel: int) -> None:
         # --- branches -------------------------------------------------------------------------
         elif operation == Operation.BR_L:
             if x < y:
-                following = load_i64(record + TARGET)
+                goal = load_i64(record + TARGET)
         elif operation == Operation.BR_LE:
             if x <= y:
-                following = load_i64(record + TARGET)
+                goal = load_i64(record + TARGET)
         elif operation == Operation.BR_E:
             if x == y:
-                following = load_i64(record + TARGET)
+                goal = load_i64(record + TARGET)
         elif operation == Operation.BR_NE:
             if x != y:
-                following = load_i64(record + TARGET)
+                goal = load_i64(record + TARGET)
         elif operation == Operation.BR_J:
-            following = load_i64(record + TARGET)
+            goal = load_i64(record + TARGET)
         elif operation == Operation.BR_FL:
             if float_of(x) < float_of(y):
-                following = load_i64(record + TARGET)
+                goal = load_i64(record + TARGET)
         elif operation == Operation.BR_FLE:
             if float_of(x) <= float_of(y):
-                following = load_i64(record + TARGET)
+                goal = load_i64(record + TARGET)
         elif operation == Operation.BR_FE:
             if float_of(x) == float_of(y):
-                following = load_i64(record + TARGET)
+                goal = load_i64(record + TARGET)
         elif operation == Operation.BR_FNE:
             if float_of(x) != float_of(y):
-                following = load_i64(record + TARGET)
+                goal = load_i64(record + TARGET)
         elif operation == Operation.BR_UL:
             if unsigned_less(x, y):
-                following = load_i64(record + TARGET)
+                goal = load_i64(record + TARGET)
         elif operation == Operation.BR_ULE:
             if not unsigned_less(y, x):
-                following = load_i64(record + TARGET)
+                goal = load_i64(record + TARGET)
         # --- integers -------------------------------------------------------------------------
         elif operation == Operation.MUL:
             z = x * y
@@ -285,12 +286,8 @@ def execute(state: State, fuel: int) -> None:
             z = narrow_of_float(float_of(x), y, load_i64(b + WORD_BYTES))
         # --- control --------------------------------------------------------------------------
         elif operation == Operation.BR_JI:
-            following = record_of(state, x)
+            goal = record_of(state, x)
             stop = state[Field.STOP]
-        elif operation == Operation.BL:
-            following = record_of(state, x)
-            stop = state[Field.STOP]
-            z = load_i64(record + EXTRA)
         elif operation == Operation.EXIT:
             stop = Stop.ENDED
         elif operation == Operation.UNDECODED:
@@ -301,12 +298,16 @@ def execute(state: State, fuel: int) -> None:
         else:
             state[Field.RECORD] = record
             state[Field.INSTRUCTIONS] = count
-            stop, following = call(state, record, operation)
+            stop, goal = call(state, record, operation)
         if stop != 0:
             break
-        if following == 0:
-            stop = fault(state, TrapKind.BAD_JUMP, load_i64(record + EXTRA))
-            break
+        if goal != 0:
+            if goal < 0:
+                stop = fault(state, TrapKind.BAD_JUMP, load_i64(record + EXTRA))
+                break
+            record = goal
+            count += 1
+            continue
         # --- the destination ------------------------------------------------------------------
         d = load_i64(record + D)
         if shape & DESTINATION == 0:
@@ -338,7 +339,9 @@ def execute(state: State, fuel: int) -> None:
                 store_word(d, word, z)
             else:
                 store_i64(d, z)
-        record = following
+        # Loaded last, so that it needs no place on the stack meanwhile: the way from record to
+        # record is what limits the loop.
+        record = load_i64(record + NEXT)
         count += 1
     state[Field.RECORD] = record
     state[Field.INSTRUCTIONS] = count

@@ -136,7 +136,7 @@ def _br(instruction: Instruction) -> Plan:
 
 
 def _bl(instruction: Instruction) -> Plan:
-    return Plan(_O.BL, (Word.Q,) * 2, extra=instruction.address + instruction.size_bytes)
+    return Plan(_O.CALL_BL, (Word.Q,) * 2, extra=instruction.address + instruction.size_bytes)
 
 
 def _exit(instruction: Instruction) -> Plan:
@@ -185,7 +185,7 @@ _PLANS: Final[dict[str, Callable[[Instruction], Plan]]] = {
 assert _PLANS.keys() == BY_MNEMONIC.keys(), "every instruction of the table has a plan"
 
 #: Operations whose operands lie in a table beside the record.
-CALLS: Final = frozenset({_O.CALL_SL, _O.CALL_STRCMP, _O.CALL_NEWR, _O.CALL_INT})
+CALLS: Final = frozenset({_O.CALL_BL, _O.CALL_SL, _O.CALL_STRCMP, _O.CALL_NEWR, _O.CALL_INT})
 
 
 def plan(instruction: Instruction) -> Plan:

@@ -181,8 +181,6 @@ class Program:
         for place in (r.A, r.B):
             self._words.store(record + place, self._nothing)
         self._words.store(record + r.D, self._sink)
-        # Never followed by itself, but never zero either: zero is a bad jump.
-        self._words.store(record + r.NEXT, record)
         return record
 
     def _record_behind(self, pc: int) -> int:

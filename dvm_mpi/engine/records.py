@@ -21,7 +21,7 @@ SHAPE: Final = 1 * WORD_BYTES
 A: Final = 2 * WORD_BYTES
 B: Final = 3 * WORD_BYTES
 D: Final = 4 * WORD_BYTES
-#: Record of the next instruction, and of a branch's target (0: the target is bad).
+#: Record of the next instruction, and of a branch's target (-1: the target is bad).
 NEXT: Final = 5 * WORD_BYTES
 TARGET: Final = 6 * WORD_BYTES
 PC: Final = 7 * WORD_BYTES
@@ -134,9 +134,9 @@ class Operation(_Counted):
     F_TO_U = auto()
     F_TO_NARROW = auto()
     BR_JI = auto()
-    BL = auto()
     EXIT = auto()
     #: Left to functions of their own (calls.py); B is the host address of an operand table.
+    CALL_BL = auto()
     CALL_SL = auto()
     CALL_STRCMP = auto()
     CALL_NEWR = auto()
