@@ -247,12 +247,12 @@ class _Supply:
             LeaseKind.STACK: GUARD_BYTES + self._stack_bytes,
             LeaseKind.MALLOC: stop.lease_bytes,
         }[stop.lease]
+        if stop.lease is LeaseKind.MALLOC and self._is_told and not self._is_next_malloc(length):
+            # One page for a `malloc` of no bytes, which no record tells; else it was refused.
+            return self._invent(stop.lease, length if length == PAGE_BYTES else 0)
         if not self._is_told:
-            self._upper[stop.lease] -= length
-            start = self._upper[stop.lease]
-        elif stop.lease is LeaseKind.MALLOC:
-            if not self._is_next_malloc(length):
-                return Lease(stop.lease, 0, 0)
+            return self._invent(stop.lease, length)
+        if stop.lease is LeaseKind.MALLOC:
             start = self._mallocs.pop(0)[0]
         else:
             left = self._ids if stop.lease is LeaseKind.ID else self._stacks
@@ -260,6 +260,12 @@ class _Supply:
                 raise _DivergedError("creates more runners than it did")
             start = left.pop(0)
         return Lease(stop.lease, start, start + length)
+
+    def _invent(self, kind: LeaseKind, length: int) -> Lease:
+        """Return addresses that nobody was given; none if `length` is 0."""
+        end = self._upper[kind]
+        self._upper[kind] -= length
+        return Lease(kind, end - length, end)
 
     def _is_next_malloc(self, length: int) -> bool:
         """Say whether the next block has that size; another size is one that was refused."""
