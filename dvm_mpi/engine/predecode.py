@@ -194,14 +194,10 @@ class Program:
         return record
 
     def _record_of_target(self, pc: int) -> int:
-        """Return the record of a branch's target, 0 if it is bad."""
+        """Return the record of a branch's target, -1 if it is bad."""
         if not self._is_text(pc):
-            return 0
-        return (
-            self._claim_record(pc)
-            if self._is_flat
-            else max(int(self.record_at[pc - TEXT_START]), 0)
-        )
+            return -1
+        return self._claim_record(pc) if self._is_flat else int(self.record_at[pc - TEXT_START])
 
     def _fill(self, pc: int) -> None:
         record = self._claim_record(pc)
