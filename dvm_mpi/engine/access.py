@@ -306,13 +306,14 @@ def _admit(state: State, address: int, end: int, access: int, covered: int) -> t
     checked again at every access, so that each instruction is reported.
     """
     page_start = address & -PAGE_BYTES
-    if STACKS_START <= address < STACKS_END:
-        return 0, READ | WRITE | TRACK
     if covered == _UNCOVERED:
         return _report(state, address), 0
     page_end = page_start + PAGE_BYTES
+    # A page is saved before its first store, so a load must not open it for stores.
     if access == LOAD:
         return 0, READ
+    if STACKS_START <= address < STACKS_END:
+        return 0, READ | WRITE | TRACK
     if first_uncovered(state, page_start, page_end) == page_end:
         return 0, READ | WRITE | TRACK
     uncovered = first_uncovered(state, address, end)
