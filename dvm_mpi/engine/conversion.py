@@ -30,7 +30,7 @@ from dvm_mpi.engine.machine_words import (
     store_i32,
     store_i64,
 )
-from dvm_mpi.engine.records import WIDTH_UNIT, Word
+from dvm_mpi.engine.records import WIDTH_UNIT, WORD_MASK, Word
 
 CANONICAL_NAN: Final = 0x7FF8_0000_0000_0000
 _CANONICAL_NAN_FS: Final = 0x7FC0_0000
@@ -51,7 +51,7 @@ def word_of(value: float) -> int:
 @compiled
 def load_word(pointer: int, word: int) -> int:
     """Load an operand of any kind as a 64-bit word."""
-    kind = word & (WIDTH_UNIT - 1)
+    kind = word & WORD_MASK
     if kind == Word.Q:
         value = load_i64(pointer)
     elif kind == Word.SD:
@@ -75,7 +75,7 @@ def load_word(pointer: int, word: int) -> int:
 def store_word(pointer: int, word: int, value: int) -> None:
     """Store a 64-bit word as an operand of any kind."""
     width = word // WIDTH_UNIT
-    if word & (WIDTH_UNIT - 1) == Word.FS:
+    if word & WORD_MASK == Word.FS:
         number = float_of(value)
         if number != number:  # noqa: PLR0124 (true of NaN alone)
             store_i32(pointer, _CANONICAL_NAN_FS)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dvm_mpi.engine.state import ATTEMPT_FIELDS, Buffers, Field, List
+from dvm_mpi.errors import LimitError
+from dvm_mpi.layout import DATA_START
+from tests.engine.machine import Host, Task, at, batch, imm, op, program, settings
+
+
+def test_a_list_keeps_its_rows_when_it_grows() -> None:
+    buffers = Buffers()
+    buffers.put(List.TOUCHED, np.arange(1_000))
+    buffers.grow(List.TOUCHED)
+    buffers.grow(List.TOUCHED, 10_000)
+    assert buffers.rows(List.TOUCHED).tolist() == list(range(1_000))
+    assert buffers.state[Field.LISTS + 3 * List.TOUCHED + 2] == 10_000
+    taken = buffers.take(List.TOUCHED)
+    assert len(taken) == 1_000
+    assert buffers.count(List.TOUCHED) == 0
+
+
+def test_a_full_list_is_a_limit_with_a_name() -> None:
+    buffers = Buffers()
+    with pytest.raises(LimitError, match="explicit stacks of one attempt's children"):
+        buffers.grow(List.OTHERS, 1 << 40)
+
+
+def test_the_attempt_is_one_slice_of_the_state() -> None:
+    attempt = range(ATTEMPT_FIELDS.start, ATTEMPT_FIELDS.stop)
+    assert Field.PHASE in attempt
+    assert Field.TRAP_ADDRESS in attempt
+    assert Field.CURSOR not in attempt
+
+
+@pytest.mark.parametrize("which", list(List))
+def test_every_list_may_be_full_at_any_time(which: List) -> None:
+    """With room for one row at the start, compiled code stops and goes on all the time."""
+    from dvm_mpi.engine import interp  # noqa: PLC0415
+
+    descriptors = 0x2_0000_2000
+    image = program(
+        op("mov", imm(2), at(descriptors + 16)),
+        *(op("mov", imm(DATA_START), at(descriptors + 24 + 16 * i)) for i in range(2)),
+        *(op("mov", imm(8), at(descriptors + 32 + 16 * i)) for i in range(2)),
+        op("mov", imm(1), at(0x1_0000_0420)),
+        op("mov", imm(100), at(0x1_0000_1000)),
+        *[op("int", number=0x80)] * 3,
+        *[op("newr", *(imm(descriptors + o) for o in (0, 16, 16, 0)))] * 3,
+        *(op("mov", imm(65 + i), at(0x1_0000_0208)) for i in range(30)),
+        *(op("mov", imm(i), at(DATA_START + 5000 * i)) for i in range(6)),
+        op("exit:c"),
+    )
+    outcomes = []
+    for is_small in (False, True):
+        engine = interp.InterpEngine(settings(allow_undeclared=True))
+        if is_small and which is not List.STATIC:
+            shrink(engine._buffers, which)
+        engine.load(image, b"")
+        engine.begin(batch([Task(grants=[(DATA_START, 4096, 0)], runner=i) for i in range(3)]))
+        outcomes.append((Host(engine).run(), engine.undeclared_accesses()))
+        engine.close()
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0][0].row["child_count"] == 3
+
+
+def shrink(buffers: Buffers, which: List) -> None:
+    buffers.state[Field.LISTS + 3 * which + 2] = 1
+    buffers._arrays[which] = buffers._arrays[which][:1]
+    assert buffers._arrays[which].ctypes.data == buffers.state[Field.LISTS + 3 * which]
