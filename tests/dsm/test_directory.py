@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from dvm_mpi.dsm.directory import Directory
 from dvm_mpi.dsm.messages import NO_FRAME
@@ -114,19 +117,23 @@ def test_what_is_garbage(visible, pins, freed):
     directory.check_invariants()
 
 
-def test_what_a_pin_held_is_freed_when_it_goes_and_not_looked_at_before():
+def test_what_a_pin_held_is_freed_when_it_goes_and_not_looked_at_before(
+    monkeypatch: pytest.MonkeyPatch,
+):
     """One old runner holds every page for 200 epochs; its frames are examined at its end."""
     directory = Directory(10_000)
     pages = np.arange(1_000)
     directory.insert(2, pages, pages)
     directory.insert(3, pages, pages + 1_000)
     assert directory.collect(3, np.array([2])).size == 0
-    examined = []
+    examined: list[int] = []
     judge = directory._is_garbage
-    directory._is_garbage = lambda epochs, *rest: (
-        examined.append(epochs.size),
-        judge(epochs, *rest),
-    )[1]
+
+    def count_and_judge(epochs: NDArray[np.int64], *rest: Any) -> Any:
+        examined.append(epochs.size)
+        return judge(epochs, *rest)
+
+    monkeypatch.setattr(directory, "_is_garbage", count_and_judge)
     for epoch in range(4, 204):
         insert(directory, epoch, 5_000, 9_000 + epoch % 2)
         directory.collect(epoch, np.array([2, epoch]))

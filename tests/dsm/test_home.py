@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from dvm_mpi.dsm.frames import FramePool, reserve_frames
 from dvm_mpi.dsm.geometry import Geometry
@@ -230,13 +231,18 @@ def test_frames_that_were_used_before_read_as_zero_where_nothing_was_stored():
     assert page_bytes(home, 5, 4) == b"\0a" + bytes(PAGE_BYTES - 2)
 
 
-def test_a_page_that_is_stored_wholly_needs_no_copy():
+def test_a_page_that_is_stored_wholly_needs_no_copy(monkeypatch: pytest.MonkeyPatch):
     """Its bytes may come from many runs; a page with one byte missing is copied."""
     home = make_home()
     home.handle(apply_event(2, (0, b"x" * 2 * PAGE_BYTES)))
-    copied = []
+    copied: list[int] = []
     choose = home._base_frames
-    home._base_frames = lambda pages: (copied.extend(pages.tolist()), choose(pages))[1]
+
+    def note_and_choose(pages: NDArray[np.int64]) -> NDArray[np.int64]:
+        copied.extend(pages.tolist())
+        return choose(pages)
+
+    monkeypatch.setattr(home, "_base_frames", note_and_choose)
     half = b"y" * (PAGE_BYTES // 2)
     home.handle(
         apply_event(

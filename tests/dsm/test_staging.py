@@ -53,10 +53,14 @@ def test_a_full_slice_refuses_until_it_is_released():
     first = arena.place(0, part_of(1, 0, 60))
     assert first is not None
     assert arena.place(0, part_of(1, 1, 41)) is None
-    assert arena.place(0, part_of(1, 1, 40)).runs["data_first"].tolist() == [60]
+    second = arena.place(0, part_of(1, 1, 40))
+    assert second is not None
+    assert second.runs["data_first"].tolist() == [60]
     assert arena.place(0, part_of(1, 2, 1)) is None
     arena.release(0, 1, 0)
-    assert arena.place(0, part_of(1, 2, 60)).runs["data_first"].tolist() == [0]
+    third = arena.place(0, part_of(1, 2, 60))
+    assert third is not None
+    assert third.runs["data_first"].tolist() == [0]
 
 
 def test_releasing_twice_is_our_fault():
