@@ -168,8 +168,8 @@ def first_uncovered(state: State, start: int, end: int) -> int:
 def _coverage(state: State, page: int) -> tuple[int, int]:
     """Return how a page is covered, and until which epoch it must be known unchanged.
 
-    A page that declared ranges cover wholly: until the newest commit to them. Any other: until
-    the snapshot, since its uncovered bytes may be loaded as well.
+    A page with declared bytes: until the newest commit to it, which the ranges' `newest` tells.
+    Any other: until the snapshot, since nobody knows better.
     """
     start = page << PAGE_SHIFT
     end = start + PAGE_BYTES
@@ -188,7 +188,7 @@ def _coverage(state: State, page: int) -> tuple[int, int]:
         return _FRESH, 0
     snapshot = state[Field.SNAPSHOT]
     if covered > 0:
-        return _PARTLY, snapshot
+        return _PARTLY, newest
     for index in range(count_of(state, List.OTHERS)):
         other = row_at(state, List.OTHERS, index, PAIR_BYTES)
         if load_i64(other) < end and load_i64(other + WORD_BYTES) > start:

@@ -40,7 +40,8 @@ ATTEMPT: Final = _record(
     "image_first", "image_count",  # rows of RUN: what the creator stored into the automatic stack
 )  # fmt: skip
 
-#: Bytes that an attempt may load and store; `newest`: no commit after it stored there (epoch).
+#: Bytes that an attempt may load and store; `newest`: no commit after that epoch stored into any
+#: page that they touch: the other bytes of such a page may be loaded as well.
 GRANT: Final = _record("start", "length", "newest")
 #: Bytes with content: `data[data_first : data_first + length]` of the companion byte array.
 RUN: Final = _record("start", "length", "data_first")

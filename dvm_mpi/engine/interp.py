@@ -104,6 +104,7 @@ class InterpEngine:
         self._state[Field.IMAGE_DATA] = self._batch.image_data.ctypes.data
         self._state[Field.CURSOR] = 0
         self._state[Field.ATTEMPT_COUNT] = len(batch.attempts)
+        self._buffers.shrink(List.SAVED)
 
     def run(self, fuel: int) -> Exit:
         """Execute up to `fuel` instructions of the batch."""
@@ -255,8 +256,7 @@ class InterpEngine:
         if self._state[Field.PHASE] != Phase.NONE:
             self._vacated = self._set_aside()
         self._cache.set_aside()
-        self._space.pages[self._static_pages] = 0
-        self._space.flags[self._static_pages] = 0
+        self._hide_static_pages()
 
     @property
     def _static_pages(self) -> NDArray[np.int64]:
@@ -269,6 +269,11 @@ class InterpEngine:
         # The cells' page never gets the flags of the fast path: its loads and stores have effects.
         self._space.flags[pages[pages != CELLS_PAGE]] |= READ | WRITE | STATIC
         self._buffers.put(List.STATIC, pages)
+
+    def _hide_static_pages(self) -> None:
+        pages = self._static_pages
+        self._space.pages[pages] = 0
+        self._space.flags[pages] = 0
 
     def _set_aside(self) -> ParkedAttempt:
         attempt = copy_attempt(self._space, self._buffers, self._static_pages)
@@ -343,8 +348,11 @@ class InterpEngine:
     def close(self) -> None:
         """Give back the memory; idempotent."""
         if self._space.holds(self):
-            self.vacate()
+            if self._state[Field.PHASE] != Phase.NONE:
+                clear(self._state)
+            self._cache.drop()
+            self._hide_static_pages()
             self._space.leave(self)
-        self._parked.clear()
+        self._state[Field.PHASE] = Phase.NONE
         self._vacated = None
-        self._cache.forget()
+        self._parked.clear()

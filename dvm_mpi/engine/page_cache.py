@@ -110,11 +110,7 @@ class PageCache:
         assert self._aside is None, "the pages are aside already"
         pages = np.fromiter(self._held, dtype=np.int64, count=len(self._held))
         self._aside = pages, self._space.epochs[pages], self._space.pages[pages]
-        self._space.flags[pages] = 0
-        if len(pages) <= _CLEARED_PAGES_MAX:
-            self._space.pages[pages] = 0
-        else:
-            self._space.release(np.sort(pages))
+        self._clear()
 
     def put_back(self) -> None:
         """Undo `set_aside`."""
@@ -125,10 +121,18 @@ class PageCache:
             self._space.flags[pages] = CACHED
             self._aside = None
 
-    def forget(self) -> None:
-        """Drop what is aside."""
-        self._aside = None
+    def drop(self) -> None:
+        """Clear the cached pages out of the view, which must hold no attempt, for good."""
+        self._clear()
         self._held.clear()
+
+    def _clear(self) -> None:
+        pages = np.sort(np.fromiter(self._held, dtype=np.int64, count=len(self._held)))
+        self._space.flags[pages] = 0
+        if len(pages) <= _CLEARED_PAGES_MAX:
+            self._space.pages[pages] = 0
+        else:
+            self._space.release(pages)
 
     def check_invariants(self) -> None:
         """Assert that flags and list agree."""

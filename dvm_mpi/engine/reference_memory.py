@@ -9,8 +9,8 @@ Rules that the contract leaves open, decided here for all engines:
 - An access that spans two pages is checked page by page, the lower first; the address at fault is
   the access's first byte on the page at fault. An access past the end of the address space
   goes on at address 0, which is unmapped.
-- A page that declared ranges cover wholly must be known unchanged until the newest commit to
-  those ranges; one that they cover in part, until the snapshot: its other bytes may be read.
+- A page with declared bytes must be known unchanged until the newest commit to it, as the ranges'
+  `newest` tells; any other page until the snapshot.
 - Only an operand that names exactly CELL_STDIN or CELL_CONSOLE has the effect of that cell
   (reference.py). Their bytes are otherwise plain private memory.
 """
@@ -151,11 +151,10 @@ class Coverage:
     def newest(self, page: int, snapshot: int) -> int:
         """Return the epoch until which the page must be known unchanged."""
         start = page << PAGE_SHIFT
-        shared = [(_overlap((s, n), start, PAGE_BYTES), newest) for s, n, newest in self._grants]
-        shared = [(length, newest) for length, newest in shared if length]
-        if sum(length for length, _ in shared) < PAGE_BYTES:
-            return snapshot
-        return max(newest for _, newest in shared)
+        return max(
+            (newest for s, n, newest in self._grants if _overlap((s, n), start, PAGE_BYTES)),
+            default=snapshot,
+        )
 
     def first_uncovered(self, addresses: Iterable[int]) -> int | None:
         """Return the first of `addresses` that nothing covers."""

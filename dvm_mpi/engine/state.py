@@ -14,9 +14,9 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, OUTCOME, RUN
+from dvm_mpi.engine.interface import CHILD, GRANT, OUTCOME, RUN
 from dvm_mpi.errors import LimitError
-from dvm_mpi.layout import PAGE_BYTES, RANGE, WORD_BYTES
+from dvm_mpi.layout import PAGE_BYTES, RANGE
 
 
 class State(Protocol):
@@ -169,6 +169,8 @@ _PAIR: Final = np.dtype((_WORD, 2))
 _PAGE: Final = np.dtype((_BYTE, PAGE_BYTES))
 
 _M: Final = 1 << 20
+#: Room up to this many bytes is kept when a list is emptied.
+_KEPT_BYTES: Final = 64 * _M
 #: Element, rows at the start, rows at most and what the limit is called.
 _LISTS: Final[dict[List, tuple[np.dtype[Any], int, int, str]]] = {
     List.TOUCHED: (_WORD, 1 << 10, 64 * _M, "pages that one attempt touches"),
@@ -201,7 +203,7 @@ class Buffers:
         self.state: NDArray[np.int64] = np.zeros(FIELD_COUNT, dtype=np.int64)
         self._arrays: dict[List, NDArray[Any]] = {}
         for which, (element, rows, _, _) in _LISTS.items():
-            self._place(which, np.zeros(_shape(rows), dtype=element))
+            self._place(which, np.zeros(rows, dtype=element))
         self._scratch = np.zeros(SCRATCH_WORDS, dtype=np.int64)
         self.state[Field.SCRATCH] = self._scratch.ctypes.data
 
@@ -237,7 +239,7 @@ class Buffers:
                     "Divide the work among more runners."
                 )
             rows = rows_max
-        grown = np.zeros(_shape(rows), dtype=element)
+        grown = np.zeros(rows, dtype=element)
         used = self.count(which)
         grown[:used] = old[:used]
         self._place(which, grown)
@@ -253,18 +255,11 @@ class Buffers:
         """Return a copy of a list's rows, and empty it."""
         taken: NDArray[Any] = self.rows(which).copy()
         self.state[Field.LISTS + 3 * which + 1] = 0
+        self.shrink(which)
         return taken
 
     def shrink(self, which: List) -> None:
-        """Give an empty list the room that it started with."""
+        """Give an empty list that has become very large the room that it started with."""
         element, rows, _, _ = _LISTS[which]
-        assert self.count(which) == 0, "only an empty list shrinks"
-        if len(self._arrays[which]) > rows:
-            self._place(which, np.zeros(_shape(rows), dtype=element))
-
-
-def _shape(rows: int) -> tuple[int, ...]:
-    return (rows,)
-
-
-assert ATTEMPT.itemsize % WORD_BYTES == 0
+        if self.count(which) == 0 and self._arrays[which].nbytes > _KEPT_BYTES:
+            self._place(which, np.zeros(rows, dtype=element))
