@@ -64,10 +64,3 @@ RANGE: Final = np.dtype([("start", "<i8"), ("length", "<i8")])
 def page_of(address: int) -> int:
     """Return the number of the page that holds `address`."""
     return address >> PAGE_SHIFT
-
-
-def pages_spanned(start: int, length: int) -> tuple[int, int]:
-    """Return the half-open page range `(first, end)` that the bytes touch; empty if length is 0."""
-    if length == 0:
-        return page_of(start), page_of(start)
-    return page_of(start), page_of(start + length - 1) + 1

@@ -70,6 +70,8 @@ class Ordering:
 
     def __init__(self, state: CoordinatorState) -> None:
         self._state = state
+        #: Whether a reservation has ended since the held records were last looked at.
+        self._has_released = False
 
     def take(self, finished: Finished) -> list[Action]:
         """Order one message's records, then those that a reservation had held back."""
@@ -85,7 +87,8 @@ class Ordering:
         state.lengths.observe(finished.outcomes["instructions"])
         state.counters.instructions += int(finished.outcomes["instructions"].sum())
         actions += self._order(finished)
-        if state.held and not state.reservations.active:
+        if self._has_released:
+            self._has_released = False
             waiting, state.held = state.held, []
             for record in waiting:
                 actions += self._order(record)
@@ -121,7 +124,7 @@ class Ordering:
             against = np.where(np.arange(len(won)) < trapped[0], against, 0)
         self._unpin(batch.snapshots)
         for row in batch.rows[self._state.table.rows["losses"][batch.rows] > 0].tolist():
-            self._state.reservations.deactivate(row)
+            self._has_released |= self._state.reservations.deactivate(row)
             if row == self._state.alone:
                 self._state.alone = -1
         actions = self._lose(batch, np.flatnonzero(against > 0), against)

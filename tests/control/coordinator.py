@@ -263,14 +263,16 @@ def with_children(*children: Child, workers: int = 4) -> Coordinator:
     return c
 
 
-def lose(c: Coordinator, loser: int, winner: int, times: int) -> Attempt:
-    """Let runners at `winner` beat the one at `loser`; each winner creates the next one.
+def lose(c: Coordinator, loser: int, winner: int, times: int, place: int = X) -> Attempt:
+    """Let runners at `winner` beat the one at `loser` in storing to `place`.
+
+    Each winner creates the next one.
 
     Returns the loser's next attempt.
     """
     for _ in range(times):
         attempt = c.one(loser)
-        c.ends(c.one(winner), stores=[X], children=[Child(winner)])
-        c.ends(attempt, stores=[X])
+        c.ends(c.one(winner), stores=[place], children=[Child(winner)])
+        c.ends(attempt, stores=[place])
         c.apply()
     return c.one(loser)

@@ -15,6 +15,7 @@ from tests.control.coordinator import (
     C,
     Child,
     Coordinator,
+    D,
     Ends,
     X,
     Y,
@@ -220,6 +221,20 @@ def test_a_held_record_wins_if_the_holder_stored_elsewhere() -> None:
     c.ends(rival, stores=[X])
     c.ends(loser, stores=[Y])
     assert c.order[-2:] == [loser.number, rival.number]
+
+
+def test_the_end_of_one_reservation_frees_its_own_rivals() -> None:
+    """Another reservation, of other bytes, goes on; it must not hold what it does not own."""
+    c = with_children(Child(A), Child(B), Child(C), Child(D), workers=8)
+    first = lose(c, A, B, times=3, place=X)
+    second = lose(c, C, D, times=3, place=Y)
+    rival, other = c.one(B), c.one(D)
+    c.ends(rival, stores=[X])
+    c.ends(other, stores=[Y])
+    c.ends(first, stores=[Z])
+    assert c.order[-2:] == [first.number, rival.number]
+    c.ends(second, stores=[Z + 8])
+    assert c.order[-2:] == [second.number, other.number]
 
 
 def test_two_losses_reserve_nothing() -> None:

@@ -20,7 +20,7 @@ from dvm_mpi.disa.types import BY_NAME, Kind
 from dvm_mpi.engine.interface import Engine, EngineSettings
 from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.engine.reference import ReferenceEngine
-from dvm_mpi.layout import PAGE_BYTES, page_of, pages_spanned
+from dvm_mpi.layout import PAGE_BYTES, page_of
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 ENGINES: dict[str, Callable[[EngineSettings], Engine]] = {
@@ -111,9 +111,7 @@ def _read(machine: LocalMachine, array: ArrayDeclaration) -> NDArray[np.generic]
     type_ = BY_NAME[array.type_name]
     dtype = np.dtype(f"<{_KIND_LETTERS[type_.kind]}{type_.width_bytes}")
     size_bytes = int(np.prod(array.shape)) * dtype.itemsize
-    first, end = pages_spanned(array.address, size_bytes)
-    assert first == page_of(array.address)
-    raw = machine.read(first, end - first).reshape(-1)
     assert array.address % PAGE_BYTES == 0
+    raw = machine.read(page_of(array.address), -(-size_bytes // PAGE_BYTES)).reshape(-1)
     content: NDArray[np.generic] = raw[:size_bytes].view(dtype).reshape(array.shape)
     return content
