@@ -65,7 +65,7 @@ def settings_of(case: Case) -> Iterator[tuple[MachineSettings, Delivery]]:
         homes=2,
         stack_bytes=int(case.options.get("stack", config.STACK_BYTES_DEFAULT)),
         memory_bytes=16 * config.MIB,
-        check=False,
+        check=True,
     )
     yield plain, InOrder()
     for number in range(int(case.keys.get("seeds", 1))):
@@ -77,6 +77,7 @@ def settings_of(case: Case) -> Iterator[tuple[MachineSettings, Delivery]]:
             inline_bytes_max=8,
             arena_slice_bytes=8 * config.KIB,
             on_wire=True,
+            check=False,
         )
         yield shuffled, Shuffled(seed, 200)
 
