@@ -118,17 +118,16 @@ def test_pages_without_a_home_are_never_missing(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "until", "is_held"),
-    [(PAGE_BYTES, 3, True), (PAGE_BYTES, 2, False), (PAGE_BYTES - 1, 3, False), (8, 9, True)],
+    ("start", "until", "is_held"),
+    [(0, 3, True), (0, 2, False), (8, 3, True), (8, 2, False)],
 )
-def test_a_page_covered_in_part_must_be_known_until_the_snapshot(
-    engine: Engine, length: int, until: int, is_held: bool
+def test_a_page_must_be_known_until_the_newest_commit_to_it(
+    engine: Engine, start: int, until: int, is_held: bool
 ) -> None:
-    # The declared bytes did not change after epoch 3; the snapshot is 9. Other bytes of a page
-    # that is covered in part may be loaded too, and may have changed.
+    # Nobody stored into a page of the declared range after epoch 3; the snapshot is 9.
     engine.load(program(op("mov", at(DATA_START), at(CELL)), op("exit:c")), b"")
     engine.install(pages(PAGE), pages(1), pages(until), np.zeros((1, PAGE_BYTES), np.uint8))
-    engine.begin(batch([Task(grants=[(DATA_START, length, 3)], snapshot=9)]))
+    engine.begin(batch([Task(grants=[(DATA_START - start, PAGE_BYTES, 3)], snapshot=9)]))
     reason = engine.run(100).reason
     assert reason is (Reason.BATCH_DONE if is_held else Reason.PAGE_MISSED)
 

@@ -125,7 +125,7 @@ def larger_grants(h: History) -> None:
 
 
 def order_reversed(h: History) -> None:
-    h.orders[-2:] = h.orders[:-3:-1]
+    h.orders.reverse()
 
 
 def ordered_twice(h: History) -> None:
