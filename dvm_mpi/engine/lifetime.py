@@ -85,13 +85,16 @@ def enter(state: State) -> int:
     state[Field.RECORD] = record
     stack = load_i64(row + 4 * WORD_BYTES)
     stack_bytes = load_i64(row + 5 * WORD_BYTES)
+    is_automatic = load_i64(row + 6 * WORD_BYTES) != 0
+    # What the creator left is listed on entering; an explicit stack is as large as it likes.
+    listed_pages = stack_bytes >> PAGE_SHIFT if is_automatic else 0
     grant_count = load_i64(row + 8 * WORD_BYTES)
     for which in (List.TOUCHED, List.DIRTY, List.SAVED, List.OTHERS, List.GRANTS,
                   List.CHILDREN, List.RANGES, List.MALLOCS, List.CONSOLE):  # fmt: skip
         set_count(state, which, 0)
     if (
         lacks_room(state, List.GRANTS, grant_count)
-        or lacks_room(state, List.TOUCHED, stack_bytes >> PAGE_SHIFT)
+        or lacks_room(state, List.TOUCHED, listed_pages)
         or lacks_room(state, List.OUTCOMES, 1)
     ):
         return Stop.LIST_FULL
@@ -114,7 +117,7 @@ def enter(state: State) -> int:
     _cover(state, state[Field.ID], PAGE_BYTES)
     state[Field.STACK_START] = 0
     state[Field.STACK_END] = 0
-    if load_i64(row + 6 * WORD_BYTES):
+    if is_automatic:
         state[Field.STACK_START] = stack
         state[Field.STACK_END] = stack + stack_bytes
         _fill_stack(state, load_i64(row + 9 * WORD_BYTES), load_i64(row + 10 * WORD_BYTES))
