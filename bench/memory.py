@@ -65,7 +65,7 @@ class Applying:
 
     def __init__(self) -> None:
         pages = APPLY_BYTES // PAGE_BYTES
-        self._data = np.random.default_rng(1).integers(0, 256, APPLY_BYTES, np.uint8)
+        self._data = np.resize(np.arange(251, dtype=np.uint8), APPLY_BYTES)
         pool = FramePool(reserve_frames(3 * max(pages, SMALL_STORES)))
         self._home = Home(0, Geometry(1, 16), pool, np.zeros((1, PAGE_BYTES), np.uint8))
         self._epoch = 0
