@@ -27,6 +27,8 @@ SLICE_FUEL: Final = 400_000
 ID_LEASE_COUNT: Final = 4_096
 STACK_LEASE_COUNT: Final = 1_024
 MALLOC_LEASE_BYTES: Final = 64 * MIB
+#: Leases that the automatic stacks suffice for at least: those of large stacks have fewer.
+STACK_LEASES_MIN: Final = 256
 
 # --- snapshots --------------------------------------------------------------------------------
 #: Declared ranges up to this size are fetched before a runner starts; larger ones on first touch.

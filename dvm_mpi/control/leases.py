@@ -10,7 +10,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import ID_LEASE_COUNT, MALLOC_LEASE_BYTES, STACK_LEASE_COUNT
+from dvm_mpi.config import (
+    ID_LEASE_COUNT,
+    MALLOC_LEASE_BYTES,
+    STACK_LEASE_COUNT,
+    STACK_LEASES_MIN,
+)
 from dvm_mpi.engine.interface import Lease, LeaseKind
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import (
@@ -29,11 +34,18 @@ def stack_slot_bytes(stack_bytes: int) -> int:
     return GUARD_BYTES + -(-stack_bytes // PAGE_BYTES) * PAGE_BYTES
 
 
+def stack_lease_count(stack_bytes: int) -> int:
+    """Return how many automatic stacks are leased at a time: few of large ones, to suffice."""
+    slots = (STACKS_END - STACKS_START) // stack_slot_bytes(stack_bytes)
+    return min(STACK_LEASE_COUNT, max(slots // STACK_LEASES_MIN, 1))
+
+
 class LeaseBook:
     """What has been leased of each kind. Rank 0 only."""
 
     def __init__(self, stack_bytes: int) -> None:
         self._slot_bytes = stack_slot_bytes(stack_bytes)
+        self._block_slots = stack_lease_count(stack_bytes)
         self._next_id = STATUS_AREAS[0][0]
         self._next_stack = STACKS_START
         self._next_malloc = MALLOC_START
@@ -43,7 +55,7 @@ class LeaseBook:
 
     @property
     def _block_bytes(self) -> int:
-        return self._slot_bytes * STACK_LEASE_COUNT
+        return self._slot_bytes * self._block_slots
 
     def lease(self, kind: LeaseKind, wanted_bytes: int = 0) -> Lease:
         """Return a block; an empty one for MALLOC if the area cannot hold `wanted_bytes`.
@@ -83,8 +95,9 @@ class LeaseBook:
         else:
             slots = (STACKS_END - STACKS_START) // self._slot_bytes
             raise LimitError(
-                f"no automatic stack is left: {slots} slots of {self._slot_bytes} bytes are leased "
-                "and their runners are alive. Use a smaller --stack, or explicit stacks."
+                f"no automatic stack is left: there is room for {slots}, and each of the leases of "
+                f"{self._block_slots} still holds one for a runner that is alive or to come. "
+                "Use a smaller --stack, or explicit stacks."
             )
         return Lease(LeaseKind.STACK, start, start + self._block_bytes)
 
@@ -106,8 +119,8 @@ class LeaseBook:
         )
         for block, count in zip(blocks.tolist(), counts.tolist(), strict=True):
             ended = self._ended_slots.get(block, 0) + count
-            assert ended <= STACK_LEASE_COUNT, "an automatic stack ended twice"
-            if ended == STACK_LEASE_COUNT:
+            assert ended <= self._block_slots, "an automatic stack ended twice"
+            if ended == self._block_slots:
                 self._ended_slots.pop(block, None)
                 self._free_blocks.append(block)
             else:

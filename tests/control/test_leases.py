@@ -9,9 +9,12 @@ from dvm_mpi.config import (
     ID_LEASE_COUNT,
     MALLOC_LEASE_BYTES,
     MIB,
+    STACK_BYTES_MAX,
     STACK_LEASE_COUNT,
+    STACK_LEASES_MIN,
 )
-from dvm_mpi.control.leases import LeaseBook, stack_slot_bytes
+from dvm_mpi.control import leases
+from dvm_mpi.control.leases import LeaseBook, stack_lease_count, stack_slot_bytes
 from dvm_mpi.engine.interface import LeaseKind
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import (
@@ -24,8 +27,13 @@ from dvm_mpi.layout import (
     STATUS_AREAS,
 )
 
-#: Three blocks of these fill the area of automatic stacks.
+#: With leases of full length, three blocks of these fill the area of automatic stacks.
 LARGE_STACK = 256 * MIB
+
+
+@pytest.fixture
+def full_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "STACK_LEASES_MIN", 1)
 
 
 def bases(start: int, stack_bytes: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -60,6 +68,7 @@ def test_ids_go_on_in_the_second_area_and_then_run_out() -> None:
             book.lease(LeaseKind.ID)
 
 
+@pytest.mark.usefixtures("full_leases")
 def test_stacks_run_out_and_come_back_block_by_block() -> None:
     book = LeaseBook(LARGE_STACK)
     blocks = [book.lease(LeaseKind.STACK) for _ in range(3)]
@@ -78,6 +87,7 @@ def test_stacks_run_out_and_come_back_block_by_block() -> None:
         book.lease(LeaseKind.STACK)
 
 
+@pytest.mark.usefixtures("full_leases")
 def test_slots_of_several_blocks_end_in_one_call() -> None:
     book = LeaseBook(LARGE_STACK)
     blocks = [book.lease(LeaseKind.STACK) for _ in range(3)]
@@ -88,12 +98,23 @@ def test_slots_of_several_blocks_end_in_one_call() -> None:
     assert again == {b.start for b in blocks}
 
 
+@pytest.mark.usefixtures("full_leases")
 def test_a_whole_block_ends_in_one_call() -> None:
     """A parent of thousands: its children end together, in one epoch."""
     book = LeaseBook(LARGE_STACK)
     blocks = [book.lease(LeaseKind.STACK) for _ in range(3)]
     book.end_stacks(bases(blocks[0].start, LARGE_STACK))
     assert book.lease(LeaseKind.STACK) == blocks[0]
+
+
+@pytest.mark.parametrize("stack_bytes", [PAGE_BYTES, 8192, MIB, LARGE_STACK, STACK_BYTES_MAX])
+def test_stacks_of_any_size_suffice_for_many_leases(stack_bytes: int) -> None:
+    """Each worker has one, and some are lost to runners that live long."""
+    book = LeaseBook(stack_bytes)
+    taken = [book.lease(LeaseKind.STACK) for _ in range(STACK_LEASES_MIN)]
+    assert taken[-1].end <= STACKS_END
+    size = stack_lease_count(stack_bytes) * stack_slot_bytes(stack_bytes)
+    assert {lease.end - lease.start for lease in taken} == {size}
 
 
 def test_a_stack_that_ends_twice_is_our_fault() -> None:
