@@ -158,10 +158,13 @@ def _newr(rng: random.Random) -> list[Instruction]:
     stack = rng.choice([(0, 0), (0, 0), (0, 0), (DATA, 256), (DATA, 0), (0, 8)])
     operands = [words(*stack), words(*ranges()), words(*ranges()), words(TEXT_START)]
     created = op("newr", *(Operand(Mode.IMMEDIATE, value) for value in operands))
-    # Arguments on the child's stack.
+    # Arguments on the child's stack, stored, and loaded before or after.
     argument = Operand(Mode.DISPLACED, CELL_CHILD_STACK_BASE, rng.choice([0, 16, 100, 4090]))
-    stored = op("mov", Operand(Mode.IMMEDIATE, random_bits(rng, "sq")), argument)
-    return [*written, created, stored]
+    accesses = [
+        op("mov", Operand(Mode.IMMEDIATE, random_bits(rng, "sq")), argument),
+        op("mov", argument, Operand(Mode.DIRECT, rng.choice(VALUES))),
+    ]
+    return [*written, created, *rng.sample(accesses, rng.randrange(3))]
 
 
 def _system_call(rng: random.Random) -> list[Instruction]:
