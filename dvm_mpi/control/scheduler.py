@@ -47,7 +47,7 @@ from dvm_mpi.control.publishing import Publishing
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import EpochApplied
 from dvm_mpi.dsm.ranges import expand, round_to_pages
-from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, RUN, LeaseKind
+from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, RUN, Lease, LeaseKind
 from dvm_mpi.layout import GUARD_BYTES, RANGE
 
 
@@ -133,7 +133,7 @@ class Scheduler:
             if was_empty:
                 self._opened_us = self._now_us
         elif isinstance(event, LeaseRequested):
-            lease = self.state.leases.lease(LeaseKind(event.kind), event.wanted_bytes)
+            lease = self._lease(LeaseKind(event.kind), event.wanted_bytes)
             granted = LeaseGranted(int(lease.kind), lease.start, lease.end)
             actions.append(ToWorker(event.worker, granted))
         elif isinstance(event, EpochApplied):
@@ -149,6 +149,17 @@ class Scheduler:
             self._start(event)
         actions += self._advance()
         return tuple(actions)
+
+    def _lease(self, kind: LeaseKind, wanted_bytes: int) -> Lease:
+        """Return a block of addresses; one for `malloc` is fresh, nobody ever stored there."""
+        lease = self.state.leases.lease(kind, wanted_bytes)
+        while kind is LeaseKind.MALLOC and lease.start < lease.end:
+            block = np.array([(lease.start, lease.end - lease.start)], dtype=RANGE)
+            if self.state.conflicts.newest(block)[0] == 0:
+                break
+            # Somebody declared addresses of the malloc area before they were given out.
+            lease = self.state.leases.lease(kind, wanted_bytes)
+        return lease
 
     def _start(self, event: Started) -> None:
         """Register the first runner; it has an automatic stack and touches what is reserved."""
