@@ -59,8 +59,3 @@ assert MALLOC_END == STATUS_AREAS[1][0]
 
 #: Half-open byte range; `length` may be zero only where a docstring says so.
 RANGE: Final = np.dtype([("start", "<i8"), ("length", "<i8")])
-
-
-def page_of(address: int) -> int:
-    """Return the number of the page that holds `address`."""
-    return address >> PAGE_SHIFT

@@ -165,9 +165,9 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
         if f"{option} {value}" in _NOT_BUILT:
             remedy = _NOT_BUILT[f"{option} {value}"]
             raise UsageError(f"{option} {value} is not built in this version; {remedy}")
-    if not PAGE_BYTES <= given.stack <= config.STACK_BYTES_MAX:
+    if not config.STACK_BYTES_DEFAULT <= given.stack <= config.STACK_BYTES_MAX:
         raise UsageError(
-            f"--stack {given.stack}: automatic stacks have {PAGE_BYTES:,} to "
+            f"--stack {given.stack}: automatic stacks have {config.STACK_BYTES_DEFAULT:,} to "
             f"{config.STACK_BYTES_MAX:,} bytes"
         )
     return RunOptions(

@@ -15,6 +15,7 @@ from dvm_mpi.disa.disassembler import format_instruction
 from dvm_mpi.disa.encoding import DecodeError, decode
 from dvm_mpi.disa.image import Image
 from dvm_mpi.engine.interface import TrapKind
+from dvm_mpi.io.report import counted
 from dvm_mpi.layout import TEXT_START
 
 #: What a trap means, and what to do about it.
@@ -117,12 +118,13 @@ class Narrator:
         """Return the message of a trap; several lines, no final newline."""
         what, remedy = TRAPS[TrapKind(failure.trap)]
         created = f", created at {self.place(failure.newr_pc)}" if failure.newr_pc else ""
+        executed = counted(failure.instructions, "instruction")
         lines = [
             f"{self.place(failure.pc)}: trap: {what}",
             f"    {self.instruction(failure.pc)}",
             *(f"      {operand}" for operand in failure.operands),
             f"  runner {failure.runner_id:#x}, which began at {self.label(failure.runner_entry)}"
-            f"{created}; {failure.instructions:,} instructions into attempt {failure.attempt}",
+            f"{created}; {executed} into attempt {failure.attempt}",
         ]
         if failure.address != -1:
             lines.append(f"  address {self.label(failure.address)}")

@@ -20,7 +20,7 @@ from dvm_mpi.disa.types import BY_NAME, Kind
 from dvm_mpi.engine.interface import Engine, EngineSettings
 from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.engine.reference import ReferenceEngine
-from dvm_mpi.layout import PAGE_BYTES, page_of
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 ENGINES: dict[str, Callable[[EngineSettings], Engine]] = {
@@ -112,6 +112,6 @@ def _read(machine: LocalMachine, array: ArrayDeclaration) -> NDArray[np.generic]
     dtype = np.dtype(f"<{_KIND_LETTERS[type_.kind]}{type_.width_bytes}")
     size_bytes = int(np.prod(array.shape)) * dtype.itemsize
     assert array.address % PAGE_BYTES == 0
-    raw = machine.read(page_of(array.address), -(-size_bytes // PAGE_BYTES)).reshape(-1)
+    raw = machine.read(array.address >> PAGE_SHIFT, -(-size_bytes // PAGE_BYTES)).reshape(-1)
     content: NDArray[np.generic] = raw[:size_bytes].view(dtype).reshape(array.shape)
     return content
