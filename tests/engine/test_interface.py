@@ -134,8 +134,8 @@ def test_a_page_must_be_known_until_the_newest_commit_to_it(
 
 def test_a_newer_page_does_not_reach_a_running_attempt(engine: Engine) -> None:
     image = program(
-        op("mov", at(DATA_START), at(CELL)), op("mov", at(DATA_START), at(DATA_START + 8)),
-        op("exit:c"),
+        op("mov", at(DATA_START), at(CELL)), op("mov", at(DATA_START), at(CELL)),
+        op("mov", at(CELL), at(DATA_START + 8)), op("exit:c"),
     )  # fmt: skip
     engine.load(image, b"")
     engine.begin(batch([Task(snapshot=1)]))
@@ -146,6 +146,7 @@ def test_a_newer_page_does_not_reach_a_running_attempt(engine: Engine) -> None:
     engine.install(pages(PAGE), pages(2), pages(2), newer)
     stop = engine.run(10)
     assert stop.reason is Reason.PAGE_MISSED, "the page of epoch 1 is gone"
+    assert stop.instructions == 0
     host.answer(stop)
     (ended,) = host.run()
     assert ended.stored[DATA_START + 8] == 7
