@@ -23,6 +23,9 @@ HOME_BLOCK_PAGES: Final = 16
 STACK_BYTES_DEFAULT: Final = 8 * KIB
 #: Instructions between two looks at the messages: about a millisecond.
 SLICE_FUEL: Final = 400_000
+#: Instructions that the runners of one batch have together, if they are short enough, and that a
+#: worker executes before it reports ends: a message costs the coordinator as much time as a slice.
+BATCH_FUEL: Final = 4 * SLICE_FUEL
 #: Addresses that a rank leases at a time.
 ID_LEASE_COUNT: Final = 4_096
 STACK_LEASE_COUNT: Final = 1_024

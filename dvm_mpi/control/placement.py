@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import BATCH_RUNNERS_MAX, BATCHES_PER_WORKER, SLICE_FUEL
+from dvm_mpi.config import BATCH_FUEL, BATCH_RUNNERS_MAX, BATCHES_PER_WORKER
 
 #: Weight of the newest measurement in the running mean of runner lengths.
 _SMOOTHING = 0.2
@@ -18,8 +18,8 @@ class LengthEstimate:
     """Running mean of the instructions that attempts execute; sizes the batches."""
 
     def __init__(self) -> None:
-        #: Instructions per attempt; starts at one slice, so that the first batches are small.
-        self.mean: float = float(SLICE_FUEL)
+        #: Instructions per attempt; starts high, so that the first batches are single runners.
+        self.mean: float = float(BATCH_FUEL)
 
     def observe(self, instructions: NDArray[np.int64]) -> None:
         """Take the lengths of attempts that ended."""
@@ -29,8 +29,8 @@ class LengthEstimate:
 
     @property
     def batch_runners(self) -> int:
-        """Runners that fill about one slice of fuel."""
-        return int(min(max(SLICE_FUEL / max(self.mean, 1.0), 1.0), BATCH_RUNNERS_MAX))
+        """Runners that have about BATCH_FUEL instructions together."""
+        return int(min(max(BATCH_FUEL / max(self.mean, 1.0), 1.0), BATCH_RUNNERS_MAX))
 
 
 def share_out(ready: int, running: NDArray[np.int64], batch_runners: int) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import INLINE_BYTES_MAX
+from dvm_mpi.config import BATCH_FUEL, INLINE_BYTES_MAX
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.messages import (
     RECORD,
@@ -141,6 +141,8 @@ class Worker:
         self._last_ticket = 0
         self._last_serial = 0
         self._outbox: deque[_Departure] = deque()
+        #: Instructions executed since ends were last reported.
+        self._unreported = 0
         #: Bytes of frames read since the last record.
         self._fetched_bytes = 0
 
@@ -201,7 +203,12 @@ class Worker:
         """Execute about `fuel` instructions; return what is to be sent, and how many ran."""
         assert self._phase is Phase.READY
         stopped = self.engine.run(fuel)
-        sent = self._report(self.engine.take_outcomes())
+        self._unreported += stopped.instructions
+        goes_on = stopped.reason in {Reason.PAGE_MISSED, Reason.SLICE_ENDED}
+        sent: list[Sent] = []
+        if not goes_on or self._unreported >= BATCH_FUEL:
+            sent += self._report(self.engine.take_outcomes())
+            self._unreported = 0
         if stopped.reason is Reason.PAGE_MISSED:
             sent += self._fetch_missed(stopped)
         elif stopped.reason is Reason.LEASE_NEEDED:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from dvm_mpi.config import BATCH_FUEL
 from dvm_mpi.control.coordinator_state import Action, Complete, Print, RecordOrder, ToHome, ToWorker
 from dvm_mpi.control.messages import RECORD, Dispatched, Finished
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
@@ -95,7 +96,7 @@ class Coordinator:
         self.scheduler = Scheduler(Geometry(self.homes), self.workers, STACK_BYTES, LOADED)
         # A runner is short here, so that batches are as large as a test wants them.
         self.scheduler.state.lengths.observe = lambda instructions: None  # type: ignore[method-assign]
-        self.scheduler.state.lengths.mean = 400_000 / self.batch
+        self.scheduler.state.lengths.mean = BATCH_FUEL / self.batch
         self._ids = (STATUS_AREAS[0][0] + PAGE_BYTES * n for n in count(1))
         self._stacks = (
             STACKS_START + (GUARD_BYTES + STACK_BYTES) * n + GUARD_BYTES for n in count(1)

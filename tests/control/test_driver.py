@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dvm_mpi import config
 from dvm_mpi.control.delivery import Delivery, Part, Shuffled
 from dvm_mpi.control.driver import LocalMachine, MachineSettings, Silent, StalledError
-from dvm_mpi.control.messages import Message
+from dvm_mpi.control.messages import Finished, Message
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm.messages import EpochApplied
@@ -70,6 +70,23 @@ main:   .runner count, heap=[($total, $8)]
         exit:c
 count:  add     total, $1, total
         add     total, $'a', console
+        exit:c
+"""
+
+#: Sixty runners touch a page each of one large range: it is fetched page by page.
+TOUCHING = """
+        .bss
+        .align  4096
+pages:  .space  8 * 1024 * 1024
+        .private at
+        .text
+main:   mov     $pages, at
+next:   .runner child, args=(at), heap=[($pages, $8 * 1024 * 1024)]
+        add     at, $32768, at
+        br:l    at, $pages + 60 * 32768, next
+        exit:c
+child:  .arguments at
+        mov     $1, (at)
         exit:c
 """
 
@@ -133,6 +150,49 @@ def test_a_sleeper_does_not_wait_for_others_to_finish(monkeypatch: pytest.Monkey
     listener = run(SLEEPER_AND_WORKER)
     assert listener.heard == b"sw"
     assert listener.slept_us == 0
+
+
+# --- messages -----------------------------------------------------------------------------------
+def test_short_runners_are_reported_together() -> None:
+    """A page that must be fetched interrupts a runner; the ends before it need not travel yet."""
+    listener = run(TOUCHING, workers=1)
+    told = [name for _, name in listener.told]
+    assert told.count("LookupRequested") >= 60
+    assert told.count("Finished") <= told.count("Dispatched") <= 20
+
+
+def test_long_runners_do_not_keep_others_ends_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of a batch is reported while the second still runs."""
+    monkeypatch.setattr(config, "SLICE_FUEL", 100)
+    monkeypatch.setattr("dvm_mpi.control.worker.BATCH_FUEL", 400)
+    reported_at: list[int] = []
+
+    class Watching(Listener):
+        def delivered(self, target: Part, message: Message) -> None:
+            if isinstance(message, Finished):
+                reported_at.append(self.turns)
+
+    text = """
+        .private i
+main:   mov     $1 << 20, i
+        .runner quick
+        .runner long
+        exit:c
+quick:  mov     $'q', console
+        exit:c
+long:   add     i, $1, i
+        br:l    i, $5000, long
+        mov     $'l', console
+        exit:c
+"""
+    listener = Watching()
+    with closing(machine_of(text, listener, workers=1)) as machine:
+        # Short as far as anybody knows: both go into one batch.
+        machine.scheduler.state.lengths.mean = 1.0
+        machine.run()
+    assert listener.heard == b"ql"
+    _, quick, long = reported_at
+    assert long - quick > 50
 
 
 # --- order --------------------------------------------------------------------------------------

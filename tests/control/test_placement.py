@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvm_mpi.config import BATCH_RUNNERS_MAX, BATCHES_PER_WORKER, SLICE_FUEL
+from dvm_mpi.config import BATCH_FUEL, BATCH_RUNNERS_MAX, BATCHES_PER_WORKER
 from dvm_mpi.control.placement import LengthEstimate, share_out
 
 # fmt: off
@@ -50,17 +50,17 @@ def test_shares_keep_the_limits_and_waste_no_idle_worker(
         assert shares.sum() > 0 or ready == 0
 
 
-def test_batches_fill_about_a_slice() -> None:
+def test_batches_have_about_the_same_fuel() -> None:
     lengths = LengthEstimate()
     assert lengths.batch_runners == 1
     lengths.observe(np.array([], dtype=np.int64))
-    assert lengths.mean == SLICE_FUEL
+    assert lengths.mean == BATCH_FUEL
     for _ in range(60):
-        lengths.observe(np.full(10, 4_000))
+        lengths.observe(np.full(10, BATCH_FUEL // 100))
     assert 90 <= lengths.batch_runners <= 110
     for _ in range(60):
         lengths.observe(np.ones(10, dtype=np.int64))
     assert lengths.batch_runners == BATCH_RUNNERS_MAX
     for _ in range(60):
-        lengths.observe(np.full(10, 10 * SLICE_FUEL))
+        lengths.observe(np.full(10, 10 * BATCH_FUEL))
     assert lengths.batch_runners == 1
