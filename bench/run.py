@@ -61,7 +61,7 @@ def results(measures: Sequence[Measure], load: Sequence[float], remarks: list[st
         "measures": [
             {
                 "name": m.name, "unit": m.unit, "aim": m.aim,
-                "median": m.median, "spread": m.spread, "samples": m.samples,
+                "median": m.median, "best": m.best, "spread": m.spread, "samples": m.samples,
             }
             for m in measures
         ],

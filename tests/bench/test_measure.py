@@ -36,6 +36,11 @@ def test_result_is_the_median(samples: list[float], median: float, spread: float
         assert (measure.median, measure.spread) == (median, spread)
 
 
+def test_best_of_a_rate_is_the_highest() -> None:
+    assert Measure("x", "s", lambda: 0.0, samples=[2.0, 1.0, 3.0]).best == 1.0
+    assert Measure("x", "runners/s", lambda: 0.0, samples=[2.0, 1.0, 3.0]).best == 3.0
+
+
 def test_table_shows_three_digits() -> None:
     values = [0.012345, 2.3456, 99.96, 123.4, 1_234_567.0]
     measures = [Measure(f"m{i}", "u", lambda: 0.0, samples=[v]) for i, v in enumerate(values)]
