@@ -31,8 +31,10 @@ def all_measures(folder: Path) -> list[Measure]:
     applying = Applying()
     return [
         Measure("interpreter: primes", "ns/instruction", primes.nanoseconds_per_instruction, "< 3"),
-        Measure("interpreter: k-means", "ns/instruction", kmeans.nanoseconds_per_instruction,
-                "< 3"),
+        Measure(
+            "interpreter: k-means", "ns/instruction", kmeans.nanoseconds_per_instruction, "< 3"
+        ),
+        Measure("around the runners of k-means", "us/runner", kmeans.microseconds_around_a_runner),
         Measure("empty runners, 100,000", "runners/s", empty.runners_per_second),
         Measure("tree sum, 20,480 integers", "runners/s", tree.runners_per_second),
         Measure("k-means job on the photograph", "s", commands.kmeans_work_s),
