@@ -7,7 +7,7 @@ after an error, so that one run reports them all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -79,6 +79,8 @@ class Assembly:
     def _define_from_command_line(self, name: str, text: str) -> None:
         line = SourceLine(COMMAND_LINE, 1, f"-D {name}={text}")
         start = len("-D ")
+        # Until it has a value: whoever uses the name is not to blame for what is wrong with it.
+        self.symbols.broken.add(name)
         with self.diagnostics.of(line):
             if not name.isascii() or not name.isidentifier():
                 span = Span(start, start + len(name))
@@ -89,9 +91,15 @@ class Assembly:
             node = cursor.expression()
             cursor.expect_end()
             context = Context(line, "", 0)
-            value = node.evaluate(TableScope(self.symbols, context))
+            try:
+                value = node.evaluate(TableScope(self.symbols, context))
+            except Fault as fault:
+                # No line comes before this one, so that no name of the program can be meant.
+                remedy = f"write a number: -D {name}=100"
+                raise type(fault)(fault.span, fault.what, remedy) from None
             span = Span(start, offset - 1)
             self.symbols.define(name, SymbolKind.DEFINITION, value, context, span)
+            self.symbols.broken.remove(name)
 
     # --- first pass ---------------------------------------------------------------------------
     def context(self, line: SourceLine) -> Context:
@@ -126,6 +134,11 @@ class Assembly:
         context = self.context(line)
         name = context.full_name(token.text)
         self.symbols.define(name, kind, value, context, token.span, node)
+
+    def distrust(self, names: Iterable[str], line: SourceLine) -> None:
+        """Note that names will have no value because their definition is wrong."""
+        context = self.context(line)
+        self.symbols.broken.update(context.full_name(name) for name in names)
 
     def put(self, block: Block, content: Content, line: SourceLine, span: Span) -> None:
         """Append content to a block."""

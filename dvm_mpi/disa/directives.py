@@ -189,7 +189,24 @@ def _entry(assembly: Assembly, statement: Statement) -> None:
     assembly.entry = node, assembly.context(statement.line)
 
 
+def names_to_define(statement: Statement) -> list[str]:
+    """Return the names that a directive is to define, whether or not it is right."""
+    if statement.name not in (".array", ".default", ".equ", ".private"):
+        return []
+    names = [t.text for t in statement.tokens if t.kind is TokenKind.NAME]
+    if statement.name == ".private":
+        # A type or size after a colon may be among them, which does no harm.
+        return names
+    if statement.name == ".array":
+        return [name + suffix for name in names[:1] for suffix in ("", *_ARRAY_SUFFIXES)]
+    return names[:1]
+
+
 # --- arrays -----------------------------------------------------------------------------------
+#: Constants that come with an array: `points.bytes` and `points.count`.
+_ARRAY_SUFFIXES: Final = (".bytes", ".count")
+
+
 def _array(assembly: Assembly, statement: Statement) -> None:
     cursor = Cursor(statement.tokens)
     name = cursor.expect_name("the array's name")
@@ -214,7 +231,7 @@ def _array(assembly: Assembly, statement: Statement) -> None:
     else:
         assembly.sections.reserve(block, count * type_.width_bytes, name.span)
     assembly.add_array(name, type_.name, shape)
-    for suffix, value in ((".bytes", count * type_.width_bytes), (".count", count)):
+    for suffix, value in zip(_ARRAY_SUFFIXES, (count * type_.width_bytes, count), strict=True):
         derived = name._replace(text=name.text + suffix)
         assembly.define(derived, SymbolKind.CONSTANT, value, statement.line)
 

@@ -28,7 +28,7 @@ from dvm_mpi.config import (
     SOURCE_BYTES_MAX,
 )
 from dvm_mpi.disa.assembly import Assembly
-from dvm_mpi.disa.directives import DIRECTIVES
+from dvm_mpi.disa.directives import DIRECTIVES, names_to_define
 from dvm_mpi.disa.draft import draft_instruction
 from dvm_mpi.disa.expression import Cursor
 from dvm_mpi.disa.lexer import TokenKind
@@ -173,7 +173,11 @@ class Expander:
             handler(frame, statement)
         elif name in DIRECTIVES:
             _refuse_suffixes(statement)
-            DIRECTIVES[name].handle(self._assembly, statement)
+            try:
+                DIRECTIVES[name].handle(self._assembly, statement)
+            except Fault:
+                self._assembly.distrust(names_to_define(statement), line)
+                raise
         else:
             raise self._unknown(statement)
 

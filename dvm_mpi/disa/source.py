@@ -93,6 +93,10 @@ class Fault(Exception):
         self.remedy = remedy
 
 
+class Consequence(Fault):
+    """A fault that only follows from another one, which is told: `Diagnostics` leaves it out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
     """One error at one place."""
@@ -145,7 +149,9 @@ class Diagnostics:
     _found: dict[tuple[str, int, Span, str], Diagnostic] = field(default_factory=dict)
 
     def add(self, line: SourceLine, fault: Fault) -> None:
-        """Note a fault of `line`."""
+        """Note a fault of `line`, unless it only follows from another."""
+        if isinstance(fault, Consequence):
+            return
         key = (line.file, line.number, fault.span, fault.what)
         self._found.setdefault(key, Diagnostic(line, fault.span, fault.what, fault.remedy))
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from dvm_mpi import layout
 from dvm_mpi.disa.expression import FUNCTIONS, Node, Unplaced, Value
-from dvm_mpi.disa.source import Diagnostics, Fault, SourceLine, Span, suggestion
+from dvm_mpi.disa.source import Consequence, Diagnostics, Fault, SourceLine, Span, suggestion
 
 
 class SymbolKind(Enum):
@@ -93,6 +93,8 @@ class SymbolTable:
     symbols: dict[str, Symbol] = field(default_factory=dict)
     #: Names that some expression asked for.
     used: set[str] = field(default_factory=set)
+    #: Names whose definition was wrong. That is told; who asks for them is not to blame.
+    broken: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         for name, address in REGISTERS.items():
@@ -145,6 +147,8 @@ class SymbolTable:
         symbol.busy = True
         try:
             symbol.value = symbol.node.evaluate(TableScope(self, symbol.context))
+        except Consequence:
+            raise
         except Fault as fault:
             # The expression stands on another line than the name that is asked for.
             what = f"'{name}' has no value: {fault.what}"
@@ -169,6 +173,8 @@ class SymbolTable:
                 symbol.value = 0
 
     def _unknown(self, name: str, span: Span) -> Fault:
+        if name in self.broken:
+            return Consequence(span, f"the definition of '{name}' is wrong", "mend it")
         if self.bss_start is None:
             what = f"'{name}' has no value yet"
             return Fault(span, what, suggestion(name, self.symbols, "define it before this line"))
@@ -202,7 +208,7 @@ class TableScope:
         """Return whether the program has defined the name so far."""
         full = self.context.full_name(name)
         self.table.used.add(full)
-        return full in self.table.symbols
+        return full in self.table.symbols or full in self.table.broken
 
     def here(self) -> Value:
         """Return the address of the statement."""

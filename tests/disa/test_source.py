@@ -210,6 +210,36 @@ def test_definitions_of_the_command_line_have_messages_too() -> None:
     assert "'1x' is no name" in errors_of(program, **{"1x": "5"})
 
 
+@pytest.mark.parametrize(
+    ("text", "defines", "first"),
+    [
+        (".default N, 4 +\nmov $N, r1", {}, "t.dasm:1"),
+        (".default N, 4\n.array a, sq, N\nmov $a + a.bytes, r1", {"N": "0"}, "t.dasm:2"),
+        (".default N, 4\n.array a, sq, N\n.if N > 2\nmov $a.count, r1\n.endif", {"N": "4K"},
+         "command line:1"),
+        (".default N, 4\n.equ M, N * 2\n.array a, sq, M\n.runner f, heap=[a]\nf: add r1, $M, r1",
+         {"N": "many"}, "command line:1"),
+        (".private a:0, b\nadd a, b, b", {}, "t.dasm:1"),
+        (".equ N, 1 / 0\nx: .space 8\nmov $N, r1", {}, "t.dasm:1"),
+    ],
+)  # fmt: skip
+def test_a_wrong_definition_is_told_once_and_not_again_by_those_who_use_it(
+    text: str, defines: dict[str, str], first: str
+) -> None:
+    message = errors_of("nop\n.text\n" + text, **defines)
+    assert message.count("error:") == 1, message
+    number = 2 if first.startswith("t.dasm") else 0
+    file, line = first.split(":")
+    assert message.startswith(f"{file}:{int(line) + number}:")
+
+
+def test_a_value_on_the_command_line_that_is_no_number() -> None:
+    message = errors_of(".default COUNT, 5\nmov $COUNT, r1", COUNT="many")
+    assert "command line:1:10: error: 'many' has no value yet; write a number: -D COUNT=100" in (
+        message
+    )
+
+
 def test_very_many_errors_are_counted() -> None:
     message = errors_of("\n".join(f"x{i} r1" for i in range(ERRORS_SHOWN_MAX + 7)))
     assert message.count("error:") == ERRORS_SHOWN_MAX
