@@ -70,7 +70,10 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise argparse.ArgumentTypeError(f"'{text}' is not a size; write it like 512M or 2G")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    try:
+        return int(float(match[1]) * _UNITS[match[2].lower()])
+    except OverflowError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is more than any machine has") from error
 
 
 def _count(minimum: int, maximum: int) -> Callable[[str], int]:

@@ -44,6 +44,7 @@ OPTIONS = [
     (["--stack", "100"],              "--stack 100: automatic stacks have 8,192 to"),
     (["--stack", "8T"],               "automatic stacks have 8,192 to"),
     (["--memory", "1.5.2G"],          "'1.5.2G' is not a size"),
+    (["--memory", "9" * 400],         "is more than any machine has"),
     (["--memory", "1000"],            "--memory 1000 is too small"),
     (["-D", "N"],                     "'N' is not NAME=VALUE"),
     (["-D", "=5"],                    "'=5' is not NAME=VALUE"),
