@@ -10,7 +10,7 @@ complete. Other datasets of an HDF5 file that is written to are kept.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,9 +102,14 @@ def open_input(spec: ArraySpec, declaration: ArrayDeclaration) -> InputArray:
         The file is missing, unreadable, damaged or of another format; it has no such dataset
         (the text lists those that it has); type or shape differ (the text gives both).
     """
-    if not spec.path.exists():
+    try:
+        is_there, is_file = spec.path.exists(), spec.path.is_file()
+    except OSError as error:
+        reason = error.strerror or error
+        raise FileError(f"{spec.place}: cannot read '{spec.path}': {reason}") from error
+    if not is_there:
         raise FileError(f"{spec.place}: {_missing_file(spec)}")
-    if not spec.path.is_file():
+    if not is_file:
         raise FileError(f"{spec.place}: '{spec.path}' is not a file; give the path of one")
     if spec.dataset is None:
         source: Source = npy.open_array(spec.path, spec.place)
@@ -120,12 +125,14 @@ def open_input(spec: ArraySpec, declaration: ArrayDeclaration) -> InputArray:
 
 def _missing_file(spec: ArraySpec) -> str:
     whole = Path(f"{spec.path}:{spec.dataset}")
-    if spec.dataset is not None and whole.exists():
+    if spec.dataset is not None and _holds(whole.exists):
         return f"no dataset is given; '{whole}' is the file, so add ':DATASET'"
     folder = spec.path.parent
     if not folder.is_dir():
         return f"there is no folder '{folder}'; check the path"
-    close = did_you_mean(spec.path.name, (p.name for p in folder.iterdir()))
+    # A folder may be open to those who know its names and closed to those who ask for them.
+    names = [p.name for p in folder.iterdir()] if os.access(folder, os.R_OK) else []
+    close = did_you_mean(spec.path.name, names)
     return f"there is no file '{spec.path}'{close}; check the path, or make the input first"
 
 
@@ -180,13 +187,13 @@ def check_outputs(specs: Sequence[ArraySpec]) -> None:
         A folder is missing or not writable, or what is there cannot be replaced.
     """
     for spec in specs:
-        target = spec.path.resolve()
-        if target.exists() and not target.is_file():
-            raise FileError(
-                f"{spec.place}: '{spec.path}' is not an ordinary file; choose another name"
-            )
+        target = spec.target
         part = _part_path(target)
         try:
+            if target.exists() and not target.is_file():
+                raise FileError(
+                    f"{spec.place}: '{spec.path}' is not an ordinary file; choose another name"
+                )
             part.touch()
             part.unlink()
         except OSError as error:
@@ -208,7 +215,7 @@ def write_outputs(outputs: Sequence[Output]) -> None:
     """
     by_target: dict[Path, list[Output]] = {}
     for output in outputs:
-        by_target.setdefault(output.spec.path.resolve(), []).append(output)
+        by_target.setdefault(output.spec.target, []).append(output)
     with ExitStack() as stack:
         for target, members in by_target.items():
             part = _part_path(target)
@@ -256,9 +263,17 @@ def _part_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}.part")
 
 
+def _holds(question: Callable[[], bool]) -> bool:
+    """Ask the system about a path; of one that it will not look up nothing holds."""
+    try:
+        return question()
+    except OSError:
+        return False
+
+
 def _cannot_write(spec: ArraySpec, error: OSError) -> FileError:
     folder = spec.path.parent
-    if not folder.is_dir():
+    if not _holds(folder.is_dir):
         why = f"there is no folder '{folder}'; make it first: mkdir -p '{folder}'"
     else:
         reason = os.strerror(error.errno) if error.errno else str(error)

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -112,7 +113,12 @@ def write_report(report: RunReport, path: Path) -> None:
     FileError
         It cannot be written; a report that was there is unchanged.
     """
-    target = path.resolve()
+    try:
+        target = path.resolve()
+    except RuntimeError as error:
+        raise FileError(
+            f"--report {path}: its links go in a circle; choose another name"
+        ) from error
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         part.write_text(as_json(report), encoding="utf-8")
@@ -123,7 +129,9 @@ def write_report(report: RunReport, path: Path) -> None:
             "choose a place in a folder that exists and is writable"
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        # Where the file could not be made its name may be one that cannot be looked for either.
+        with suppress(OSError):
+            part.unlink()
 
 
 def summary(report: RunReport) -> str:

@@ -30,6 +30,16 @@ class ArraySpec:
         suffix = "" if self.dataset is None else f":{self.dataset}"
         return f"{self.option} {self.name}={self.path}{suffix}"
 
+    @property
+    def target(self) -> Path:
+        """The file behind the path, links followed; `UsageError` if they go in a circle."""
+        try:
+            return self.path.resolve()
+        except RuntimeError as error:
+            raise UsageError(
+                f"{self.place}: the links of '{self.path}' go in a circle; choose another name"
+            ) from error
+
 
 def parse_spec(text: str, option: str) -> ArraySpec:
     """Read `NAME=FILE:DATASET` or `NAME=FILE.npy`; `option` is `--in` or `--out`.
@@ -74,7 +84,7 @@ def match_declarations(
     for spec in specs:
         if spec.name not in arrays:
             raise UsageError(f"{spec.place}: {_unknown_array(spec.name, arrays)}")
-        target = (str(spec.path.resolve()), spec.dataset or "")
+        target = (str(spec.target), spec.dataset or "")
         key = ("--in", spec.name) if spec.option == "--in" else (spec.option, *target)
         if key in seen:
             raise UsageError(

@@ -103,6 +103,8 @@ def test_a_missing_file_is_told_with_its_neighbour(tmp_path: Path) -> None:
     assert "(did you mean 'points.h5'?)" in text
     assert "there is no folder" in failure(spec_in(tmp_path / "no" / "a.h5"), declare())
     assert "is not a file" in failure(spec_in(tmp_path), declare())
+    assert "File name too long" in failure(spec_in(tmp_path / ("a" * 300)), declare())
+    assert "there is no file" in failure(spec_in(tmp_path / "a", "d" * 300), declare())
 
 
 def test_a_colon_in_the_path_that_was_taken_for_the_divider(tmp_path: Path) -> None:
@@ -326,6 +328,8 @@ def test_outputs_are_checked_before_the_run(tmp_path: Path) -> None:
     check_outputs([spec_out(tmp_path / "a.h5"), spec_out(tmp_path / "new.npy", None)])
     for spec, words in [
         (spec_out(tmp_path / "no" / "b.h5"), "there is no folder"),
+        (spec_out(tmp_path / ("a" * 300) / "b.h5"), "there is no folder"),
+        (spec_out(tmp_path / ("a" * 300)), "File name too long"),
         (spec_out(Path("/proc/dvm.h5")), "cannot write '/proc/dvm.h5'"),
         (spec_out(Path("/dev/null")), "is not an ordinary file"),
         (spec_out(tmp_path), "is not an ordinary file"),

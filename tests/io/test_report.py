@@ -66,6 +66,11 @@ def test_figures_that_json_does_not_know_are_our_fault() -> None:
 def test_a_report_that_cannot_be_written_names_the_option(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"--report .*r\.json: cannot write it: No such file"):
         write_report(REPORT, tmp_path / "no" / "r.json")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "file").touch()
+    for place in ("circle", "file/r.json", "r" * 300):
+        with pytest.raises(FileError, match="--report"):
+            write_report(REPORT, tmp_path / place)
 
 
 def test_a_full_disk_leaves_the_old_report(tmp_path: Path) -> None:

@@ -84,3 +84,10 @@ def test_collisions_are_refused(option: str, first: str, second: str) -> None:
 def test_one_array_may_go_to_two_files() -> None:
     specs = [parse_spec("points=a.h5:p", "--out"), parse_spec("points=b.npy", "--out")]
     assert len(match_declarations(specs, ARRAYS)) == 2
+
+
+def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    spec = parse_spec(f"points={tmp_path}/circle:p", "--out")
+    with pytest.raises(UsageError, match="go in a circle"):
+        match_declarations([spec], ARRAYS)
