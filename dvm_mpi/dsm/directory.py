@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dvm_mpi.dsm.hashing import IntMap
 from dvm_mpi.dsm.kernels import kernel
 from dvm_mpi.dsm.messages import NO_FRAME
+from dvm_mpi.errors import LimitError
 
 Ints = NDArray[np.int64]
 
@@ -57,8 +58,15 @@ class Directory:
     version_count: int
 
     def __init__(self, frame_count: int) -> None:
+        """Prepare for that many frames; `LimitError` if the system does not give the memory."""
         # Left unset on purpose: pages of these arrays that no frame uses take no memory.
-        arrays = [np.empty(frame_count, np.int64) for _ in range(5)]
+        try:
+            arrays = [np.empty(frame_count, np.int64) for _ in range(5)]
+        except MemoryError as error:
+            raise LimitError(
+                f"no room for the directory of {frame_count:,} pages: {error}; "
+                "give less with --memory"
+            ) from error
         self._page, self._epoch, self._superseded, self._older, self._newer = arrays
         self._newest = IntMap()
         self._recent = deque()

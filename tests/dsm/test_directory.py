@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi.dsm.directory import Directory
 from dvm_mpi.dsm.messages import NO_FRAME
+from dvm_mpi.errors import LimitError
 
 FRAMES = 4_000
 
@@ -158,3 +159,8 @@ def test_inserting_an_old_epoch_is_our_fault():
     insert(directory, 3, 50, 0)
     with pytest.raises(AssertionError, match="not newer"):
         insert(directory, 3, 50, 1)
+
+
+def test_a_directory_beyond_the_memory_is_a_limit():
+    with pytest.raises(LimitError, match="no room for the directory of"):
+        Directory(1 << 58)
