@@ -37,10 +37,13 @@ class ProgressCounts:
     bytes_moved: int
 
 
-def line(counts: ProgressCounts) -> str:
-    """Return the text of the line, the most telling figures first: a narrow terminal cuts it."""
+def line(counts: ProgressCounts, elapsed_s: float) -> str:
+    """Return the text of the line, the most telling figures first: a narrow terminal cuts it.
+
+    The time moves even if one long runner keeps all counts as they are.
+    """
     return (
-        f"runners: {counts.queued:,} queued, {counts.running:,} running, "
+        f"{int(elapsed_s):,} s; runners: {counts.queued:,} queued, {counts.running:,} running, "
         f"{counts.committed:,} committed, {counts.retried:,} retried; "
         f"epoch {counts.epochs:,}; {scaled(counts.bytes_moved, 'B')} moved"
     )
@@ -65,7 +68,8 @@ class Progress:
         self._is_drawn = False
         #: Whether the cursor stands behind text of the program: drawing would destroy it.
         self._is_line_open = False
-        self._due_at = clock()
+        self._began_at = clock()
+        self._due_at = self._began_at
 
     def __enter__(self) -> Progress:
         return self
@@ -83,7 +87,7 @@ class Progress:
         self._due_at = now + PROGRESS_INTERVAL_S
         # One column less than there are: a full line makes some terminals scroll.
         self._is_drawn = True
-        self._put(_ERASE + line(sample())[: self._columns() - 1])
+        self._put(_ERASE + line(sample(), now - self._began_at)[: self._columns() - 1])
 
     def clear(self) -> None:
         """Take the line off the screen; the next `update` that is due brings it back."""

@@ -47,16 +47,24 @@ def open_progress(stream: TextIO | None, clock: Clock, term: str = "xterm") -> P
 
 
 def test_the_line_tells_the_figures() -> None:
-    assert line(COUNTS) == (
-        "runners: 1,200 queued, 3 running, 4 committed, 5 retried; epoch 6; 7.00 MB moved"
+    assert line(COUNTS, 1234.9) == (
+        "1,234 s; runners: 1,200 queued, 3 running, 4 committed, 5 retried; epoch 6; 7.00 MB moved"
     )
+
+
+def test_the_time_is_that_since_the_beginning(clock: Clock) -> None:
+    screen = Terminal()
+    progress = open_progress(screen, clock)
+    clock.now += 61.5
+    progress.update(lambda: COUNTS)
+    assert screen.getvalue().startswith(ERASE + "61 s; runners: 1,200 queued")
 
 
 def test_the_line_is_drawn_and_leaves_nothing(clock: Clock) -> None:
     screen = Terminal()
     with open_progress(screen, clock) as progress:
         progress.update(lambda: COUNTS)
-        assert screen.getvalue() == ERASE + line(COUNTS)[:79]
+        assert screen.getvalue() == ERASE + line(COUNTS, 0)[:79]
     assert screen.getvalue().endswith(ERASE)
     progress.close()
     progress.update(lambda: COUNTS)
@@ -137,7 +145,7 @@ def test_a_narrow_terminal_gets_a_short_line(terminal: tuple[int, TextIO], clock
     fcntl.ioctl(shows, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 20, 0, 0))
     with open_progress(stream, clock) as progress:
         progress.update(lambda: COUNTS)
-        assert os.read(shows, 1000).decode() == ERASE + line(COUNTS)[:19]
+        assert os.read(shows, 1000).decode() == ERASE + line(COUNTS, 0)[:19]
 
 
 def test_a_terminal_without_a_size_counts_as_wide(
@@ -146,4 +154,4 @@ def test_a_terminal_without_a_size_counts_as_wide(
     shows, stream = terminal
     with open_progress(stream, clock) as progress:
         progress.update(lambda: COUNTS)
-        assert os.read(shows, 1000).decode() == ERASE + line(COUNTS)[:79]
+        assert os.read(shows, 1000).decode() == ERASE + line(COUNTS, 0)[:79]
