@@ -120,7 +120,10 @@ def _read_file(path: Path) -> bytes:
         with path.open("rb") as file:
             return _checked(file.read(STDIN_BYTES_MAX + 1))
     except OSError as error:
-        raise FileError(f"--stdin {path}: cannot read it: {error.strerror}") from error
+        raise FileError(
+            f"--stdin {path}: cannot read it: {error.strerror}; name a file that can be read, "
+            "or /dev/null for nothing"
+        ) from error
 
 
 def _read_stream(stream: BinaryIO, say: Callable[[str], None]) -> bytes:

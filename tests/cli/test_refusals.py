@@ -274,4 +274,4 @@ def test_a_report_that_cannot_be_written(dvm: Command) -> None:
 def test_standard_input_that_cannot_be_read(dvm: Command) -> None:
     ended = dvm.run(GOOD, "--stdin", "absent.txt")
     assert ended.code == ExitCode.FILE
-    assert "--stdin absent.txt: cannot read it: No such file or directory" in text_of(ended)
+    assert "--stdin absent.txt: cannot read it: No such file or directory; name a" in text_of(ended)
