@@ -77,10 +77,11 @@ def report_fields() -> str:
 
 def _commented(source: str, definition: str) -> Iterator[tuple[list[str], str]]:
     """Yield the names that stand under each `#:` comment, and the comment."""
-    for group in re.split(r"\n(?=#: )|\n\n|\n(?=# ---)", source):
-        comment = " ".join(line[2:].strip() for line in group.splitlines() if line[:2] == "#:")
-        names = re.findall(definition, group, re.MULTILINE)
-        if comment and names:
+    pattern = r"((?:^#: .*\n)+)((?:^(?!#: |# ---).+\n?)*)"
+    for match in re.finditer(pattern, source, re.MULTILINE):
+        comment = " ".join(line[2:].strip() for line in match[1].splitlines())
+        names = re.findall(definition, match[2], re.MULTILINE)
+        if names:
             yield names, comment
 
 

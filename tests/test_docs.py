@@ -249,3 +249,10 @@ def test_pictures_are_there() -> None:
         if not ((ROOT / document).parent / target).is_file()
     ]
     assert missing == []
+
+
+def test_the_table_of_limits_has_the_whole_comment_of_each() -> None:
+    source = (ROOT / "dvm_mpi" / "config.py").read_text(encoding="utf-8")
+    told = re.findall(r"^#: (.+)$", source, re.MULTILINE)
+    assert len(told) > 30
+    assert [part for part in told if part not in TEXTS["docs/operations.md"]] == []
