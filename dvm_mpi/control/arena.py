@@ -11,13 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from dvm_mpi.dsm.ranges import expand
-
-
-def firsts_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where each group starts when groups lie one after another."""
-    return np.cumsum(counts) - counts
-
+from dvm_mpi.dsm.ranges import expand, firsts_of
 
 #: Below this many rows gaps are not worth closing.
 _ROWS_WORTH_COMPACTING: Final = 4_096

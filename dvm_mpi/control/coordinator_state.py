@@ -23,7 +23,7 @@ from dvm_mpi.dsm.commit import CommitLog
 from dvm_mpi.dsm.conflict import ConflictSet
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.pins import Pins
-from dvm_mpi.dsm.ranges import expand
+from dvm_mpi.dsm.ranges import expand, firsts_of
 from dvm_mpi.dsm.watch import WatchIndex
 from dvm_mpi.engine.interface import RUN
 from dvm_mpi.layout import RANGE
@@ -225,13 +225,11 @@ class CoordinatorState:
         r["kind"] = np.where(children["template"] == 1, Kind.TEMPLATE, Kind.ORDINARY)
         r["template"], r["queued_instance"] = -1, -1
         r["grant_count"] = grant_counts
-        r["grant_first"] = self.grants.append(grants) + np.cumsum(grant_counts) - grant_counts
+        r["grant_first"] = self.grants.append(grants) + firsts_of(grant_counts)
         watched_counts = children["watched_count"]
         watched = births.child_ranges[expand(children["watched_first"], watched_counts)]
         r["watched_count"] = watched_counts
-        r["watched_first"] = (
-            self.watched.append(watched) + np.cumsum(watched_counts) - watched_counts
-        )
+        r["watched_first"] = self.watched.append(watched) + firsts_of(watched_counts)
         self._register_images(r, births)
         self.table.rows[rows] = r
         return rows
@@ -243,10 +241,10 @@ class CoordinatorState:
         bytes_each = np.bincount(owner, weights=runs["length"], minlength=len(counts))
         data_counts = bytes_each.astype(np.int64)
         data = births.data[expand(runs["data_first"], runs["length"])]
-        data_firsts = np.cumsum(data_counts) - data_counts
-        runs["data_first"] = np.cumsum(runs["length"]) - runs["length"] - data_firsts[owner]
+        data_firsts = firsts_of(data_counts)
+        runs["data_first"] = firsts_of(runs["length"]) - data_firsts[owner]
         r["image_count"], r["image_data_count"] = counts, data_counts
-        r["image_first"] = self.image_runs.append(runs) + np.cumsum(counts) - counts
+        r["image_first"] = self.image_runs.append(runs) + firsts_of(counts)
         r["image_data_first"] = self.image_data.append(data) + data_firsts
 
     def end(self, rows: NDArray[np.int64]) -> None:

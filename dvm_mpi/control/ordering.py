@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.config import LOSSES_BEFORE_RESERVING
-from dvm_mpi.control.arena import firsts_of
 from dvm_mpi.control.coordinator_state import (
     Action,
     Births,
@@ -27,7 +26,7 @@ from dvm_mpi.control.coordinator_state import (
 from dvm_mpi.control.lifecycle import Event, Kind, State
 from dvm_mpi.control.messages import Finished
 from dvm_mpi.dsm.messages import TOKEN
-from dvm_mpi.dsm.ranges import expand
+from dvm_mpi.dsm.ranges import expand, firsts_of
 from dvm_mpi.engine.interface import End
 from dvm_mpi.layout import RANGE
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.config import BATCH_FUEL, BATCH_RUNNERS_MAX, BATCHES_PER_WORKER
+from dvm_mpi.dsm.ranges import firsts_of
 
 #: Weight of the newest measurement in the running mean of runner lengths.
 _SMOOTHING = 0.2
@@ -45,6 +46,6 @@ def share_out(ready: int, running: NDArray[np.int64], batch_runners: int) -> NDA
     capacity = np.minimum(capacity, max(fair, 1))
     order = np.argsort(running, kind="stable")
     given = np.zeros(len(running), dtype=np.int64)
-    before = np.cumsum(capacity[order]) - capacity[order]
+    before = firsts_of(capacity[order])
     given[order] = np.clip(ready - before, 0, capacity[order])
     return given

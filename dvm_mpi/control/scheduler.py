@@ -46,7 +46,7 @@ from dvm_mpi.control.placement import share_out
 from dvm_mpi.control.publishing import Publishing
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import EpochApplied
-from dvm_mpi.dsm.ranges import expand, round_to_pages
+from dvm_mpi.dsm.ranges import expand, firsts_of, round_to_pages
 from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, RUN, Lease, LeaseKind
 from dvm_mpi.layout import GUARD_BYTES, RANGE
 
@@ -338,7 +338,7 @@ class Scheduler:
         owner = np.repeat(np.arange(len(rows)), r["image_count"])
         where = runs["data_first"] + r["image_data_first"][owner]
         data = state.image_data.rows[expand(where, runs["length"])]
-        runs["data_first"] = np.cumsum(runs["length"]) - runs["length"]
+        runs["data_first"] = firsts_of(runs["length"])
         return Dispatched(snapshot, numbers, attempts, grants, runs, data)
 
     # --- end ------------------------------------------------------------------------------------

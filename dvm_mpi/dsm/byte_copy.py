@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.dsm.kernels import kernel
+from dvm_mpi.dsm.ranges import firsts_of
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -31,7 +32,7 @@ def gather(runs: NDArray[Any], data: Bytes) -> tuple[NDArray[Any], Bytes]:
     assert runs.size == 0 or int((runs["data_first"] + runs["length"]).max()) <= data.size, (
         "a run beyond its data"
     )
-    firsts = np.cumsum(runs["length"]) - runs["length"]
+    firsts = firsts_of(runs["length"])
     packed = np.empty(int(runs["length"].sum()), np.uint8)
     copy_runs(
         data,

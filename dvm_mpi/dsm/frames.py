@@ -149,8 +149,7 @@ class FramePool:
 
     def _left_before(self, count: int) -> Ints:
         """Return how many of `count` are still wanted when each stretch is reached."""
-        before = np.cumsum(self._counts) - self._counts
-        return np.asarray(np.maximum(count - before, 0))
+        return np.asarray(np.maximum(count - ranges.firsts_of(self._counts), 0))
 
 
 def frame_extents(frames: Ints) -> tuple[Ints, Ints, Ints]:

@@ -77,9 +77,14 @@ def pages_of(ranges: NDArray[Any]) -> Ints:
     return expand(rounded["start"] >> PAGE_SHIFT, rounded["length"] >> PAGE_SHIFT)
 
 
+def firsts_of(counts: Ints) -> Ints:
+    """Return where each group begins when groups of these sizes lie back to back."""
+    return np.asarray(np.cumsum(counts) - counts)
+
+
 def expand(firsts: Ints, counts: Ints) -> Ints:
     """Return firsts[0], firsts[0] + 1, … counts[0] of them, then those of firsts[1], and so on."""
-    skipped = np.cumsum(counts) - counts
+    skipped = firsts_of(counts)
     return np.repeat(firsts - skipped, counts) + np.arange(int(counts.sum()), dtype=np.int64)
 
 

@@ -60,7 +60,7 @@ class StagingArena:
             return None
         self._blocks[home].append(_Block(offset, length, part.serial, part.part))
         runs = part.runs.copy()
-        runs["data_first"] = offset + np.cumsum(runs["length"]) - runs["length"]
+        runs["data_first"] = offset + ranges.firsts_of(runs["length"])
         return replace(part, runs=runs)
 
     def release(self, home: int, serial: int, part: int) -> None:
@@ -104,7 +104,7 @@ def cut_parts(runs: NDArray[Any], part_bytes_max: int) -> list[NDArray[Any]]:
     runs = runs[runs["length"] > 0]
     # Cut in the space of bytes counted from the first: part k is [k * max, (k + 1) * max).
     counted = runs.copy()
-    counted["start"] = np.cumsum(runs["length"]) - runs["length"]
+    counted["start"] = ranges.firsts_of(runs["length"])
     pieces, rows = ranges.cut_at(counted, part_bytes_max)
     parts = pieces["start"] // part_bytes_max
     moved = pieces.copy()

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvm_mpi.control.arena import RowArena, firsts_of
+from dvm_mpi.control.arena import RowArena
+from dvm_mpi.dsm.ranges import firsts_of
 
 #: (rows to append, how many of the oldest owners give theirs back, whether to compact)
 STEPS = st.lists(
