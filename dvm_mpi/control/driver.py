@@ -18,13 +18,13 @@ from dvm_mpi import config
 from dvm_mpi.control import coordinator_state as actions
 from dvm_mpi.control.delivery import Delivery, InOrder, Part
 from dvm_mpi.control.loader import LOADED_EPOCH, Loader
-from dvm_mpi.control.messages import COORDINATOR, Message, decode, encode
+from dvm_mpi.control.messages import Message, decode, encode
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
 from dvm_mpi.control.worker import Worker
 from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm.frames import FramePool, reserve_frames
 from dvm_mpi.dsm.geometry import Geometry
-from dvm_mpi.dsm.home import Home
+from dvm_mpi.dsm.home import COORDINATOR, Home
 from dvm_mpi.dsm.local_plane import LocalDataPlane
 from dvm_mpi.engine.interface import Engine
 from dvm_mpi.errors import LimitError

@@ -19,9 +19,6 @@ from dvm_mpi.dsm import messages as memory
 from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, OUTCOME, RUN
 from dvm_mpi.layout import RANGE
 
-#: Number of the coordinator where a node's number is wanted; workers and homes count from 0.
-COORDINATOR: Final = -1
-
 #: What the coordinator must know of an attempt beside its outcome.
 RECORD: Final = np.dtype(
     [

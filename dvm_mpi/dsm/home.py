@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +41,10 @@ from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
-#: What is said to whom: a worker's number, or COORDINATOR.
+#: Stands for the coordinator where a worker's number is wanted; workers count from 0.
+COORDINATOR: Final = -1
+#: To whom something is said, and what.
 Addressed = tuple[int, HomeAction]
-COORDINATOR = -1
 
 
 @dataclass(slots=True)
