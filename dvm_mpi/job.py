@@ -172,6 +172,10 @@ class Run:
             self._progress.close()
             say(error.message)
             code = error.exit_code
+        except MemoryError as error:
+            self._progress.close()
+            say(f"dvm: error: this machine's memory does not suffice: {error or 'none is left'}")
+            code = ExitCode.LIMIT
         return self._conclude(code)
 
     def _headline(self) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dvm_mpi import __version__
+from dvm_mpi.control.driver import LocalMachine
 from dvm_mpi.errors import EXIT_CODE_MEANINGS, ExitCode
 from tests.cli.conftest import Command
 
@@ -285,6 +286,18 @@ def test_memory_that_cannot_hold_the_inputs(dvm: Command) -> None:
     assert ended.code == ExitCode.LIMIT
     assert "give it more with --memory" in "\n".join(ended.messages)
     assert dvm.run(text, "--in", "points=in.npy", "--memory", "2M").code == ExitCode.OK
+
+
+def test_memory_that_the_machine_does_not_give(
+    dvm: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr(LocalMachine, "run", refuse)
+    ended = dvm.run(HELLO)
+    assert ended.code == ExitCode.LIMIT
+    assert "this machine's memory does not suffice: Unable to allocate 9 TiB" in ended.err
 
 
 #: Stores one word into each of 256 pages, from 256 runners.
