@@ -212,6 +212,8 @@ class Run:
         inputs = self._match(o.inputs, "--in", image)
         outputs = self._match(o.outputs, "--out", image)
         arrays.check_outputs([spec for spec, _ in outputs])
+        if o.report is not None:
+            report.check_report(o.report)
         stdin = console.read_input(o.stdin, say)
         memory = default_memory_bytes() if o.memory_bytes is None else o.memory_bytes
         settings = MachineSettings(
@@ -269,7 +271,7 @@ class Run:
         self._times.output_s = time.perf_counter() - began
 
     def _conclude(self, code: ExitCode) -> ExitCode:
-        """Show the summary and write the report, whatever has happened."""
+        """Show the summary and write the report, however the run has ended."""
         if self._machine is None:
             return code
         figures = self._figures(self._machine, code)
@@ -279,7 +281,8 @@ class Run:
             except DvmError as error:
                 say(error.message)
                 code = code or error.exit_code
-        if not self._options.quiet:
+        # Of a program that never began, the message that says why is all there is to tell.
+        if not self._options.quiet and self._times.work_s:
             say(report.summary(figures))
         return code
 

@@ -5,11 +5,12 @@ The report only holds and shows figures; whoever runs the job measures them. It 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -105,14 +106,9 @@ def as_json(report: RunReport) -> str:
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
-def write_report(report: RunReport, path: Path) -> None:
-    """Write the JSON file beside its place and rename it.
-
-    Raises
-    ------
-    FileError
-        It cannot be written; a report that was there is unchanged.
-    """
+@contextmanager
+def _beside(path: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield a name beside the report's, for a file that is gone afterwards, and the final name."""
     try:
         target = path.resolve()
     except RuntimeError as error:
@@ -121,8 +117,7 @@ def write_report(report: RunReport, path: Path) -> None:
         ) from error
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        part.write_text(as_json(report), encoding="utf-8")
-        part.replace(target)
+        yield part, target
     except OSError as error:
         raise FileError(
             f"--report {path}: cannot write it: {error.strerror}; "
@@ -132,6 +127,33 @@ def write_report(report: RunReport, path: Path) -> None:
         # Where the file could not be made its name may be one that cannot be looked for either.
         with suppress(OSError):
             part.unlink()
+
+
+def check_report(path: Path) -> None:
+    """Check before the run that the report can be written at its end; leaves no trace.
+
+    Raises
+    ------
+    FileError
+        Its folder is missing or not writable, or a folder has its name.
+    """
+    with _beside(path) as (part, target):
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        part.touch()
+
+
+def write_report(report: RunReport, path: Path) -> None:
+    """Write the JSON file beside its place and rename it.
+
+    Raises
+    ------
+    FileError
+        It cannot be written; a report that was there is unchanged.
+    """
+    with _beside(path) as (part, target):
+        part.write_text(as_json(report), encoding="utf-8")
+        part.replace(target)
 
 
 def summary(report: RunReport) -> str:

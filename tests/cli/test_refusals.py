@@ -264,11 +264,21 @@ def test_output_is_refused_before_the_run(dvm: Command) -> None:
         assert told in text_of(ended)
 
 
-def test_a_report_that_cannot_be_written(dvm: Command) -> None:
-    """The program has run and its outputs stand; the exit code tells that the report does not."""
-    ended = dvm.run("main: mov $'x', console\n exit:c\n", "--report", "absent/run.json")
-    assert (ended.code, ended.out) == (ExitCode.FILE, "x")
-    assert "--report absent/run.json: cannot write it: No such file or directory" in text_of(ended)
+@pytest.mark.parametrize("place", ["absent/run.json", "."])
+def test_a_report_that_cannot_be_written_is_told_before_the_run(dvm: Command, place: str) -> None:
+    ended = dvm.run("main: mov $'x', console\n exit:c\n", "--report", place)
+    assert (ended.code, ended.out) == (ExitCode.FILE, "")
+    assert f"--report {place}: cannot write it: " in text_of(ended)
+
+
+def test_a_program_that_never_began_has_no_summary(dvm: Command) -> None:
+    """A table of zeros would bury the one message that matters."""
+    text = "        .array points, fd, 4, 3\nmain:   exit:c\n"
+    ended = dvm.run(text, "--in", "points=absent.npy")
+    assert ended.code == ExitCode.FILE
+    headline, message = ended.err.splitlines()
+    assert headline.startswith("dvm 0.")
+    assert message.startswith("dvm: error: --in points=absent.npy: there is no file")
 
 
 def test_standard_input_that_cannot_be_read(dvm: Command) -> None:

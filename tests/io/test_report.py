@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from dvm_mpi.errors import ExitCode, FileError
-from dvm_mpi.io.report import RunReport, as_json, scaled, summary, versions, write_report
+from dvm_mpi.io.report import (
+    RunReport,
+    as_json,
+    check_report,
+    scaled,
+    summary,
+    versions,
+    write_report,
+)
 
 REPORT = RunReport(
     program="jobs/kmeans/kmeans.dasm",
@@ -133,3 +141,17 @@ def test_one_of_a_kind_is_not_plural() -> None:
     assert "1 worker, 1 home\n" in text
     assert "in 1 epoch;" in text
     assert "1 watcher firing\n" in text
+
+
+def test_the_check_before_the_run_leaves_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    check_report(path)
+    assert not list(tmp_path.iterdir())
+    path.write_text("old", encoding="utf-8")
+    check_report(path)
+    assert [(p.name, p.read_text(encoding="utf-8")) for p in tmp_path.iterdir()] == [
+        ("r.json", "old")
+    ]
+    for place in (tmp_path, tmp_path / "no" / "r.json"):
+        with pytest.raises(FileError, match="cannot write it"):
+            check_report(place)
