@@ -78,8 +78,10 @@ assert FILE_CHUNK_BYTES % PAGE_BYTES == 0
 # --- the coordinator's tables -------------------------------------------------------------------
 #: Runners and templates alive at once.
 RUNNERS_MAX: Final = 16_777_216
-#: Events remembered to tell a runner's story when the life cycle is violated.
+#: Events remembered to tell a runner's story when the life cycle is violated, and the runners
+#: that they happened to together: one event may happen to millions.
 STORY_EVENTS: Final = 4_096
+STORY_ROWS: Final = 1 << 18
 #: Runners of one dispatched batch, and batches that a worker holds at a time.
 BATCH_RUNNERS_MAX: Final = 256
 BATCHES_PER_WORKER: Final = 2

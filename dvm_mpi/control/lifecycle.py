@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import RUNNERS_MAX, STORY_EVENTS
+from dvm_mpi.config import RUNNERS_MAX, STORY_EVENTS, STORY_ROWS
 from dvm_mpi.errors import LimitError
 
 
@@ -129,7 +129,9 @@ class RunnerTable:
         #: (capacity,) RUNNER. Columns are views: read and write them by vectors of rows.
         self.rows: NDArray[Any] = np.zeros(capacity, dtype=RUNNER)
         self._free: list[int] = list(range(capacity - 1, -1, -1))
-        self._story: deque[tuple[Event, NDArray[np.int64]]] = deque(maxlen=STORY_EVENTS)
+        #: The latest events with their rows, oldest first, and how many rows these are together.
+        self._story: deque[tuple[Event, NDArray[np.int64]]] = deque()
+        self._story_rows = 0
 
     @property
     def live_count(self) -> int:
@@ -150,8 +152,8 @@ class RunnerTable:
         used = self.live_count
         if used + count > RUNNERS_MAX:
             message = (
-                f"{used + count} runners and watchers would be alive at once; the limit "
-                f"runners_max is {RUNNERS_MAX}. Create fewer before waiting for some to end."
+                f"{used + count:,} runners and watchers would be alive at once; the limit is "
+                f"{RUNNERS_MAX:,} (RUNNERS_MAX). Create fewer before waiting for some to end."
             )
             raise LimitError(message)
         old = len(self.rows)
@@ -179,8 +181,14 @@ class RunnerTable:
             row = int(rows[int(np.argmax(after < 0))])
             raise LifeCycleError(f"{event.name} does not fit: {self.story(row)}")
         self.rows["state"][rows] = after
-        self._story.append((event, rows.copy()))
+        self._remember(rows, event)
         self._free.extend(rows[after == State.FREE][::-1].tolist())
+
+    def _remember(self, rows: NDArray[np.int64], event: Event) -> None:
+        self._story.append((event, rows[-STORY_ROWS:].copy()))
+        self._story_rows += min(len(rows), STORY_ROWS)
+        while len(self._story) > STORY_EVENTS or self._story_rows > STORY_ROWS:
+            self._story_rows -= len(self._story.popleft()[1])
 
     def count(self, state: State) -> int:
         """Count the rows in `state`."""

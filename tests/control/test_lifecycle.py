@@ -77,6 +77,24 @@ def test_the_story_is_told_in_order_and_only_of_that_row() -> None:
     assert table.story(int(rows[1])).endswith("events: CREATED")
 
 
+def test_the_story_forgets_what_is_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By events, and by rows: one event of very many runners must not fill the memory."""
+    monkeypatch.setattr(lifecycle, "STORY_EVENTS", 3)
+    monkeypatch.setattr(lifecycle, "STORY_ROWS", 8)
+    table = RunnerTable(16)
+    first = table.allocate(1)
+    table.apply(first, Event.CREATED)
+    for _ in range(2):
+        table.apply(first, Event.DISPATCHED)
+        table.apply(first, Event.LOST)
+    assert table.story(int(first[0])).endswith("events: LOST DISPATCHED LOST")
+    many = table.allocate(10)
+    table.apply(many, Event.CREATED)
+    assert table.story(int(first[0])).endswith("events: none remembered")
+    assert table.story(int(many[-1])).endswith("events: CREATED")
+    assert table.story(int(many[0])).endswith("events: none remembered")
+
+
 def test_rows_are_fresh_and_lowest_first() -> None:
     table = RunnerTable(4)
     rows = table.allocate(3)
@@ -107,7 +125,7 @@ def test_the_limit_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "RUNNERS_MAX", 16)
     table = RunnerTable(2)
     table.apply(table.allocate(16), Event.CREATED)
-    with pytest.raises(LimitError, match="limit runners_max is 16"):
+    with pytest.raises(LimitError, match=r"limit is 16 \(RUNNERS_MAX\)"):
         table.allocate(1)
 
 

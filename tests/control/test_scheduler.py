@@ -266,7 +266,7 @@ def test_leases_are_granted_at_once() -> None:
 def test_too_many_runners_are_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "RUNNERS_MAX", 1024)
     c = Coordinator()
-    with pytest.raises(LimitError, match="runners_max is 1024"):
+    with pytest.raises(LimitError, match=r"limit is 1,024 \(RUNNERS_MAX\)"):
         c.ends(c.one(FIRST), children=[Child(A)] * 1025)
 
 
