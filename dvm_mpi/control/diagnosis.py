@@ -45,8 +45,8 @@ TRAPS: Final[dict[TrapKind, tuple[str, str]]] = {
         "control ran into data, or the image is damaged; end every path with exit or br",
     ),
     TrapKind.BAD_JUMP: (
-        "jump to an address where no instruction begins",
-        "check what is stored into the link or target cell",
+        "control reached an address where no instruction begins",
+        "end every path with exit or br; check what is stored into the link or target cell",
     ),
     TrapKind.STACK_OVERFLOW: (
         "access to the guard page below an automatic stack",
@@ -112,7 +112,7 @@ class Narrator:
         try:
             return format_instruction(decode(self._image.text, offset, pc))
         except DecodeError as error:
-            return f"(no instruction: {error})"
+            return f"({error})"
 
     def trap(self, failure: Failure) -> str:
         """Return the message of a trap; several lines, no final newline."""
@@ -140,7 +140,8 @@ class Narrator:
 
     def watchers(self, left: tuple[ArmedWatcher, ...], shown_max: int) -> str:
         """Return the list of watchers that were still armed at the end."""
-        lines = [f"{len(left):,} watchers were still armed at the end:"]
+        verb = "was" if len(left) == 1 else "were"
+        lines = [f"{counted(len(left), 'watcher')} {verb} still armed at the end:"]
         for watcher in left[:shown_max]:
             ranges = ", ".join(
                 f"{self.label(int(r['start']))} for {int(r['length']):,} bytes"

@@ -161,13 +161,14 @@ def summary(report: RunReport) -> str:
     r = report
     ending = EXIT_CODE_MEANINGS[ExitCode(r.exit_code)]
     rate = f", {scaled(r.instructions / r.work_s)}/s" if r.work_s > 0 else ""
+    instructions = f"{scaled(r.instructions)} instruction{'' if r.instructions == 1 else 's'}"
     lines = [
         f"{Path(r.program).name}: {ending}",
         f"  time     {r.work_s:.3f} s of work; start {r.startup_s:.3f} s, load {r.load_s:.3f} s, "
         f"output {r.output_s:.3f} s",
         f"  runners  {r.runners:,}: {r.commits:,} committed, {r.aborts:,} aborted, "
         f"{r.retries:,} retried; {counted(r.watcher_firings, 'watcher firing')}",
-        f"  engine   {r.engine}: {scaled(r.instructions)} instructions{rate}; "
+        f"  engine   {r.engine}: {instructions}{rate}; "
         f"{counted(r.workers, 'worker')}, {counted(r.homes, 'home')}",
         f"  memory   {scaled(r.bytes_fetched, 'B')} fetched, {scaled(r.bytes_committed, 'B')} "
         f"committed in {counted(r.epochs, 'epoch')}; "

@@ -144,11 +144,19 @@ def test_report_of_a_trap(dvm: Command) -> None:
     assert told["exit_meaning"] == EXIT_CODE_MEANINGS[ExitCode.TRAP]
 
 
+def test_running_off_the_end_says_how_to_end(dvm: Command) -> None:
+    """The newcomer's commonest mistake: no `exit`. No jump is to blame, nor its target cell."""
+    ended = dvm.run("main: mov $1, r1\n")
+    assert ended.code == ExitCode.TRAP
+    assert "trap: control reached an address where no instruction begins" in ended.messages[0]
+    assert any("remedy: end every path with exit or br" in line for line in ended.messages)
+
+
 # --- watchers that are left --------------------------------------------------------------------
 def test_watchers_that_are_left_are_told(every_dvm: Command) -> None:
     ended = every_dvm.run(WATCHER)
     assert ended.code == ExitCode.OK
-    at = ended.messages.index("1 watchers were still armed at the end:")
+    at = ended.messages.index("1 watcher was still armed at the end:")
     assert re.fullmatch(
         r"  p\.dasm:5: watcher 0x3d0\w+, which starts at wait \(0x4\w+\), "
         r"watches cell \(0x440000000\) for 8 bytes",

@@ -155,3 +155,9 @@ def test_the_check_before_the_run_leaves_what_is_there(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "no" / "r.json"):
         with pytest.raises(FileError, match="cannot write it"):
             check_report(place)
+
+
+def test_one_is_singular() -> None:
+    told = summary(replace(REPORT, instructions=1, workers=1, homes=1))
+    assert "interp: 1 instruction, " in told
+    assert "; 1 worker, 1 home\n" in told
