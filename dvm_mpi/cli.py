@@ -6,6 +6,7 @@ Results go to standard output, everything else to standard error. Every way out 
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from argparse import Namespace
@@ -42,10 +43,21 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[0] in SUBCOMMANDS:
         given = subcommand_parser(arguments[0]).parse_args(arguments[1:])
         return {"asm": _assemble, "disasm": _disassemble, "check": _check}[arguments[0]](given)
+    _refuse_misspelt_subcommand(arguments)
     options = parse_run(arguments)
     from dvm_mpi.job import Run
 
     return Run(options).execute()
+
+
+def _refuse_misspelt_subcommand(arguments: list[str]) -> None:
+    """Tell `chek FILE` from a program: otherwise FILE would be the word that is one too many."""
+    word = arguments[0]
+    close = difflib.get_close_matches(word, SUBCOMMANDS, n=1)
+    if close and len(arguments) > 1 and not Path(word).exists():
+        raise UsageError(
+            f"'{word}' is neither a program nor a subcommand; did you mean '{close[0]}'?"
+        )
 
 
 def _assemble(given: Namespace) -> int:

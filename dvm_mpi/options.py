@@ -94,7 +94,7 @@ def _count(minimum: int, maximum: int) -> Callable[[str], int]:
 def _define(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals or not value:
-        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE")
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE; write it like -D N=100")
     return name, value
 
 
@@ -171,7 +171,7 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
     if not config.STACK_BYTES_DEFAULT <= given.stack <= config.STACK_BYTES_MAX:
         raise UsageError(
             f"--stack {given.stack}: automatic stacks have {config.STACK_BYTES_DEFAULT:,} to "
-            f"{config.STACK_BYTES_MAX:,} bytes"
+            f"{config.STACK_BYTES_MAX:,} bytes; write it like 64K or 1M"
         )
     return RunOptions(
         program=given.program,

@@ -72,6 +72,16 @@ def test_an_option_that_is_not_built_says_what_to_use(dvm: Command) -> None:
     assert text_of(ended).endswith("only --isolation snapshot is built")
 
 
+def test_a_misspelt_subcommand(dvm: Command) -> None:
+    ended = dvm("chek", "p.dasm")
+    assert ended.code == ExitCode.USAGE
+    assert ended.messages == [
+        "dvm: error: 'chek' is neither a program nor a subcommand; did you mean 'check'?"
+    ]
+    (dvm.folder / "chek").write_text(GOOD, encoding="utf-8")
+    assert dvm("chek", "--stdin", "/dev/null", "--quiet").code == ExitCode.OK
+
+
 def test_no_program(dvm: Command) -> None:
     ended = dvm()
     assert ended.code == ExitCode.USAGE
