@@ -133,13 +133,16 @@ def expected_console(result: Clustering) -> str:
 
 def read_dataset(place: str) -> NDArray[np.generic]:
     """Read FILE:DATASET (or a .npy file) whole."""
-    if place.endswith(".npy"):
-        array: NDArray[np.generic] = np.load(place)
-        return array
-    path, _, name = place.rpartition(":")
-    with h5py.File(Path(path), "r") as file:
-        data: NDArray[np.generic] = file[name][...]
-    return data
+    try:
+        if place.endswith(".npy"):
+            array: NDArray[np.generic] = np.load(place)
+            return array
+        path, _, name = place.rpartition(":")
+        with h5py.File(Path(path), "r") as file:
+            data: NDArray[np.generic] = file[name][...]
+        return data
+    except (OSError, KeyError, ValueError) as error:
+        sys.exit(f"check: cannot read {place}: {error}; run the job first, with --in and --out")
 
 
 def main() -> None:

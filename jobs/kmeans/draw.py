@@ -89,13 +89,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/kmeans/kmeans.png"))
     options = parser.parse_args()
 
-    with h5py.File(options.points, "r") as file:
-        points = file["points"][...]
-        if "height" not in file["points"].attrs:
-            sys.exit(f"draw: {options.points} has no height and width; write it with make_input.py")
-        height = int(file["points"].attrs["height"])
-    with h5py.File(options.result, "r") as file:
-        centroids, labels = file["centroids"][...], file["labels"][...]
+    try:
+        with h5py.File(options.points, "r") as file:
+            points, attributes = file["points"][...], dict(file["points"].attrs)
+        with h5py.File(options.result, "r") as file:
+            centroids, labels = file["centroids"][...], file["labels"][...]
+    except (OSError, KeyError) as error:
+        sys.exit(f"draw: cannot read points and result: {error}; run make_input.py and the job")
+    if "height" not in attributes:
+        sys.exit(f"draw: {options.points} has no height and width; write it with make_input.py")
+    height = int(attributes["height"])
     counts = np.bincount(labels, minlength=len(centroids)).tolist()
     sheet = compose(
         to_bytes(points).reshape(height, -1, 3),

@@ -34,8 +34,11 @@ def photograph_path(name: str) -> Path:
 
 def read_pixels(path: Path, crop: tuple[int, int] | None) -> NDArray[np.uint8]:
     """Decode a picture to (height, width, 3) uint8; `crop` keeps the middle (width, height)."""
-    with Image.open(path) as picture:
-        pixels = np.asarray(picture.convert("RGB"), dtype=np.uint8)
+    try:
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("RGB"), dtype=np.uint8)
+    except OSError as error:
+        sys.exit(f"make_input: {path} is no picture that can be read: {error}; give another file")
     if crop is None:
         return pixels
     height, width = pixels.shape[:2]

@@ -42,7 +42,10 @@ def main() -> None:
 
     printed, expected = printed_count(sys.stdin.read()), count_primes(options.limit)
     if printed != expected:
-        sys.exit(f"check: the job counts {printed} primes below {options.limit}, not {expected}")
+        sys.exit(
+            f"check: the job counts {printed} primes below {options.limit}, not {expected}; "
+            "a job with -D LIMIT needs the same --limit here"
+        )
     print(f"check: {expected} primes below {options.limit}, as the sieve says")
 
 

@@ -21,13 +21,16 @@ def generate(size: int) -> tuple[Floats, Floats]:
 
 def read_vector(place: str) -> Floats:
     """Read FILE:DATASET, or a .npy file, whole."""
-    if place.endswith(".npy"):
-        saved: Floats = np.load(place)
-        return saved
-    path, _, name = place.rpartition(":")
-    with h5py.File(Path(path), "r") as file:
-        vector: Floats = file[name][...]
-    return vector
+    try:
+        if place.endswith(".npy"):
+            saved: Floats = np.load(place)
+            return saved
+        path, _, name = place.rpartition(":")
+        with h5py.File(Path(path), "r") as file:
+            vector: Floats = file[name][...]
+        return vector
+    except (OSError, KeyError, ValueError) as error:
+        sys.exit(f"check: cannot read {place}: {error}; run the job first, with --in and --out")
 
 
 def main() -> None:

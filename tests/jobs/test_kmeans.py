@@ -136,3 +136,20 @@ def test_input_and_picture(tmp_path: Path) -> None:
     assert (drawn[top : top + 30, left : left + 40] == pixels).all()
     right = 2 * draw.MARGIN + 40
     assert (drawn[top : top + 30, right : right + 40] == quantised).all()
+
+
+def test_files_that_cannot_be_read_are_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("no picture", encoding="utf-8")
+    for path in (text, tmp_path / "absent.png"):
+        with pytest.raises(SystemExit, match=r"is no picture that can be .*; give another"):
+            make_input.read_pixels(path, None)
+    make_input.write_points(np.zeros((1, 1, 3), np.uint8), tmp_path / "in.h5")
+    for place in ("absent.h5:points", "absent.npy", "in.h5:labels", "notes.txt:points"):
+        with pytest.raises(SystemExit, match=r"check: cannot read .*; run the job first"):
+            check.read_dataset(str(tmp_path / place))
+    monkeypatch.setattr("sys.argv", ["draw.py", "--points", str(tmp_path / "absent.h5")])
+    with pytest.raises(SystemExit, match=r"draw: cannot read .*; run make_input"):
+        draw.main()
