@@ -15,11 +15,13 @@ import pytest
 from numpy.typing import NDArray
 
 from dvm_mpi import config
+from dvm_mpi.control import leases
 from dvm_mpi.control.delivery import Delivery, InOrder, Shuffled
 from dvm_mpi.control.driver import LocalMachine, MachineSettings, Silent
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.engine.interface import TrapKind
 from dvm_mpi.job import array_chunks, make_engine_factory
+from dvm_mpi.layout import STACKS_START
 from dvm_mpi.options import parse_run
 
 SEEDS = range(8)
@@ -260,6 +262,31 @@ child:  mov     $2, out
         exit:c
 """)
     assert (result.out, result.console) == ([0], "")
+
+
+def test_stacks_of_children_that_never_were_are_leased_again(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room for eight stacks; sixty parents, one after the other, abort with a child."""
+    monkeypatch.setattr(leases, "STACK_LEASE_COUNT", 1)
+    room = 8 * leases.stack_slot_bytes(config.STACK_BYTES_DEFAULT)
+    monkeypatch.setattr(leases, "STACKS_END", STACKS_START + room)
+    result = run("""
+        .private n
+main:   .runner next, args=($0)
+        exit:c
+next:   .arguments n
+        .runner parent
+        add     n, $1, n
+        br:e    n, $60, .last
+        .runner next, args=(n)
+.last:  mov     $'.', console
+        exit:c
+parent: .runner child
+        exit:a
+child:  exit:c
+""")
+    assert result.console == "." * 60
 
 
 # --- input and arithmetic --------------------------------------------------------------------

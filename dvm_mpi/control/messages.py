@@ -57,6 +57,7 @@ class Finished:
     child_ranges: NDArray[Any]  # RANGE
     mallocs: NDArray[Any]  # RANGE
     console: NDArray[np.uint8]
+    dropped_stacks: NDArray[np.int64]
     traps: str
     fetched_bytes: int
 
@@ -125,6 +126,7 @@ _ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
     "child_ranges": RANGE,
     "mallocs": RANGE,
     "console": _BYTES,
+    "dropped_stacks": _INT64,
     "pages": _INT64,
     "frames": _INT64,
     "versions": _INT64,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi.config import LOSSES_BEFORE_RESERVING
 from dvm_mpi.control.coordinator_state import (
+    NO_ROWS,
     Action,
     Births,
     CoordinatorState,
@@ -32,7 +33,10 @@ from dvm_mpi.layout import RANGE
 
 
 def select(finished: Finished, kept: NDArray[np.int64]) -> Finished:
-    """Return a message with only the records at positions `kept`, in that order."""
+    """Return a message with only the records at positions `kept`, in that order.
+
+    What was said of all records together is left behind: `take` has seen to it.
+    """
     outcomes = finished.outcomes[kept].copy()
     children = finished.children[expand(outcomes["child_first"], outcomes["child_count"])].copy()
     own_runs = expand(outcomes["run_first"], outcomes["run_count"])
@@ -48,6 +52,7 @@ def select(finished: Finished, kept: NDArray[np.int64]) -> Finished:
         outcomes=outcomes,
         runs=finished.runs[np.concatenate([own_runs, image_runs])],
         children=children,
+        dropped_stacks=NO_ROWS,
         traps=json.dumps(told) if told else "",
         fetched_bytes=0,
     )
@@ -76,6 +81,8 @@ class Ordering:
         """Order one message's records, then those that a reservation had held back."""
         state = self._state
         state.counters.bytes_fetched += finished.fetched_bytes
+        # Whatever becomes of the records: of an abort or a trap no child is ever born.
+        state.leases.end_stacks(finished.dropped_stacks)
         actions: list[Action] = []
         current, missing = self._fence(finished)
         if len(missing):

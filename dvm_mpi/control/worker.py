@@ -319,6 +319,7 @@ class Worker:
             child_ranges=ended.child_ranges,
             mallocs=ended.mallocs,
             console=ended.console,
+            dropped_stacks=ended.dropped_stacks,
             traps=encode_traps(ended.traps),
             fetched_bytes=self._fetched_bytes,
         )

@@ -173,6 +173,9 @@ class OutcomeBatch:
     child_ranges: NDArray[Any]  # layout.RANGE
     mallocs: NDArray[Any]  # layout.RANGE
     console: NDArray[np.uint8]
+    #: Bases of automatic stacks whose runners will never be: of the children of attempts that
+    #: aborted or trapped. The stacks of those in `children` are not among them.
+    dropped_stacks: NDArray[np.int64]
     #: By position in `outcomes`, for those whose end is TRAP.
     traps: dict[int, TrapDetail] = field(default_factory=dict)
 

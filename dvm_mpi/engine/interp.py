@@ -156,6 +156,7 @@ class InterpEngine:
             child_ranges=take(List.ENDED_RANGES),
             mallocs=take(List.ENDED_MALLOCS),
             console=take(List.ENDED_CONSOLE),
+            dropped_stacks=take(List.DROPPED_STACKS),
             traps=self._traps,
         )
         self._traps = {}

@@ -232,6 +232,8 @@ def leave(state: State) -> int:
     run_count = count_of(state, List.RUNS) - run_first
     if is_complete and end in (End.COMMIT, End.COMMIT_DELETE):
         is_complete = _collect_created(state)
+    elif is_complete:
+        is_complete = _collect_dropped_stacks(state)
     if not is_complete:
         set_count(state, List.RUNS, run_first)
         set_count(state, List.DATA, data_first)
@@ -344,6 +346,20 @@ def _collect_created(state: State) -> bool:
             return False
         store_i64(child + 10 * WORD_BYTES, image_first)
         store_i64(child + 11 * WORD_BYTES, count_of(state, List.RUNS) - image_first)
+    return True
+
+
+@compiled
+def _collect_dropped_stacks(state: State) -> bool:
+    """Add the automatic stacks of children that will never be; False if the list lacks room."""
+    count = count_of(state, List.CHILDREN)
+    if lacks_room(state, List.DROPPED_STACKS, count):
+        return False
+    for index in range(count):
+        child = row_at(state, List.CHILDREN, index, _CHILD_BYTES)
+        if load_i64(child + 4 * WORD_BYTES):
+            stack = load_i64(child + 2 * WORD_BYTES)
+            store_i64(append(state, List.DROPPED_STACKS, WORD_BYTES), stack)
     return True
 
 

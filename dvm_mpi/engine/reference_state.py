@@ -86,6 +86,7 @@ class OutcomeLists:
     child_ranges: list[Span] = field(default_factory=list)
     mallocs: list[Span] = field(default_factory=list)
     console: bytearray = field(default_factory=bytearray)
+    dropped_stacks: list[int] = field(default_factory=list)
     traps: dict[int, TrapDetail] = field(default_factory=dict)
 
     def add(self, attempt: Attempt, detail: TrapDetail | None) -> None:
@@ -107,6 +108,9 @@ class OutcomeLists:
                 self._add_child(attempt.memory, child, stored)
             self.console += attempt.console
             self.mallocs += [block for block in attempt.memory.coverage.mallocs if block[1]]
+        else:
+            dropped = (child.stack[0] for child in attempt.children if child.stack_is_automatic)
+            self.dropped_stacks += dropped
         if detail is not None:
             self.traps[len(self.outcomes)] = detail
         self.outcomes.append((
@@ -161,5 +165,6 @@ class OutcomeLists:
             child_ranges=np.array(self.child_ranges, dtype=RANGE),
             mallocs=np.array(self.mallocs, dtype=RANGE),
             console=np.frombuffer(bytes(self.console), dtype=np.uint8),
+            dropped_stacks=np.array(self.dropped_stacks, dtype=np.int64),
             traps=self.traps,
         )

@@ -86,6 +86,7 @@ class List(_Counted):
     ENDED_RANGES = auto()
     ENDED_MALLOCS = auto()
     ENDED_CONSOLE = auto()
+    DROPPED_STACKS = auto()  # bases
     # Of the engine.
     UNDECLARED = auto()  # (pc, address)
     RETIRED = auto()  # (page, 0): private or fresh memory to give back
@@ -190,6 +191,7 @@ _LISTS: Final[dict[List, tuple[np.dtype[Any], int, int, str]]] = {
     List.ENDED_MALLOCS: (RANGE, 1 << 4, 16 * _M, "malloc blocks of ended attempts"),
     List.ENDED_CONSOLE: (_BYTE, 1 << 10, 1024 * _M, "bytes of console output"),
     List.UNDECLARED: (_PAIR, 1 << 6, 16 * _M, "instructions with undeclared accesses"),
+    List.DROPPED_STACKS: (_WORD, 1 << 6, 16 * _M, "children that were not created"),
     List.RETIRED: (_PAIR, 1 << 10, 1 << 10, "pages to give back"),
     List.STATIC: (_WORD, 1 << 5, 1 << 5, "private pages named directly"),
 }

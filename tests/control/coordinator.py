@@ -235,6 +235,7 @@ class Coordinator:
             children=np.array(children, dtype=CHILD),
             child_ranges=np.array(ranges, dtype=RANGE),
             mallocs=np.zeros(0, dtype=RANGE),
+            dropped_stacks=np.zeros(0, dtype=np.int64),
             console=np.frombuffer(bytes(console), dtype=np.uint8),
             traps="",
             fetched_bytes=0,
