@@ -55,7 +55,7 @@ def test_output_and_progress_share_a_terminal() -> None:
     progress.update(lambda: COUNTS)
     progress.close()
     shown = screen.getvalue()
-    assert b"\r\x1b[2Khalf a line\n\r\x1b[2Krunners:" in shown
+    assert b"\r\x1b[2Khalf a line\n\r\x1b[2K2 s; runners:" in shown
     assert shown.endswith(b"\r\x1b[2K")
 
 
