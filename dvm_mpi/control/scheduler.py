@@ -280,10 +280,8 @@ class Scheduler:
             return []
         if state.log.open_records or state.log.epochs_in_flight:
             return []
+        # Only an instance that never ran is cancelled with its template: this one has lost.
         rows = state.solo.pop(1)
-        if state.table.rows["state"][rows[0]] == State.CANCELLED:
-            state.end(rows)
-            return self._dispatch()
         state.alone = int(rows[0])
         return [ToWorker(0, self._dispatched(0, rows))]
 
