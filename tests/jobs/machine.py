@@ -16,10 +16,10 @@ from dvm_mpi.control.delivery import InOrder, Shuffled
 from dvm_mpi.control.driver import LocalMachine, MachineSettings, Silent
 from dvm_mpi.disa.assembler import assemble_file, assemble_text
 from dvm_mpi.disa.image import ArrayDeclaration, Image
-from dvm_mpi.disa.types import BY_NAME, Kind
 from dvm_mpi.engine.interface import Engine, EngineSettings
 from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.engine.reference import ReferenceEngine
+from dvm_mpi.io.arrays import DTYPES
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
@@ -27,7 +27,6 @@ ENGINES: dict[str, Callable[[EngineSettings], Engine]] = {
     "interp": InterpEngine,
     "reference": ReferenceEngine,
 }
-_KIND_LETTERS = {Kind.SIGNED: "i", Kind.UNSIGNED: "u", Kind.FLOAT: "f"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +107,7 @@ def run_image(
 
 
 def _read(machine: LocalMachine, array: ArrayDeclaration) -> NDArray[np.generic]:
-    type_ = BY_NAME[array.type_name]
-    dtype = np.dtype(f"<{_KIND_LETTERS[type_.kind]}{type_.width_bytes}")
+    dtype = DTYPES[array.type_name]
     size_bytes = int(np.prod(array.shape)) * dtype.itemsize
     assert array.address % PAGE_BYTES == 0
     raw = machine.read(array.address >> PAGE_SHIFT, -(-size_bytes // PAGE_BYTES)).reshape(-1)
