@@ -53,6 +53,17 @@ PROGRAM_AREAS: Final = ((DATA_START, STACKS_START), (0x400_0000_0000, MALLOC_STA
 #: A guard page lies below every automatic stack, so slots are one page longer than stacks.
 GUARD_BYTES: Final = PAGE_BYTES
 
+
+def whole_pages(length: int) -> int:
+    """Return the bytes of the pages that `length` bytes from a page's start need."""
+    return -(-length // PAGE_BYTES) * PAGE_BYTES
+
+
+def stack_slot_bytes(stack_bytes: int) -> int:
+    """Return the bytes from one automatic stack to the next: a guard page, then the stack."""
+    return GUARD_BYTES + whole_pages(stack_bytes)
+
+
 assert PR_END == SR_START
 assert STACKS_END == STATUS_AREAS[0][0]
 assert MALLOC_END == STATUS_AREAS[1][0]

@@ -15,7 +15,7 @@ from typing import Final
 
 from dvm_mpi import __version__, config
 from dvm_mpi.errors import UsageError
-from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.layout import whole_pages
 
 SUBCOMMANDS: Final = ("asm", "disasm", "check")
 
@@ -182,7 +182,7 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
         engine=given.engine,
         allow_undeclared=given.undeclared == "allow",
         fuel=given.fuel,
-        stack_bytes=-(-given.stack // PAGE_BYTES) * PAGE_BYTES,
+        stack_bytes=whole_pages(given.stack),
         memory_bytes=given.memory,
         strict_watchers=given.strict_watchers,
         report=given.report,

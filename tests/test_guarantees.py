@@ -21,7 +21,7 @@ from dvm_mpi.control.driver import LocalMachine, MachineSettings, Silent
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.engine.interface import TrapKind
 from dvm_mpi.job import array_chunks, make_engine_factory
-from dvm_mpi.layout import STACKS_START
+from dvm_mpi.layout import STACKS_START, stack_slot_bytes
 from dvm_mpi.options import parse_run
 
 SEEDS = range(8)
@@ -269,7 +269,7 @@ def test_stacks_of_children_that_never_were_are_leased_again(
 ) -> None:
     """There is room for eight stacks; sixty parents, one after the other, abort with a child."""
     monkeypatch.setattr(leases, "STACK_LEASE_COUNT", 1)
-    room = 8 * leases.stack_slot_bytes(config.STACK_BYTES_DEFAULT)
+    room = 8 * stack_slot_bytes(config.STACK_BYTES_DEFAULT)
     monkeypatch.setattr(leases, "STACKS_END", STACKS_START + room)
     result = run("""
         .private n

@@ -19,19 +19,15 @@ from dvm_mpi.config import (
 from dvm_mpi.engine.interface import Lease, LeaseKind
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import (
-    GUARD_BYTES,
     MALLOC_END,
     MALLOC_START,
     PAGE_BYTES,
     STACKS_END,
     STACKS_START,
     STATUS_AREAS,
+    stack_slot_bytes,
+    whole_pages,
 )
-
-
-def stack_slot_bytes(stack_bytes: int) -> int:
-    """Return the bytes from one automatic stack to the next: a guard page, then the stack."""
-    return GUARD_BYTES + -(-stack_bytes // PAGE_BYTES) * PAGE_BYTES
 
 
 def stack_lease_count(stack_bytes: int) -> int:
@@ -102,7 +98,7 @@ class LeaseBook:
         return Lease(LeaseKind.STACK, start, start + self._block_bytes)
 
     def _lease_malloc(self, wanted_bytes: int) -> Lease:
-        rounded = -(-wanted_bytes // PAGE_BYTES) * PAGE_BYTES
+        rounded = whole_pages(wanted_bytes)
         start = self._next_malloc
         end = start + max(rounded, MALLOC_LEASE_BYTES)
         if end > MALLOC_END:

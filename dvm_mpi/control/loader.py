@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import Home
-from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, whole_pages
 
 #: The epoch of the loaded program: the first one that is visible.
 LOADED_EPOCH: Final = 1
@@ -45,7 +45,7 @@ class Loader:
         in pieces of whole pages, so that only their last page is kept until `finish`.
         """
         self.loaded_bytes += len(data)
-        whole_start = -(-start // PAGE_BYTES) * PAGE_BYTES
+        whole_start = whole_pages(start)
         whole_end = (start + len(data)) // PAGE_BYTES * PAGE_BYTES
         if whole_end <= whole_start:
             self._compose(start, data)

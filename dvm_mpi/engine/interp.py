@@ -34,7 +34,7 @@ from dvm_mpi.engine.page_cache import PageCache
 from dvm_mpi.engine.parking import ParkedAttempt, copy_attempt, restore_attempt
 from dvm_mpi.engine.predecode import CELLS_PAGE, Program
 from dvm_mpi.engine.state import Buffers, Field, List, Phase, Stop
-from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.layout import PAGE_BYTES, stack_slot_bytes
 
 #: Where each kind of lease is in the state: next address, end of the block.
 _LEASE_FIELDS: Final = {
@@ -197,7 +197,7 @@ class InterpEngine:
         wanted = int(self._state[Field.WANTED_BYTES])
         needed = {
             LeaseKind.ID: PAGE_BYTES,
-            LeaseKind.STACK: PAGE_BYTES + automatic_stack_bytes(self._settings),
+            LeaseKind.STACK: stack_slot_bytes(self._settings.stack_bytes),
             LeaseKind.MALLOC: wanted,
         }
         self._take_back_leases()

@@ -7,12 +7,12 @@ serves until a request does not fit; then the first block that fits comes to the
 from __future__ import annotations
 
 from dvm_mpi.engine.interface import EngineSettings, Lease, LeaseKind
-from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.layout import whole_pages
 
 
 def automatic_stack_bytes(settings: EngineSettings) -> int:
     """Return the length of automatic stacks: as set, in whole pages."""
-    return -(-settings.stack_bytes // PAGE_BYTES) * PAGE_BYTES
+    return whole_pages(settings.stack_bytes)
 
 
 class LeaseBlocks:

@@ -62,6 +62,8 @@ from dvm_mpi.layout import (
     STACKS_END,
     STACKS_START,
     WORD_BYTES,
+    stack_slot_bytes,
+    whole_pages,
 )
 
 _MASK64: Final = (1 << 64) - 1
@@ -309,7 +311,7 @@ def _newr(step: Stepper, instruction: Instruction) -> None:
     entry, _ = _load_field(step, at_entry)
     leases = step.around.leases
     stack_bytes = automatic_stack_bytes(step.around.settings)
-    slot_bytes = GUARD_BYTES + stack_bytes
+    slot_bytes = stack_slot_bytes(stack_bytes)
     if not leases.bring_forward(LeaseKind.ID, PAGE_BYTES):
         raise LeaseWantedError(LeaseKind.ID)
     if stack is None and not leases.bring_forward(LeaseKind.STACK, slot_bytes):
@@ -350,7 +352,7 @@ def _malloc(step: Stepper, length: int) -> tuple[int, ...]:
         step.attempt.malloc_refused = False
         return (0,)
     # Even an empty block has an address of its own.
-    block_bytes = max(-(-length // PAGE_BYTES), 1) * PAGE_BYTES
+    block_bytes = max(whole_pages(length), PAGE_BYTES)
     start = step.around.leases.take(LeaseKind.MALLOC, block_bytes)
     if start is None:
         raise LeaseWantedError(LeaseKind.MALLOC, block_bytes)

@@ -38,6 +38,8 @@ from dvm_mpi.layout import (
     STACKS_END,
     STACKS_START,
     STATUS_AREAS,
+    stack_slot_bytes,
+    whole_pages,
 )
 from dvm_mpi.sim.history import Content, EndedAttempt, GivenAttempt, History, ended_attempts
 from dvm_mpi.sim.pages import VersionedPages
@@ -230,7 +232,7 @@ class _Supply:
             if child.fact("stack_automatic")
         ]
         self._mallocs = list(recorded.mallocs)
-        slot_bytes = GUARD_BYTES + self._stack_bytes
+        slot_bytes = stack_slot_bytes(self._stack_bytes)
         slots = (STACKS_END - STACKS_START) // slot_bytes
         #: Where the next invented address of each kind ends.
         self._upper = {
@@ -244,7 +246,7 @@ class _Supply:
         assert stop.lease is not None
         length = {
             LeaseKind.ID: PAGE_BYTES,
-            LeaseKind.STACK: GUARD_BYTES + self._stack_bytes,
+            LeaseKind.STACK: stack_slot_bytes(self._stack_bytes),
             LeaseKind.MALLOC: stop.lease_bytes,
         }[stop.lease]
         if stop.lease is LeaseKind.MALLOC and self._is_told and not self._is_next_malloc(length):
@@ -271,7 +273,7 @@ class _Supply:
         """Say whether the next block has that size; another size is one that was refused."""
         if not self._mallocs:
             return False
-        pages = max(-(-self._mallocs[0][1] // PAGE_BYTES), 1)
+        pages = max(whole_pages(self._mallocs[0][1]) // PAGE_BYTES, 1)
         return pages * PAGE_BYTES == length
 
 

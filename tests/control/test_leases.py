@@ -14,7 +14,7 @@ from dvm_mpi.config import (
     STACK_LEASES_MIN,
 )
 from dvm_mpi.control import leases
-from dvm_mpi.control.leases import LeaseBook, stack_lease_count, stack_slot_bytes
+from dvm_mpi.control.leases import LeaseBook, stack_lease_count
 from dvm_mpi.engine.interface import LeaseKind
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import (
@@ -25,6 +25,7 @@ from dvm_mpi.layout import (
     STACKS_END,
     STACKS_START,
     STATUS_AREAS,
+    stack_slot_bytes,
 )
 
 #: With leases of full length, three blocks of these fill the area of automatic stacks.
