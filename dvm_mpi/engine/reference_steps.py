@@ -132,10 +132,6 @@ class Stepper:
             return operand.value
         return self._load_cell(self._address(instruction, index), instruction.width_of(index))
 
-    def read_signed(self, instruction: Instruction, index: int) -> int:
-        """Return an eight-byte source operand as a signed number."""
-        return signed_of_bits(self.read(instruction, index), WORD_BYTES)
-
     def write(self, instruction: Instruction, index: int, bits: int) -> None:
         """Store to the destination operand: the last effect of an instruction."""
         address = self._address(instruction, index)
