@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +74,4 @@ def dvm(make_command: Callable[[str], Command]) -> Command:
 @pytest.fixture(params=ENGINES)
 def every_dvm(request: pytest.FixtureRequest, make_command: Callable[[str], Command]) -> Command:
     """Return a command line for each engine in turn."""
-    if request.param == "interp" and importlib.util.find_spec("dvm_mpi.engine.interp") is None:
-        pytest.skip("not there yet")
     return make_command(request.param)
