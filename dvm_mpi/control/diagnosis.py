@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from dvm_mpi.config import GIB
 from dvm_mpi.control.coordinator_state import ArmedWatcher, Failure
 from dvm_mpi.disa.disassembler import format_instruction
 from dvm_mpi.disa.encoding import DecodeError, decode
@@ -73,6 +74,10 @@ def hexadecimal(address: int) -> str:
     return f"{address & (1 << 64) - 1:#x}"
 
 
+#: A label farther below an address than this says nothing about it.
+_LABEL_REACH_BYTES: Final = GIB
+
+
 class Narrator:
     """Tells addresses of one program as lines, labels and instruction texts."""
 
@@ -101,8 +106,9 @@ class Narrator:
         name = self._label_names[at]
         if offset == 0:
             return f"{name} ({address:#x})"
-        # A label far below says nothing about an address.
-        return f"{name}+{offset:#x} ({address:#x})" if offset < 1 << 30 else f"{address:#x}"
+        return (
+            f"{name}+{offset:#x} ({address:#x})" if offset < _LABEL_REACH_BYTES else f"{address:#x}"
+        )
 
     def instruction(self, pc: int) -> str:
         """Return the text of the instruction at `pc`."""

@@ -11,7 +11,7 @@ The three parts: `ordering` (records in), `publishing` (epochs visible), and dis
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,9 @@ from dvm_mpi.dsm.messages import EpochApplied
 from dvm_mpi.dsm.ranges import expand, firsts_of, round_to_pages
 from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, RUN, Lease, LeaseKind
 from dvm_mpi.layout import GUARD_BYTES, RANGE
+
+#: Rows at the head of the queue that are looked at together for cancelled instances.
+_CANCELLED_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +258,7 @@ class Scheduler:
         """Free the cancelled instances at the head of the queue."""
         state = self.state
         while len(state.queue):
-            head = state.queue.peek(64)
+            head = state.queue.peek(_CANCELLED_AT_ONCE)
             cancelled = state.table.rows["state"][head] == State.CANCELLED
             count = len(head) if cancelled.all() else int(np.argmin(cancelled))
             state.end(state.queue.pop(count))
