@@ -60,6 +60,21 @@ CONFLICT_RANGES_MAX: Final = 1 << 24
 LOSSES_BEFORE_RESERVING: Final = 3
 LOSSES_BEFORE_RUNNING_ALONE: Final = 6
 
+# --- messages between ranks ---------------------------------------------------------------------
+#: Buffers up to this size are taken in one go; larger ones arrive while the rank does other things.
+SMALL_BUFFER_BYTES: Final = 32 * KIB
+#: Buffers taken in one turn, so that a flood of them does not keep a rank from its own work.
+RECEIVES_AT_ONCE: Final = 64
+#: Buffers that others have not taken yet before a rank stops to execute runners.
+SENDS_PENDING_MAX: Final = 1_024
+#: Sleeps of a rank with nothing to do: the first, and what they grow to.
+NAP_S_MIN: Final = 20e-6
+NAP_S_MAX: Final = 1e-3
+#: Up to this many ranks, rank 0 executes runners as well.
+RANKS_WITH_WORKING_COORDINATOR: Final = 8
+#: Without progress for so long, what is waited for is told; each time after twice as long.
+STALL_S: Final = 10.0
+
 # --- files and terminals ----------------------------------------------------------------------
 #: Array files are read and written in pieces of this size.
 FILE_CHUNK_BYTES: Final = 4 * MIB

@@ -183,7 +183,9 @@ class CoordinatorState:
         self.pending: dict[int, PendingEpoch] = {}
         #: Attempts that run at each worker; (worker_count,).
         self.running: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
-        #: Of those, the ones that sleep in a system call; (worker_count,).
+        #: Workers that have an engine to run attempts with; (worker_count,).
+        self.ready: NDArray[np.bool_] = np.zeros(worker_count, dtype=bool)
+        #: Of the running attempts, those that sleep in a system call; (worker_count,).
         self.asleep: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
         #: Row of the runner that runs alone, or -1.
         self.alone = -1

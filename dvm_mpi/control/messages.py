@@ -80,6 +80,13 @@ class AsleepChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """Worker to coordinator: its engine has been compiled, so runners may come."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseGranted:
     """Coordinator to worker: hand out these addresses (half-open; empty: none is left)."""
 
@@ -88,9 +95,73 @@ class LeaseGranted:
     end: int
 
 
+# --- about the run itself -------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class RankLoaded:
+    """Rank to coordinator: its home holds its part of the program and of the inputs."""
+
+    rank: int
+    loaded_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RankFailed:
+    """Rank to coordinator: the run cannot go on; `text` is for the user, empty if there is none."""
+
+    rank: int
+    exit_code: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramEnded:
+    """Coordinator to every rank: run nothing more, write your part of the outputs.
+
+    `visible` is the epoch to write; `places` is what the job's owner knows of the files, as JSON.
+    """
+
+    visible: int
+    places: str
+
+
+@dataclass(frozen=True, slots=True)
+class RankFinished:
+    """Rank to coordinator: its part of the outputs is written; `figures` are for the report."""
+
+    rank: int
+    figures: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """Coordinator to every rank: leave with this exit code."""
+
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRequested:
+    """Coordinator to a rank: what are you doing?"""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReported:
+    """Rank to coordinator: this, in words."""
+
+    rank: int
+    serial: int
+    text: str
+
+
 WorkerEvent = Dispatched | LeaseGranted | memory.LookupAnswered | memory.ArenaReleased
-CoordinatorEvent = Finished | LeaseRequested | AsleepChanged | memory.EpochApplied
-Message = WorkerEvent | CoordinatorEvent | memory.HomeEvent
+CoordinatorEvent = Finished | LeaseRequested | AsleepChanged | WorkerReady | memory.EpochApplied
+#: From a rank to the coordinator, about the run.
+SessionEvent = RankLoaded | RankFailed | RankFinished | StatusReported
+#: From the coordinator to a rank, about the run.
+RankEvent = ProgramEnded | RunEnded | StatusRequested
+Message = WorkerEvent | CoordinatorEvent | memory.HomeEvent | SessionEvent | RankEvent
 
 #: Position is the number on the wire: append only.
 MESSAGES: Final[tuple[type[Any], ...]] = (
@@ -106,6 +177,14 @@ MESSAGES: Final[tuple[type[Any], ...]] = (
     memory.DiscardRequested,
     memory.EpochApplied,
     AsleepChanged,
+    WorkerReady,
+    RankLoaded,
+    RankFailed,
+    ProgramEnded,
+    RankFinished,
+    RunEnded,
+    StatusRequested,
+    StatusReported,
 )
 _NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 
@@ -131,6 +210,8 @@ _ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
     "frames": _INT64,
     "versions": _INT64,
     "until": _INT64,
+    "held": _INT64,
+    "content": _BYTES,
     "pins": _INT64,
     "tokens": memory.TOKEN,
 }

@@ -40,6 +40,7 @@ from dvm_mpi.control.messages import (
     Finished,
     LeaseGranted,
     LeaseRequested,
+    WorkerReady,
 )
 from dvm_mpi.control.ordering import Ordering
 from dvm_mpi.control.placement import share_out
@@ -72,7 +73,9 @@ class Ticked:
     now_us: int
 
 
-SchedulerEvent = Started | Ticked | Finished | LeaseRequested | AsleepChanged | EpochApplied
+SchedulerEvent = (
+    Started | Ticked | Finished | LeaseRequested | AsleepChanged | WorkerReady | EpochApplied
+)
 
 
 class Scheduler:
@@ -88,12 +91,21 @@ class Scheduler:
         Size of automatic stacks.
     visible
         The epoch of the loaded program.
+    workers_ready
+        Whether all workers may be sent runners from the start; else each says so (`WorkerReady`).
     """
 
     def __init__(
-        self, geometry: Geometry, worker_count: int, stack_bytes: int, visible: int
+        self,
+        geometry: Geometry,
+        worker_count: int,
+        stack_bytes: int,
+        visible: int,
+        *,
+        workers_ready: bool = True,
     ) -> None:
         self.state = CoordinatorState(geometry, worker_count, stack_bytes, visible)
+        self.state.ready[:] = workers_ready
         self._ordering = Ordering(self.state)
         self._publishing = Publishing(self.state)
         self._stack_bytes = stack_bytes
@@ -143,6 +155,8 @@ class Scheduler:
             self.state.log.applied(event.home, event.epoch)
         elif isinstance(event, AsleepChanged):
             self.state.asleep[event.worker] = event.asleep
+        elif isinstance(event, WorkerReady):
+            self.state.ready[event.worker] = True
         elif isinstance(event, Ticked):
             assert event.now_us >= self._now_us, "time runs backwards"
             self._now_us = event.now_us
@@ -221,7 +235,7 @@ class Scheduler:
             return False
         if log.open_records >= EPOCH_RECORDS_MAX or self._now_us - self._opened_us >= EPOCH_US_MAX:
             return True
-        idle = state.failure is not None or bool((state.running == state.asleep).any())
+        idle = state.failure is not None or bool((state.running == state.asleep)[state.ready].any())
         return state.running_count == 0 or (idle and log.epochs_in_flight < EPOCHS_IN_FLIGHT)
 
     def _publish(self) -> list[Action]:
@@ -236,20 +250,21 @@ class Scheduler:
     def _dispatch(self) -> list[Action]:
         """Send runners to workers, on the newest visible snapshot."""
         state = self.state
-        if state.alone >= 0:
+        workers = np.flatnonzero(state.ready)
+        if state.alone >= 0 or len(workers) == 0:
             return []
         self._publishing.unblock(state.log.visible)
         if len(state.solo):
-            return self._dispatch_alone()
+            return self._dispatch_alone(int(workers[0]))
         self._drop_cancelled()
         if len(state.queue) == 0:
             return []
-        share = share_out(
-            len(state.queue), state.running - state.asleep, state.lengths.batch_runners
-        )
+        awake = (state.running - state.asleep)[workers]
+        share = share_out(len(state.queue), awake, state.lengths.batch_runners)
+        given = share > 0
         actions: list[Action] = []
-        for worker in np.flatnonzero(share).tolist():
-            rows = self._take(int(share[worker]))
+        for worker, count in zip(workers[given].tolist(), share[given].tolist(), strict=True):
+            rows = self._take(count)
             if len(rows):
                 actions.append(ToWorker(worker, self._dispatched(worker, rows)))
         return actions
@@ -273,7 +288,7 @@ class Scheduler:
         live: NDArray[np.int64] = rows[~cancelled]
         return live
 
-    def _dispatch_alone(self) -> list[Action]:
+    def _dispatch_alone(self, worker: int) -> list[Action]:
         """Run the next of those that lost too often, when there is nothing it could lose to.
 
         Nobody else runs, and every commit is visible: it would lose to one that its snapshot lacks.
@@ -286,7 +301,7 @@ class Scheduler:
         # Only an instance that never ran is cancelled with its template: this one has lost.
         rows = state.solo.pop(1)
         state.alone = int(rows[0])
-        return [ToWorker(0, self._dispatched(0, rows))]
+        return [ToWorker(worker, self._dispatched(worker, rows))]
 
     def _dispatched(self, worker: int, rows: NDArray[np.int64]) -> Dispatched:
         """Move rows to RUNNING at `worker` and describe their attempts."""

@@ -80,6 +80,8 @@ class Coordinator:
 
     workers: int = 4
     homes: int = 2
+    #: Whether all workers may be sent runners from the start.
+    workers_ready: bool = True
     #: Runners per batch that the scheduler believes to be right.
     batch: int = 256
     #: Attempts that run, by number, in the order of dispatch.
@@ -93,7 +95,13 @@ class Coordinator:
     batches: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.scheduler = Scheduler(Geometry(self.homes), self.workers, STACK_BYTES, LOADED)
+        self.scheduler = Scheduler(
+            Geometry(self.homes),
+            self.workers,
+            STACK_BYTES,
+            LOADED,
+            workers_ready=self.workers_ready,
+        )
         # A runner is short here, so that batches are as large as a test wants them.
         self.scheduler.state.lengths.observe = lambda instructions: None  # type: ignore[method-assign]
         self.scheduler.state.lengths.mean = BATCH_FUEL / self.batch

@@ -7,7 +7,7 @@ import pytest
 from dvm_mpi.config import EPOCH_US_MAX, EPOCHS_IN_FLIGHT
 from dvm_mpi.control import lifecycle, scheduler
 from dvm_mpi.control.leases import LeaseBook
-from dvm_mpi.control.messages import AsleepChanged, LeaseGranted, LeaseRequested
+from dvm_mpi.control.messages import AsleepChanged, LeaseGranted, LeaseRequested, WorkerReady
 from dvm_mpi.control.scheduler import Ticked
 from dvm_mpi.dsm.messages import EpochApplied
 from dvm_mpi.engine.interface import End, LeaseKind
@@ -317,3 +317,18 @@ def test_many_generations_leave_nothing_behind() -> None:
     for arena in (state.grants, state.watched, state.image_runs, state.image_data):
         assert len(arena.rows) <= 16_384
     assert state.pending == {}
+
+
+def test_runners_wait_for_workers_that_are_not_ready() -> None:
+    c = Coordinator(workers=3, workers_ready=False)
+    assert not c.running
+    c.handle(WorkerReady(2))
+    first = c.one(FIRST)
+    assert first.worker == 2
+    c.ends(first, stores=[X], children=[Child(A), Child(B)])
+    c.apply()
+    assert {attempt.worker for attempt in c.running.values()} == {2}
+    c.handle(WorkerReady(0))
+    c.ends(c.one(A), stores=[X], children=[Child(C), Child(D)])
+    c.apply()
+    assert {c.one(C).worker, c.one(D).worker} == {0, 2}

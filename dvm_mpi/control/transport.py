@@ -1,0 +1,260 @@
+"""Messages between ranks over MPI: nothing blocks, nothing is pickled, order is kept per pair.
+
+Messages for one rank are collected and leave together, as one buffer: its pieces are a length and
+a message each. Whoever waits gives its time away in short sleeps, since on a full machine the
+rank that it waits for may need the core.
+Invariant: what one rank sent to another is received in the order in which it was sent.
+
+This is the only module beside `dsm.window` that imports mpi4py; importing it starts MPI.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import mpi4py
+import numpy as np
+from numpy.typing import NDArray
+
+mpi4py.rc.initialize = False
+mpi4py.rc.finalize = False
+# A rank has one thread; a library that need not lock is faster.
+mpi4py.rc.thread_level = "single"
+
+from mpi4py import MPI  # noqa: E402
+
+from dvm_mpi import config  # noqa: E402
+from dvm_mpi.control.messages import CodecError, Message, decode, encode  # noqa: E402
+
+#: The one tag of all messages.
+_TAG: Final = 1
+_WORD: Final = np.dtype("<i8")
+
+Bytes = NDArray[np.uint8]
+
+
+class Nap:
+    """Sleeps that grow while nothing happens, so that idle ranks leave the cores to others."""
+
+    def __init__(self) -> None:
+        self._next_s = config.NAP_S_MIN
+
+    def sleep(self) -> None:
+        """Sleep, twice as long as the last time."""
+        time.sleep(self._next_s)
+        self._next_s = min(2 * self._next_s, config.NAP_S_MAX)
+
+    def end(self) -> None:
+        """Begin with the shortest again: something has happened."""
+        self._next_s = config.NAP_S_MIN
+
+
+def library() -> tuple[str, str]:
+    """Return the MPI library's name as mpi4py knows it and its version; MPI is not started."""
+    name, numbers = MPI.get_vendor()
+    return name, ".".join(map(str, numbers))
+
+
+def start() -> Transport:
+    """Start MPI, once in a process, and return the transport between all its ranks."""
+    if not MPI.Is_initialized():
+        MPI.Init_thread(MPI.THREAD_SINGLE)
+    return Transport(MPI.COMM_WORLD)
+
+
+def is_started() -> bool:
+    """Tell whether MPI runs in this process."""
+    return bool(MPI.Is_initialized()) and not MPI.Is_finalized()
+
+
+def finish() -> None:
+    """End MPI; every rank must come here, and no window may be left."""
+    if is_started():
+        MPI.Finalize()
+
+
+def abort(exit_code: int) -> None:
+    """End every rank of the job at once; does not return while MPI runs."""
+    if is_started():
+        MPI.COMM_WORLD.Abort(exit_code)
+
+
+class Transport:
+    """The ranks of one communicator.
+
+    Parameters
+    ----------
+    comm
+        An intracommunicator; it is duplicated, so that nobody else's messages are met.
+    """
+
+    def __init__(self, comm: MPI.Intracomm) -> None:
+        self.comm = comm.Dup()
+        self.rank: int = self.comm.Get_rank()
+        self.size: int = self.comm.Get_size()
+        #: Messages not sent yet, by rank.
+        self._outbox: dict[int, list[Message]] = {}
+        #: Messages from this rank to itself.
+        self._to_self: deque[Message] = deque()
+        #: Sends under way with their buffers, which MPI reads until they are done.
+        self._sends: deque[tuple[Any, Bytes]] = deque()
+        #: Large buffers that are arriving, in order of arrival: source, request, buffer.
+        self._arriving: deque[tuple[int, Any, Bytes]] = deque()
+        self._status = MPI.Status()
+        #: Totals, for the report.
+        self.bytes_sent = 0
+        self.buffers_sent = 0
+
+    # --- messages -------------------------------------------------------------------------------
+    def send(self, rank: int, message: Message) -> None:
+        """Queue a message; it leaves with the next `flush`. Its arrays must not change any more."""
+        if rank == self.rank:
+            self._to_self.append(message)
+        else:
+            self._outbox.setdefault(rank, []).append(message)
+
+    def flush(self) -> None:
+        """Start to send what has been queued, one buffer for each rank."""
+        for rank, messages in self._outbox.items():
+            buffer = pack(messages)
+            request = self.comm.Isend([buffer, MPI.BYTE], rank, _TAG)
+            self._sends.append((request, buffer))
+            self.bytes_sent += buffer.size
+            self.buffers_sent += 1
+        self._outbox.clear()
+        self._forget_sent()
+
+    @property
+    def sends_pending(self) -> int:
+        """Buffers that MPI has not finished with: a measure of how far others lag behind."""
+        return len(self._sends)
+
+    def receive(self) -> list[tuple[int, Message]]:
+        """Return every message that has arrived whole, with its source; never waits.
+
+        Raises
+        ------
+        CodecError
+            A buffer is none that a peer of this version sends.
+        """
+        arrived: list[tuple[int, Message]] = []
+        while self._to_self:
+            arrived.append((self.rank, self._to_self.popleft()))
+        self._probe(arrived)
+        # Of each source only what nothing earlier of the same source is still missing before.
+        late: set[int] = set()
+        for _ in range(len(self._arriving)):
+            source, request, buffer = self._arriving.popleft()
+            if source in late or not request.Test():
+                late.add(source)
+                self._arriving.append((source, request, buffer))
+            else:
+                arrived += [(source, message) for message in unpack(buffer)]
+        self._forget_sent()
+        return arrived
+
+    def _probe(self, arrived: list[tuple[int, Message]]) -> None:
+        """Take small buffers as they come; start to receive large ones."""
+        for _ in range(config.RECEIVES_AT_ONCE):
+            message = self.comm.Improbe(MPI.ANY_SOURCE, _TAG, self._status)
+            if message is None:
+                return
+            source = self._status.Get_source()
+            buffer = np.empty(self._status.Get_count(MPI.BYTE), dtype=np.uint8)
+            is_behind = any(source == other for other, _, _ in self._arriving)
+            if buffer.size <= config.SMALL_BUFFER_BYTES and not is_behind:
+                message.Recv([buffer, MPI.BYTE])
+                arrived += [(source, each) for each in unpack(buffer)]
+            else:
+                self._arriving.append((source, message.Irecv([buffer, MPI.BYTE]), buffer))
+
+    def _forget_sent(self) -> None:
+        for _ in range(len(self._sends)):
+            request, buffer = self._sends.popleft()
+            if not request.Test():
+                self._sends.append((request, buffer))
+
+    # --- all ranks together ---------------------------------------------------------------------
+    def gather(self, row: Bytes, turn: Callable[[], None]) -> Bytes | None:
+        """Return every rank's row as (size, len(row)) on rank 0, None elsewhere.
+
+        All ranks give rows of one length. `turn` is called while others are waited for.
+        """
+        rows = np.zeros((self.size, row.size), np.uint8) if self.rank == 0 else None
+        target = None if rows is None else [rows, row.size, MPI.BYTE]
+        self._wait(self.comm.Igather([row, row.size, MPI.BYTE], target, root=0), turn)
+        return rows
+
+    def broadcast(self, data: Bytes | None, turn: Callable[[], None]) -> Bytes:
+        """Return rank 0's `data` on every rank; the others give None."""
+        length = np.array([0 if data is None else data.size], _WORD)
+        self._wait(self.comm.Ibcast([length, MPI.INT64_T], root=0), turn)
+        buffer = np.empty(int(length[0]), np.uint8) if data is None else data
+        self._wait(self.comm.Ibcast([buffer, MPI.BYTE], root=0), turn)
+        return buffer
+
+    def barrier(self, turn: Callable[[], None]) -> None:
+        """Wait until every rank is here."""
+        self._wait(self.comm.Ibarrier(), turn)
+
+    @staticmethod
+    def _wait(request: Any, turn: Callable[[], None]) -> None:
+        nap = Nap()
+        while not request.Test():
+            turn()
+            nap.sleep()
+
+    # --- end ------------------------------------------------------------------------------------
+    def drain(self, turn: Callable[[], None]) -> None:
+        """Let everything that was sent arrive somewhere, and drop what comes in; then part.
+
+        Collective: after it no message of this transport is under way.
+        """
+        self.flush()
+        nap = Nap()
+        together: Any = None
+        while True:
+            self.receive()
+            if together is None and not self._sends:
+                together = self.comm.Ibarrier()
+            if together is not None and together.Test():
+                break
+            turn()
+            nap.sleep()
+        self.receive()
+        assert not self._arriving, "a message arrives after everybody has parted"
+        self.comm.Free()
+
+
+def pack(messages: list[Message]) -> Bytes:
+    """Lay messages out as one buffer: for each its length in bytes, then its encoding."""
+    parts: list[Bytes] = []
+    for message in messages:
+        encoded = encode(message)
+        parts += [np.array([encoded.size], _WORD).view(np.uint8), encoded]
+    return np.concatenate(parts)
+
+
+def unpack(buffer: Bytes) -> list[Message]:
+    """Undo `pack`; arrays of the messages are views of `buffer`.
+
+    Raises
+    ------
+    CodecError
+        The buffer is none that `pack` makes.
+    """
+    messages: list[Message] = []
+    position = 0
+    while position < buffer.size:
+        if buffer.size - position < _WORD.itemsize:
+            raise CodecError("a buffer of messages ends within a length")
+        length = int(buffer[position : position + _WORD.itemsize].view(_WORD)[0])
+        position += _WORD.itemsize
+        if not 0 < length <= buffer.size - position:
+            raise CodecError(f"a message of {length} bytes does not fit into its buffer")
+        messages.append(decode(buffer[position : position + length]))
+        position += length
+    return messages
