@@ -15,7 +15,7 @@ from bench.machine import Program
 from bench.measure import Measure, doubts, table, take_rounds
 from bench.memory import Applying, Conflicts
 from dvm_mpi.io.report import host, versions
-from dvm_mpi.job import revision
+from dvm_mpi.job.parts import revision
 
 OUTPUT = Path("build/bench")
 

@@ -45,7 +45,7 @@ def _dispatch(arguments: list[str]) -> int:
         return {"asm": _assemble, "disasm": _disassemble, "check": _check}[arguments[0]](given)
     _refuse_misspelt_subcommand(arguments)
     options = parse_run(arguments)
-    from dvm_mpi.job import Run
+    from dvm_mpi.job.local import Run
 
     return Run(options).execute()
 

@@ -20,7 +20,8 @@ from dvm_mpi.control.delivery import Delivery, InOrder, Shuffled
 from dvm_mpi.control.driver import LocalMachine, MachineSettings, Silent
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.engine.interface import TrapKind
-from dvm_mpi.job import array_chunks, make_engine_factory
+from dvm_mpi.job.local import array_chunks
+from dvm_mpi.job.parts import make_engine_factory
 from dvm_mpi.layout import STACKS_START, stack_slot_bytes
 from dvm_mpi.options import parse_run
 

@@ -38,9 +38,16 @@ ACROSS_MODULES = {
 }
 
 #: Who may write to the terminal.
-PRINT_DOORS = {"dvm_mpi/cli.py", "dvm_mpi/job.py"}
+PRINT_DOORS = {"dvm_mpi/cli.py", "dvm_mpi/job/parts.py"}
 #: Who may look at a clock. The machine itself has none: it is told the time.
-CLOCK_DOORS = {"dvm_mpi/job.py", "dvm_mpi/io/progress.py"}
+CLOCK_DOORS = {
+    "dvm_mpi/job/local.py",
+    "dvm_mpi/job/parts.py",
+    "dvm_mpi/job/ranks.py",
+    "dvm_mpi/control/rank.py",
+    "dvm_mpi/control/transport.py",
+    "dvm_mpi/io/progress.py",
+}
 #: Who may draw numbers, always from a seed that the user can give.
 CHANCE_DOORS = {"dvm_mpi/control/delivery.py"}
 

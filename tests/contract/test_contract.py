@@ -25,7 +25,7 @@ from dvm_mpi.disa.image_file import load_flat
 from dvm_mpi.disa.verifier import verify
 from dvm_mpi.engine.interface import EngineSettings, TrapKind
 from dvm_mpi.errors import SourceError
-from dvm_mpi.job import array_chunks
+from dvm_mpi.job.local import array_chunks
 from tests.contract.contract_case import MASK64, Case, read_cases
 from tests.jobs.machine import ENGINES
 

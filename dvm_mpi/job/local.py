@@ -10,11 +10,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -29,72 +28,23 @@ from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import open_program
 from dvm_mpi.disa.types import BY_NAME
 from dvm_mpi.disa.verifier import verify
-from dvm_mpi.engine.interface import Engine, EngineSettings
 from dvm_mpi.errors import DvmError, ExitCode, ReaderGoneError
 from dvm_mpi.io import arrays, console, report, specs
 from dvm_mpi.io.progress import Progress, ProgressCounts
+from dvm_mpi.job.parts import (
+    Interrupted,
+    age_of_process_s,
+    default_memory_bytes,
+    make_engine_factory,
+    peak_memory_bytes,
+    revision,
+    say,
+)
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 from dvm_mpi.options import RunOptions
 
 #: Pages that an output writer asks for at a time.
 _OUTPUT_PAGES: Final = config.FILE_CHUNK_BYTES // PAGE_BYTES
-
-
-class Interrupted(Exception):
-    """A signal asked the run to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        is_term = number == signal.SIGTERM
-        self.exit_code = ExitCode.TERMINATED if is_term else ExitCode.INTERRUPTED
-
-
-def say(text: str) -> None:
-    """Print a line on standard error; a terminal that went away is no reason to fail."""
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except OSError:
-        return
-
-
-def peak_memory_bytes() -> int:
-    """Return the largest resident size of this program so far.
-
-    Not `ru_maxrss`: that one also counts what the process was before it became this program.
-    """
-    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(peak.split()[1]) * config.KIB
-
-
-def age_of_process_s() -> float:
-    """Return how long ago this process began."""
-    fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    began = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return max(time.clock_gettime(time.CLOCK_BOOTTIME) - began, 0.0)
-
-
-def default_memory_bytes() -> int:
-    """Return half of this machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def make_engine_factory(options: RunOptions) -> Callable[[], Engine]:
-    """Return what builds one engine for a worker; the engine's modules are imported here."""
-    settings = EngineSettings(
-        stack_bytes=options.stack_bytes,
-        fuel_max=options.fuel,
-        allow_undeclared=options.allow_undeclared,
-        cache_bytes=config.CACHE_BYTES_DEFAULT,
-        clock=time.time_ns,
-    )
-    if options.engine == "reference":
-        from dvm_mpi.engine.reference import ReferenceEngine
-
-        return lambda: ReferenceEngine(settings)
-    from dvm_mpi.engine.interp import InterpEngine
-
-    return lambda: InterpEngine(settings)
 
 
 @dataclass(slots=True)
@@ -340,15 +290,3 @@ def array_chunks(
         yield machine.read(page, pages).reshape(-1)[: min(left, pages * PAGE_BYTES)]
         page += pages
         left -= pages * PAGE_BYTES
-
-
-def revision() -> str:
-    """Return ` (commit)` when the package runs from a checkout, else nothing."""
-    git = Path(__file__).resolve().parent.parent / ".git"
-    try:
-        head = (git / "HEAD").read_text(encoding="ascii").strip()
-        if head.startswith("ref: "):
-            head = (git / head[5:]).read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-    return f" ({head[:10]})"
