@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,9 @@ from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm.frames import FramePool, reserve_frames
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import COORDINATOR, Home
-from dvm_mpi.dsm.local_plane import LocalDataPlane
+from dvm_mpi.dsm.local_plane import LatePlane, LateRead, LocalDataPlane
+from dvm_mpi.dsm.message_plane import MessagePlane
+from dvm_mpi.dsm.snapshot import DataPlane
 from dvm_mpi.engine.interface import Engine
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES
@@ -77,7 +79,9 @@ class MachineSettings:
     """Sizes of a one-process machine; bytes unless the name says otherwise.
 
     `memory_bytes` is for the frames of all homes together. `on_wire` sends every message through
-    the codec, as MPI will. `check` asserts every part's invariants after each event.
+    the codec, as MPI does. `plane` is how bytes move: "direct" takes them where they lie, "message"
+    sends them within the messages, "late" reads them some time after they were asked for. `check`
+    asserts every part's invariants after each event.
     """
 
     workers: int = 1
@@ -86,6 +90,7 @@ class MachineSettings:
     memory_bytes: int = config.GIB
     arena_slice_bytes: int = config.ARENA_SLICE_BYTES
     inline_bytes_max: int = config.INLINE_BYTES_MAX
+    plane: Literal["direct", "message", "late"] = "direct"
     on_wire: bool = False
     check: bool = False
 
@@ -106,6 +111,7 @@ class StalledError(AssertionError):
 class _Parts:
     workers: list[Worker] = field(default_factory=list)
     homes: list[Home] = field(default_factory=list)
+    late_reads: list[LateRead] = field(default_factory=list)
 
 
 class LocalMachine:
@@ -157,7 +163,7 @@ class LocalMachine:
         for number in range(settings.workers):
             engine = make_engine()
             engine.load(image, stdin)
-            plane = LocalDataPlane(self._parts.homes, number)
+            plane = self._make_plane(number)
             self._parts.workers.append(
                 Worker(
                     number,
@@ -171,6 +177,15 @@ class LocalMachine:
         self.loader = Loader(self.geometry, self._parts.homes)
         self.loader.load_image(image)
 
+    def _make_plane(self, worker: int) -> DataPlane:
+        match self.settings.plane:
+            case "direct":
+                return LocalDataPlane(self._parts.homes, worker)
+            case "message":
+                return MessagePlane()
+            case "late":
+                return LatePlane(self._parts.homes, worker, self._parts.late_reads)
+
     def _build_homes(self, make_home: Callable[..., Home]) -> None:
         settings = self.settings
         frames = settings.memory_bytes // PAGE_BYTES // settings.homes
@@ -179,8 +194,9 @@ class LocalMachine:
                 f"--memory {settings.memory_bytes} is too small: each of the {settings.homes} "
                 f"homes needs at least one page of {PAGE_BYTES} bytes"
             )
+        slice_bytes = 0 if settings.plane == "message" else settings.arena_slice_bytes
         for number in range(settings.homes):
-            arena = np.zeros((settings.workers, settings.arena_slice_bytes), dtype=np.uint8)
+            arena = np.zeros((settings.workers, slice_bytes), dtype=np.uint8)
             pool = FramePool(reserve_frames(frames))
             self._parts.homes.append(make_home(number, self.geometry, pool, arena))
 
@@ -225,14 +241,18 @@ class LocalMachine:
         return self._ending
 
     def _turn(self) -> None:
-        """Deliver one message, or run one slice, or let time pass."""
+        """Deliver one message, run one slice, make one late read, or let time pass."""
         self.observer.turned(self)
         runnable = [w.number for w in self._parts.workers if w.is_runnable]
-        chosen = self._delivery.next(runnable)
+        # Late reads take turns as if they were workers, with the numbers behind those.
+        late = range(self.settings.workers, self.settings.workers + len(self._parts.late_reads))
+        chosen = self._delivery.next([*runnable, *late])
         if chosen is None:
             self._wait()
         elif isinstance(chosen, tuple):
             self._deliver(*chosen)
+        elif chosen in late:
+            self._finish_read(self._parts.late_reads[late.index(chosen)])
         else:
             worker = self._parts.workers[chosen]
             fuel = self._delivery.slice_fuel or config.SLICE_FUEL
@@ -243,6 +263,11 @@ class LocalMachine:
             self.scheduler.check_invariants()
             for home in self._parts.homes:
                 home.check_invariants()
+
+    def _finish_read(self, read: LateRead) -> None:
+        read.plane.finish(read)
+        number = read.plane.worker
+        self._send(("worker", number), self._parts.workers[number].poll_plane())
 
     def _spend(self, instructions: int) -> None:
         self._spent += instructions

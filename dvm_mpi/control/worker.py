@@ -1,17 +1,17 @@
 """A worker: takes batches of attempts, fetches what they read, runs them, reports their ends.
 
 This is where engine and shared memory meet. A state machine around an engine: messages come in
-through `handle`, time through `run_slice` and `wake`; what it wants to say is returned.
-Invariant: the engine runs only when every page that it was promised has been installed, and a
-record leaves only when all its staged bytes lie in the homes' arenas.
+through `handle`, pages through `poll_plane`, time through `run_slice` and `wake`; what it wants to
+say is returned. Invariant: the engine runs only when every page that it was promised has been
+installed, and a record leaves only after all its staged bytes.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,14 @@ from dvm_mpi.dsm.messages import (
     Staged,
 )
 from dvm_mpi.dsm.ranges import expand
-from dvm_mpi.dsm.snapshot import DataPlane, ReadAhead, eager_pages, plan_fetch
+from dvm_mpi.dsm.snapshot import (
+    DataPlane,
+    Fetch,
+    ReadAhead,
+    eager_pages,
+    plan_delivery,
+    plan_fetch,
+)
 from dvm_mpi.dsm.staging import StagingArena, cut_parts
 from dvm_mpi.engine.interface import (
     AttemptBatch,
@@ -51,22 +58,49 @@ from dvm_mpi.engine.interface import (
     OutcomeBatch,
     Reason,
 )
-from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 
 #: A message and the part of the machine that gets it.
 Sent = tuple[Part, Message]
 
 _COORDINATOR: Part = ("coordinator", 0)
+_NOTHING: Final = np.empty(0, np.int64)
+_NO_BYTES: Final = np.empty(0, np.uint8)
+
+
+#: Lookups that a message about a long wait names.
+_TOLD_MAX: Final = 3
 
 
 class Phase(Enum):
-    """What a worker waits for, in words for a message about a long wait."""
+    """What a worker does or waits for."""
 
-    IDLE = "runners to be dispatched"
-    FETCHING = "pages from homes"
-    READY = "its turn"
-    LEASING = "a lease of addresses from the coordinator"
-    STAGING = "room in a home's staging arena"
+    IDLE = 0
+    FETCHING = 1
+    READY = 2
+    LEASING = 3
+    STAGING = 4
+
+
+@dataclass(slots=True)
+class _Lookup:
+    """Pages that were asked for."""
+
+    home: int
+    snapshot: int
+    pages: NDArray[np.int64]
+    #: What the home was told of them; empty if it was told nothing.
+    held: NDArray[np.int64]
+    #: The pages that are being read, once the home has answered.
+    reading: Fetch | None = None
+
+    def __str__(self) -> str:
+        first, end = int(self.pages.min()) << PAGE_SHIFT, (int(self.pages.max()) + 1) << PAGE_SHIFT
+        step = "directory of" if self.reading is None else "frames of"
+        return (
+            f"{len(self.pages)} pages in [{first:#x}, {end:#x}) as of epoch {self.snapshot} "
+            f"({step} home {self.home})"
+        )
 
 
 @dataclass(slots=True)
@@ -81,7 +115,7 @@ class _Sleeper:
 
 @dataclass(slots=True)
 class _Departure:
-    """A record, and the parts of large write sets that must be in the arenas before it leaves."""
+    """A record, and the parts of large write sets that must be sent before it leaves."""
 
     finished: Finished
     #: `(home, part)` in order; the parts' runs point into `data`.
@@ -101,9 +135,10 @@ class Worker:
     geometry
         Where pages live.
     plane
-        Reads frames and writes arenas.
+        Reads frames and writes arenas, or leaves both to the messages.
     arena_slice_bytes
-        This worker's slice of each home's arena.
+        This worker's slice of each home's arena; where staged bytes travel in messages, how many
+        may be under way to each home.
     inline_bytes_max
         Larger write sets are staged at the homes before their record leaves.
     """
@@ -136,8 +171,8 @@ class Worker:
         self._sleepers: list[_Sleeper] = []
         #: Attempt numbers of the runners that this worker has, by runner.
         self._numbers: dict[int, int] = {}
-        #: Lookups under way.
-        self._tickets: set[int] = set()
+        #: Lookups under way, until their pages are installed; by ticket.
+        self._lookups: dict[int, _Lookup] = {}
         self._last_ticket = 0
         self._last_serial = 0
         self._outbox: deque[_Departure] = deque()
@@ -161,8 +196,21 @@ class Worker:
 
     @property
     def waits_for(self) -> str:
-        """Tell what this worker waits for."""
-        return f"{self._phase.value} ({len(self._tickets)} lookups, {len(self._sleepers)} asleep)"
+        """Tell what this worker waits for, in words for a message about a long wait."""
+        waits = []
+        if self._phase is Phase.FETCHING:
+            told = [str(lookup) for lookup in self._lookups.values()]
+            more = [f"{len(told) - _TOLD_MAX} more lookups"] if len(told) > _TOLD_MAX else []
+            waits += told[:_TOLD_MAX] + more
+        elif self._phase is Phase.READY:
+            waits.append("its turn")
+        elif self._phase is Phase.LEASING:
+            waits.append("a lease of addresses from the coordinator")
+        if self._outbox and self._outbox[0].pieces:
+            waits.append(f"room in the staging arena of home {self._outbox[0].pieces[0][0]}")
+        if self._sleepers:
+            waits.append(f"{len(self._sleepers)} sleeping runners")
+        return "; ".join(waits) or "runners to be dispatched"
 
     # --- messages -------------------------------------------------------------------------------
     def handle(self, event: WorkerEvent) -> tuple[Sent, ...]:
@@ -173,7 +221,7 @@ class Worker:
             if self._phase is Phase.IDLE:
                 sent += self._next()
         elif isinstance(event, LookupAnswered):
-            self._take_pages(event)
+            sent += self._take_answer(event)
         elif isinstance(event, LeaseGranted):
             assert self._phase is Phase.LEASING
             self.engine.grant_lease(Lease(LeaseKind(event.kind), event.start, event.end))
@@ -184,6 +232,14 @@ class Worker:
             sent += self._depart()
             sent += self._next()
         return tuple(sent)
+
+    def poll_plane(self) -> tuple[Sent, ...]:
+        """Take the pages that have come beside the messages; return what is to be sent."""
+        for ticket, content in self._plane.arrived():
+            reading = self._lookups[ticket].reading
+            assert reading is not None, "pages came before their home answered"
+            self._install(ticket, reading, content)
+        return ()
 
     def wake(self, now_us: int) -> list[Sent]:
         """Put a sleeping attempt that is due back on the engine, if that is idle."""
@@ -273,28 +329,43 @@ class Worker:
         return self._look_up(missing)
 
     def _look_up(self, pages: NDArray[np.int64]) -> list[Sent]:
-        """Ask the homes of `pages`; the engine waits until all have answered."""
+        """Ask the homes of `pages`; the engine waits until all of them are installed."""
         sent: list[Sent] = []
         for home, positions in self._geometry.group_pages(pages):
             self._last_ticket += 1
-            self._tickets.add(self._last_ticket)
-            request = LookupRequested(
-                self.number, self._last_ticket, self._snapshot, pages[positions]
-            )
+            wanted = pages[positions]
+            held = self.engine.cached_versions(wanted) if self._plane.carries_content else _NOTHING
+            self._lookups[self._last_ticket] = _Lookup(home, self._snapshot, wanted, held)
+            request = LookupRequested(self.number, self._last_ticket, self._snapshot, wanted, held)
             sent.append((("home", home), request))
-        self._phase = Phase.FETCHING if sent else Phase.READY
+        self._phase = Phase.FETCHING if self._lookups else Phase.READY
         return sent
 
-    def _take_pages(self, answer: LookupAnswered) -> None:
-        """Read the frames that the view does not hold yet, and install them."""
-        assert answer.ticket in self._tickets, "a lookup was answered twice"
-        self._tickets.remove(answer.ticket)
-        fetch = plan_fetch(answer, self.engine.cached_versions(answer.pages))
+    def _take_answer(self, answer: LookupAnswered) -> list[Sent]:
+        """Install what the view does not hold yet, or begin to read it."""
+        lookup = self._lookups[answer.ticket]
+        assert lookup.reading is None, "a lookup was answered twice"
+        cached = self.engine.cached_versions(answer.pages)
+        content: NDArray[np.uint8] | None
+        if self._plane.carries_content:
+            fetch, content, lost = plan_delivery(answer, lookup.held, cached)
+        else:
+            fetch, lost = plan_fetch(answer, cached), _NOTHING
+            content = self._plane.read_frames(fetch.home, fetch.frames, answer.ticket)
         self.engine.renew(fetch.renewed, fetch.renewed_until)
-        content = self._plane.read_frames(fetch.home, fetch.frames)
+        lookup.reading = fetch
+        if content is None:
+            return []
+        self._install(answer.ticket, fetch, content)
+        # Pages of other homes that came meanwhile may have pushed out what was held.
+        return self._look_up(lost) if lost.size else []
+
+    def _install(self, ticket: int, fetch: Fetch, content: NDArray[np.uint8]) -> None:
+        """Put pages into the view; the engine goes on when no lookup is left."""
         self._fetched_bytes += int((fetch.frames != NO_FRAME).sum()) * PAGE_BYTES
         self.engine.install(fetch.pages, fetch.versions, fetch.until, content)
-        if not self._tickets:
+        del self._lookups[ticket]
+        if not self._lookups:
             self._phase = Phase.READY
 
     # --- records --------------------------------------------------------------------------------
@@ -346,12 +417,14 @@ class Worker:
                 parts = cut_parts(own, self._arena.part_bytes_max)
                 for number, part in enumerate(parts):
                     is_last = number == len(parts) - 1
-                    staged = Staged(self.number, self._last_serial, number, is_last, part)
+                    staged = Staged(
+                        self.number, self._last_serial, number, is_last, part, _NO_BYTES
+                    )
                     pieces.append((home, staged))
         return pieces
 
     def _depart(self) -> list[Sent]:
-        """Put what fits into the arenas; send the records whose parts have all been put."""
+        """Send the parts that find room; send the records whose parts have all been sent."""
         sent: list[Sent] = []
         while self._outbox:
             departure = self._outbox[0]
@@ -360,8 +433,11 @@ class Worker:
                 placed = self._arena.place(home, part)
                 if placed is None:
                     return sent
-                _, content = byte_copy.gather(part.runs, departure.data)
-                self._plane.write_arena(home, int(placed.runs["data_first"][0]), content)
+                runs, content = byte_copy.gather(part.runs, departure.data)
+                if self._plane.carries_content:
+                    placed = replace(placed, runs=runs, data=content)
+                else:
+                    self._plane.write_arena(home, int(placed.runs["data_first"][0]), content)
                 sent.append((("home", home), placed))
                 departure.pieces.popleft()
             sent.append((_COORDINATOR, departure.finished))

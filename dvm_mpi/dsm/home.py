@@ -45,6 +45,8 @@ Bytes = NDArray[np.uint8]
 COORDINATOR: Final = -1
 #: To whom something is said, and what.
 Addressed = tuple[int, HomeAction]
+#: Write sets that a message about a wait names.
+_TOLD_MAX: Final = 3
 
 
 @dataclass(slots=True)
@@ -73,7 +75,8 @@ class Home:
     pool: FramePool
     #: Versions of the pages of this home.
     directory: Directory
-    #: (worker_count, slice_bytes): row w is written by worker w, read here when it says so.
+    #: (worker_count, slice_bytes): row w is written by worker w, read here when it says so. No
+    #: byte wide where staged bytes come in messages.
     arena: Bytes
     #: Epochs up to this one that touch this home are all applied.
     known: int
@@ -152,6 +155,17 @@ class Home:
         """Closed epochs that this home has not applied yet."""
         return len(self._waiting)
 
+    @property
+    def waits_for(self) -> str:
+        """Tell whose bytes the oldest waiting epoch lacks; empty if none waits."""
+        if not self._waiting:
+            return ""
+        event = self._waiting[0]
+        lacking = [key for key in _staged_keys(event.tokens) if not self._is_here(key)]
+        told = ", ".join(f"{serial} of worker {worker}" for worker, serial in lacking[:_TOLD_MAX])
+        more = ", and others" if len(lacking) > _TOLD_MAX else ""
+        return f"staged write sets of epoch {event.epoch}: {told}{more}"
+
     def check_invariants(self) -> None:
         """Assert what holds between any two calls."""
         self.pool.check_invariants()
@@ -170,18 +184,26 @@ class Home:
         # A snapshot is a visible epoch: whatever it holds has been applied here.
         newest_known = max(self.known, event.snapshot)
         until = np.where(superseding == 0, newest_known, superseding - 1)
-        answer = LookupAnswered(self.index, event.ticket, event.pages, frames, versions, until)
+        content = np.empty(0, np.uint8)
+        if event.held.size:
+            assert event.held.size == event.pages.size, "a version for every page, or for none"
+            is_sent = (frames != NO_FRAME) & (versions != event.held)
+            content = self.pool.read(frames[is_sent]).reshape(-1)
+        answer = LookupAnswered(
+            self.index, event.ticket, event.pages, frames, versions, until, content
+        )
         return ((event.worker, answer),)
 
     # --- staging -------------------------------------------------------------------------------
 
     def _take_part(self, event: Staged) -> tuple[Addressed, ...]:
-        """Copy a part out of the arena, give the space back, and go on if an epoch waited."""
+        """Copy a part to private memory, release it, and go on if an epoch waited."""
         key = (event.worker, event.serial)
         staged = self._staged.setdefault(key, StagedWriteSet())
         assert not staged.is_complete, f"a part of {key} after the last one"
         if not staged.is_discarded:
-            runs, data = byte_copy.gather(event.runs, self.arena[event.worker])
+            source = event.data if event.data.size else self.arena[event.worker]
+            runs, data = byte_copy.gather(event.runs, source)
             if self._staged_bytes + data.size > self.pool.memory.nbytes:
                 raise LimitError(
                     f"write sets that wait to be committed hold {self._staged_bytes:,} bytes at a "
@@ -219,11 +241,12 @@ class Home:
 
     def _is_ready(self, event: ApplyRequested) -> bool:
         """Whether every staged write set of an epoch is here as a whole."""
-        staged = event.tokens[event.tokens["staged"] == 1]
-        return all(
-            (held := self._staged.get(key)) is not None and held.is_complete
-            for key in staged[["worker", "serial"]].tolist()
-        )
+        return all(self._is_here(key) for key in _staged_keys(event.tokens))
+
+    def _is_here(self, key: tuple[int, int]) -> bool:
+        """Whether all parts of a staged write set have arrived."""
+        staged = self._staged.get(key)
+        return staged is not None and staged.is_complete
 
     def _apply_ready(self) -> tuple[Addressed, ...]:
         actions = []
@@ -290,3 +313,9 @@ class Home:
         lengths = np.ascontiguousarray(pieces["length"])
         assert lengths.size == 0 or int((sources + lengths).max()) <= data.size, "run beyond data"
         byte_copy.copy_runs(data, sources, self.pool.flat, targets, lengths)
+
+
+def _staged_keys(tokens: NDArray[Any]) -> list[tuple[int, int]]:
+    """Return (worker, serial) of the staged ones of messages.TOKEN rows, in order."""
+    keys: list[tuple[int, int]] = tokens[tokens["staged"] == 1][["worker", "serial"]].tolist()
+    return keys

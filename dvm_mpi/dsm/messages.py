@@ -33,12 +33,17 @@ NO_FRAME: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class LookupRequested:
-    """Worker to home: which frames hold these pages as of `snapshot` (a pinned, visible epoch)?"""
+    """Worker to home: which frames hold these pages as of `snapshot` (a pinned, visible epoch)?
+
+    `held`: for each page the version that the worker has of it, -1 if none: the others are to come
+    with the answer. Empty: no content is wanted, the worker reads the frames itself.
+    """
 
     worker: int
     ticket: int
     snapshot: int
     pages: NDArray[np.int64]
+    held: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class LookupAnswered:
 
     `versions`: epoch of the page's newest frame at or before the snapshot (0: never written).
     `until`: the page is known unchanged up to this epoch, >= the snapshot.
+    `content`: if it was asked for, PAGE_BYTES of each page that has a frame and whose version is
+    not the one held, in order, back to back.
     """
 
     home: int
@@ -55,15 +62,17 @@ class LookupAnswered:
     frames: NDArray[np.int64]
     versions: NDArray[np.int64]
     until: NDArray[np.int64]
+    content: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Worker to home: a part of a write set lies in this worker's slice of the home's arena.
+    """Worker to home: a part of a write set, which has bytes, and where they are.
 
-    `data_first` of `runs` are offsets into the slice. Parts of one serial arrive in order;
-    `is_last` closes the write set. Nothing is visible yet. The home answers each part with
-    `ArenaReleased` as soon as it no longer needs the slice's bytes.
+    Either in this worker's slice of the home's arena, or, if `data` is not empty, in `data`;
+    `data_first` of `runs` are offsets there. Parts of one serial arrive in order; `is_last` closes
+    the write set. Nothing is visible yet. The home answers each part with `ArenaReleased` as soon
+    as it no longer needs the slice's bytes; where no arena is used, this says that it took them.
     """
 
     worker: int
@@ -71,6 +80,7 @@ class Staged:
     part: int
     is_last: bool
     runs: NDArray[Any]  # RUN
+    data: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)

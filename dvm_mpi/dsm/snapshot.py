@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi import config
 from dvm_mpi.dsm import ranges
-from dvm_mpi.dsm.messages import LookupAnswered
+from dvm_mpi.dsm.messages import NO_FRAME, LookupAnswered
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 
 Ints = NDArray[np.int64]
@@ -28,13 +28,28 @@ SCANS_MAX: Final = 8
 
 
 class DataPlane(Protocol):
-    """Moves bytes between one worker and the homes; neither side's processor need take part."""
+    """Moves bytes between one worker and the homes, beside the messages or within them."""
 
-    def read_frames(self, home: int, frames: Ints) -> Bytes:
-        """Return published frames as (n, PAGE_BYTES), zeros for NO_FRAME; the caller's own."""
+    @property
+    def carries_content(self) -> bool:
+        """Whether bytes travel in the messages: then nothing is read or written here."""
+
+    def read_frames(self, home: int, frames: Ints, ticket: int) -> Bytes | None:
+        """Read published frames: (n, PAGE_BYTES), zeros for NO_FRAME; the caller's own.
+
+        None: they are on their way, and `arrived` hands them over under this ticket, which no
+        other read under way has.
+        """
+
+    def arrived(self) -> list[tuple[int, Bytes]]:
+        """Return what `read_frames` owed and has come since the last call: ticket and content."""
 
     def write_arena(self, home: int, offset: int, data: Bytes) -> None:
         """Put bytes into this worker's slice of a home's arena; on return they are there."""
+
+    @property
+    def waits_for(self) -> str:
+        """Tell what is on its way; empty if nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +116,44 @@ def plan_fetch(answer: LookupAnswered, cached_versions: Ints) -> Fetch:
         answer.versions[wanted],
         answer.until[wanted],
     )
+
+
+def plan_delivery(
+    answer: LookupAnswered, held: Ints, cached_versions: Ints
+) -> tuple[Fetch, Bytes, Ints]:
+    """Divide an answer that carries content into what is cached and what has come.
+
+    Parameters
+    ----------
+    answer
+        Of a home that was told what is held.
+    held
+        The versions that were held when the question was asked, -1 for none.
+    cached_versions
+        The versions that are held now: other pages may have come since, and pushed some out.
+
+    Returns
+    -------
+    The fetch, its pages in the order of the answer; their content, (n, PAGE_BYTES), zeros for
+    NO_FRAME; and the pages that neither came nor are held any more, to be asked for again.
+    """
+    has_come = (answer.frames != NO_FRAME) & (answer.versions != held)
+    assert answer.content.size == int(has_come.sum()) * PAGE_BYTES, "an answer without its content"
+    is_cached = ~has_come & (cached_versions == answer.versions)
+    is_zero = ~is_cached & (answer.frames == NO_FRAME)
+    is_new = has_come | is_zero
+    content = np.zeros((int(is_new.sum()), PAGE_BYTES), np.uint8)
+    content[has_come[is_new]] = answer.content.reshape(-1, PAGE_BYTES)
+    fetch = Fetch(
+        answer.home,
+        answer.pages[is_cached],
+        answer.until[is_cached],
+        answer.pages[is_new],
+        answer.frames[is_new],
+        answer.versions[is_new],
+        answer.until[is_new],
+    )
+    return fetch, content, answer.pages[~is_cached & ~is_new]
 
 
 @dataclass(slots=True)

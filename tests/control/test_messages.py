@@ -103,7 +103,7 @@ REFUSED = {
     "an array that is cut off": (words(9, 40), "DiscardRequested.tokens: 40 bytes do not fit"),
     "a negative length": (words(9, -8), "DiscardRequested.tokens: -8 bytes do not fit"),
     "half an element": (words(9, 8, 0), "DiscardRequested.tokens: 8 bytes are no whole elements"),
-    "neither true nor false": (words(6, 0, 0, 0, 2, 0), "Staged.is_last: 2 is neither"),
+    "neither true nor false": (words(6, 0, 0, 0, 2, 0, 0), "Staged.is_last: 2 is neither"),
 }
 
 

@@ -28,6 +28,8 @@ from dvm_mpi.layout import PAGE_BYTES
 PAGES = 8
 SLICE = 2 * PAGE_BYTES
 WORKERS = 3
+NONE_HELD = np.empty(0, np.int64)
+NO_BYTES = np.empty(0, np.uint8)
 
 
 def make_home(frame_count=400, home_count=1, index=0):
@@ -62,7 +64,7 @@ def stage(home, worker, serial, part, is_last, stores, offset=0):
         home.arena[worker, offset : offset + len(content)] = np.frombuffer(content, np.uint8)
         runs.append((start, len(content), offset))
         offset += len(content)
-    actions = home.handle(Staged(worker, serial, part, is_last, np.array(runs, RUN)))
+    actions = home.handle(Staged(worker, serial, part, is_last, np.array(runs, RUN), NO_BYTES))
     assert actions[0] == (worker, ArenaReleased(home.index, serial, part))
     home.arena[worker] = 0xEE
     return actions[1:]
@@ -195,7 +197,7 @@ def test_an_epoch_waits_for_its_staged_bytes_and_later_ones_behind_it():
     assert applied_epochs(home.handle(apply_event(2, (0, b"old")))) == [2]
     assert home.handle(apply_event(3, (1, 9), (3, b"!"))) == ()
     assert home.handle(apply_event(4, (0, b"new"))) == ()
-    ((worker, answer),) = home.handle(LookupRequested(2, 5, 2, np.array([0, 1])))
+    ((worker, answer),) = home.handle(LookupRequested(2, 5, 2, np.array([0, 1]), NONE_HELD))
     assert (worker, answer.ticket, answer.versions.tolist()) == (2, 5, [2, 0])
     assert answer.until.tolist() == [2, 2]
     assert stage(home, 1, 9, 0, False, [(PAGE_BYTES, b"ab")]) == ()
@@ -278,7 +280,7 @@ def test_how_long_a_page_is_known_unchanged(snapshot, versions, until):
     home.handle(apply_event(2, (0, b"a")))
     home.handle(apply_event(6, (0, b"b"), (PAGE_BYTES, b"b"), pins=(4,)))
     home.handle(apply_event(8, (5 * PAGE_BYTES, b"c"), visible=7, pins=(4,)))
-    ((_, answer),) = home.handle(LookupRequested(0, 1, snapshot, np.arange(3)))
+    ((_, answer),) = home.handle(LookupRequested(0, 1, snapshot, np.arange(3), NONE_HELD))
     assert answer.versions.tolist() == versions
     assert answer.until.tolist() == until
     assert [frame == NO_FRAME for frame in answer.frames] == [version == 0 for version in versions]
@@ -288,7 +290,7 @@ def test_visible_epochs_that_did_not_touch_the_home_are_known():
     home = make_home()
     home.handle(apply_event(2, (0, b"a")))
     home.handle(apply_event(9, (1, 1), visible=7))
-    ((_, answer),) = home.handle(LookupRequested(0, 1, 2, np.arange(1)))
+    ((_, answer),) = home.handle(LookupRequested(0, 1, 2, np.arange(1), NONE_HELD))
     assert answer.until.tolist() == [7]
 
 

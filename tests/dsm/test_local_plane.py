@@ -25,7 +25,7 @@ def test_reads_frames_of_the_home_that_is_named():
     homes = make_homes()
     homes[1].load(1, 1, np.full(9, 5, np.uint8))
     frames, _, _ = homes[1].directory.lookup(np.array([1, 3]), 1)
-    contents = LocalDataPlane(homes, 0).read_frames(1, frames[::-1])
+    contents = LocalDataPlane(homes, 0).read_frames(1, frames[::-1], 1)
     assert contents.shape == (2, PAGE_BYTES)
     assert frames[1] == NO_FRAME
     assert not contents[0].any()

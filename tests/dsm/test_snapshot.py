@@ -127,6 +127,7 @@ def test_an_answer_is_divided_into_what_is_cached_and_what_is_read():
         frames=np.array([7, NO_FRAME, 6, 9, 5]),
         versions=np.array([3, 0, 4, 4, 2]),
         until=np.array([8, 9, 10, 11, 12]),
+        content=np.empty(0, np.uint8),
     )
     fetch = plan_fetch(answer, cached_versions=np.array([3, -1, 3, -1, -1]))
     assert (fetch.home, fetch.renewed.tolist(), fetch.renewed_until.tolist()) == (2, [10], [8])

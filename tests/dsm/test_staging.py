@@ -13,7 +13,7 @@ from dvm_mpi.dsm.staging import StagingArena, cut_parts
 
 def part_of(serial, part, *lengths):
     runs = np.array([(1_000 * k, length, 77) for k, length in enumerate(lengths)], RUN)
-    return Staged(1, serial, part, False, runs)
+    return Staged(1, serial, part, False, runs, np.empty(0, np.uint8))
 
 
 @pytest.mark.parametrize("seed", range(6))

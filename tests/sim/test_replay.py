@@ -2,7 +2,8 @@
 
 Every program has a truth of its own as well, which must hold in any order of events. The machine
 has four homes and twelve workers, on the reference engine and on the compiled one, with messages
-as objects and as bytes, with write sets that travel in records and that are staged.
+as objects and as bytes, with write sets that travel in records and that are staged, with pages
+that are copied at once, that come with the answers, and that come late.
 """
 
 from __future__ import annotations
@@ -138,6 +139,7 @@ def test_a_run_equals_its_replay(case: Case, first: int) -> None:
         settings = {
             "on_wire": seed % 2 == 0,
             "check": seed % 5 == 0,
+            "plane": ("direct", "message", "late")[seed // 3 % 3],
             # Every third seed stages whatever it can, in parts of at most 256 bytes.
             "inline_bytes_max": 4 if seed % 3 == 0 else 4096,
             "arena_slice_bytes": 512 if seed % 3 == 0 else 16384,
