@@ -1,0 +1,70 @@
+"""Runs the tests of this folder on several ranks: `python -m tests.mpi 1 2 4`.
+
+Rank 0 reports on the terminal. What the others print is kept in one file for each rank, and shown
+when a run fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from tests.ranks.launch import ROOT, Launch
+
+TAIL_LINES = 60
+TROUBLE = re.compile(r"^(E  |FAILED|ERROR|Traceback|\+* Timeout|rank \d+, )", re.MULTILINE)
+
+
+def run(rank_count: int, logs: Path, timeout_s: float, arguments: list[str]) -> int:
+    """Run the tests on that many ranks, and return the exit code."""
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(parents=True)
+    pytest = (sys.executable, "-m", "pytest", "--with-mpi", "-o", f"cache_dir={logs / 'cache'}")
+    plugins = ("-p", "no:xdist", "-p", "tests.mpi.rank_logs", "--rank-logs", str(logs))
+    command = (*pytest, *plugins, *arguments)
+    try:
+        with Launch(rank_count, command, ROOT, is_quiet=False) as launch:
+            code = launch.wait(timeout_s).code
+    except TimeoutError as overdue:
+        sys.stdout.write(f"{overdue}\n")
+        code = 1
+    if code:
+        show(logs)
+    return code
+
+
+def show(logs: Path) -> None:
+    """Print the ends of those files that tell of something wrong."""
+    for path in sorted(logs.glob("rank-*.log")):
+        text = path.read_text(errors="replace")
+        if TROUBLE.search(text):
+            tail = "\n".join(text.splitlines()[-TAIL_LINES:])
+            sys.stdout.write(f"\n--- {path.stem}\n{tail}\n")
+    sys.stdout.write(f"\nall output: {logs}\n")
+
+
+def main() -> int:
+    """Run at each size, and return the number of sizes at which it failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mpi", description=__doc__)
+    parser.add_argument("sizes", type=int, nargs="+", help="numbers of ranks")
+    parser.add_argument("--name", default="ranks", help="of the folder for logs, in build/mpi/")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds for one size")
+    parser.add_argument("--pytest", nargs=argparse.REMAINDER, default=[], help="what pytest gets")
+    options = parser.parse_args()
+    failed = []
+    for size in options.sizes:
+        sys.stdout.write(f"=== {options.name}: {size} ranks\n")
+        sys.stdout.flush()
+        logs = ROOT / "build" / "mpi" / options.name / str(size)
+        if run(size, logs, options.timeout, options.pytest or ["tests/mpi"]):
+            failed.append(size)
+    if failed:
+        sys.stdout.write(f"failed at {', '.join(map(str, failed))} ranks\n")
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
