@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from dvm_mpi.control.coordinator_state import Failure, RecordOrder
 from dvm_mpi.control.delivery import Part
-from dvm_mpi.control.driver import Ending, LocalMachine, Silent
+from dvm_mpi.control.driver import Silent
 from dvm_mpi.control.messages import Dispatched, Finished, Message
+from dvm_mpi.dsm.home import Home
 from dvm_mpi.engine.interface import CHILD, OutcomeBatch
-from dvm_mpi.layout import PAGE_BYTES
 
 #: A half-open byte range as `(start, length)`.
 Span = tuple[int, int]
@@ -185,9 +185,9 @@ class Recorder(Silent):
         """Keep the commit order."""
         self._orders.append(order)
 
-    def history(self, machine: LocalMachine, ending: Ending) -> History:
+    def history(self, failure: Failure | None, pages: dict[int, bytes]) -> History:
         """Return the history of a run that has ended, with the memory that it left."""
-        history = History(console=self._console, failure=ending.failure)
+        history = History(console=self._console, failure=failure, pages=pages)
         for worker, dispatched in self._dispatched:
             history.given.update((a.number, a) for a in given_attempts(dispatched, worker))
         for finished in self._finished:
@@ -195,13 +195,14 @@ class Recorder(Silent):
             history.ended.update(zip(numbers, ended_attempts(finished), strict=True))
         for order in self._orders:
             history.orders += [(number, order.epoch) for number in order.numbers.tolist()]
-        for home in machine.homes:
-            pages = home.directory.pages()
-            contents = home.read(pages, machine.scheduler.state.log.visible)
-            assert contents.shape == (len(pages), PAGE_BYTES)
-            held = (content.tobytes() for content in contents)
-            history.pages.update(zip(pages.tolist(), held, strict=True))
         return history
+
+
+def held_pages(home: Home, visible: int) -> dict[int, bytes]:
+    """Return every page that a home holds as of an epoch, by page number."""
+    pages = home.directory.pages()
+    contents = home.read(pages, visible)
+    return dict(zip(pages.tolist(), (content.tobytes() for content in contents), strict=True))
 
 
 assert set(_CHILD_FACTS) <= set(CHILD.names or ())

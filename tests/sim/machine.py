@@ -16,7 +16,7 @@ from dvm_mpi.disa.assembler import assemble_file
 from dvm_mpi.disa.image import Image
 from dvm_mpi.engine.interface import Engine, EngineSettings
 from dvm_mpi.engine.reference import ReferenceEngine
-from dvm_mpi.sim.history import History, Recorder
+from dvm_mpi.sim.history import History, Recorder, held_pages
 from dvm_mpi.sim.replay import replay
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -88,6 +88,8 @@ def simulate(
     )
     with closing(machine):
         ending = machine.run()
-        history = recorder.history(machine, ending)
+        visible = machine.scheduler.state.log.visible
+        pages = [page for home in machine.homes for page in held_pages(home, visible).items()]
+        history = recorder.history(ending.failure, dict(pages))
         retries = machine.scheduler.counters.retries
     return Run(image, history, replay(history, image, ENGINE), retries)
