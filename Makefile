@@ -25,7 +25,22 @@ endif
 VENV := .venv$(addprefix -,$(filter-out mpich,$(MPI)))
 ENVIRONMENT := $(VENV)/.complete
 BIN := $(VENV)/bin
-DVM := $(BIN)/python -m dvm_mpi
+# A library works only with its own launcher. Open MPI starts neither for root nor more ranks than
+# processors unless told to, and its one-sided component for UCX crashes without such a network.
+MPIEXEC := $(if $(filter system,$(MPI)),,$(BIN)/)mpiexec
+ifeq ($(MPI),openmpi)
+export OMPI_ALLOW_RUN_AS_ROOT := 1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
+export OMPI_MCA_osc := ^ucx
+export PRTE_MCA_rmaps_default_mapping_policy := :oversubscribe
+endif
+# Ranks of a job; RANKS=1 runs it in one process, without a launcher and without MPI.
+RANKS ?= 1
+DVM = $(if $(filter-out 1,$(RANKS)),$(MPIEXEC) -n $(RANKS)) $(BIN)/python -m dvm_mpi
+# The sizes at which the tests of ranks run: alone, with a partner, odd, even, more than processors.
+# Without shared memory MPICH shows what its progress on a network would hide behind.
+TEST_RANKS := $(if $(filter mpich,$(MPI)),1 2 3 4 16,1 2 4 16)
+NETWORK_RANKS := $(if $(filter mpich,$(MPI)),2 3 4)
 # Processes that tests use; hypothesis and numba caches are shared between them.
 JOBS ?= 2
 # Options for every program that a target runs, for example RUN_OPTIONS="--engine reference".
@@ -56,12 +71,19 @@ trap 'status=$$?; [[ $$status == 0 ]] || printf "make %s: FAILED (status %d), %d
 	"$@" "$$status" "$$SECONDS" >&2' EXIT
 endef
 
-.PHONY: help venv hello kmeans primes treesum vectoradd lint types quick test sweep fuzz coverage \
-	bench docs ci clean distclean
+# Tests of parts of the machine that are ranks; whole commands on ranks are in tests/ranks/.
+define ranks_tests
+run $(BIN)/python -m tests.mpi --name $(MPI) $(TEST_RANKS)
+[[ -z "$(NETWORK_RANKS)" ]] || MPIR_CVAR_NOLOCAL=1 run \
+	$(BIN)/python -m tests.mpi --name network $(NETWORK_RANKS)
+endef
+
+.PHONY: help venv hello kmeans primes treesum vectoradd lint types quick test test-mpi \
+	test-openmpi sweep fuzz coverage bench docs ci clean distclean
 
 help: ## show this list
 	@printf 'make TARGET, where TARGET is one of\n\n'
-	sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 	printf '\nmake help: OK\n'
 
 # --- environment -------------------------------------------------------------------------------
@@ -160,6 +182,18 @@ quick: $(ENVIRONMENT) ## run the tests that take seconds
 test: lint types ## run every check and every test
 	$(begin)
 	run $(BIN)/python -m pytest -n $(JOBS)
+	$(ranks_tests)
+	verdict
+
+test-mpi: $(ENVIRONMENT) ## run the tests of ranks only
+	$(begin)
+	run $(BIN)/python -m pytest -n 0 tests/ranks
+	$(ranks_tests)
+	verdict
+
+test-openmpi: ## run the tests of ranks with Open MPI, in an environment of its own
+	$(begin)
+	$(MAKE) --no-print-directory test-mpi MPI=openmpi
 	verdict
 
 sweep: build/kmeans/input.h5 ## k-means on the photograph with 1, 3, 8 workers and 20 seeds
@@ -188,7 +222,7 @@ docs: $(ENVIRONMENT) ## write the generated parts of docs/ anew
 	run $(BIN)/python -m docs.generate
 	verdict
 
-ci: test ## what continuous integration runs
+ci: test test-openmpi ## what continuous integration runs
 	$(begin)
 	verdict
 

@@ -24,7 +24,9 @@ def run(rank_count: int, logs: Path, timeout_s: float, arguments: list[str]) -> 
     logs.mkdir(parents=True)
     pytest = (sys.executable, "-m", "pytest", "--with-mpi", "-o", f"cache_dir={logs / 'cache'}")
     plugins = ("-p", "no:xdist", "-p", "tests.mpi.rank_logs", "--rank-logs", str(logs))
-    command = (*pytest, *plugins, *arguments)
+    # Open MPI makes every rank believe that it writes to a terminal.
+    colour = f"--color={'yes' if sys.stdout.isatty() else 'no'}"
+    command = (*pytest, *plugins, colour, *arguments)
     try:
         with Launch(rank_count, command, ROOT, is_quiet=False) as launch:
             code = launch.wait(timeout_s).code

@@ -22,7 +22,9 @@ def run_test(tmp_path: Path) -> Callable[..., Ended]:
     def run(rank_count: int, body: str, *options: str, mark: str = "") -> Ended:
         text = f"import pytest, time\n@pytest.mark.mpi({mark})\ndef test_it(comm):\n    {body}\n"
         (tmp_path / "test_it.py").write_text(text)
-        plugins = ("-p", "no:cacheprovider", "-p", "tests.mpi.conftest", "-o", "addopts=")
+        # The settings of the project, whose folder may hold this one, are not meant.
+        (tmp_path / "pytest.ini").write_text("[pytest]\n")
+        plugins = ("-p", "no:cacheprovider", "-p", "tests.mpi.conftest", "--color=no")
         command = (sys.executable, "-m", "pytest", "--with-mpi", *plugins, *options, "test_it.py")
         with Launch(rank_count, command, tmp_path, {"PYTHONPATH": str(ROOT)}) as launch:
             return launch.wait(START_S + ALARM_S)
