@@ -10,6 +10,7 @@ This is the only module beside `dsm.window` that imports mpi4py; importing it st
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -59,8 +60,14 @@ def library() -> tuple[str, str]:
 
 
 def start() -> Transport:
-    """Start MPI, once in a process, and return the transport between all its ranks."""
+    """Start MPI, once in a process, and return the transport between all its ranks.
+
+    The addresses of an engine's view must have been reserved: Open MPI would put data there.
+    """
     if not MPI.Is_initialized():
+        # PMIx maps its tables in the middle of the launcher's largest hole of addresses, and fails
+        # where a rank has no hole there, as around the view. With `hash` it copies them.
+        os.environ.setdefault("PMIX_MCA_gds", "hash")
         MPI.Init_thread(MPI.THREAD_SINGLE)
     return Transport(MPI.COMM_WORLD)
 

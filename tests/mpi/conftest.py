@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.mpi.verdict import Verdict
 from tests.mpi.waiting import wait
 
 HERE = Path(__file__).parent
@@ -24,7 +23,7 @@ PATH_BYTES = 4096
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--with-mpi"):
-        config.pluginmanager.register(Verdict(), "verdict")
+        config.pluginmanager.register(import_module("tests.mpi.verdict").Verdict(), "verdict")
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:

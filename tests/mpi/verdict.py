@@ -11,11 +11,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Generator
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import pytest
+
+from dvm_mpi.control import transport
+from dvm_mpi.engine.address_space import AddressSpace
 
 #: What one rank can tell of a failure.
 STORY_BYTES = 8192
@@ -28,7 +30,9 @@ class Verdict:
     """Hooks of pytest. Collective: every rank must run the same tests in the same order."""
 
     def __init__(self) -> None:
-        self._comm: Any = import_module("mpi4py.MPI").COMM_WORLD.Dup()
+        # In the order of a run: where the view is to be, Open MPI would put data of its own.
+        AddressSpace.shared()
+        self._comm = transport.start().comm
         self._stories: list[str] = []
         self._status = pytest.ExitCode.OK
 
@@ -57,6 +61,7 @@ class Verdict:
         """Let no rank leave before the others without a word: they would wait for it."""
         is_normal = self._status in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
         self._wait(self._comm.Ibarrier(), None if is_normal else f"pytest: {self._status.name}")
+        transport.finish()
 
     def _exchange(self, test: str) -> list[str]:
         """Return what other ranks tell of their failures in this test."""

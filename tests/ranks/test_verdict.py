@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.mpi.verdict import ALARM_S
 from tests.ranks.launch import ROOT, Ended, Launch
 
-#: Start, import and end of a few ranks on a busy machine.
-START_S = 40
+#: Start and end of a few ranks on a busy machine, and how long a rank waits for the others.
+TIMEOUT_S = 60
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def run_test(tmp_path: Path) -> Callable[..., Ended]:
         plugins = ("-p", "no:cacheprovider", "-p", "tests.mpi.conftest", "--color=no")
         command = (sys.executable, "-m", "pytest", "--with-mpi", *plugins, *options, "test_it.py")
         with Launch(rank_count, command, tmp_path, {"PYTHONPATH": str(ROOT)}) as launch:
-            return launch.wait(START_S + ALARM_S)
+            return launch.wait(TIMEOUT_S)
 
     return run
 
