@@ -20,10 +20,10 @@ from dvm_mpi.control.delivery import Delivery, InOrder, Shuffled
 from dvm_mpi.control.driver import LocalMachine, MachineSettings, Silent
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.engine.interface import TrapKind
-from dvm_mpi.job.local import array_chunks
 from dvm_mpi.job.parts import make_engine_factory
 from dvm_mpi.layout import STACKS_START, stack_slot_bytes
 from dvm_mpi.options import parse_run
+from tests.jobs.machine import read_array
 
 SEEDS = range(8)
 
@@ -70,15 +70,11 @@ def run(request: pytest.FixtureRequest) -> Runner:
         )
         with closing(machine):
             failure = machine.run().failure
-            raw = b"".join(
-                bytes(chunk)
-                for name, array in image.arrays.items()
-                if name == "out"
-                for chunk in array_chunks(machine, array)
-            )
+            out = image.arrays.get("out")
+            words = [] if out is None else read_array(machine, out).view(np.int64).ravel().tolist()
         return Result(
             listener.heard.decode(),
-            np.frombuffer(raw, np.int64).tolist(),
+            words,
             None if failure is None else TrapKind(failure.trap),
             -1 if failure is None else failure.address,
         )

@@ -174,7 +174,7 @@ class LocalMachine:
                     settings.inline_bytes_max,
                 )
             )
-        self.loader = Loader(self.geometry, self._parts.homes)
+        self.loader = Loader(self.geometry, dict(enumerate(self._parts.homes)))
         self.loader.load_image(image)
 
     def _make_plane(self, worker: int) -> DataPlane:

@@ -1,36 +1,44 @@
 """Puts a program's data and its input arrays into the homes, before the first runner starts.
 
-Everything that is loaded has the epoch LOADED_EPOCH. Whole pages of an array go straight to their
-homes, so that they lie in contiguous frames; pages that several pieces share are composed first.
-The text is not loaded here: every engine holds it.
+Every rank loads the pages of its own homes, and skips those of others. Everything that is loaded
+has the epoch LOADED_EPOCH. An array is read straight into contiguous frames; pages that several
+pieces share are composed first. The text is not loaded here: every engine holds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.disa.image import Image
+from dvm_mpi.config import FILE_CHUNK_BYTES
+from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import Home
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, whole_pages
 
+Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
 #: The epoch of the loaded program: the first one that is visible.
 LOADED_EPOCH: Final = 1
 
+#: Fills its second argument with an array's bytes from an offset on.
+ReadRange = Callable[[int, Bytes], None]
+
 
 class Loader:
-    """Writes bytes at addresses; later writes win. `finish` must be called once, at the end."""
+    """Loads the image, then the inputs; `finish` must be called once, at the end."""
 
-    def __init__(self, geometry: Geometry, homes: Sequence[Home]) -> None:
+    def __init__(self, geometry: Geometry, homes: Mapping[int, Home]) -> None:
+        """Load the homes of this process, given by their numbers."""
         self._geometry = geometry
         self._homes = homes
         #: Pages that are not complete yet, by page number; (PAGE_BYTES,) uint8 each.
-        self._partial: dict[int, NDArray[np.uint8]] = {}
-        #: Bytes that were written.
+        self._partial: dict[int, Bytes] = {}
+        #: Bytes of inputs that were read into homes of this process.
         self.loaded_bytes = 0
 
     def load_image(self, image: Image) -> None:
@@ -38,48 +46,71 @@ class Loader:
         for section in image.sections:
             self._compose(section.start, np.frombuffer(section.data, dtype=np.uint8))
 
-    def write(self, start: int, data: NDArray[np.uint8]) -> None:
-        """Write `data` at `start`; its whole pages go to their homes at once.
+    def load_input(self, declaration: ArrayDeclaration, read_range: ReadRange) -> Iterator[int]:
+        """Read an array; yield `loaded_bytes` so far, after every FILE_CHUNK_BYTES at most.
 
-        A page that went to its home must not be written again; arrays are page-aligned and come
-        in pieces of whole pages, so that only their last page is kept until `finish`.
+        What sections wrote there before is replaced. The array's pages lie in contiguous frames of
+        each home, taken at once; `LimitError` if a home has not that many.
         """
-        self.loaded_bytes += len(data)
-        whole_start = whole_pages(start)
-        whole_end = (start + len(data)) // PAGE_BYTES * PAGE_BYTES
-        if whole_end <= whole_start:
-            self._compose(start, data)
-            return
-        self._compose(start, data[: whole_start - start])
-        self._compose(whole_end, data[whole_end - start :])
-        whole = data[whole_start - start : whole_end - start].reshape(-1, PAGE_BYTES)
-        self._send(whole_start >> PAGE_SHIFT, whole)
+        first_page = declaration.address >> PAGE_SHIFT
+        page_count = whole_pages(declaration.byte_count) >> PAGE_SHIFT
+        counts = self._geometry.pages_per_home(first_page, page_count).tolist()
+        free = {number: home.pool.allocate(counts[number]) for number, home in self._homes.items()}
+        batch_pages = FILE_CHUNK_BYTES // PAGE_BYTES
+        for pages in self._geometry.pages_at(self._homes, first_page, page_count, batch_pages):
+            for number, rows in self._geometry.group_pages(pages):
+                frames, free[number] = np.split(free[number], [rows.size])
+                self._fill(declaration, read_range, self._homes[number], pages[rows], frames)
+                self._homes[number].enter(LOADED_EPOCH, pages[rows], frames)
+            yield self.loaded_bytes
+        assert not any(rest.size for rest in free.values()), "frames are left over"
 
-    def _compose(self, start: int, data: NDArray[np.uint8]) -> None:
-        """Overlay bytes on pages that stay here until `finish`."""
-        done = 0
-        while done < len(data):
-            page, offset = divmod(start + done, PAGE_BYTES)
-            length = min(PAGE_BYTES - offset, len(data) - done)
-            content = self._partial.setdefault(page, np.zeros(PAGE_BYTES, dtype=np.uint8))
-            content[offset : offset + length] = data[done : done + length]
-            done += length
-
-    def _send(self, first_page: int, content: NDArray[np.uint8]) -> None:
-        for page in range(first_page, first_page + len(content)):
-            self._partial.pop(page, None)
-        block = self._geometry.block_pages
-        done = 0
-        while done < len(content):
-            page = first_page + done
-            count = min(block - page % block, len(content) - done)
-            home = int(self._geometry.home_of(np.array([page]))[0])
-            self._homes[home].load(LOADED_EPOCH, page, content[done : done + count].reshape(-1))
-            done += count
+    def _fill(
+        self,
+        declaration: ArrayDeclaration,
+        read_range: ReadRange,
+        home: Home,
+        pages: Ints,
+        frames: Ints,
+    ) -> None:
+        """Read pages of the array into frames, as many at a time as lie together in both."""
+        breaks = np.flatnonzero((np.diff(pages) != 1) | (np.diff(frames) != 1)) + 1
+        begins = [0, *breaks.tolist()] if pages.size else []
+        for begin, end in zip(begins, [*begins[1:], pages.size], strict=True):
+            start = (int(pages[begin]) << PAGE_SHIFT) - declaration.address
+            content = home.pool.memory[frames[begin] : frames[begin] + end - begin].reshape(-1)
+            length = min(content.size, declaration.byte_count - start)
+            whole = length // PAGE_BYTES * PAGE_BYTES
+            if whole:
+                read_range(start, content[:whole])
+            for page in pages[begin : begin + whole // PAGE_BYTES].tolist():
+                self._partial.pop(page, None)
+            if whole < length:
+                # Other data may begin where the array ends: the page is composed like theirs.
+                content[whole:] = 0
+                rest = np.empty(length - whole, np.uint8)
+                read_range(start + whole, rest)
+                self._compose(declaration.address + start + whole, rest)
+            self.loaded_bytes += length
 
     def finish(self) -> None:
         """Send the pages that were composed here; pages that are all zero need no frame."""
         pages, self._partial = self._partial, {}
-        for page in sorted(pages):
-            if pages[page].any():
-                self._send(page, pages[page].reshape(1, PAGE_BYTES))
+        kept = np.array(sorted(page for page in pages if pages[page].any()), np.int64)
+        is_first = (np.diff(kept) != 1) | (kept[1:] % self._geometry.block_pages == 0)
+        for stretch in np.split(kept, np.flatnonzero(is_first) + 1):
+            if stretch.size:
+                home = self._homes[int(self._geometry.home_of(stretch)[0])]
+                content = np.concatenate([pages[page] for page in stretch.tolist()])
+                home.load(LOADED_EPOCH, int(stretch[0]), content)
+
+    def _compose(self, start: int, data: Bytes) -> None:
+        """Overlay bytes on pages of homes of this process, which stay here until `finish`."""
+        done = 0
+        while done < len(data):
+            page, offset = divmod(start + done, PAGE_BYTES)
+            length = min(PAGE_BYTES - offset, len(data) - done)
+            if page // self._geometry.block_pages % self._geometry.home_count in self._homes:
+                content = self._partial.setdefault(page, np.zeros(PAGE_BYTES, dtype=np.uint8))
+                content[offset : offset + length] = data[done : done + length]
+            done += length

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dvm_mpi.disa.types import BY_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,11 @@ class ArrayDeclaration:
     address: int
     type_name: str
     shape: tuple[int, ...]
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of all elements."""
+        return prod(self.shape) * BY_NAME[self.type_name].width_bytes
 
 
 @dataclass(frozen=True, slots=True)

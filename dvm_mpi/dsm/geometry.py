@@ -6,6 +6,7 @@ to everyone, so finding a home costs no message.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,39 @@ class Geometry:
     def group_pages(self, pages: Ints) -> list[tuple[int, Ints]]:
         """Return `(home, positions in pages)` for each home touched, ascending, order kept."""
         return _groups(self.home_of(pages))
+
+    def pages_per_home(self, first_page: int, page_count: int) -> Ints:
+        """Return how many pages of a stretch each home has: (home_count,)."""
+        homes = np.arange(self.home_count, dtype=np.int64)
+
+        def below(page: int) -> Ints:
+            rounds, rest = divmod(page, self.block_pages * self.home_count)
+            begun = np.clip(rest - homes * self.block_pages, 0, self.block_pages)
+            return np.asarray(rounds * self.block_pages + begun)
+
+        return below(first_page + page_count) - below(first_page)
+
+    def pages_at(
+        self, homes: Collection[int], first_page: int, page_count: int, batch_pages: int
+    ) -> Iterator[Ints]:
+        """Yield the pages of a stretch that these homes have, in ascending order, in batches.
+
+        A batch is never empty, and holds `batch_pages` at most, or one block if that is more.
+        """
+        own = np.array(sorted(homes), np.int64)
+        round_pages = self.block_pages * self.home_count
+        end_page = first_page + page_count
+        batch_blocks = max(batch_pages // self.block_pages, 1)
+        # Blocks of these homes are counted from page 0 on.
+        begin = first_page // round_pages * own.size
+        end = -(-end_page // round_pages) * own.size
+        for block in range(begin, end, batch_blocks):
+            rounds, which = np.divmod(np.arange(block, min(block + batch_blocks, end)), own.size)
+            firsts = rounds * round_pages + own[which] * self.block_pages
+            pages = (firsts[:, np.newaxis] + np.arange(self.block_pages)).reshape(-1)
+            pages = pages[(pages >= first_page) & (pages < end_page)]
+            if pages.size:
+                yield pages
 
     def cut(self, runs: NDArray[Any]) -> tuple[NDArray[Any], Ints, Ints]:
         """Cut messages.RUN rows where the home changes.

@@ -141,7 +141,15 @@ class Home:
             self.pool.memory[frames[-1]] = 0
         run = np.array([(first_page << PAGE_SHIFT, data.size, 0)], RUN)
         self._overlay(pages, frames, run, data)
-        self.directory.insert(epoch, pages[is_new], frames[is_new])
+        self.enter(epoch, pages[is_new], frames[is_new])
+
+    def enter(self, epoch: int, pages: Ints, frames: Ints) -> None:
+        """Enter frames of the pool that the loader has filled, one for each page.
+
+        The pages are of this home and have none yet. Only before anything ran.
+        """
+        assert np.all(self._geometry.home_of(pages) == self.index), "pages of another home"
+        self.directory.insert(epoch, pages, frames)
         self.known = max(self.known, epoch)
         self._last_asked = max(self._last_asked, epoch)
 

@@ -1,30 +1,32 @@
-"""Arrays between files and the machine: inputs are checked and read, outputs written and renamed.
+"""Arrays from files into the machine: checked against their declaration, and read in any part.
 
-The formats themselves are in `hdf5` and `npy`, the options in `specs`. Nothing here knows homes or
-epochs: the caller moves the bytes, which are the array in C order, little-endian.
+The formats themselves are in `hdf5` and `npy`, the options in `specs`, writing in `outputs`.
+Nothing here knows homes or epochs: the caller says which bytes it wants, and they are those of the
+array in C order, little-endian. Every rank opens an input and reads its own part.
 
-The rule to remember: a file that is there is never touched until everything that replaces it is
-complete. Other datasets of an HDF5 file that is written to are kept.
+The rule to remember: a file in which the array lies as the machine wants it is read without HDF5
+or NumPy, at its offset; everything else goes through them, box by box.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import FILE_CHUNK_BYTES, LISTED_DATASETS_MAX
+from dvm_mpi.config import LISTED_DATASETS_MAX
 from dvm_mpi.disa.image import ArrayDeclaration
 from dvm_mpi.disa.types import BY_NAME, Kind
 from dvm_mpi.errors import FileError
 from dvm_mpi.io import hdf5, npy
-from dvm_mpi.io.blocks import ByteStream, Index, regroup, slab_shape, slabs
+from dvm_mpi.io.blocks import Index, box_shape, boxes
 from dvm_mpi.io.specs import ArraySpec, did_you_mean
 
 _KIND_LETTERS: Final = {Kind.SIGNED: "i", Kind.UNSIGNED: "u", Kind.FLOAT: "f"}
@@ -45,8 +47,12 @@ class Source(Protocol):
     def shape(self) -> tuple[int, ...]:
         """The shape in the file."""
 
+    @property
+    def offset(self) -> int | None:
+        """Where the array's bytes begin in the file, if they lie there in C order."""
+
     def read(self, index: Index, target: NDArray[Any]) -> None:
-        """Read a slab into `target`, converting the byte order; `FileError` if it is damaged."""
+        """Read a box into `target`, converting the byte order; `FileError` if it is damaged."""
 
     def close(self) -> None:
         """Close the file."""
@@ -58,39 +64,98 @@ class InputArray:
     def __init__(self, spec: ArraySpec, declaration: ArrayDeclaration, source: Source) -> None:
         self.spec = spec
         self.declaration = declaration
+        self._dtype = DTYPES[declaration.type_name]
         self._source = source
+        #: The file itself and where the array begins in it; -1 if it is read through `_source`.
+        self._file = -1
+        self._offset = 0
+        if source.dtype == self._dtype and (offset := source.offset) is not None:
+            self._open_directly(offset)
+
+    def _open_directly(self, offset: int) -> None:
+        """Read at `offset` from now on, unless the file does not reach that far."""
+        try:
+            file = os.open(self.spec.path, os.O_RDONLY)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        if offset + self.declaration.byte_count <= os.fstat(file).st_size:
+            self._file, self._offset = file, offset
+        else:
+            os.close(file)
 
     def __enter__(self) -> InputArray:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
         self._source.close()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
-    def chunks(
-        self, chunk_bytes: int = FILE_CHUNK_BYTES
-    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Read the array's bytes as the machine holds them.
+    def read_range(self, start: int, target: NDArray[np.uint8]) -> None:
+        """Fill `target` (one-dimensional) with the array's bytes from `start` on.
 
-        Yields
-        ------
-        `(byte_offset, data)`: all chunks are `chunk_bytes` long but the last, so with a multiple
-        of the page size each begins at a page. `data` is valid until the next chunk is read.
+        Both are multiples of the element's size.
 
         Raises
         ------
         FileError
-            The file is damaged where it was not read before.
+            The file is damaged where it was not read before, or was cut since it was opened.
         """
-        return regroup(self._slabs(chunk_bytes), chunk_bytes)
+        assert start % self._dtype.itemsize == 0, "a range begins within an element"
+        assert target.size % self._dtype.itemsize == 0, "a range ends within an element"
+        assert 0 <= start <= self.declaration.byte_count - target.size, "beyond the array"
+        if self._file >= 0:
+            self._read_bytes(start, target)
+        else:
+            self._read_boxes(start // self._dtype.itemsize, target.view(self._dtype))
 
-    def _slabs(self, bytes_max: int) -> Iterator[NDArray[np.uint8]]:
-        shape, dtype = self.declaration.shape, DTYPES[self.declaration.type_name]
-        buffer = np.empty(bytes_max // dtype.itemsize, dtype)
-        for index in slabs(shape, dtype.itemsize, bytes_max):
-            part_shape = slab_shape(shape, index)
-            target = buffer[: int(np.prod(part_shape, dtype=np.int64))]
-            self._source.read(index, target.reshape(part_shape))
-            yield target.view(np.uint8)
+    def _read_bytes(self, start: int, target: NDArray[np.uint8]) -> None:
+        done = 0
+        while done < target.size:
+            try:
+                count = os.preadv(self._file, [target[done:]], self._offset + start + done)
+            except OSError as error:
+                raise self._unreadable(error) from error
+            if count == 0:
+                raise FileError(
+                    f"{self.spec.place}: '{self.spec.path}' became shorter while it was read; "
+                    "make sure that nobody writes it, and run again"
+                )
+            done += count
+
+    def _read_boxes(self, start: int, target: NDArray[Any]) -> None:
+        shape, done = self.declaration.shape, 0
+        for index in boxes(shape, start, start + target.size):
+            part_shape = box_shape(shape, index)
+            part = target[done : done + int(np.prod(part_shape, dtype=np.int64))]
+            self._source.read(index, part.reshape(part_shape))
+            done += part.size
+
+    def _unreadable(self, error: OSError) -> FileError:
+        return FileError(f"{self.spec.place}: cannot read '{self.spec.path}': {error.strerror}")
+
+
+@contextmanager
+def told_by(rank: int) -> Iterator[None]:
+    """Let errors about files say which rank met them, and on which host.
+
+    Rank 0 has looked at all files first: what another rank does not find is not shared.
+    """
+    try:
+        yield
+    except FileError as error:
+        hint = "; is the folder shared by all nodes?" if _tells_missing(error) else ""
+        raise FileError(f"rank {rank} on host {platform.node()}: {error}{hint}") from error
+
+
+def _tells_missing(error: FileError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in {errno.ENOENT, errno.ENOTDIR}
 
 
 def open_input(spec: ArraySpec, declaration: ArrayDeclaration) -> InputArray:
@@ -108,7 +173,8 @@ def open_input(spec: ArraySpec, declaration: ArrayDeclaration) -> InputArray:
         reason = error.strerror or error
         raise FileError(f"{spec.place}: cannot read '{spec.path}': {reason}") from error
     if not is_there:
-        raise FileError(f"{spec.place}: {_missing_file(spec)}")
+        missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        raise FileError(f"{spec.place}: {_missing_file(spec)}") from missing
     if not is_file:
         raise FileError(f"{spec.place}: '{spec.path}' is not a file; give the path of one")
     if spec.dataset is None:
@@ -117,18 +183,18 @@ def open_input(spec: ArraySpec, declaration: ArrayDeclaration) -> InputArray:
         source = _open_dataset(spec, spec.dataset)
     try:
         _check_agreement(spec, declaration, source)
+        return InputArray(spec, declaration, source)
     except FileError:
         source.close()
         raise
-    return InputArray(spec, declaration, source)
 
 
 def _missing_file(spec: ArraySpec) -> str:
     whole = Path(f"{spec.path}:{spec.dataset}")
-    if spec.dataset is not None and _holds(whole.exists):
+    if spec.dataset is not None and holds(whole.exists):
         return f"no dataset is given; '{whole}' is the file, so add ':DATASET'"
     folder = spec.path.parent
-    if not folder.is_dir():
+    if not holds(folder.is_dir):
         return f"there is no folder '{folder}'; check the path"
     # A folder may be open to those who know its names and closed to those who ask for them.
     names = [p.name for p in folder.iterdir()] if os.access(folder, os.R_OK) else []
@@ -169,113 +235,9 @@ def _check_agreement(spec: ArraySpec, declaration: ArrayDeclaration, source: Sou
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One array to write; `chunks` are its bytes in order, in pieces of any length."""
-
-    spec: ArraySpec
-    declaration: ArrayDeclaration
-    chunks: Iterable[NDArray[np.uint8]]
-
-
-def check_outputs(specs: Sequence[ArraySpec]) -> None:
-    """Check before the run that the outputs can be written at its end; leaves no trace.
-
-    Raises
-    ------
-    FileError
-        A folder is missing or not writable, or what is there cannot be replaced.
-    """
-    for spec in specs:
-        target = spec.target
-        part = _part_path(target)
-        try:
-            if target.exists() and not target.is_file():
-                raise FileError(
-                    f"{spec.place}: '{spec.path}' is not an ordinary file; choose another name"
-                )
-            part.touch()
-            part.unlink()
-        except OSError as error:
-            raise _cannot_write(spec, error) from error
-        if spec.dataset is not None and target.exists():
-            with hdf5.open_file(target, spec.place) as file:
-                file.check_place(spec.dataset)
-
-
-def write_outputs(outputs: Sequence[Output]) -> None:
-    """Write all outputs, and put them in place only when all of them are complete.
-
-    Other datasets of an HDF5 file that exists are kept; a dataset of the same name is replaced.
-
-    Raises
-    ------
-    FileError
-        Something cannot be written; then no file has changed, and nothing is left over.
-    """
-    by_target: dict[Path, list[Output]] = {}
-    for output in outputs:
-        by_target.setdefault(output.spec.target, []).append(output)
-    with ExitStack() as stack:
-        for target, members in by_target.items():
-            part = _part_path(target)
-            stack.callback(part.unlink, missing_ok=True)
-            try:
-                _write_file(target, part, members)
-                _settle(part)
-            except OSError as error:
-                raise _cannot_write(members[0].spec, error) from error
-        for target, members in by_target.items():
-            try:
-                _part_path(target).replace(target)
-            except OSError as error:
-                raise _cannot_write(members[0].spec, error) from error
-
-
-def _write_file(target: Path, part: Path, members: Sequence[Output]) -> None:
-    """Write the whole new content of one file to `part`."""
-    first = members[0]
-    if first.spec.dataset is None:
-        assert len(members) == 1, "two arrays in one .npy file"
-        dtype = DTYPES[first.declaration.type_name]
-        npy.write_array(part, dtype, first.declaration.shape, ByteStream(first.chunks))
-        return
-    entries = [
-        hdf5.Entry(
-            dataset=output.spec.dataset or "",
-            dtype=DTYPES[output.declaration.type_name],
-            shape=output.declaration.shape,
-            stream=ByteStream(output.chunks),
-        )
-        for output in members
-    ]
-    hdf5.write_file(part, target, entries, first.spec.place)
-
-
-def _settle(part: Path) -> None:
-    """Put the bytes on the disk before the name points to them."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _part_path(target: Path) -> Path:
-    """Return the name beside the target, on the same file system, under which it grows."""
-    return target.with_name(f".{target.name}.{os.getpid()}.part")
-
-
-def _holds(question: Callable[[], bool]) -> bool:
+def holds(question: Callable[[], bool]) -> bool:
     """Ask the system about a path; of one that it will not look up nothing holds."""
     try:
         return question()
     except OSError:
         return False
-
-
-def _cannot_write(spec: ArraySpec, error: OSError) -> FileError:
-    folder = spec.path.parent
-    if not _holds(folder.is_dir):
-        why = f"there is no folder '{folder}'; make it first: mkdir -p '{folder}'"
-    else:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        why = f"cannot write '{spec.path}': {reason}; free space, or choose another place"
-    return FileError(f"{spec.place}: {why}")

@@ -1,99 +1,54 @@
-"""Walk through arrays in pieces that are contiguous in C order, and regroup bytes.
+"""Stretches of an array in C order, as boxes that can be read from a file with one index each.
 
-Files want whole slabs of an array, the machine wants pieces of equal size that begin at page
-boundaries; these functions stand between. They know no file format.
+The machine knows arrays as bytes in a row, files know them by their axes; this stands between. It
+knows no file format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-#: One slab: leading axes fixed, one axis cut, the others whole.
+#: One box: leading axes fixed, at most one axis cut, the others whole.
 Index = tuple[int | slice, ...]
 
 
-def slabs(shape: tuple[int, ...], item_bytes: int, bytes_max: int) -> Iterator[Index]:
-    """Cut an array into slabs of at most `bytes_max` bytes each, in C order.
+def boxes(shape: tuple[int, ...], start: int, stop: int) -> Iterator[Index]:
+    """Cut elements `start` to below `stop`, counted in C order, into boxes.
 
-    Together the slabs are the whole array, each element once. An array without elements has no
-    slab; a scalar (shape `()`) has one, the empty index.
+    Together the boxes are these elements, each once, in order. There are at most two for each axis
+    but the first, and one in the middle: the stretch begins within a row, within a row of rows and
+    so on, and ends likewise. The array of shape `()` has one element, and its box is empty.
     """
-    assert item_bytes <= bytes_max, "one element must fit into a slab"
-    if 0 in shape:
+    assert 0 <= start
+    assert stop <= int(np.prod(shape, dtype=np.int64)), "beyond the array"
+    if start >= stop:
         return
-    axis = 0
-    row_bytes = item_bytes * int(np.prod(shape[1:], dtype=np.int64))
-    while row_bytes > bytes_max:
-        axis += 1
-        row_bytes //= shape[axis]
     if not shape:
         yield ()
         return
-    rows = bytes_max // row_bytes
-    for leading in np.ndindex(*shape[:axis]):
-        for start in range(0, shape[axis], rows):
-            yield (*leading, slice(start, min(start + rows, shape[axis])))
+    row = int(np.prod(shape[1:], dtype=np.int64))
+    first, begun = divmod(start, row)
+    end, rest = divmod(stop, row)
+    if first == end:
+        yield from _below(first, shape, begun, rest)
+        return
+    if begun:
+        yield from _below(first, shape, begun, row)
+        first += 1
+    if first < end:
+        yield (slice(first, end),)
+    yield from _below(end, shape, 0, rest)
 
 
-def slab_shape(shape: tuple[int, ...], index: Index) -> tuple[int, ...]:
-    """Return the shape of `array[index]` for an index that `slabs` gave."""
+def _below(position: int, shape: tuple[int, ...], start: int, stop: int) -> Iterator[Index]:
+    """Cut a part of one row, which is an array of its own."""
+    for index in boxes(shape[1:], start, stop) if start < stop else ():
+        yield (position, *index)
+
+
+def box_shape(shape: tuple[int, ...], index: Index) -> tuple[int, ...]:
+    """Return the shape of `array[index]` for an index that `boxes` gave."""
     cut = tuple(part.stop - part.start for part in index if isinstance(part, slice))
     return cut + shape[len(index) :]
-
-
-def regroup(
-    pieces: Iterable[NDArray[np.uint8]], chunk_bytes: int
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Join and cut pieces of any length into chunks of `chunk_bytes`; the last may be shorter.
-
-    Yields
-    ------
-    The offset of the chunk in the stream, and its bytes: one-dimensional, valid until the next
-    chunk is asked for (the buffer is used again: fresh memory costs six times the copy).
-    """
-    buffer = np.empty(chunk_bytes, np.uint8)
-    offset = filled = 0
-    for piece in pieces:
-        taken = 0
-        while taken < len(piece):
-            count = min(chunk_bytes - filled, len(piece) - taken)
-            buffer[filled : filled + count] = piece[taken : taken + count]
-            filled += count
-            taken += count
-            if filled == chunk_bytes:
-                yield offset, buffer
-                offset += chunk_bytes
-                filled = 0
-    if filled:
-        yield offset, buffer[:filled]
-
-
-class ByteStream:
-    """Pieces of any length, taken as exact numbers of bytes."""
-
-    def __init__(self, pieces: Iterable[NDArray[np.uint8]]) -> None:
-        self._pieces = iter(pieces)
-        #: What is left of the piece begun.
-        self._rest = np.empty(0, np.uint8)
-
-    def fill(self, target: NDArray[np.uint8]) -> None:
-        """Fill `target` (one-dimensional) with the next bytes; the stream must hold enough."""
-        filled = 0
-        while filled < len(target):
-            if not len(self._rest):
-                piece = next(self._pieces, None)
-                assert piece is not None, f"{len(target) - filled} bytes short of the array"
-                self._rest = piece
-                continue
-            count = min(len(self._rest), len(target) - filled)
-            target[filled : filled + count] = self._rest[:count]
-            self._rest = self._rest[count:]
-            filled += count
-
-    def check_ended(self) -> None:
-        """Assert that every byte has been taken."""
-        assert not len(self._rest), "more bytes than the array holds"
-        assert all(not len(piece) for piece in self._pieces), "more bytes than the array holds"

@@ -7,7 +7,7 @@ place); HDF5's own words stay in the text, in parentheses.
 from __future__ import annotations
 
 import re
-import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import FILE_CHUNK_BYTES
+from dvm_mpi.config import HDF5_CACHE_BYTES
 from dvm_mpi.errors import FileError
-from dvm_mpi.io.blocks import ByteStream, Index, slab_shape, slabs
+from dvm_mpi.io.blocks import Index
 
 #: What h5py raises, by call and version, for a file that HDF5 cannot make sense of.
 _FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
@@ -35,8 +35,20 @@ class Hdf5Source:
         #: A dataset without a value ("null dataspace") has no shape; it counts as empty.
         self.shape: tuple[int, ...] = (0,) if dataset.shape is None else dataset.shape
 
+    @property
+    def offset(self) -> int | None:
+        """Where the bytes lie in the file, if they lie there in a row; None if they do not."""
+        try:
+            is_whole = self._dataset.id.get_storage_size() == self._dataset.nbytes
+            has_others = self._dataset.is_virtual or self._dataset.external is not None
+            offset: int | None = self._dataset.id.get_offset()
+        except _FAULTS:
+            # Whoever reads it meets the damage again, and tells it.
+            return None
+        return offset if is_whole and not has_others else None
+
     def read(self, index: Index, target: NDArray[Any]) -> None:
-        """Read a slab; HDF5 converts the byte order."""
+        """Read a box; HDF5 converts the byte order."""
         try:
             self._dataset.read_direct(target, index)
         except _FAULTS as error:
@@ -151,7 +163,7 @@ def open_file(path: Path, place: str) -> Hdf5File:
             raise FileError(
                 f"{place}: '{path}' is not an HDF5 file; give one, or an array in a .npy file"
             )
-        return Hdf5File(h5py.File(path, "r"), path, place)
+        return Hdf5File(h5py.File(path, "r", rdcc_nbytes=HDF5_CACHE_BYTES), path, place)
     except PermissionError as error:
         raise FileError(f"{place}: cannot read '{path}': {error.strerror}") from error
     except _FAULTS as error:
@@ -171,54 +183,63 @@ def _reason(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One dataset to write; `stream` gives its bytes in C order."""
+    """One dataset to make room for."""
 
     dataset: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
-    stream: ByteStream
 
 
-def write_file(part: Path, existing: Path, entries: list[Entry], place: str) -> None:
-    """Write to `part` what is to become of `existing`: its other content and the entries.
+def keeps_others(existing: Path, names: set[str], place: str) -> bool:
+    """Whether a file is there that holds more than the datasets `names`, which will be replaced.
+
+    Raises
+    ------
+    FileError
+        What exists is not an HDF5 file, or has something else in a dataset's place.
+    """
+    if not existing.exists():
+        return False
+    with open_file(existing, place) as old:
+        for name in names:
+            old.check_place(name)
+        return old.holds_others(names)
+
+
+def allocate(part: Path, entries: Sequence[Entry]) -> list[int]:
+    """Make the datasets, contiguous and not filled, and return where the bytes of each begin.
+
+    `part` is made if it is not there; datasets of these names that it has are replaced.
 
     Raises
     ------
     OSError
         The file cannot be written.
-    FileError
-        What exists is not an HDF5 file, or has something else in an entry's place.
     """
     import h5py
 
-    keeps = False
-    if existing.exists():
-        with open_file(existing, place) as old:
-            for entry in entries:
-                old.check_place(entry.dataset)
-            keeps = old.holds_others({entry.dataset for entry in entries})
-    if keeps:
+    try:
         # HDF5 uses the space of deleted datasets again while the file is open, so that a file
         # does not grow from run to run.
-        shutil.copyfile(existing, part)
-    try:
-        with h5py.File(part, "r+" if keeps else "x") as file:
+        with h5py.File(part, "r+" if part.exists() else "x") as file:
             for entry in entries:
                 if entry.dataset in file:
                     del file[entry.dataset]
-                _write_dataset(file, entry)
+            return [_allocate_dataset(file, entry) for entry in entries]
     except RuntimeError as error:
         # What fails while the file is closed: a full disk, with the number in HDF5's words.
         number = re.search(r"errno = (\d+)", str(error))
         raise OSError(int(number[1]) if number else 0, _reason(error)) from error
 
 
-def _write_dataset(file: Any, entry: Entry) -> None:
-    dataset = file.create_dataset(entry.dataset, shape=entry.shape, dtype=entry.dtype)
-    buffer = np.empty(FILE_CHUNK_BYTES // entry.dtype.itemsize, entry.dtype)
-    for index in slabs(entry.shape, entry.dtype.itemsize, FILE_CHUNK_BYTES):
-        shape = slab_shape(entry.shape, index)
-        source = buffer[: int(np.prod(shape, dtype=np.int64))]
-        entry.stream.fill(source.view(np.uint8))
-        dataset.write_direct(source.reshape(shape), dest_sel=index)
-    entry.stream.check_ended()
+def _allocate_dataset(file: Any, entry: Entry) -> int:
+    import h5py
+
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_layout(h5py.h5d.CONTIGUOUS)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    dataset = file.create_dataset(entry.dataset, shape=entry.shape, dtype=entry.dtype, dcpl=plan)
+    offset = dataset.id.get_offset()
+    assert (offset is None) == (dataset.size == 0), "a dataset has no place in its file"
+    return offset or 0

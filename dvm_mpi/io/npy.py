@@ -8,9 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import FILE_CHUNK_BYTES
 from dvm_mpi.errors import FileError
-from dvm_mpi.io.blocks import ByteStream, Index, slab_shape, slabs
+from dvm_mpi.io.blocks import Index
 
 _MAGIC: Final = b"\x93NUMPY"
 
@@ -23,8 +22,15 @@ class NpySource:
         self.dtype: np.dtype[Any] = array.dtype
         self.shape: tuple[int, ...] = array.shape
 
+    @property
+    def offset(self) -> int | None:
+        """Where the bytes lie in the file, if they lie there in C order; None if they do not."""
+        assert self._array is not None, "asked after close"
+        is_in_order = isinstance(self._array, np.memmap) and self._array.flags.c_contiguous
+        return int(self._array.offset) if is_in_order else None
+
     def read(self, index: Index, target: NDArray[Any]) -> None:
-        """Read a slab; only the byte order is converted."""
+        """Read a box; only the byte order is converted."""
         assert self._array is not None, "read after close"
         np.copyto(target, self._array[index], casting="equiv")
 
@@ -57,16 +63,11 @@ def open_array(path: Path, place: str) -> NpySource:
     return NpySource(array)
 
 
-def write_array(
-    path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], stream: ByteStream
-) -> None:
-    """Write a new `.npy` file from the array's bytes in C order; `OSError` if it cannot."""
+def allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    """Make a new file of the array's size; return where its bytes begin; `OSError` if it cannot."""
     header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-    buffer = np.empty(FILE_CHUNK_BYTES, np.uint8)
     with path.open("xb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for index in slabs(shape, dtype.itemsize, FILE_CHUNK_BYTES):
-            count = int(np.prod(slab_shape(shape, index), dtype=np.int64)) * dtype.itemsize
-            stream.fill(buffer[:count])
-            file.write(buffer[:count].data)
-    stream.check_ended()
+        offset = file.tell()
+        file.truncate(offset + dtype.itemsize * int(np.prod(shape, dtype=np.int64)))
+    return offset

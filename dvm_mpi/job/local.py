@@ -10,12 +10,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import FrameType
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +22,13 @@ from dvm_mpi import __version__, config
 from dvm_mpi.control.delivery import InOrder, Shuffled
 from dvm_mpi.control.diagnosis import Narrator
 from dvm_mpi.control.driver import Ending, LocalMachine, MachineSettings, Silent
+from dvm_mpi.control.dumper import write_outputs
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import open_program
-from dvm_mpi.disa.types import BY_NAME
 from dvm_mpi.disa.verifier import verify
 from dvm_mpi.errors import DvmError, ExitCode, ReaderGoneError
 from dvm_mpi.io import arrays, console, report, specs
+from dvm_mpi.io.outputs import check_outputs
 from dvm_mpi.io.progress import Progress, ProgressCounts
 from dvm_mpi.job.parts import (
     Interrupted,
@@ -40,11 +39,7 @@ from dvm_mpi.job.parts import (
     revision,
     say,
 )
-from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 from dvm_mpi.options import RunOptions
-
-#: Pages that an output writer asks for at a time.
-_OUTPUT_PAGES: Final = config.FILE_CHUNK_BYTES // PAGE_BYTES
 
 
 @dataclass(slots=True)
@@ -160,7 +155,7 @@ class Run:
             finally:
                 self._times.work_s = time.perf_counter() - began
             self._progress.clear()
-            return self._end(machine, self._ending)
+            return self._end(machine, self._ending, watcher)
 
     def _load(self, watcher: _Watcher) -> LocalMachine:
         """Assemble, verify, and put the program and its inputs into a new machine."""
@@ -170,7 +165,7 @@ class Run:
         verify(image)
         inputs = self._match(o.inputs, "--in", image)
         outputs = self._match(o.outputs, "--out", image)
-        arrays.check_outputs([spec for spec, _ in outputs])
+        check_outputs([spec for spec, _ in outputs])
         if o.report is not None:
             report.check_report(o.report)
         stdin = console.read_input(o.stdin, say)
@@ -189,8 +184,8 @@ class Run:
         )
         for spec, declaration in inputs:
             with arrays.open_input(spec, declaration) as source:
-                for offset, data in source.chunks():
-                    self._machine.loader.write(declaration.address + offset, data)
+                for _ in self._machine.loader.load_input(declaration, source.read_range):
+                    watcher.turned(self._machine)
         self._times.load_s = time.perf_counter() - began
         return self._machine
 
@@ -201,7 +196,7 @@ class Run:
         parsed = [specs.parse_spec(text, option) for text in given]
         return specs.match_declarations(parsed, image.arrays)
 
-    def _end(self, machine: LocalMachine, ending: Ending) -> ExitCode:
+    def _end(self, machine: LocalMachine, ending: Ending, watcher: _Watcher) -> ExitCode:
         """Tell how the program ended; write the outputs if it ended well."""
         narrator = Narrator(machine.image)
         accesses = sorted(a for w in machine.workers for a in w.engine.undeclared_accesses())
@@ -211,22 +206,20 @@ class Run:
         if ending.failure is not None:
             say(narrator.trap(ending.failure))
             return ExitCode.TRAP
-        self._write_outputs(machine)
+        self._write_outputs(machine, watcher)
         if ending.watchers and (self._options.strict_watchers or not self._options.quiet):
             say(narrator.watchers(ending.watchers, config.WATCHERS_SHOWN_MAX))
         if ending.watchers and self._options.strict_watchers:
             return ExitCode.WATCHERS_LEFT
         return ExitCode.OK
 
-    def _write_outputs(self, machine: LocalMachine) -> None:
+    def _write_outputs(self, machine: LocalMachine, watcher: _Watcher) -> None:
         began = time.perf_counter()
         outputs = self._match(self._options.outputs, "--out", machine.image)
-        arrays.write_outputs(
-            [
-                arrays.Output(spec, declaration, array_chunks(machine, declaration))
-                for spec, declaration in outputs
-            ]
-        )
+        homes = dict(enumerate(machine.homes))
+        visible = machine.scheduler.state.log.visible
+        for _ in write_outputs(outputs, machine.geometry, homes, visible):
+            watcher.turned(machine)
         self._times.output_s = time.perf_counter() - began
 
     def _conclude(self, code: ExitCode) -> ExitCode:
@@ -275,18 +268,3 @@ class Run:
             console_bytes=self._console.byte_count,
             peak_memory_bytes=peak_memory_bytes(),
         )
-
-
-def array_chunks(
-    machine: LocalMachine, declaration: ArrayDeclaration
-) -> Iterator[NDArray[np.uint8]]:
-    """Return an array's bytes as of the newest visible epoch, in order, in large pieces."""
-    count = int(np.prod(declaration.shape, dtype=np.int64))
-    left = count * BY_NAME[declaration.type_name].width_bytes
-    assert declaration.address % PAGE_BYTES == 0, "arrays are page-aligned"
-    page = declaration.address >> PAGE_SHIFT
-    while left > 0:
-        pages = min(_OUTPUT_PAGES, -(-left // PAGE_BYTES))
-        yield machine.read(page, pages).reshape(-1)[: min(left, pages * PAGE_BYTES)]
-        page += pages
-        left -= pages * PAGE_BYTES

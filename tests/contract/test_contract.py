@@ -25,9 +25,8 @@ from dvm_mpi.disa.image_file import load_flat
 from dvm_mpi.disa.verifier import verify
 from dvm_mpi.engine.interface import EngineSettings, TrapKind
 from dvm_mpi.errors import SourceError
-from dvm_mpi.job.local import array_chunks
 from tests.contract.contract_case import MASK64, Case, read_cases
-from tests.jobs.machine import ENGINES
+from tests.jobs.machine import ENGINES, read_array
 
 NAME = "case.dasm"
 CASES = read_cases(Path(__file__).parent)
@@ -104,12 +103,12 @@ def run_image(
     with closing(machine):
         ending = machine.run()
         out = image.arrays.get("out")
-        raw = b"" if out is None else b"".join(bytes(c) for c in array_chunks(machine, out))
+        words = [] if out is None else read_array(machine, out).view(np.uint64).ravel().tolist()
         accesses = {pc for w in machine.workers for pc, _ in w.engine.undeclared_accesses()}
         return Ran(
             ending,
             listener.heard.decode("latin-1"),
-            np.frombuffer(raw, np.uint64).tolist(),
+            words,
             len(accesses),
             machine.scheduler.counters.retries,
         )

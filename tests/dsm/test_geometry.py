@@ -44,3 +44,28 @@ def test_runs_are_cut_where_the_home_changes(home_count):
         for k in range(n)
     ]
     assert told == sorted(expected, key=lambda row: row[0])
+
+
+@pytest.mark.parametrize(("home_count", "block_pages"), [(1, 16), (3, 4), (5, 1)])
+def test_the_share_of_each_home_in_a_stretch(home_count: int, block_pages: int) -> None:
+    geometry = Geometry(home_count, block_pages)
+    for first, count in [(0, 0), (7, 0), (0, 1), (5, 90), (11, 4), (12, 12), (40, 37)]:
+        homes = geometry.home_of(np.arange(first, first + count))
+        expected = np.bincount(homes, minlength=home_count)
+        assert geometry.pages_per_home(first, count).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(("home_count", "block_pages"), [(1, 16), (3, 4), (5, 1)])
+@pytest.mark.parametrize("batch_pages", [1, 8, 100])
+def test_pages_at_some_homes_come_in_order_and_in_batches(
+    home_count: int, block_pages: int, batch_pages: int
+) -> None:
+    geometry = Geometry(home_count, block_pages)
+    for homes in ({0}, {home_count - 1}, set(range(home_count))):
+        for first, count in [(0, 0), (7, 0), (0, 1), (5, 90), (11, 4), (12, 12), (40, 37)]:
+            pages = np.arange(first, first + count)
+            expected = pages[np.isin(geometry.home_of(pages), list(homes))]
+            batches = list(geometry.pages_at(homes, first, count, batch_pages))
+            found = np.concatenate([np.empty(0, np.int64), *batches])
+            assert np.array_equal(found, expected)
+            assert all(0 < b.size <= max(batch_pages, block_pages) for b in batches)

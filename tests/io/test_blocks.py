@@ -4,71 +4,42 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from dvm_mpi.io.blocks import ByteStream, regroup, slab_shape, slabs
+from dvm_mpi.io.blocks import box_shape, boxes
 
-shapes = st.lists(st.integers(0, 7), min_size=0, max_size=4).map(tuple)
+shapes = st.lists(st.integers(0, 5), min_size=0, max_size=4).map(tuple)
 
 
-@settings(max_examples=60)
-@given(shapes, st.integers(8, 400))
-@example((2, 3), 16)
-@example((2, 3), 23)
-def test_slabs_are_the_array_in_c_order(shape: tuple[int, ...], bytes_max: int) -> None:
+@settings(max_examples=150)
+@given(shapes, st.integers(0, 700), st.integers(0, 700))
+@example((3, 4, 5), 7, 53)
+@example((3, 4, 5), 0, 60)
+@example((3, 4, 5), 21, 24)
+@example((), 0, 1)
+def test_boxes_are_the_stretch_in_c_order(shape: tuple[int, ...], one: int, other: int) -> None:
     array = np.arange(int(np.prod(shape, dtype=int)), dtype=np.int64).reshape(shape)
+    start, stop = sorted(bound % (array.size + 1) for bound in (one, other))
+    found = list(boxes(shape, start, stop))
     pieces = []
-    for index in slabs(shape, 8, bytes_max):
-        piece = array[index]
-        assert piece.shape == slab_shape(shape, index)
-        assert 0 < piece.nbytes <= bytes_max
-        pieces.append(np.asarray(piece).ravel())
+    for index in found:
+        piece = np.asarray(array[index])
+        assert piece.shape == box_shape(shape, index)
+        assert piece.size
+        pieces.append(piece.ravel())
     joined = np.concatenate(pieces) if pieces else np.empty(0)
-    np.testing.assert_array_equal(joined, array.ravel())
+    np.testing.assert_array_equal(joined, array.ravel()[start:stop])
+    assert len(found) <= 2 * max(len(shape) - 1, 0) + 1
 
 
-def test_slabs_are_not_smaller_than_they_need_to_be() -> None:
-    assert len(list(slabs((100, 3), 8, 24 * 10))) == 10
-    assert list(slabs((2, 3), 8, 1000)) == [(slice(0, 2),)]
+def test_boxes_are_not_smaller_than_they_need_to_be() -> None:
+    assert list(boxes((2, 3), 0, 6)) == [(slice(0, 2),)]
+    assert list(boxes((4, 3), 1, 11)) == [
+        (0, slice(1, 3)),
+        (slice(1, 3),),
+        (3, slice(0, 2)),
+    ]
 
 
-def test_a_slab_must_hold_an_element() -> None:
-    with pytest.raises(AssertionError, match="one element must fit"):
-        list(slabs((4,), 8, 7))
-
-
-def _pieces(data: bytes, cuts: list[int]) -> list[NDArray[np.uint8]]:
-    whole = np.frombuffer(data, np.uint8)
-    return np.split(whole, sorted(cut % (len(data) + 1) for cut in cuts))
-
-
-@settings(max_examples=60)
-@given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=6), st.integers(1, 20))
-def test_regroup_gives_equal_chunks(data: bytes, cuts: list[int], chunk_bytes: int) -> None:
-    chunks = [(at, bytes(c)) for at, c in regroup(_pieces(data, cuts), chunk_bytes)]
-    assert b"".join(c for _, c in chunks) == data
-    assert [at for at, _ in chunks] == list(range(0, len(data), chunk_bytes))
-    assert all(len(c) == chunk_bytes for _, c in chunks[:-1])
-
-
-@settings(max_examples=60)
-@given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=6), st.integers(1, 20))
-def test_a_stream_gives_what_is_asked_for(data: bytes, cuts: list[int], take: int) -> None:
-    stream = ByteStream(_pieces(data, cuts))
-    taken = b""
-    while len(taken) < len(data):
-        target = np.zeros(min(take, len(data) - len(taken)), np.uint8)
-        stream.fill(target)
-        taken += target.tobytes()
-    assert taken == data
-    stream.check_ended()
-
-
-def test_a_stream_tells_too_few_and_too_many_bytes() -> None:
-    stream = ByteStream([np.zeros(3, np.uint8)])
-    with pytest.raises(AssertionError, match="2 bytes short"):
-        stream.fill(np.zeros(5, np.uint8))
-    stream = ByteStream([np.zeros(3, np.uint8)])
-    stream.fill(np.zeros(2, np.uint8))
-    with pytest.raises(AssertionError, match="more bytes"):
-        stream.check_ended()
+def test_a_stretch_beyond_the_array_is_our_fault() -> None:
+    with pytest.raises(AssertionError, match="beyond the array"):
+        list(boxes((2, 3), 0, 7))

@@ -94,22 +94,30 @@ def run_image(
     )
     with closing(machine):
         for name, content in (inputs or {}).items():
-            raw = np.frombuffer(content.tobytes(), np.uint8)
-            machine.loader.write(image.arrays[name].address, raw)
+            _load(machine, image.arrays[name], np.frombuffer(content.tobytes(), np.uint8))
         ending = machine.run()
         assert ending.failure is None, "the job trapped"
         return Result(
             console=listener.heard.decode(),
-            arrays={a.name: _read(machine, a) for a in image.arrays.values()},
+            arrays={a.name: read_array(machine, a) for a in image.arrays.values()},
             watchers_left=len(ending.watchers),
             firings=machine.scheduler.counters.watcher_firings,
         )
 
 
-def _read(machine: LocalMachine, array: ArrayDeclaration) -> NDArray[np.generic]:
+def _load(machine: LocalMachine, array: ArrayDeclaration, raw: NDArray[np.uint8]) -> None:
+    def read_range(start: int, target: NDArray[np.uint8]) -> None:
+        target[:] = raw[start : start + target.size]
+
+    assert raw.size == array.byte_count
+    for loaded_bytes in machine.loader.load_input(array, read_range):
+        assert loaded_bytes <= machine.loader.loaded_bytes
+
+
+def read_array(machine: LocalMachine, array: ArrayDeclaration) -> NDArray[np.generic]:
+    """Return an array of the program as of the newest visible epoch."""
     dtype = DTYPES[array.type_name]
-    size_bytes = int(np.prod(array.shape)) * dtype.itemsize
     assert array.address % PAGE_BYTES == 0
-    raw = machine.read(array.address >> PAGE_SHIFT, -(-size_bytes // PAGE_BYTES)).reshape(-1)
-    content: NDArray[np.generic] = raw[:size_bytes].view(dtype).reshape(array.shape)
+    raw = machine.read(array.address >> PAGE_SHIFT, -(-array.byte_count // PAGE_BYTES)).reshape(-1)
+    content: NDArray[np.generic] = raw[: array.byte_count].view(dtype).reshape(array.shape)
     return content
