@@ -6,7 +6,7 @@ on piece by piece, so that a rank can serve others, or notice a signal, between 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,7 @@ def write_outputs(
     geometry: Geometry,
     homes: Mapping[int, Home],
     snapshot: int,
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     """Write all outputs from the homes of one process; yield the bytes written so far.
 
     Other datasets of an HDF5 file that exists are kept; a dataset of the same name is replaced.

@@ -118,7 +118,7 @@ class InputArray:
         done = 0
         while done < target.size:
             try:
-                count = os.preadv(self._file, [target[done:]], self._offset + start + done)
+                count = os.preadv(self._file, [target[done:].data], self._offset + start + done)
             except OSError as error:
                 raise self._unreadable(error) from error
             if count == 0:

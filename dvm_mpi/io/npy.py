@@ -26,8 +26,9 @@ class NpySource:
     def offset(self) -> int | None:
         """Where the bytes lie in the file, if they lie there in C order; None if they do not."""
         assert self._array is not None, "asked after close"
-        is_in_order = isinstance(self._array, np.memmap) and self._array.flags.c_contiguous
-        return int(self._array.offset) if is_in_order else None
+        if isinstance(self._array, np.memmap) and self._array.flags.c_contiguous:
+            return int(self._array.offset)
+        return None
 
     def read(self, index: Index, target: NDArray[Any]) -> None:
         """Read a box; only the byte order is converted."""
