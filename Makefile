@@ -34,6 +34,8 @@ export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 export OMPI_MCA_osc := ^ucx
 export PRTE_MCA_rmaps_default_mapping_policy := :oversubscribe
 endif
+# Loads the library without starting it.
+export CAN_LOAD_MPI := import mpi4py; mpi4py.rc.initialize = False; import mpi4py.MPI
 # Ranks of a job; RANKS=1 runs it in one process, without a launcher and without MPI.
 RANKS ?= 1
 DVM = $(if $(filter-out 1,$(RANKS)),$(MPIEXEC) -n $(RANKS)) $(BIN)/python -m dvm_mpi
@@ -108,6 +110,13 @@ $(ENVIRONMENT): requirements/runtime.txt requirements/jobs.txt requirements/phot
 	run $(BIN)/python -m pip install --quiet --requirement requirements/dev.txt
 	run $(BIN)/python -m pip install --quiet --requirement requirements/mpi-$(MPI).txt
 	run $(BIN)/python -m pip install --quiet --no-deps --requirement requirements/photograph.txt
+	if ! { command -v $(MPIEXEC) && $(BIN)/python -c "$$CAN_LOAD_MPI"; } > build/mpi.txt 2>&1; then
+		tail -n 1 build/mpi.txt >&2
+		echo "MPI=$(MPI): no $(MPIEXEC), or no library that mpi4py can load; load the module of an" \
+			"MPI, name the library by MPI4PY_LIBMPI=/path/to/libmpi.so, or compile mpi4py against" \
+			"the mpicc on the PATH with PIP_NO_BINARY=mpi4py" >&2
+		exit 1
+	fi
 	touch "$@"
 	verdict
 
