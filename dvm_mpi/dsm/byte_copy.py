@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.dsm.kernels import kernel
+from dvm_mpi.dsm.kernels import entry_kernel
 from dvm_mpi.dsm.ranges import firsts_of
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
 
-@kernel
+@entry_kernel("void(uint8[::1], int64[::1], uint8[::1], int64[::1], int64[::1])")
 def copy_runs(
     source: Bytes, source_firsts: Ints, target: Bytes, target_firsts: Ints, lengths: Ints
 ) -> None:

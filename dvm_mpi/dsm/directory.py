@@ -20,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.dsm.hashing import IntMap
-from dvm_mpi.dsm.kernels import kernel
+from dvm_mpi.dsm.kernels import entry_kernel
 from dvm_mpi.dsm.messages import NO_FRAME
 from dvm_mpi.errors import LimitError
 
 Ints = NDArray[np.int64]
 
 
-@kernel
+@entry_kernel("void(int64[::1], int64[::1], int64[::1])")
 def unlink(frames: Ints, older: Ints, newer: Ints) -> None:
     """Take superseded versions out of their chains, one after the other."""
     for row in range(frames.size):

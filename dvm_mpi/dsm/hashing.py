@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.dsm.kernels import kernel
+from dvm_mpi.dsm.kernels import entry_kernel, kernel
 
 Ints = NDArray[np.int64]
 
@@ -40,7 +40,7 @@ def find(keys: Ints, key: int) -> int:
     return slot
 
 
-@kernel
+@entry_kernel("void(int64[::1], int64[::1], int64[::1], int64[::1], int64)")
 def get_each(keys: Ints, values: Ints, wanted: Ints, found: Ints, missing: int) -> None:
     """Fill `found` with the values of `wanted`."""
     for row in range(wanted.size):
@@ -48,7 +48,7 @@ def get_each(keys: Ints, values: Ints, wanted: Ints, found: Ints, missing: int) 
         found[row] = values[slot] if keys[slot] != EMPTY else missing
 
 
-@kernel
+@entry_kernel("int64(int64[::1], int64[::1], int64[::1], int64[::1])")
 def put_each(keys: Ints, values: Ints, added: Ints, given: Ints) -> int:
     """Enter pairs, the later over the earlier; return how many keys are new."""
     new = 0
@@ -61,7 +61,7 @@ def put_each(keys: Ints, values: Ints, added: Ints, given: Ints) -> int:
     return new
 
 
-@kernel
+@entry_kernel("int64(int64[::1], int64[::1], int64[::1])")
 def remove_each(keys: Ints, values: Ints, gone: Ints) -> int:
     """Remove keys; return how many there were."""
     mask = keys.size - 1

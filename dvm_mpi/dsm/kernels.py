@@ -1,20 +1,27 @@
-"""How this package compiles a loop: the one place that knows numba's decorator.
+"""Which loops of this package are compiled: the declaration of its one library.
 
-A kernel is a free function on arrays and integers. It is compiled at its first call and kept in
-the on-disk cache. The cache watches only the file that a kernel stands in, so kernels that call
-one another stand in one file.
+A kernel is a free function on arrays and integers; an entry is one that Python calls, with arrays
+in C order (see native/library.py). Kernels allocate nothing and return integers or nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar, cast
+from pathlib import Path
+from typing import Final
 
-from numba import njit
+from dvm_mpi.native.library import Library
 
-Function = TypeVar("Function", bound=Callable[..., object])
+_FOLDER: Final = Path(__file__).parent
+_MODULES: Final = ("byte_copy", "directory", "hashing", "last_writers", "watch_tree")
+#: Where constants in kernels come from.
+_CONSTANTS: Final = ("messages",)
 
+LIBRARY: Final = Library(
+    "shared-memory",
+    declared_in=__name__,
+    modules=[f"dvm_mpi.dsm.{name}" for name in _MODULES],
+    sources=[_FOLDER / f"{name}.py" for name in (*_MODULES, *_CONSTANTS)],
+)
 
-def kernel(function: Function) -> Function:
-    """Compile `function` lazily, without the interpreter, and keep its typed signature."""
-    return cast(Function, njit(cache=True)(function))
+kernel = LIBRARY.kernel
+entry_kernel = LIBRARY.entry

@@ -27,7 +27,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.dsm.kernels import kernel
+from dvm_mpi.dsm.kernels import entry_kernel, kernel
 
 LEAF_RANGES: Final = 192
 
@@ -224,7 +224,7 @@ def store(leaves: Ints, index: Ints, totals: Ints, start: int, end: int, epoch: 
     index[NEWEST, position] = epoch
 
 
-@kernel
+@entry_kernel("void(int64[:, :, ::1], int64[:, ::1], int64[::1], int64[:, ::1], int64[::1])")
 def newest_each(leaves: Ints, index: Ints, totals: Ints, ranges: Any, newest: Ints) -> None:
     """Fill `newest` with the newest epoch of each of `ranges` (rows: start, length)."""
     for row in range(ranges.shape[0]):
@@ -232,7 +232,10 @@ def newest_each(leaves: Ints, index: Ints, totals: Ints, ranges: Any, newest: In
         newest[row] = newest_in(leaves, index, totals[LEAF_TOTAL], start, start + ranges[row, 1])
 
 
-@kernel
+@entry_kernel(
+    "void(int64[:, :, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], "
+    "int64[::1], boolean[::1], int64, int64[::1])"
+)
 def resolve(
     leaves: Ints,
     index: Ints,

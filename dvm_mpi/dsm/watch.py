@@ -109,8 +109,9 @@ class WatchIndex:
         """Stop watching for many templates, each named once."""
         firsts = self._first.get(templates, NOT_WATCHING)
         assert np.all(firsts != NOT_WATCHING), "a template does not watch"
-        self._free, erased = watch_tree.remove_each(self._nodes, firsts, self._free, self._path)
-        self._count -= erased
+        erased = np.zeros(1, np.int64)
+        self._free = watch_tree.remove_each(self._nodes, firsts, self._free, self._path, erased)
+        self._count -= int(erased[0])
         self._first.remove(templates)
 
     def match(self, offsets: Ints, runs: NDArray[Any]) -> tuple[Ints, Ints]:
@@ -128,14 +129,14 @@ class WatchIndex:
         Records (their positions) and templates, pair by pair: each pair once, sorted by record and
         then by template.
         """
-        pairs, found = watch_tree.match(
-            self._nodes,
-            np.ascontiguousarray(offsets, np.int64),
-            np.ascontiguousarray(runs["start"]),
-            np.ascontiguousarray(runs["length"]),
-            self._path,
-            np.empty((2, PAIRS_AT_START), np.int64),
-        )
+        offsets = np.ascontiguousarray(offsets, np.int64)
+        starts = np.ascontiguousarray(runs["start"])
+        lengths = np.ascontiguousarray(runs["length"])
+        found, pairs = PAIRS_AT_START, np.empty((2, 0), np.int64)
+        while found > pairs.shape[1]:
+            # A search that found more than there was room for is done again, with enough of it.
+            pairs = np.empty((2, found), np.int64)
+            found = watch_tree.match(self._nodes, offsets, starts, lengths, self._path, pairs)
         records, templates = pairs[:, :found]
         order = np.lexsort((templates, records))
         records, templates = records[order], templates[order]

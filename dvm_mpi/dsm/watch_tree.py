@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.dsm.kernels import kernel
+from dvm_mpi.dsm.kernels import entry_kernel, kernel
 
 Ints = NDArray[np.int64]
 
@@ -130,7 +130,10 @@ def erase(nodes: Ints, node: int, path: Ints) -> None:
     measure(nodes, path, length)
 
 
-@kernel
+@entry_kernel(
+    "int64(int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], int64, int64, "
+    "int64[::1], int64[::1])"
+)
 def add_each(
     nodes: Ints,
     templates: Ints,
@@ -165,13 +168,12 @@ def add_each(
     return free
 
 
-@kernel
-def remove_each(nodes: Ints, firsts: Ints, free: int, path: Ints) -> tuple[int, int]:
-    """Erase the nodes from each of `firsts` on along NEXT.
+@entry_kernel("int64(int64[:, ::1], int64[::1], int64, int64[::1], int64[::1])")
+def remove_each(nodes: Ints, firsts: Ints, free: int, path: Ints, erased: Ints) -> int:
+    """Erase the nodes from each of `firsts` on along NEXT; return the head of the free list then.
 
-    Returns the head of the free list then, and how many nodes were erased.
+    `erased[0]` is raised by the number of nodes that were erased.
     """
-    erased = 0
     for position in range(firsts.size):
         node = firsts[position]
         while node != NO_NODE:
@@ -180,18 +182,16 @@ def remove_each(nodes: Ints, firsts: Ints, free: int, path: Ints) -> tuple[int, 
             nodes[node, NEXT] = free
             free = node
             node = following
-            erased += 1
-    return free, erased
+            erased[0] += 1
+    return free
 
 
-@kernel
-def match(
-    nodes: Ints, offsets: Ints, starts: Ints, lengths: Ints, path: Ints, pairs: Ints
-) -> tuple[Ints, int]:
+@entry_kernel("int64(int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[:, ::1])")
+def match(nodes: Ints, offsets: Ints, starts: Ints, lengths: Ints, path: Ints, pairs: Ints) -> int:
     """Find all (record, template) with a run of the record inside a range of the template.
 
-    Returns the pairs as two rows, in an array that may be a longer one than `pairs`, and how many
-    there are; a pair may be there more than once.
+    Fills the two rows of `pairs` as far as there is room, and returns how many pairs there are; a
+    pair may be there more than once.
     """
     found = 0
     for record in range(offsets.size - 1):
@@ -213,13 +213,8 @@ def match(
                 path[length] = nodes[node, RIGHT]
                 length += 1
                 if nodes[node, END] > start:
-                    if found == pairs.shape[1]:
-                        longer = np.empty((2, 2 * found), np.int64)
-                        for k in range(found):
-                            longer[0, k] = pairs[0, k]
-                            longer[1, k] = pairs[1, k]
-                        pairs = longer
-                    pairs[0, found] = record
-                    pairs[1, found] = nodes[node, TEMPLATE]
+                    if found < pairs.shape[1]:
+                        pairs[0, found] = record
+                        pairs[1, found] = nodes[node, TEMPLATE]
                     found += 1
-    return pairs, found
+    return found

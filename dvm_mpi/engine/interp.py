@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dvm_mpi.disa.image import Image
 from dvm_mpi.engine import trap_text
 from dvm_mpi.engine.address_space import CACHED, DIRTY, READ, STATIC, WRITE, AddressSpace
+from dvm_mpi.engine.entries import clear, look, run
 from dvm_mpi.engine.interface import (
     AttemptBatch,
     EngineSettings,
@@ -29,7 +30,6 @@ from dvm_mpi.engine.interface import (
     TrapDetail,
 )
 from dvm_mpi.engine.lease_blocks import LeaseBlocks, automatic_stack_bytes
-from dvm_mpi.engine.loop import clear, look, run
 from dvm_mpi.engine.page_cache import PageCache
 from dvm_mpi.engine.parking import ParkedAttempt, copy_attempt, restore_attempt
 from dvm_mpi.engine.predecode import CELLS_PAGE, Program

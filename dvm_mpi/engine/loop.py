@@ -26,7 +26,7 @@ from dvm_mpi.engine.access import (
 )
 from dvm_mpi.engine.address_space import FLAGS, READ, TRACK, VIEW, WRITE
 from dvm_mpi.engine.calls import call, record_of
-from dvm_mpi.engine.compiled import compiled, compiled_entry
+from dvm_mpi.engine.compiled import compiled
 from dvm_mpi.engine.conversion import (
     binary32_of_signed,
     binary32_of_unsigned,
@@ -377,7 +377,7 @@ def advance(state: State, fuel: int) -> int:
     return stop
 
 
-@compiled_entry
+@compiled
 def run(state: State, fuel: int) -> int:
     """Execute up to `fuel` instructions of the batch; return why compiled code stopped."""
     left = fuel
@@ -403,13 +403,13 @@ def run(state: State, fuel: int) -> int:
     return stop
 
 
-@compiled_entry
+@compiled
 def clear(state: State) -> None:
     """Undo every store of the running attempt, which has been copied, and clear its flags."""
     clear_view(state)
 
 
-@compiled_entry
+@compiled
 def look(state: State, address: int, width: int) -> bool:
     """Return whether the running attempt may load and the view holds the bytes.
 

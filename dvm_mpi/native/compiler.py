@@ -1,0 +1,219 @@
+"""The compiler: from Python functions, through numba, to one library of native code.
+
+Runs in a process of its own (`python -m dvm_mpi.native`), so that numba is never loaded where
+programs run. The code may call a few functions of the C library and nothing else: no Python, no
+allocation, no output. So a library works in any process, and loads in a millisecond.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numba
+from llvmlite import binding
+from numba import types
+from numba.core import sigutils
+from numba.core.dispatcher import Dispatcher
+from numba.extending import intrinsic
+from numba.np import arrayobj, numpy_support
+
+from dvm_mpi.native import headers, store
+from dvm_mpi.native.library import Entry, Library
+
+#: What compiled code may call.
+EXTERNALS: Final = {"madvise", "memcpy", "memmove", "memset", "sqrt"}
+#: Lower than the ranks', which go on serving meanwhile.
+_NICENESS: Final = 5
+_LINKERS: Final = (("ld", ()), ("ld.lld", ()), ("cc", ("-nostdlib",)))
+_WORD_BYTES: Final = 8
+_OPTIONS: Final[dict[str, Any]] = {
+    "error_model": "numpy",
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "_nrt": False,
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Build the library that the module `arguments[0]` declares, as the file `arguments[1]`."""
+    module, stem = arguments
+    os.nice(_NICENESS)
+    library: Library = importlib.import_module(module).LIBRARY
+    write(emit(library), Path(stem))
+
+
+# --- from Python to an object file -------------------------------------------------------------
+
+
+def _view_maker(array: Any) -> Any:
+    """Return what makes, in compiled code, an array of a type from an array object's address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = context.get_value_type(types.int64)
+
+        def words_at(address: Any) -> Callable[[int], Any]:
+            start = builder.inttoptr(address, word.as_pointer())
+            return lambda index: builder.load(builder.gep(start, [word(index)]))
+
+        header = words_at(args[0])
+        shape = words_at(header(headers.SHAPE))
+        lengths = [shape(axis) for axis in range(array.ndim)]
+        item_bytes = context.get_abi_sizeof(context.get_data_type(array.dtype))
+        strides = [word(item_bytes)]
+        for length in reversed(lengths[1:]):
+            strides.insert(0, builder.mul(length, strides[0]))
+        view = context.make_array(array)(context, builder)
+        data = builder.inttoptr(header(headers.DATA), view.data.type)
+        arrayobj.populate_array(view, data, lengths, strides, item_bytes, meminfo=None)
+        return view._getvalue()
+
+    def typed(typingctx: Any, address: Any) -> Any:
+        return array(types.int64), codegen
+
+    return intrinsic(typed)
+
+
+@intrinsic
+def _word_at(typingctx: Any, address: Any) -> Any:
+    """Return the word at an address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(builder.inttoptr(args[0], args[0].type.as_pointer()))
+
+    return types.int64(types.int64), codegen
+
+
+@numba.njit(**_OPTIONS)
+def _check(address: int, ndim: int, number: int) -> None:
+    """Assert that an array object has the dimensions and the type that it should have."""
+    flags = _word_at(address + _WORD_BYTES * headers.FLAGS)
+    assert flags & headers.FLAGS_NEEDED == headers.FLAGS_NEEDED
+    assert _word_at(address + _WORD_BYTES * headers.NDIM) & headers.LOW_HALF == ndim
+    description = _word_at(address + _WORD_BYTES * headers.DESCRIPTION)
+    assert _word_at(description + _WORD_BYTES * headers.TYPE) >> headers.HALF_BITS == number
+
+
+def _function_of(entry: Entry, function: Dispatcher) -> Any:
+    """Return what Python calls: takes array objects by address, passes arrays on."""
+    argument_types, result = sigutils.normalize_signature(entry.signature)
+    names = [f"a{position}" for position in range(len(argument_types))]
+    scope: dict[str, Any] = {"function": function, "check": _check}
+    checks, passed = [], []
+    for name, argument in zip(names, argument_types, strict=True):
+        if isinstance(argument, types.Array):
+            number = numpy_support.as_dtype(argument.dtype).num
+            checks.append(f"    check({name}, {argument.ndim}, {number})\n")
+            scope[f"view_{name}"] = _view_maker(argument)
+            passed.append(f"view_{name}({name})")
+        else:
+            passed.append(name)
+    source = (
+        f"def entry({', '.join(names)}):\n{''.join(checks)}"
+        f"    return function({', '.join(passed)})\n"
+    )
+    exec(source, scope)
+    dispatcher = numba.njit(**_OPTIONS)(scope["entry"])
+    dispatcher.compile((types.int64,) * len(names))
+    (compiled,) = dispatcher.overloads.values()
+    returned = compiled.signature.return_type
+    assert returned == result, f"{entry.name} returns {returned}, not {result}"
+    return compiled
+
+
+def _compile_kernels(library: Library) -> None:
+    """Replace the library's Python functions, in all its modules, by compiled ones."""
+    compiled: dict[int, Any] = {}
+
+    def compiled_of(function: Callable[..., Any]) -> Any:
+        return compiled.setdefault(id(function), numba.njit(**_OPTIONS)(function))
+
+    modules = [importlib.import_module(name) for name in library.modules]
+    kernels = {id(function) for function in library.kernels}
+    for module in modules:
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Entry) and value.symbol in library.functions:
+                setattr(module, name, compiled_of(library.functions[value.symbol]))
+            elif id(value) in kernels:
+                setattr(module, name, compiled_of(value))
+
+
+def emit(library: Library) -> bytes:
+    """Compile a library; return it as an object file."""
+    _compile_kernels(library)
+    whole = binding.parse_assembly("")
+    for entry in library.entries:
+        function = getattr(importlib.import_module(entry.module), entry.name)
+        compiled = _function_of(entry, function)
+        part = binding.parse_assembly(compiled.library.get_llvm_str())
+        part.get_function(compiled.fndesc.llvm_func_name).name = entry.symbol
+        whole.link_in(part)
+    _keep_only(whole, {entry.symbol for entry in library.entries})
+    machine = binding.Target.from_default_triple().create_target_machine(
+        cpu=binding.get_host_cpu_name(),
+        features=binding.get_host_cpu_features().flatten(),
+        opt=3,
+        reloc="pic",
+        codemodel="default",
+    )
+    emitted: bytes = machine.emit_object(whole)
+    return emitted
+
+
+def _keep_only(module: Any, symbols: set[str]) -> None:
+    """Drop what the functions `symbols` do not need, and assert that they need little."""
+    for value in (*module.functions, *module.global_variables):
+        if not value.is_declaration and value.name not in symbols:
+            value.linkage = "internal"
+    machine = binding.Target.from_default_triple().create_target_machine()
+    builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options())
+    passes = binding.create_new_module_pass_manager()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.run(module, builder)
+    needed = {
+        value.name
+        for value in (*module.functions, *module.global_variables)
+        if value.is_declaration and not value.name.startswith("llvm.")
+    }
+    assert needed <= EXTERNALS, f"compiled code would call {sorted(needed - EXTERNALS)}"
+
+
+# --- from an object file to a library ----------------------------------------------------------
+
+
+def write(code: bytes, stem: Path) -> None:
+    """Put an object file into the cache: as a shared library if a linker can be found."""
+    own = stem.with_name(f"{stem.name}.{os.getpid()}")
+    object_path = own.with_name(own.name + store.OBJECT)
+    shared_path = own.with_name(own.name + store.SHARED)
+    try:
+        object_path.write_bytes(code)
+        is_linked = link(object_path, shared_path)
+        source, suffix = (shared_path, store.SHARED) if is_linked else (object_path, store.OBJECT)
+        source.replace(stem.with_name(stem.name + suffix))
+    finally:
+        object_path.unlink(missing_ok=True)
+        shared_path.unlink(missing_ok=True)
+
+
+def link(source: Path, target: Path) -> bool:
+    """Make a shared library of an object file; tell whether there is one and it can be loaded."""
+    for name, options in _LINKERS:
+        linker = shutil.which(name)
+        if linker is None:
+            continue
+        command = [linker, *options, "-shared", "-o", str(target), str(source)]
+        if subprocess.run(command, check=False, capture_output=True).returncode != 0:
+            continue
+        try:
+            ctypes.CDLL(str(target))
+        except OSError:
+            continue
+        return True
+    return False

@@ -1,0 +1,124 @@
+"""Where compiled code is kept, and the name that says what it was compiled from.
+
+A library is one file; its name holds a digest of everything that the code depends on: sources,
+compiler, Python and processor. So a file that is there is right, machines of different kinds may
+share a folder, and nothing is ever written over. The file comes into being complete, by a rename.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from dvm_mpi.errors import FileError
+
+PACKAGE: Final = Path(__file__).resolve().parents[1]
+#: A library that the system's loader takes, and, where there is no linker, an object file.
+SHARED: Final = ".so"
+OBJECT: Final = ".o"
+_DIGEST_DIGITS: Final = 16
+#: What of /proc/cpuinfo tells kinds of processors apart (x86; ARM).
+_CPU_KEYS: Final = ("vendor_id", "model name", "flags", "Features", "CPU part")
+_CPU_BYTES: Final = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder for compiled code."""
+
+    path: Path
+    #: Empty, or why it is not the usual folder.
+    notice: str = ""
+
+
+def choose_folder() -> Folder:
+    """Return the folder to use, which exists and can be written.
+
+    That is numba's folder if one is set, else the package's own cache; where it cannot be written,
+    one of this user in the folder for temporary files.
+
+    Raises
+    ------
+    FileError
+        No folder can be used.
+    """
+    return _choose_folder(os.environ.get("NUMBA_CACHE_DIR", ""), tempfile.gettempdir())
+
+
+@cache
+def _choose_folder(asked: str, temporary: str) -> Folder:
+    usual = Path(asked) if asked else PACKAGE / "__pycache__"
+    problem = _problem_with(usual, exist_ok=True)
+    if not problem:
+        return Folder(usual.resolve())
+    own = Path(temporary) / f"dvm-{os.getuid()}"
+    own_problem = _problem_with(own, exist_ok=True) or _danger_of(own)
+    if own_problem:
+        raise FileError(
+            f"no folder for compiled code: {usual}: {problem}; {own}: {own_problem}. "
+            "Set NUMBA_CACHE_DIR to a folder that you may write to."
+        )
+    notice = f"compiled code is kept in {own}, because {usual} cannot be used: {problem}"
+    return Folder(own.resolve(), notice)
+
+
+def _problem_with(folder: Path, *, exist_ok: bool) -> str:
+    """Return why nothing can be kept in a folder, which is made; empty if it can."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=exist_ok)
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if os.access(folder, os.W_OK | os.X_OK) else "it is not writable"
+
+
+def _danger_of(folder: Path) -> str:
+    """Return why code in a folder that others may reach should not be run; empty if it may."""
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        return "it belongs to somebody else"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return "others may write to it"
+    return ""
+
+
+def digest_of(sources: Iterable[Path]) -> str:
+    """Return the name of code that is compiled from `sources` here and now."""
+    digest = hashlib.sha256()
+    own = PACKAGE / "native"
+    # Compiled code also holds constants of the address map and the limits.
+    common = [own / "compiler.py", own / "headers.py", PACKAGE / "layout.py", PACKAGE / "config.py"]
+    for path in sorted({*sources, *common}):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    for part in (*_tools(), *_processor()):
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()[:_DIGEST_DIGITS]
+
+
+@cache
+def _tools() -> tuple[str, ...]:
+    tag = sys.implementation.cache_tag or sys.version
+    return (tag, metadata.version("numba"), metadata.version("llvmlite"))
+
+
+@cache
+def _processor() -> tuple[str, ...]:
+    """Return what kind of processor this is; code is compiled for exactly that."""
+    machine = os.uname().machine
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
+            first = file.read(_CPU_BYTES).partition("\n\n")[0]
+    except OSError:
+        # Without a description, code of one host is taken to be good for that host only.
+        return (machine, os.uname().nodename)
+    lines = [line for line in first.splitlines() if line.startswith(_CPU_KEYS)]
+    return (machine, *lines)
