@@ -119,8 +119,8 @@ class Launch:
         self._out.unlink(missing_ok=True)
         self._err.unlink(missing_ok=True)
 
-    def environments(self) -> dict[int, dict[str, str]]:
-        """Return the environments of all live processes of this launch, by process id."""
+    def _environments(self) -> dict[int, dict[str, str]]:
+        """Return the environment of every live process of this launch, by process id."""
         wanted = f"{MARK}={self._mark}".encode()
         found = {}
         for entry in PROCESSES.iterdir():
@@ -135,10 +135,14 @@ class Launch:
                 found[int(entry.name)] = {name: value for name, _, value in pairs}
         return found
 
+    def processes(self) -> list[int]:
+        """Return the ids of all live processes of this launch: launcher, ranks, their children."""
+        return sorted(self._environments())
+
     def ranks(self) -> dict[int, int]:
         """Return the process id of each live rank, by rank; children that it started come later."""
         found: dict[int, int] = {}
-        for pid, environment in sorted(self.environments().items()):
+        for pid, environment in sorted(self._environments().items()):
             rank = rank_in(environment)
             if rank is not None:
                 found.setdefault(rank, pid)
@@ -157,9 +161,9 @@ class Launch:
             With what was printed; everything that was left has been killed.
         """
         deadline = time.monotonic() + timeout_s
-        while self.process.poll() is None or self.environments():
+        while self.process.poll() is None or self.processes():
             if time.monotonic() > deadline:
-                left = sorted(self.environments())
+                left = self.processes()
                 self.kill()
                 out, err = self.output() if self._files else ("", "")
                 raise TimeoutError(f"processes {left} after {timeout_s} s\n{out}\n{err}")
@@ -170,7 +174,7 @@ class Launch:
 
     def kill(self) -> None:
         """Kill whatever is left of this launch."""
-        while left := self.environments():
+        while left := self.processes():
             for pid in left:
                 try:
                     os.kill(pid, signal.SIGKILL)
