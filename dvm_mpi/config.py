@@ -49,6 +49,11 @@ CACHE_BYTES_DEFAULT: Final = 256 * MIB
 RMA_BYTES_MAX: Final = 1 * GIB
 #: Reads that are begun in one go: fewer than what takes a millisecond.
 RMA_READS_AT_ONCE: Final = 128
+#: The probe of the windows: how long a rank computes, how many reads it must answer meanwhile, and
+#: how often this is tried before it counts as not answering. Mean time of a read: 2.5 ms at most.
+PROBE_BUSY_S: Final = 0.02
+PROBE_READS: Final = 8
+PROBE_ATTEMPTS: Final = 3
 
 # --- commits ----------------------------------------------------------------------------------
 #: An epoch closes at this age or size, or when nobody is busy.
@@ -81,6 +86,8 @@ NAP_S_MAX: Final = 1e-3
 RANKS_WITH_WORKING_COORDINATOR: Final = 8
 #: Ranks that a message about several of them names.
 RANKS_SHOWN_MAX: Final = 8
+#: After a signal, ranks have so long to come to the end together.
+GRACE_S: Final = 5.0
 #: Without progress for so long, what is waited for is told; each time after twice as long.
 STALL_S: Final = 10.0
 
@@ -93,6 +100,8 @@ HDF5_CACHE_BYTES: Final = 32 * MIB
 STDIN_BYTES_MAX: Final = 1 * GIB
 #: Datasets that a message about a wrong name lists.
 LISTED_DATASETS_MAX: Final = 20
+#: Arrays that a message about sizes lists, the largest first.
+LISTED_ARRAYS_MAX: Final = 5
 #: Times between two drawings of the progress line, and before a silent wait is explained.
 PROGRESS_INTERVAL_S: Final = 0.1
 SILENT_WAIT_S: Final = 2.0

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi import config
 from dvm_mpi.dsm import ranges
 from dvm_mpi.dsm.messages import Staged
+from dvm_mpi.layout import PAGE_BYTES
 
 
 @dataclass(slots=True)
@@ -94,6 +96,12 @@ class StagingArena:
         if head + length <= self.slice_bytes:
             return head
         return 0 if length <= tail else None
+
+
+def arena_slice_bytes(worker_count: int) -> int:
+    """Return the size of each worker's slice of an arena: whole pages, smaller where many share."""
+    share = config.ARENA_BYTES_MAX // worker_count // PAGE_BYTES * PAGE_BYTES
+    return max(min(config.ARENA_SLICE_BYTES, share), PAGE_BYTES)
 
 
 def cut_parts(runs: NDArray[Any], part_bytes_max: int) -> list[NDArray[Any]]:

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dvm_mpi import config
 from dvm_mpi.dsm.messages import RUN, Staged
-from dvm_mpi.dsm.staging import StagingArena, cut_parts
+from dvm_mpi.dsm.staging import StagingArena, arena_slice_bytes, cut_parts
+from dvm_mpi.layout import PAGE_BYTES
 
 
 def part_of(serial, part, *lengths):
@@ -69,6 +71,16 @@ def test_releasing_twice_is_our_fault():
     arena.release(0, 1, 0)
     with pytest.raises(AssertionError, match="unasked or twice"):
         arena.release(0, 1, 0)
+
+
+@pytest.mark.parametrize("workers", [1, 16, 64, 65, 1_000, 4_096, 1 << 20])
+def test_all_slices_of_an_arena_are_within_its_limit(workers):
+    """Few workers have the largest slice; of very many each has a page, whatever the sum."""
+    size = arena_slice_bytes(workers)
+    assert size % PAGE_BYTES == 0
+    assert PAGE_BYTES <= size <= config.ARENA_SLICE_BYTES
+    assert size == PAGE_BYTES or size * workers <= config.ARENA_BYTES_MAX
+    assert (size == config.ARENA_SLICE_BYTES) == (workers <= 64)
 
 
 @given(
