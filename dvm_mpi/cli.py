@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dvm_mpi.errors import DvmError, ExitCode, FileError, UsageError
-from dvm_mpi.options import SUBCOMMANDS, parse_run, run_parser, subcommand_parser
+from dvm_mpi.launch.environment import Launch, detect
+from dvm_mpi.options import SUBCOMMANDS, RunOptions, parse_run, run_parser, subcommand_parser
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,7 +26,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return int(_dispatch(list(arguments)))
     except DvmError as error:
-        print(error.message, file=sys.stderr)
+        launch = detect(os.environ, os.getppid())
+        # The same command line is wrong on every rank; one of them says so.
+        if launch is None or launch.speaks_for_all:
+            print(error.message, file=sys.stderr)
         return int(error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has left; a second complaint at exit would help nobody.
@@ -45,9 +49,26 @@ def _dispatch(arguments: list[str]) -> int:
         return {"asm": _assemble, "disasm": _disassemble, "check": _check}[arguments[0]](given)
     _refuse_misspelt_subcommand(arguments)
     options = parse_run(arguments)
-    from dvm_mpi.job.local import Run
+    launch = detect(os.environ, os.getppid())
+    if launch is None:
+        from dvm_mpi.job.local import Run
 
-    return Run(options).execute()
+        return Run(options).execute()
+    return _run_on_ranks(options, launch)
+
+
+def _run_on_ranks(options: RunOptions, launch: Launch) -> int:
+    """Run as one rank of several."""
+    for option, is_default in (
+        ("--workers", options.workers == 1),
+        ("--homes", options.homes == 1),
+        ("--seed", options.seed is None),
+    ):
+        if not is_default:
+            raise UsageError(f"{option} is for runs without a launcher; here every rank is one")
+    from dvm_mpi.job.ranks import RanksRun
+
+    return RanksRun(options, launch).execute()
 
 
 def _refuse_misspelt_subcommand(arguments: list[str]) -> None:

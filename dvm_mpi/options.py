@@ -62,6 +62,7 @@ class RunOptions:
     workers: int
     homes: int
     seed: int | None
+    data_plane: str
     command: tuple[str, ...]
 
 
@@ -132,7 +133,7 @@ def run_parser() -> argparse.ArgumentParser:
     add("--stack", type=parse_size, default=config.STACK_BYTES_DEFAULT, metavar="SIZE",
         help="size of automatic stacks (default: 8K)")  # fmt: skip
     add("--memory", type=parse_size, default=None, metavar="SIZE",
-        help="memory for the shared region's pages (default: half of this machine's)")  # fmt: skip
+        help="memory of each rank for the shared region's pages (default: what the node has)")  # fmt: skip
     add("--isolation", default="snapshot", choices=("snapshot", "serializable"),
         help="what concurrent runners may see (default: snapshot)")  # fmt: skip
     add("--conflict-unit", default="byte", choices=("byte", "page"),
@@ -142,11 +143,13 @@ def run_parser() -> argparse.ArgumentParser:
     add("--report", type=Path, metavar="FILE.json", help="write figures of the run as JSON")
     add("--quiet", action="store_true", help="print only the program's output and errors")
     add("--workers", type=_count(1, 4096), default=1, metavar="N",
-        help="workers that share this process and take turns (default: 1)")  # fmt: skip
+        help="without a launcher: workers that take turns in this process (default: 1)")  # fmt: skip
     add("--homes", type=_count(1, 4096), default=1, metavar="N",
-        help="partitions of the shared region in this process (default: 1)")  # fmt: skip
+        help="without a launcher: partitions of the shared region (default: 1)")  # fmt: skip
     add("--seed", type=_count(0, 2**63 - 1), default=None, metavar="N",
-        help="shuffle the order of events by this seed (default: a fixed order)")  # fmt: skip
+        help="without a launcher: shuffle the order of events (default: a fixed order)")  # fmt: skip
+    add("--data-plane", default="auto", choices=("auto", "rma", "message"),
+        help="how bytes move between ranks: MPI windows or messages (default: by a probe)")  # fmt: skip
     add("--version", action="version", version=f"dvm {__version__}")
     return parser
 
@@ -190,6 +193,7 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
         workers=given.workers,
         homes=given.homes,
         seed=given.seed,
+        data_plane=given.data_plane,
         command=tuple(arguments),
     )
 

@@ -113,6 +113,7 @@ class Scheduler:
         #: When the first record entered the open epoch.
         self._opened_us = 0
         self._published = visible
+        self._has_begun = False
         self._complete = False
 
     # --- what others may look at ----------------------------------------------------------------
@@ -181,6 +182,7 @@ class Scheduler:
     def _start(self, event: Started) -> None:
         """Register the first runner; it has an automatic stack and touches what is reserved."""
         state = self.state
+        self._has_begun = True
         first_id = state.leases.lease(LeaseKind.ID)
         slot = state.leases.lease(LeaseKind.STACK)
         child = np.zeros(1, dtype=CHILD)
@@ -362,7 +364,7 @@ class Scheduler:
         """End the program when nothing is queued or running and every epoch is visible."""
         state = self.state
         settled = state.log.open_records == 0 and state.log.epochs_in_flight == 0
-        busy = self.queued_count or state.running_count or state.held
+        busy = not self._has_begun or self.queued_count or state.running_count or state.held
         if not settled or (busy and state.failure is None):
             return []
         self._complete = True

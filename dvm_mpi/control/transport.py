@@ -53,10 +53,12 @@ class Nap:
         self._next_s = config.NAP_S_MIN
 
 
-def library() -> tuple[str, str]:
-    """Return the MPI library's name as mpi4py knows it and its version; MPI is not started."""
-    name, numbers = MPI.get_vendor()
-    return name, ".".join(map(str, numbers))
+def library() -> tuple[str, str, str]:
+    """Return the MPI library's name, all that it says of its version, and what loads it.
+
+    MPI is not started for that.
+    """
+    return MPI.get_vendor()[0], MPI.Get_library_version(), MPI.__file__
 
 
 def start() -> Transport:

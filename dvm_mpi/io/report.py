@@ -34,6 +34,10 @@ class RunReport:
     exit_code: int
     #: When the process began, ISO 8601 with the offset from UTC.
     started_at: str
+    #: Ranks of the job, 1 without a launcher, and how bytes move between them: "rma" through
+    #: windows, "message" within messages; "none" inside one process.
+    ranks: int = 1
+    data_plane: str = "none"
     #: "interp" or "reference", and how many workers executed and homes held memory.
     engine: str
     workers: int
@@ -69,7 +73,7 @@ class RunReport:
     bytes_committed: int
     #: Bytes that the program printed.
     console_bytes: int
-    #: Largest resident size of the process.
+    #: Largest resident size of a process: of the largest one if there are several ranks.
     peak_memory_bytes: int
 
 
@@ -160,6 +164,8 @@ def summary(report: RunReport) -> str:
     """Return the lines for the end of a run: how it ended, and where its time went."""
     r = report
     ending = EXIT_CODE_MEANINGS[ExitCode(r.exit_code)]
+    ranks = f"{counted(r.ranks, 'rank')} ({r.data_plane}), " if r.ranks > 1 else ""
+    most = " in a rank" if r.ranks > 1 else ""
     rate = f", {scaled(r.instructions / r.work_s)}/s" if r.work_s > 0 else ""
     instructions = f"{scaled(r.instructions)} instruction{'' if r.instructions == 1 else 's'}"
     lines = [
@@ -169,10 +175,10 @@ def summary(report: RunReport) -> str:
         f"  runners  {r.runners:,}: {r.commits:,} committed, {r.aborts:,} aborted, "
         f"{r.retries:,} retried; {counted(r.watcher_firings, 'watcher firing')}",
         f"  engine   {r.engine}: {instructions}{rate}; "
-        f"{counted(r.workers, 'worker')}, {counted(r.homes, 'home')}",
+        f"{ranks}{counted(r.workers, 'worker')}, {counted(r.homes, 'home')}",
         f"  memory   {scaled(r.bytes_fetched, 'B')} fetched, {scaled(r.bytes_committed, 'B')} "
         f"committed in {counted(r.epochs, 'epoch')}; "
-        f"peak {scaled(r.peak_memory_bytes, 'B')} resident",
+        f"peak {scaled(r.peak_memory_bytes, 'B')} resident{most}",
     ]
     if r.watchers_left:
         lines.append(f"  watchers {r.watchers_left:,} still armed at the end")

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import __version__, config
+from dvm_mpi.control.capacity import check_fits
 from dvm_mpi.control.delivery import InOrder, Shuffled
 from dvm_mpi.control.diagnosis import Narrator
 from dvm_mpi.control.driver import Ending, LocalMachine, MachineSettings, Silent
@@ -182,6 +183,7 @@ class Run:
             delivery=delivery,
             observer=watcher,
         )
+        check_fits(image, self._machine.geometry, memory // o.homes)
         for spec, declaration in inputs:
             with arrays.open_input(spec, declaration) as source:
                 for _ in self._machine.loader.load_input(declaration, source.read_range):

@@ -8,7 +8,8 @@ from dvm_mpi.config import EPOCH_US_MAX, EPOCHS_IN_FLIGHT
 from dvm_mpi.control import lifecycle, scheduler
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.messages import AsleepChanged, LeaseGranted, LeaseRequested, WorkerReady
-from dvm_mpi.control.scheduler import Ticked
+from dvm_mpi.control.scheduler import Scheduler, Ticked
+from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import EpochApplied
 from dvm_mpi.engine.interface import End, LeaseKind
 from dvm_mpi.errors import LimitError
@@ -319,9 +320,15 @@ def test_many_generations_leave_nothing_behind() -> None:
     assert state.pending == {}
 
 
+def test_a_worker_that_is_ready_before_the_program_is_loaded_ends_nothing() -> None:
+    early = Scheduler(Geometry(2), 2, STACK_BYTES, LOADED, workers_ready=False)
+    assert early.handle(WorkerReady(1)) == ()
+
+
 def test_runners_wait_for_workers_that_are_not_ready() -> None:
     c = Coordinator(workers=3, workers_ready=False)
     assert not c.running
+    assert c.complete is None
     c.handle(WorkerReady(2))
     first = c.one(FIRST)
     assert first.worker == 2

@@ -1,0 +1,246 @@
+"""Rank 0's part that belongs to all ranks: scheduler and session, and who is told what they say.
+
+Thin: events go in, actions are performed through a few callables. What takes long (making files,
+putting them in place) is a task, a generator that the rank steps between messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi import config
+from dvm_mpi.control import coordinator_state as scheduling
+from dvm_mpi.control import session as phases
+from dvm_mpi.control.delivery import Part
+from dvm_mpi.control.messages import (
+    CoordinatorEvent,
+    Message,
+    RankFailed,
+    RankFinished,
+    RankLoaded,
+    SessionEvent,
+    StatusReported,
+    StatusRequested,
+)
+from dvm_mpi.control.scheduler import Scheduler, Started, Ticked
+from dvm_mpi.control.session import Phase, Session
+from dvm_mpi.disa.image import Image
+from dvm_mpi.io.report import counted
+
+#: Work in pieces: yields whether it did something, so that its rank may sleep if not.
+Task = Generator[bool, None, None]
+#: A task with a result.
+MakingTask = Generator[bool, None, tuple[str, int]]
+
+#: How long a rank is given to answer what it does before it is called silent.
+_ANSWER_US: Final = 1_000_000
+_US_PER_S: Final = 1_000_000
+
+
+class Host(Protocol):
+    """What the owner of the run does for the coordinator; all of it on rank 0."""
+
+    def printed(self, data: NDArray[np.uint8]) -> None:
+        """Write committed console output."""
+
+    def ordered(self, order: scheduling.RecordOrder) -> None:
+        """See which attempts committed, in their order."""
+
+    def delivered(self, target: Part, message: Message) -> None:
+        """See a batch that is sent to a worker, and every event of the scheduler."""
+
+    def tell(self, text: str) -> None:
+        """Show a line about the run to the user."""
+
+    def make_outputs(self, ending: scheduling.Complete) -> MakingTask:
+        """Tell how the program ended and make the files; return their places and the exit code."""
+
+    def settle_outputs(self) -> Task:
+        """Put the files in place: every rank has written its part."""
+
+    def failed(self, failure: RankFailed) -> None:
+        """Tell why the run ends before its time, and drop files that were begun."""
+
+
+class Coordinator:
+    """Scheduler and session of one run.
+
+    Parameters
+    ----------
+    scheduler
+        With as many workers as ranks, none of them ready.
+    image
+        Of the program: its entry and its reserved ranges.
+    rank_count
+        Rank r has worker r and home r.
+    send
+        Queues a message for a rank.
+    host
+        The owner of the run.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        image: Image,
+        rank_count: int,
+        send: Callable[[int, Message], None],
+        host: Host,
+    ) -> None:
+        self.scheduler = scheduler
+        self.session = Session(rank_count)
+        #: Long work that the rank has to step.
+        self.tasks: list[Task] = []
+        self._image = image
+        self._rank_count = rank_count
+        self._send = send
+        self._host = host
+        self._now_us = 0
+        self._heard_at_us = 0
+        self._stall_us = int(config.STALL_S * _US_PER_S)
+        #: Ranks asked for their status and not answered yet; when; and what the others said.
+        self._asked: set[int] = set()
+        self._asked_at_us = 0
+        self._serial = 0
+        self._answers: dict[int, str] = {}
+
+    # --- events ---------------------------------------------------------------------------------
+    def handle(self, event: CoordinatorEvent | SessionEvent) -> None:
+        """Take one message and do what follows from it."""
+        if isinstance(event, StatusReported):
+            if event.serial == self._serial:
+                self._asked.discard(event.rank)
+                self._answers[event.rank] = event.text
+            return
+        self._heard_at_us = self._now_us
+        self._stall_us = int(config.STALL_S * _US_PER_S)
+        if isinstance(event, RankLoaded | RankFinished | RankFailed):
+            self._perform_all(self.session.handle(event))
+        elif self.session.phase is Phase.RUNNING or self.session.phase is Phase.LOADING:
+            self._host.delivered(("coordinator", 0), event)
+            self._schedule(self.scheduler.handle(event))
+
+    def tick(self, now_us: int) -> None:
+        """Let time pass; say what is waited for when nothing has happened for long."""
+        if not self._now_us:
+            self._heard_at_us = now_us
+        self._now_us = max(now_us, self._now_us)
+        if self.session.phase is Phase.RUNNING:
+            self._schedule(self.scheduler.handle(Ticked(self._now_us)))
+        if self.session.phase is not Phase.OVER:
+            self._watch_stall()
+
+    def _schedule(self, actions: tuple[scheduling.Action, ...]) -> None:
+        for action in actions:
+            if isinstance(action, scheduling.ToWorker):
+                self._host.delivered(("worker", action.worker), action.message)
+                self._send(action.worker, action.message)
+            elif isinstance(action, scheduling.ToHome):
+                self._send(action.home, action.message)
+            elif isinstance(action, scheduling.Print):
+                self._host.printed(action.data)
+            elif isinstance(action, scheduling.RecordOrder):
+                self._host.ordered(action)
+            else:
+                self._perform_all(self.session.handle(action))
+
+    def _perform_all(self, actions: tuple[phases.Action, ...]) -> None:
+        for action in actions:
+            if isinstance(action, phases.ToAll):
+                for rank in range(self._rank_count):
+                    self._send(rank, action.message)
+            elif isinstance(action, phases.Begin):
+                started = Started(self._image.entry, self._image.reserved)
+                self._schedule(self.scheduler.handle(started))
+            elif isinstance(action, phases.MakeOutputs):
+                self.tasks.append(self._make(action.ending))
+            elif isinstance(action, phases.SettleOutputs):
+                self.tasks.append(self._settle())
+            else:
+                self.tasks.clear()
+                self._host.failed(action.failure)
+
+    def _make(self, ending: scheduling.Complete) -> Task:
+        places, exit_code = yield from self._host.make_outputs(ending)
+        visible = self.scheduler.state.log.visible
+        self._perform_all(self.session.made(visible, places, exit_code))
+
+    def _settle(self) -> Task:
+        yield from self._host.settle_outputs()
+        self._perform_all(self.session.settled())
+
+    # --- long waits -----------------------------------------------------------------------------
+    def _watch_stall(self) -> None:
+        """Ask the ranks that are waited for what they do, and tell it with the rest."""
+        if self._asked_at_us:
+            is_late = self._now_us - self._asked_at_us >= _ANSWER_US
+            if self._asked and not is_late:
+                return
+            self._host.tell(self._stall_text())
+            self._asked_at_us = 0
+        elif self._now_us - self._heard_at_us >= self._stall_us:
+            self._stall_us *= 2
+            self._serial += 1
+            self._asked = set(self._concerned())
+            self._answers = {}
+            self._asked_at_us = self._now_us
+            for rank in sorted(self._asked):
+                self._send(rank, StatusRequested(self._serial))
+
+    def _concerned(self) -> set[int]:
+        """Return the ranks whose move it is."""
+        if self.session.phase is not Phase.RUNNING:
+            return set(self.session.awaited)
+        state = self.scheduler.state
+        homes = {home for waiting in state.log.homes_awaited().values() for home in waiting}
+        return homes | set(np.flatnonzero(state.running > 0).tolist())
+
+    def _stall_text(self) -> str:
+        seconds = (self._now_us - self._heard_at_us) / _US_PER_S
+        lines = [f"dvm: no progress for {seconds:.0f} s: {self.waits_for}"]
+        shown = config.RANKS_SHOWN_MAX
+        silent = dict.fromkeys(self._asked, "does not answer; it may be stuck or gone")
+        told = sorted((self._answers | silent).items())
+        lines += [f"  rank {rank}: {text}" for rank, text in told[:shown]]
+        if len(told) > shown:
+            lines.append(f"  and {counted(len(told) - shown, 'more rank')}")
+        return "\n".join(lines)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether everything was loaded and the program has begun."""
+        return self.session.phase is not Phase.LOADING
+
+    @property
+    def waits_for(self) -> str:
+        """Tell what the run waits for, in one line."""
+        if self.session.phase is not Phase.RUNNING:
+            return self.session.waits_for
+        state = self.scheduler.state
+        running = counted(state.running_count, "runner")
+        parts = [f"{running} running, {self.scheduler.queued_count:,} queued"]
+        if not state.ready.any():
+            parts.append("no worker is ready: the interpreter is being compiled")
+        parts += [
+            f"epoch {epoch:,} waits for home {', '.join(map(str, homes))}"
+            for epoch, homes in list(state.log.homes_awaited().items())[: config.EPOCHS_IN_FLIGHT]
+        ]
+        return "; ".join(parts)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the state of the run in figures, for a file that outlives it."""
+        counters = self.scheduler.counters
+        return {
+            "phase": self.session.phase.value,
+            "waits_for": self.waits_for,
+            "visible_epoch": self.scheduler.state.log.visible,
+            "runners": counters.runners,
+            "committed": counters.commits,
+            "retried": counters.retries,
+            "instructions": counters.instructions,
+            "running_at_ranks": self.scheduler.state.running.tolist(),
+        }

@@ -1,0 +1,280 @@
+"""One rank of a job: its home, its worker and, on rank 0, the coordinator, around one transport.
+
+A loop of turns: take messages, hand each to the part that it is for, execute a slice of about a
+millisecond, send what came of it. Nothing in a turn blocks, so a home answers at most one slice
+late whatever its worker does. Long work (loading, writing, waiting for a compilation) is a task, a
+generator that is stepped once a turn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any, Final, Protocol
+
+from dvm_mpi import config
+from dvm_mpi.control.coordinator import Coordinator, Task
+from dvm_mpi.control.messages import (
+    AsleepChanged,
+    Dispatched,
+    Finished,
+    LeaseGranted,
+    LeaseRequested,
+    Message,
+    ProgramEnded,
+    RankFailed,
+    RankFinished,
+    RankLoaded,
+    RunEnded,
+    StatusReported,
+    StatusRequested,
+    WorkerReady,
+)
+from dvm_mpi.control.transport import Nap, Transport
+from dvm_mpi.control.worker import Sent, Worker
+from dvm_mpi.dsm import messages as memory
+from dvm_mpi.dsm.home import COORDINATOR, Home
+from dvm_mpi.errors import DvmError, ExitCode
+
+_NS_PER_US: Final = 1_000
+#: Which part of a rank takes a message.
+_TO_WORKER: Final = (Dispatched, LeaseGranted, memory.LookupAnswered, memory.ArenaReleased)
+_TO_HOME: Final = (
+    memory.LookupRequested,
+    memory.Staged,
+    memory.ApplyRequested,
+    memory.DiscardRequested,
+)
+_TO_COORDINATOR: Final = (
+    Finished,
+    LeaseRequested,
+    AsleepChanged,
+    WorkerReady,
+    memory.EpochApplied,
+    RankLoaded,
+    RankFailed,
+    RankFinished,
+    StatusReported,
+)
+
+#: Writes this rank's part of the outputs; returns figures for the report, as JSON.
+WritingTask = Generator[bool, None, str]
+
+
+class Syncing(Protocol):
+    """Memory that others read and write behind our back."""
+
+    def sync(self) -> None:
+        """Make what others put visible here, and what was written here visible to others."""
+
+
+def now_us() -> int:
+    """Return this rank's own time."""
+    return time.monotonic_ns() // _NS_PER_US
+
+
+class Rank:
+    """The parts of one rank.
+
+    Parameters
+    ----------
+    transport
+        To all ranks of the run.
+    home
+        Of this rank.
+    write_outputs
+        Makes the task that writes this rank's part of the outputs as of an epoch.
+    windows
+        Whose memory the home uses; None if it is private.
+    slice_fuel
+        Instructions between two looks at the messages; tests draw it.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        home: Home,
+        write_outputs: Callable[[int, str], WritingTask],
+        *,
+        windows: Syncing | None = None,
+        slice_fuel: Callable[[], int] = lambda: config.SLICE_FUEL,
+    ) -> None:
+        self.transport = transport
+        self.home = home
+        self.worker: Worker | None = None
+        self.coordinator: Coordinator | None = None
+        #: The run's exit code, once it is over.
+        self.exit_code: int | None = None
+        self.tasks: deque[Task] = deque()
+        self._write_outputs = write_outputs
+        self._windows = windows
+        self._slice_fuel = slice_fuel
+        #: Whether runners may still be executed.
+        self._runs = True
+        self._has_failed = False
+        #: What this rank did longest ago that it still waits for, for `describe`.
+        self._idle_since_us = now_us()
+
+    # --- parts ----------------------------------------------------------------------------------
+    def add_worker(self, worker: Worker) -> None:
+        """Begin to execute runners."""
+        self.worker = worker
+        self.transport.send(0, WorkerReady(worker.number))
+
+    def loaded(self, loaded_bytes: int) -> None:
+        """Say that the home holds its part of the program and its inputs."""
+        self.transport.send(0, RankLoaded(self.transport.rank, loaded_bytes))
+
+    def fail(self, exit_code: int, text: str) -> None:
+        """End the run for a reason that the user should know; only the first one counts."""
+        if not self._has_failed:
+            self._has_failed = True
+            self._runs = False
+            self.tasks.clear()
+            self.transport.send(0, RankFailed(self.transport.rank, exit_code, text))
+
+    # --- turns ----------------------------------------------------------------------------------
+    def run(self, each_turn: Callable[[], None]) -> int:
+        """Take turns until the run is over, and return its exit code; sleeps when idle."""
+        nap = Nap()
+        while self.exit_code is None:
+            each_turn()
+            if self.turn():
+                nap.end()
+            else:
+                nap.sleep()
+        return self.exit_code
+
+    def turn(self) -> bool:
+        """Do what can be done now without waiting; return whether that was anything."""
+        did = False
+        for _, message in self.transport.receive():
+            did = True
+            self._guard(self._deliver, message)
+        did |= self._step_tasks()
+        if self.worker is not None and self._runs:
+            did |= bool(self._guard(self._work, self.worker))
+        if self.coordinator is not None:
+            self._guard(self.coordinator.tick, now_us())
+        self.transport.flush()
+        if did:
+            self._idle_since_us = now_us()
+        return did
+
+    def _guard(self, step: Callable[[Any], Any], argument: Any) -> Any:
+        """Take a step; a fault that the user can mend ends the run in order."""
+        try:
+            return step(argument)
+        except DvmError as error:
+            self.fail(error.exit_code, error.message)
+        except MemoryError as error:
+            self.fail(
+                ExitCode.LIMIT,
+                f"dvm: error: rank {self.transport.rank}: memory does not suffice: "
+                f"{error or 'none is left'}",
+            )
+        return True
+
+    def _deliver(self, message: Message) -> None:
+        if self.exit_code is not None:
+            return
+        if isinstance(message, _TO_HOME):
+            self._serve(message)
+        elif isinstance(message, _TO_WORKER):
+            if self._runs:
+                assert self.worker is not None, "runners were sent to a rank without a worker"
+                self._send(self.worker.handle(message))
+        elif isinstance(message, _TO_COORDINATOR):
+            assert self.coordinator is not None, "only rank 0 has the coordinator"
+            self.coordinator.handle(message)
+        elif isinstance(message, ProgramEnded):
+            self._runs = False
+            if not self._has_failed:
+                self.tasks.append(self._finish(message))
+        elif isinstance(message, StatusRequested):
+            report = StatusReported(self.transport.rank, message.serial, self.describe())
+            self.transport.send(0, report)
+        else:
+            assert isinstance(message, RunEnded)
+            self._runs = False
+            self.tasks.clear()
+            self.exit_code = message.exit_code
+
+    def _serve(self, message: memory.HomeEvent) -> None:
+        """Let the home handle a message, between two looks at what others see of its memory."""
+        shares = isinstance(message, memory.Staged | memory.ApplyRequested)
+        if self._windows is not None and shares:
+            self._windows.sync()
+        replies = self.home.handle(message)
+        if self._windows is not None and shares:
+            self._windows.sync()
+        for receiver, reply in replies:
+            self.transport.send(0 if receiver == COORDINATOR else receiver, reply)
+
+    def _work(self, worker: Worker) -> bool:
+        """Take pages that have come, and execute a slice."""
+        arrived = worker.poll_plane()
+        self._send(arrived)
+        woken = worker.wake(now_us())
+        self._send(tuple(woken))
+        did = bool(arrived) or bool(woken)
+        if not worker.is_runnable or self.transport.sends_pending > config.SENDS_PENDING_MAX:
+            return did
+        sent, _ = worker.run_slice(self._slice_fuel(), now_us())
+        self._send(sent)
+        return True
+
+    def _send(self, sent: tuple[Sent, ...]) -> None:
+        for (kind, number), message in sent:
+            self.transport.send(0 if kind == "coordinator" else number, message)
+
+    def _finish(self, message: ProgramEnded) -> Task:
+        """Write this rank's part of the outputs, and say so."""
+        figures = yield from self._write_outputs(message.visible, message.places)
+        self.transport.send(0, RankFinished(self.transport.rank, figures))
+
+    def _step_tasks(self) -> bool:
+        """Step every task once; return whether one of them did something."""
+        did = False
+        if self.coordinator is not None and self.coordinator.tasks:
+            self.tasks.extend(self.coordinator.tasks)
+            self.coordinator.tasks.clear()
+        for _ in range(len(self.tasks)):
+            if not self.tasks:
+                break
+            task = self.tasks.popleft()
+            stepped = self._guard(_step, task)
+            if self._has_failed or self.exit_code is not None:
+                return True
+            if stepped is not _ENDED:
+                self.tasks.append(task)
+            did |= stepped is not False
+        return did
+
+    # --- what others may look at ----------------------------------------------------------------
+    def describe(self) -> str:
+        """Tell what this rank does and waits for, in one line."""
+        parts = []
+        if self.worker is None:
+            parts.append("its worker is not there yet: the interpreter is being compiled")
+        else:
+            parts.append(f"worker: {self.worker.waits_for}")
+        if self.home.epochs_waiting:
+            parts.append(f"home: {self.home.waits_for}")
+        if self.tasks:
+            parts.append(f"{len(self.tasks)} tasks (loading or writing)")
+        if self.transport.sends_pending:
+            parts.append(f"{self.transport.sends_pending} buffers not taken by others yet")
+        idle_s = (now_us() - self._idle_since_us) / 1e6
+        if idle_s >= 1:
+            parts.append(f"nothing to do for {idle_s:.0f} s")
+        return "; ".join(parts)
+
+
+_ENDED: Final = object()
+
+
+def _step(task: Task) -> object:
+    """Return what the task yields, or `_ENDED`."""
+    return next(task, _ENDED)

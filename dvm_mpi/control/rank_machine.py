@@ -1,0 +1,185 @@
+"""The machine of one rank: builds its parts over MPI, loads its share, runs to the common end.
+
+Rank r holds home r and worker r; rank 0 coordinates as well. All ranks build their machines
+together, run them together and close them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from dvm_mpi import config
+from dvm_mpi.control.coordinator import Coordinator, Host
+from dvm_mpi.control.loader import LOADED_EPOCH, Loader
+from dvm_mpi.control.rank import Rank, WritingTask
+from dvm_mpi.control.scheduler import Scheduler
+from dvm_mpi.control.transport import Transport
+from dvm_mpi.control.worker import Worker
+from dvm_mpi.disa.image import Image
+from dvm_mpi.dsm.frames import FramePool, reserve_frames
+from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.home import Home
+from dvm_mpi.dsm.message_plane import MessagePlane
+from dvm_mpi.dsm.snapshot import DataPlane
+from dvm_mpi.dsm.window import WindowPlane, Windows
+from dvm_mpi.engine.interface import Engine
+from dvm_mpi.errors import LimitError
+from dvm_mpi.layout import PAGE_BYTES
+
+#: The data planes by the names that users give.
+RMA: Final = "rma"
+MESSAGE: Final = "message"
+AUTO: Final = "auto"
+
+
+def choose_plane(transport: Transport, wanted: str, turn: Callable[[], None]) -> str:
+    """Return the data plane to use, the same on every rank: what is wanted, or what a probe says.
+
+    *Collective.* `turn` is called while others are waited for.
+    """
+    del transport, turn
+    return RMA if wanted == AUTO else wanted
+
+
+@dataclass(frozen=True, slots=True)
+class RankSettings:
+    """Sizes of one rank's machine, the same on all ranks; bytes unless the name says otherwise.
+
+    `memory_bytes` is for the frames of this rank's home.
+    """
+
+    plane: str = RMA
+    stack_bytes: int = config.STACK_BYTES_DEFAULT
+    memory_bytes: int = config.GIB
+    arena_slice_bytes: int = config.ARENA_SLICE_BYTES
+    inline_bytes_max: int = config.INLINE_BYTES_MAX
+
+
+class RankMachine:
+    """One rank's machine; `rank` takes the turns.
+
+    Parameters
+    ----------
+    transport
+        To all ranks of the run.
+    image
+        The program, the same on all ranks.
+    settings
+        Sizes.
+    write_outputs
+        Makes the task that writes this rank's part of the outputs as of an epoch.
+    host
+        The owner of the run; on rank 0 only.
+    slice_fuel
+        Instructions between two looks at the messages.
+
+    Raises
+    ------
+    LimitError
+        There is no room for the frames.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        image: Image,
+        settings: RankSettings,
+        write_outputs: Callable[[int, str], WritingTask],
+        *,
+        host: Host | None = None,
+        slice_fuel: Callable[[], int] = lambda: config.SLICE_FUEL,
+    ) -> None:
+        self.geometry = Geometry(transport.size, config.HOME_BLOCK_PAGES)
+        self._settings = settings
+        self._transport = transport
+        self._engine: Engine | None = None
+        self.windows = self._make_windows()
+        self.home = self._make_home()
+        self.loader = Loader(self.geometry, {transport.rank: self.home})
+        self.rank = Rank(
+            transport, self.home, write_outputs, windows=self.windows, slice_fuel=slice_fuel
+        )
+        if transport.rank == 0:
+            assert host is not None, "rank 0 has the owner of the run"
+            scheduler = Scheduler(
+                self.geometry,
+                transport.size,
+                settings.stack_bytes,
+                LOADED_EPOCH,
+                workers_ready=False,
+            )
+            self.rank.coordinator = Coordinator(
+                scheduler, image, transport.size, transport.send, host
+            )
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether this rank executes runners: all do but rank 0 of a large job."""
+        size = self._transport.size
+        return self._transport.rank > 0 or size <= config.RANKS_WITH_WORKING_COORDINATOR
+
+    def start_worker(self, engine: Engine) -> None:
+        """Begin to execute runners with an engine that holds the program; owned from now on."""
+        assert self.has_worker
+        self._engine = engine
+        plane: DataPlane = MessagePlane()
+        if self.windows is not None:
+            plane = WindowPlane(self.windows)
+        settings = self._settings
+        self.rank.add_worker(
+            Worker(
+                self._transport.rank,
+                engine,
+                self.geometry,
+                plane,
+                settings.arena_slice_bytes,
+                settings.inline_bytes_max,
+            )
+        )
+
+    def undeclared_accesses(self) -> list[tuple[int, int]]:
+        """Return what the engine admitted by --undeclared allow: pc and address."""
+        return [] if self._engine is None else self._engine.undeclared_accesses()
+
+    def close_engine(self) -> None:
+        """Give the engine's memory back; after `rank.run` has returned here."""
+        if self._engine is not None:
+            self._engine.close()
+
+    def close(self) -> None:
+        """Give everything back; *collective*, after `rank.run` has returned on every rank."""
+        self.close_engine()
+        if self.windows is not None:
+            self.windows.close()
+
+    def _make_windows(self) -> Windows | None:
+        settings = self._settings
+        if settings.plane == MESSAGE:
+            return None
+        return Windows(
+            self._transport.comm,
+            self._frame_count(),
+            self._transport.size,
+            settings.arena_slice_bytes,
+        )
+
+    def _make_home(self) -> Home:
+        if self.windows is None:
+            pool = FramePool(reserve_frames(self._frame_count()))
+            arena = np.zeros((self._transport.size, 0), np.uint8)
+        else:
+            pool, arena = FramePool(self.windows.memory), self.windows.arena
+        return Home(self._transport.rank, self.geometry, pool, arena)
+
+    def _frame_count(self) -> int:
+        frames = self._settings.memory_bytes // PAGE_BYTES
+        if frames == 0:
+            raise LimitError(
+                f"--memory {self._settings.memory_bytes} is too small: a rank needs at least one "
+                f"page of {PAGE_BYTES} bytes"
+            )
+        return frames

@@ -1,0 +1,185 @@
+"""What ranks tell each other before a run: are we the same program, the same version, one job?
+
+Every rank gives one row; rank 0 compares them, reads the program and sends it to all, so that only
+rank 0 needs the program's file. Rows and the welcome are plain bytes, for MPI's collectives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi import __version__, config
+from dvm_mpi.errors import DvmError, ExitCode, LaunchError
+from dvm_mpi.options import RunOptions
+
+Bytes = NDArray[np.uint8]
+
+#: What one rank says of itself; texts are cut to their room.
+ROW: Final = np.dtype(
+    [
+        ("sources", "S32"),   # of the package, so that two versions do not meet
+        ("options", "S32"),   # of the command line, as it was understood
+        ("program", "S32"),   # of the program's file; empty if this rank cannot read it
+        ("version", "S32"),
+        ("host", "S64"),
+        ("pid", "<i8"),
+    ]
+)  # fmt: skip
+
+_DIGEST_DIGITS: Final = 32
+
+
+def _digest(*parts: bytes) -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()[:_DIGEST_DIGITS].encode()
+
+
+def _sources_digest() -> bytes:
+    package = Path(__file__).resolve().parents[1]
+    paths = sorted(package.rglob("*.py"))
+    return _digest(*(b for p in paths for b in (str(p.name).encode(), p.read_bytes())))
+
+
+def _program_digest(path: Path) -> bytes:
+    try:
+        return _digest(path.read_bytes())
+    except OSError:
+        return b""
+
+
+def own_row(options: RunOptions) -> NDArray[Any]:
+    """Return this rank's row: (1,) ROW."""
+    # The very word that names the program may differ between hosts; its bytes must not.
+    told = replace(options, program=Path(options.program.name))
+    row = np.zeros(1, ROW)
+    row["sources"] = _sources_digest()
+    row["options"] = _digest(repr(asdict(told)).encode())
+    row["program"] = _program_digest(options.program)
+    row["version"] = __version__.encode()
+    row["host"] = platform.node().encode()
+    row["pid"] = os.getpid()
+    return row
+
+
+def check_rows(rows: NDArray[Any]) -> None:
+    """Compare what all ranks said of themselves: (rank_count,) ROW.
+
+    Raises
+    ------
+    LaunchError
+        Some rank differs from rank 0; the text names the ranks, the hosts and the remedy.
+    """
+    readers = rows["program"] != b""
+    questions = (
+        ("version", rows["version"] != rows["version"][0], _other_version),
+        ("sources", rows["sources"] != rows["sources"][0], _other_sources),
+        ("options", rows["options"] != rows["options"][0], _other_options),
+        ("program", readers & (rows["program"] != rows["program"][0]), _other_program),
+    )
+    for _, differs, tell in questions:
+        ranks = np.flatnonzero(differs)
+        if len(ranks):
+            raise LaunchError(tell(rows, ranks))
+
+
+def _ranks_on_hosts(rows: NDArray[Any], ranks: NDArray[np.int64]) -> str:
+    shown = ranks[: config.RANKS_SHOWN_MAX].tolist()
+    told = ", ".join(f"rank {rank} on {rows['host'][rank].decode()}" for rank in shown)
+    hidden = len(ranks) - len(shown)
+    return told + (f" and {hidden:,} more" if hidden else "")
+
+
+def _other_version(rows: NDArray[Any], ranks: NDArray[np.int64]) -> str:
+    theirs = rows["version"][ranks[0]].decode()
+    return (
+        f"rank 0 runs DVM {rows['version'][0].decode()}, but {_ranks_on_hosts(rows, ranks)} "
+        f"run{'s' if len(ranks) == 1 else ''} {theirs}; start all ranks from one environment"
+    )
+
+
+def _other_sources(rows: NDArray[Any], ranks: NDArray[np.int64]) -> str:
+    return (
+        f"the DVM of {_ranks_on_hosts(rows, ranks)} differs from that of rank 0 on "
+        f"{rows['host'][0].decode()}, though both say {rows['version'][0].decode()}; "
+        "start all ranks from one environment, or install the same tree on every host"
+    )
+
+
+def _other_options(rows: NDArray[Any], ranks: NDArray[np.int64]) -> str:
+    return (
+        f"the command line of {_ranks_on_hosts(rows, ranks)} differs from that of rank 0; "
+        "start all ranks with one command line (`mpiexec -n N python -m dvm_mpi ...`)"
+    )
+
+
+def _other_program(rows: NDArray[Any], ranks: NDArray[np.int64]) -> str:
+    return (
+        f"the program's file has other bytes at {_ranks_on_hosts(rows, ranks)} than at rank 0 on "
+        f"{rows['host'][0].decode()}; copy the same file to every host, or use a shared folder"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What rank 0 sends to all before the run; after a failure only what it says of that."""
+
+    #: Unique for the run: heads the names of files about it.
+    job: str = ""
+    #: The program as an image file, and the whole of standard input.
+    image: bytes = b""
+    stdin: bytes = b""
+    exit_code: int = int(ExitCode.OK)
+
+    def encode(self) -> Bytes:
+        """Return this as bytes; a line of JSON and the contents."""
+        header = json.dumps([self.job, len(self.image), len(self.stdin), self.exit_code])
+        return np.frombuffer(header.encode() + b"\n" + self.image + self.stdin, np.uint8)
+
+    @classmethod
+    def decode(cls, data: Bytes) -> Welcome:
+        """Undo `encode`."""
+        raw = data.tobytes()
+        header, _, content = raw.partition(b"\n")
+        job, image_bytes, stdin_bytes, exit_code = json.loads(header)
+        assert len(content) == image_bytes + stdin_bytes, "a welcome of another version"
+        return cls(job, content[:image_bytes], content[image_bytes:], exit_code)
+
+
+#: Room for the text of one rank's failure.
+_TEXT_BYTES: Final = 2048
+VERDICT: Final = np.dtype([("exit_code", "<i8"), ("length", "<i8"), ("text", f"V{_TEXT_BYTES}")])
+
+
+def verdict_row(error: DvmError | None) -> NDArray[Any]:
+    """Return (1,) VERDICT: this rank can go on, or why it cannot."""
+    row = np.zeros(1, VERDICT)
+    if error is not None:
+        text = error.message.encode()[:_TEXT_BYTES]
+        row["exit_code"], row["length"] = error.exit_code, len(text)
+        row["text"] = np.void(text.ljust(_TEXT_BYTES, b"\0"))
+    return row
+
+
+def first_failure(rows: NDArray[Any], tell: Callable[[str], None]) -> int:
+    """Tell the first failure among all ranks; return its exit code, 0 if there is none."""
+    failed = np.flatnonzero(rows["exit_code"])
+    if len(failed) == 0:
+        return 0
+    first = rows[failed[0]]
+    text = first["text"].tobytes()[: int(first["length"])].decode(errors="replace")
+    others = f" (and {len(failed) - 1:,} more ranks)" if len(failed) > 1 else ""
+    tell(f"{text}\n  at rank {failed[0]}{others}")
+    return int(first["exit_code"])

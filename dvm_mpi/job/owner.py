@@ -1,0 +1,210 @@
+"""Rank 0's side of a run on several ranks: terminal, output files, summary and report."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Generator
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi import __version__, config
+from dvm_mpi.control.coordinator import Coordinator
+from dvm_mpi.control.coordinator_state import Complete, RecordOrder
+from dvm_mpi.control.delivery import Part
+from dvm_mpi.control.diagnosis import Narrator
+from dvm_mpi.control.messages import Message, RankFailed
+from dvm_mpi.disa.image import ArrayDeclaration, Image
+from dvm_mpi.errors import DvmError, ExitCode
+from dvm_mpi.io import console, report
+from dvm_mpi.io.outputs import Place, drop_outputs, make_outputs, settle_outputs
+from dvm_mpi.io.progress import Progress, ProgressCounts
+from dvm_mpi.io.specs import ArraySpec
+from dvm_mpi.job.parts import age_of_process_s, revision, say
+from dvm_mpi.options import RunOptions
+
+
+class Owner:
+    """Owner of one run; implements `control.coordinator.Host`.
+
+    It knows the program only when `program` has been set.
+    """
+
+    def __init__(self, options: RunOptions, rank_count: int) -> None:
+        self._options = options
+        self._rank_count = rank_count
+        self._startup_s = age_of_process_s()
+        age = timedelta(seconds=self._startup_s)
+        self._started_at = (datetime.now().astimezone() - age).isoformat(timespec="seconds")
+        self._progress = Progress(sys.stderr, quiet=options.quiet)
+        self._console = console.Console(console.standard_output(), self._progress)
+        self._narrator: Narrator | None = None
+        self._outputs: list[tuple[ArraySpec, ArrayDeclaration]] = []
+        self._places: list[Place] = []
+        self._ending: Complete | None = None
+        #: What the ranks told at their end, in the order of ranks.
+        self.figures: list[dict[str, Any]] = []
+        self.coordinator: Coordinator | None = None
+        self.plane = ""
+        #: Moments, in seconds of one clock: loading began, program began, ended, files in place.
+        self.began_at = self.loaded_at = self.ended_at = self.settled_at = 0.0
+
+    def headline(self) -> str:
+        """Return the first line of a run."""
+        return (
+            f"dvm {__version__}{revision()}: {self._options.program}, "
+            f"{report.counted(self._rank_count, 'rank')}, engine {self._options.engine}"
+        )
+
+    def take_program(self, image: Image, outputs: list[tuple[ArraySpec, ArrayDeclaration]]) -> None:
+        """Learn what runs, for messages, and what will be written."""
+        self._narrator = Narrator(image)
+        self._outputs = outputs
+
+    # --- what the coordinator asks for ----------------------------------------------------------
+    def printed(self, data: NDArray[np.uint8]) -> None:
+        """Write committed output."""
+        self._console.write(data.tobytes())
+
+    def ordered(self, order: RecordOrder) -> None:
+        """Nothing is kept of the order."""
+
+    def delivered(self, target: Part, message: Message) -> None:
+        """Nothing is kept of the messages."""
+
+    def tell(self, text: str) -> None:
+        """Show a line on standard error, above the progress line."""
+        if not self._options.quiet:
+            self._progress.clear()
+            say(text)
+
+    def make_outputs(self, ending: Complete) -> Generator[bool, None, tuple[str, int]]:
+        """Tell of a trap; else make the files, and return where every rank is to write."""
+        assert self._narrator is not None
+        self.ended_at = time.perf_counter()
+        self._ending = ending
+        self._progress.clear()
+        if ending.failure is not None:
+            say(self._narrator.trap(ending.failure))
+            return "", int(ExitCode.TRAP)
+        making = make_outputs(self._outputs)
+        while True:
+            try:
+                next(making)
+            except StopIteration as made:
+                self._places = made.value
+                break
+            yield True
+        left = bool(ending.watchers) and self._options.strict_watchers
+        code = ExitCode.WATCHERS_LEFT if left else ExitCode.OK
+        return json.dumps([asdict(place) for place in self._places]), int(code)
+
+    def settle_outputs(self) -> Generator[bool, None, None]:
+        """Put the files in place, and tell what else there is to tell of the end."""
+        yield True
+        settle_outputs(self._places)
+        self._places = []
+        self.settled_at = time.perf_counter()
+        assert self._narrator is not None
+        assert self._ending is not None
+        assert self.coordinator is not None
+        told = self.coordinator.session.figures
+        self.figures = [json.loads(told[rank]) for rank in sorted(told)]
+        accesses = sorted(tuple(pair) for each in self.figures for pair in each["undeclared"])
+        if accesses:
+            # Several workers may report one instruction; the lowest address stands for it.
+            lowest = {int(pc): int(address) for pc, address in reversed(accesses)}
+            say(self._narrator.undeclared(sorted(lowest.items())))
+        watchers = self._ending.watchers
+        if watchers and (self._options.strict_watchers or not self._options.quiet):
+            say(self._narrator.watchers(watchers, config.WATCHERS_SHOWN_MAX))
+
+    def failed(self, failure: RankFailed) -> None:
+        """Tell why the run ends before its time."""
+        self._progress.close()
+        self.ended_at = self.ended_at or time.perf_counter()
+        drop_outputs(self._places)
+        self._places = []
+        if failure.text:
+            at = f"\n  at rank {failure.rank}" if failure.rank else ""
+            say(failure.text + at)
+
+    # --- while it runs, and at its end ----------------------------------------------------------
+    def each_turn(self) -> None:
+        """Draw the progress line when it is time."""
+        if self.coordinator is not None:
+            self._progress.update(self._counts)
+
+    def _counts(self) -> ProgressCounts:
+        assert self.coordinator is not None
+        scheduler = self.coordinator.scheduler
+        c = scheduler.counters
+        return ProgressCounts(
+            queued=scheduler.queued_count,
+            running=scheduler.state.running_count,
+            committed=c.commits,
+            retried=c.retries,
+            epochs=c.epochs,
+            bytes_moved=c.bytes_fetched + c.bytes_committed,
+        )
+
+    def close(self) -> None:
+        """Take the progress line off the screen; drop files that were begun."""
+        self._progress.close()
+        drop_outputs(self._places)
+
+    def conclude(self, code: int, own_peak_bytes: int) -> int:
+        """Show the summary and write the report, however the run has ended; return the code."""
+        if self.coordinator is None:
+            return code
+        figures = self._report(code, own_peak_bytes)
+        if self._options.report is not None:
+            try:
+                report.write_report(figures, self._options.report)
+            except DvmError as error:
+                say(error.message)
+                code = code or int(error.exit_code)
+        if not self._options.quiet and figures.work_s:
+            say(report.summary(figures))
+        return code
+
+    def _report(self, code: int, own_peak_bytes: int) -> report.RunReport:
+        assert self.coordinator is not None
+        c, o = self.coordinator.scheduler.counters, self._options
+        ending = self._ending
+        peaks = [int(each["peak_memory_bytes"]) for each in self.figures]
+        ended_at = self.ended_at or time.perf_counter()
+        return report.RunReport(
+            program=str(o.program),
+            command=o.command,
+            exit_code=code,
+            started_at=self._started_at,
+            engine=o.engine,
+            ranks=self._rank_count,
+            data_plane=self.plane,
+            workers=int(self.coordinator.scheduler.state.ready.sum()),
+            homes=self._rank_count,
+            seed=None,
+            startup_s=self._startup_s,
+            load_s=max(self.loaded_at - self.began_at, 0.0),
+            work_s=max(ended_at - self.loaded_at, 0.0) if self.loaded_at else 0.0,
+            output_s=max(self.settled_at - ended_at, 0.0),
+            runners=c.runners,
+            commits=c.commits,
+            aborts=c.aborts,
+            traps=int(ending is not None and ending.failure is not None),
+            retries=c.retries,
+            watcher_firings=c.watcher_firings,
+            watchers_left=len(ending.watchers) if ending is not None else 0,
+            epochs=c.epochs,
+            instructions=c.instructions,
+            bytes_fetched=c.bytes_fetched,
+            bytes_committed=c.bytes_committed,
+            console_bytes=self._console.byte_count,
+            peak_memory_bytes=max([own_peak_bytes, *peaks]),
+        )

@@ -1,0 +1,103 @@
+"""Whole machines on the ranks of a test: run a program, record it, gather what it left."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from dvm_mpi.control.coordinator_state import Complete
+from dvm_mpi.control.loader import LOADED_EPOCH
+from dvm_mpi.control.messages import RankFailed
+from dvm_mpi.control.rank_machine import RankMachine, RankSettings
+from dvm_mpi.control.transport import Transport
+from dvm_mpi.disa.image import Image
+from dvm_mpi.engine.interface import Engine
+from dvm_mpi.sim.history import History, Recorder, held_pages
+from dvm_mpi.sim.replay import replay
+from tests.sim.machine import ENGINE, Run
+
+
+class Owner(Recorder):
+    """Owner of a run on rank 0: keeps what happens, writes no files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ending: Complete | None = None
+        self.failure: RankFailed | None = None
+        self.told: list[str] = []
+
+    def tell(self, text: str) -> None:
+        self.told.append(text)
+
+    def make_outputs(self, ending: Complete) -> Generator[bool, None, tuple[str, int]]:
+        self.ending = ending
+        yield True
+        return "", 0
+
+    def settle_outputs(self) -> Generator[bool, None, None]:
+        yield True
+
+    def failed(self, failure: RankFailed) -> None:
+        self.failure = failure
+
+
+@dataclass
+class Ended:
+    """What is known on one rank of a run that is over; `run` and `owner` on rank 0 only."""
+
+    exit_code: int
+    visible: int
+    owner: Owner | None = None
+    run: Run | None = None
+    figures: dict[str, int] = field(default_factory=dict)
+
+
+def run_on_ranks(
+    comm: Any,
+    image: Image,
+    settings: RankSettings,
+    engine: Engine,
+    *,
+    seed: int | None = None,
+    slice_fuel_max: int = 60,
+    is_replayed: bool = True,
+) -> Ended:
+    """Run a program on all ranks of `comm`; with a seed, slices are drawn from it on each rank."""
+    transport = Transport(comm)
+    owner = Owner() if transport.rank == 0 else None
+    seen = [LOADED_EPOCH]
+
+    def write_outputs(visible: int, places: str) -> Generator[bool, None, str]:
+        del places
+        seen[0] = visible
+        yield True
+        return "{}"
+
+    fuel: dict[str, Any] = {}
+    if seed is not None:
+        drawn = random.Random(1_000 * seed + transport.rank)
+        fuel["slice_fuel"] = lambda: int(slice_fuel_max ** drawn.random()) + 1
+    machine = RankMachine(transport, image, settings, write_outputs, host=owner, **fuel)
+    machine.loader.load_image(image)
+    machine.loader.finish()
+    machine.rank.loaded(machine.loader.loaded_bytes)
+    if machine.has_worker:
+        engine.load(image, b"")
+        machine.start_worker(engine)
+    exit_code = machine.rank.run(lambda: None)
+    pages = held_pages(machine.home, seen[0])
+    machine.home.check_invariants()
+    transport.drain(lambda: None)
+    machine.close()
+    gathered = comm.gather(pages)
+    ended = Ended(exit_code, seen[0], owner)
+    if owner is not None and is_replayed:
+        assert owner.ending is not None, owner.failure
+        together = {page: content for each in gathered for page, content in each.items()}
+        history: History = owner.history(owner.ending.failure, together)
+        assert machine.rank.coordinator is not None
+        retries = machine.rank.coordinator.scheduler.counters.retries
+        ended.run = Run(image, history, replay(history, image, ENGINE), retries)
+    return ended
