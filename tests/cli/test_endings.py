@@ -292,7 +292,7 @@ def test_memory_that_cannot_hold_the_inputs(dvm: Command) -> None:
     text = f"        .array points, fd, {1 << 17}\nmain: exit:c\n"
     ended = dvm.run(text, "--in", "points=in.npy", "--memory", "512K")
     assert ended.code == ExitCode.LIMIT
-    assert "give it more with --memory" in "\n".join(ended.messages)
+    assert "the one home needs 1.0 MiB and has 0.5 MiB" in "\n".join(ended.messages)
     assert dvm.run(text, "--in", "points=in.npy", "--memory", "2M").code == ExitCode.OK
 
 
@@ -310,12 +310,16 @@ def test_memory_that_the_machine_does_not_give(
 
 #: Stores one word into each of 256 pages, from 256 runners.
 SPREAD = """\
-        .array  pages, sq, 256, 512
+        .array  none, sq, 1
+        .bss
+        .align  4096
+pages:  .space  256 * 4096
+        .text
         .private page_at
 main:   mov     $pages, page_at
 next:   .runner child, args=(page_at), heap=[(page_at, $4096)]
         add     page_at, $4096, page_at
-        br:l    page_at, $pages + pages.bytes, next
+        br:l    page_at, $pages + 256 * 4096, next
         mov     $'m', console
         exit:c
 child:  .arguments page_at
@@ -326,7 +330,7 @@ child:  .arguments page_at
 
 def test_memory_that_runs_out_while_running(every_dvm: Command) -> None:
     """What was committed before has been printed; the summary is shown, the exit code tells."""
-    ended = every_dvm.run(SPREAD, "--memory", "512K", "--out", "pages=out.npy")
+    ended = every_dvm.run(SPREAD, "--memory", "512K", "--out", "none=out.npy")
     assert (ended.code, ended.out) == (ExitCode.LIMIT, "m")
     assert "the shared memory of a home is full" in "\n".join(ended.messages)
     assert f"p.dasm: {EXIT_CODE_MEANINGS[ExitCode.LIMIT]}" in ended.messages

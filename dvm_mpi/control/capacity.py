@@ -1,0 +1,96 @@
+"""Whether a program's memory fits into the homes: found out before anything is loaded.
+
+What counts is what a program is sure to fill: its arrays, which are declared to be filled, and its
+initialised data. Other memory, from `.space` to `malloc`, takes pages where it is stored to, and
+nobody knows beforehand where that will be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.config import LISTED_ARRAYS_MAX, MIB
+from dvm_mpi.disa.image import ArrayDeclaration, Image, Section
+from dvm_mpi.dsm import ranges
+from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.errors import LimitError
+from dvm_mpi.launch.memory import in_units
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
+
+Ints = NDArray[np.int64]
+
+
+def needed_pages(image: Image, geometry: Geometry) -> Ints:
+    """Return how many pages a program is sure to fill at each home: (home_count,)."""
+    total = np.zeros(geometry.home_count, np.int64)
+    for start, length in _filled(image).tolist():
+        total += geometry.pages_per_home(start >> PAGE_SHIFT, length >> PAGE_SHIFT)
+    return total
+
+
+def check_fits(image: Image, geometry: Geometry, memory_bytes: int) -> None:
+    """Check that every home has room for what the program is sure to fill, each page once.
+
+    Parameters
+    ----------
+    memory_bytes
+        For the frames of one home; the least, if they differ.
+
+    Raises
+    ------
+    LimitError
+        It has not; the text gives the sizes.
+    """
+    needed_bytes = int(needed_pages(image, geometry).max()) * PAGE_BYTES
+    if needed_bytes <= memory_bytes:
+        return
+    homes = geometry.home_count
+    place = "the one home" if homes == 1 else f"each of the {homes} homes"
+    raise LimitError(
+        f"the program does not fit: {place} needs {needed_bytes / MIB:,.1f} MiB and has "
+        f"{memory_bytes / MIB:,.1f} MiB\n"
+        f"  arrays       {_listed(image.arrays.values())}\n"
+        f"  other data   {in_units(_data_bytes(image))}\n"
+        "  what helps: more --memory ('estimate' in place of the program's name says how much), "
+        "more ranks,\n"
+        "  or, for memory that stays mostly untouched, .space in .bss instead of .array"
+    )
+
+
+def _filled(image: Image) -> NDArray[Any]:
+    """Return the pages that a program fills, as a normal set of bytes in whole pages."""
+    arrays = list(image.arrays.values())
+    starts = np.array([array.address for array in arrays], np.int64)
+    counts = np.array([array.byte_count for array in arrays], np.int64)
+    parts = [ranges.from_bounds(starts, starts + counts), *map(_content, image.sections)]
+    return ranges.normalise(ranges.round_to_pages(np.concatenate(parts)))
+
+
+def _content(section: Section) -> NDArray[Any]:
+    """Return the pages of a section that are not all zero, which need no frame."""
+    data = np.frombuffer(section.data, np.uint8)
+    end = section.start + data.size
+    first_page = section.start >> PAGE_SHIFT
+    pages = np.arange(first_page, ((end - 1) >> PAGE_SHIFT) + 1)
+    begins = np.maximum((pages << PAGE_SHIFT) - section.start, 0)
+    largest = np.maximum.reduceat(data, begins) if data.size else np.empty(0, np.uint8)
+    kept = pages[: largest.size][largest > 0] << PAGE_SHIFT
+    return ranges.from_bounds(kept, kept + PAGE_BYTES)
+
+
+def _data_bytes(image: Image) -> int:
+    return sum(ranges.total_bytes(_content(section)) for section in image.sections)
+
+
+def _listed(arrays: Iterable[ArrayDeclaration]) -> str:
+    """Return the largest arrays with their sizes, and how many more there are."""
+    by_size = sorted(arrays, key=lambda array: (-array.byte_count, array.name))
+    shown = [f"{a.name} {in_units(a.byte_count)}" for a in by_size[:LISTED_ARRAYS_MAX]]
+    if len(by_size) > len(shown):
+        rest = sum(array.byte_count for array in by_size[LISTED_ARRAYS_MAX:])
+        shown.append(f"{len(by_size) - len(shown)} more {in_units(rest)}")
+    return ", ".join(shown) if shown else "none"
