@@ -124,7 +124,7 @@ class RanksRun:
         with ExitStack() as stack:
             if self._owner is not None:
                 stack.callback(self._owner.close)
-            welcome = self._greet(transport)
+            welcome = self._greet(transport, plan)
             if welcome.exit_code:
                 return self._part(transport, welcome.exit_code)
             image = image_from_bytes(welcome.image)
@@ -184,7 +184,7 @@ class RanksRun:
         self._transport = started
         return started
 
-    def _greet(self, transport: Transport) -> Welcome:
+    def _greet(self, transport: Transport, plan: memory.MemoryPlan) -> Welcome:
         """Compare all ranks, and take the program from rank 0."""
         row = own_row(self._options).view(np.uint8)
         rows = transport.gather(row, self._each_turn)
@@ -192,7 +192,7 @@ class RanksRun:
         if rows is not None:
             try:
                 check_rows(rows.reshape(-1).view(ROW))
-                told = self._open_program().encode()
+                told = self._open_program(plan).encode()
             except DvmError as error:
                 say(error.message)
                 told = Welcome(exit_code=int(error.exit_code)).encode()
@@ -202,13 +202,17 @@ class RanksRun:
             self._post_mortem = PostMortem(Path.cwd(), welcome.job, command, warn=_warn)
         return welcome
 
-    def _open_program(self) -> Welcome:
+    def _open_program(self, plan: memory.MemoryPlan) -> Welcome:
         """Assemble and verify, and check everything that one rank can check; on rank 0."""
+        from dvm_mpi.control.capacity import check_fits
+        from dvm_mpi.dsm.geometry import Geometry
+
         o, owner = self._options, self._owner
         assert owner is not None
         owner.began_at = time.perf_counter()
         image = open_program(o.program, o.defines)
         verify(image)
+        check_fits(image, Geometry(self._launch.size), plan.memory_bytes)
         self._inputs = self._match(o.inputs, "--in", image)
         self._outputs = self._match(o.outputs, "--out", image)
         check_outputs([spec for spec, _ in self._outputs])
@@ -285,7 +289,10 @@ class RanksRun:
         machine.loader.load_image(image)
         yield True
         for spec, declaration in self._inputs:
-            with arrays.open_input(spec, declaration) as source:
+            with (
+                arrays.told_by(self._launch.rank),
+                arrays.open_input(spec, declaration) as source,
+            ):
                 for _ in machine.loader.load_input(declaration, source.read_range):
                     yield True
         machine.loader.finish()
@@ -314,8 +321,9 @@ class RanksRun:
             declared = [declaration for _, declaration in self._outputs]
             matched = list(zip(targets, declared, strict=True))
             homes = {self._launch.rank: machine.home}
-            for _ in write_parts(matched, machine.geometry, homes, visible):
-                yield True
+            with arrays.told_by(self._launch.rank):
+                for _ in write_parts(matched, machine.geometry, homes, visible):
+                    yield True
         return json.dumps(
             {
                 "peak_memory_bytes": peak_memory_bytes(),
