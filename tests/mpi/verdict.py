@@ -18,6 +18,8 @@ import pytest
 
 from dvm_mpi.control import transport
 from dvm_mpi.engine.address_space import AddressSpace
+from dvm_mpi.launch import segments
+from tests.mpi.waiting import wait
 
 #: What one rank can tell of a failure.
 STORY_BYTES = 8192
@@ -33,6 +35,9 @@ class Verdict:
         # In the order of a run: where the view is to be, Open MPI would put data of its own.
         AddressSpace.shared()
         self._comm = transport.start().comm
+        wait(self._comm.Ibarrier())
+        # Tests abort, and are killed: of what every rank has mapped nothing shall be left over.
+        segments.unlink_mapped()
         self._stories: list[str] = []
         self._status = pytest.ExitCode.OK
 
@@ -89,4 +94,5 @@ class Verdict:
     def _abort(self, story: str) -> None:
         sys.stderr.write(f"\nrank {self._comm.rank}, {story}\n")
         sys.stderr.flush()
+        segments.unlink_mapped()
         self._comm.Abort(pytest.ExitCode.TESTS_FAILED)
