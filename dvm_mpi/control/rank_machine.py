@@ -6,6 +6,7 @@ together, run them together and close them together.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,7 @@ from dvm_mpi.control.scheduler import Scheduler
 from dvm_mpi.control.transport import Transport
 from dvm_mpi.control.worker import Worker
 from dvm_mpi.disa.image import Image
+from dvm_mpi.dsm import probe
 from dvm_mpi.dsm.frames import FramePool, reserve_frames
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import Home
@@ -36,15 +38,6 @@ MESSAGE: Final = "message"
 AUTO: Final = "auto"
 
 
-def choose_plane(transport: Transport, wanted: str, turn: Callable[[], None]) -> str:
-    """Return the data plane to use, the same on every rank: what is wanted, or what a probe says.
-
-    *Collective.* `turn` is called while others are waited for.
-    """
-    del transport, turn
-    return RMA if wanted == AUTO else wanted
-
-
 @dataclass(frozen=True, slots=True)
 class RankSettings:
     """Sizes of one rank's machine, the same on all ranks; bytes unless the name says otherwise.
@@ -52,6 +45,7 @@ class RankSettings:
     `memory_bytes` is for the frames of this rank's home.
     """
 
+    #: RMA, MESSAGE, or AUTO: whatever a probe finds to be right.
     plane: str = RMA
     stack_bytes: int = config.STACK_BYTES_DEFAULT
     memory_bytes: int = config.GIB
@@ -76,6 +70,8 @@ class RankMachine:
         The owner of the run; on rank 0 only.
     slice_fuel
         Instructions between two looks at the messages.
+    turn
+        Called while other ranks are waited for.
 
     Raises
     ------
@@ -92,12 +88,16 @@ class RankMachine:
         *,
         host: Host | None = None,
         slice_fuel: Callable[[], int] = lambda: config.SLICE_FUEL,
+        turn: Callable[[], None] = lambda: None,
     ) -> None:
         self.geometry = Geometry(transport.size, config.HOME_BLOCK_PAGES)
         self._settings = settings
         self._transport = transport
         self._engine: Engine | None = None
-        self.windows = self._make_windows()
+        #: RMA or MESSAGE, and why the latter was chosen where windows would have been possible.
+        self.plane = settings.plane
+        self.remark = ""
+        self.windows = self._make_windows(turn)
         self.home = self._make_home()
         self.loader = Loader(self.geometry, {transport.rank: self.home})
         self.rank = Rank(
@@ -156,16 +156,38 @@ class RankMachine:
         if self.windows is not None:
             self.windows.close()
 
-    def _make_windows(self) -> Windows | None:
+    def _make_windows(self, turn: Callable[[], None]) -> Windows | None:
+        """Make the windows; try them first if the choice is ours."""
         settings = self._settings
         if settings.plane == MESSAGE:
             return None
-        return Windows(
+        windows = Windows(
             self._transport.comm,
             self._frame_count(),
             self._transport.size,
             settings.arena_slice_bytes,
+            probe.MAILBOX_BYTES,
         )
+        if settings.plane == AUTO:
+            finding = self._try(windows, turn)
+            if not finding.answers:
+                windows.close()
+                self.plane = MESSAGE
+                self.remark = f"{finding}: data travels in messages"
+                return None
+            self.plane = RMA
+        return windows
+
+    @staticmethod
+    def _try(windows: Windows, turn: Callable[[], None]) -> probe.Finding:
+        trying = probe.probe(windows, platform.node())
+        while True:
+            try:
+                next(trying)
+            except StopIteration as ended:
+                found: probe.Finding = ended.value
+                return found
+            turn()
 
     def _make_home(self) -> Home:
         if self.windows is None:

@@ -1,33 +1,55 @@
-"""Compiled code for one rank: it is made by a process of its own, once on each node."""
+"""Compiled code for one rank: made by a process of its own, once on each node, while ranks serve.
+
+Homes need the loops of shared memory, workers the interpreter. A rank can serve others as soon as
+the first is there.
+"""
 
 from __future__ import annotations
 
-from dvm_mpi.options import RunOptions
+from dvm_mpi.dsm.kernels import LIBRARY as SHARED_MEMORY
+from dvm_mpi.native.compilation import Compilation
 
 
 class Preparation:
-    """Brings compiled code into being while the rank does other things."""
+    """Brings compiled code into being; `step` is called until what is needed is there."""
 
-    def __init__(self, options: RunOptions) -> None:
-        self._is_needed = options.engine != "reference"
+    def __init__(self, engine: str) -> None:
+        """Prepare for an engine, by its name in the options."""
+        targets = [SHARED_MEMORY.target]
+        self._interpreter = ""
+        if engine != "reference":
+            from dvm_mpi.engine.entries import LIBRARY as INTERPRETER
+
+            targets.append(INTERPRETER.target)
+            self._interpreter = INTERPRETER.name
+        self._compilation = Compilation(targets)
 
     @property
     def is_home_ready(self) -> bool:
-        """Whether the loops of a home can be called."""
-        return True
+        """Whether the loops of a home can be called without a wait."""
+        return self._compilation.is_ready(SHARED_MEMORY.name)
 
     @property
     def is_engine_ready(self) -> bool:
-        """Whether the interpreter can be loaded."""
-        return True
+        """Whether the engine can be loaded without a wait."""
+        return self._compilation.is_ready(self._interpreter)
 
     @property
     def waits_for(self) -> str:
-        """Tell what is waited for."""
-        return ""
+        """What is waited for: a clause, empty if nothing is missing."""
+        return self._compilation.waits_for
 
     def step(self) -> None:
-        """Look what has happened; returns at once."""
+        """Look what has happened, and start a compiler if nobody else has; returns at once.
+
+        Raises
+        ------
+        CompileError
+            The compiler that this process started has failed.
+        """
+        if not self._compilation.is_done:
+            self._compilation.step()
 
     def close(self) -> None:
-        """End what this process has started."""
+        """End the compiler that this process has started, if it is at work."""
+        self._compilation.close()

@@ -26,6 +26,7 @@ from dvm_mpi import config
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import image_bytes, image_from_bytes, open_program
 from dvm_mpi.disa.verifier import verify
+from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.errors import DvmError, ExitCode
 from dvm_mpi.io import arrays, console, report, specs
 from dvm_mpi.io.outputs import Place, check_outputs
@@ -118,7 +119,7 @@ class RanksRun:
         if launch.speaks_for_node:
             self._tell_stale_segments()
         plan = self._plan()
-        preparation = Preparation(options)
+        preparation = Preparation(options.engine)
         preparation.step()
         transport = self._start_mpi()
         with ExitStack() as stack:
@@ -238,7 +239,7 @@ class RanksRun:
             time.sleep(config.NAP_S_MAX)
             if self._launch.speaks_for_node and time.monotonic() >= told_at_s:
                 told_at_s = float("inf")
-                say(f"dvm: {preparation.waits_for}")
+                say(f"dvm: waiting for {preparation.waits_for}")
 
     def _build(self, transport: Transport, image: Image, plan: memory.MemoryPlan) -> int:
         """Make the machine on all ranks or on none; return the exit code if one cannot."""
@@ -260,19 +261,28 @@ class RanksRun:
     def _make_machine(
         self, transport: Transport, image: Image, plan: memory.MemoryPlan
     ) -> RankMachine:
-        from dvm_mpi.control.rank_machine import RankMachine, RankSettings, choose_plane
+        from dvm_mpi.control.rank_machine import RankMachine, RankSettings
         from dvm_mpi.dsm.staging import arena_slice_bytes
 
         settings = RankSettings(
-            plane=choose_plane(transport, plan.plane, self._each_turn),
+            plane=plan.plane,
             stack_bytes=self._options.stack_bytes,
             memory_bytes=plan.memory_bytes,
             arena_slice_bytes=arena_slice_bytes(transport.size),
         )
-        machine = RankMachine(transport, image, settings, self._write_outputs, host=self._owner)
+        machine = RankMachine(
+            transport,
+            image,
+            settings,
+            self._write_outputs,
+            host=self._owner,
+            turn=self._each_turn,
+        )
         if self._owner is not None:
             self._owner.coordinator = machine.rank.coordinator
-            self._owner.plane = settings.plane
+            self._owner.plane = machine.plane
+            if machine.remark:
+                self._owner.tell(f"dvm: {machine.remark}")
         return machine
 
     def _run(self, image: Image, stdin: bytes, preparation: Preparation) -> int:
@@ -302,8 +312,12 @@ class RanksRun:
         self, machine: RankMachine, image: Image, stdin: bytes, preparation: Preparation
     ) -> Generator[bool, None, None]:
         """Wait for the compiled interpreter, load it, and begin to execute runners."""
+        told_at_s = time.monotonic() + config.SILENT_WAIT_S
         while not preparation.is_engine_ready:
             preparation.step()
+            if self._owner is not None and time.monotonic() >= told_at_s:
+                told_at_s = float("inf")
+                self._owner.tell(f"dvm: waiting for {preparation.waits_for}")
             yield False
         engine = make_engine_factory(self._options)()
         yield True
