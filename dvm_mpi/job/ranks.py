@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import config
+from dvm_mpi.control.capacity import check_fits
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import image_bytes, image_from_bytes, open_program
 from dvm_mpi.disa.verifier import verify
@@ -205,9 +206,6 @@ class RanksRun:
 
     def _open_program(self, plan: memory.MemoryPlan) -> Welcome:
         """Assemble and verify, and check everything that one rank can check; on rank 0."""
-        from dvm_mpi.control.capacity import check_fits
-        from dvm_mpi.dsm.geometry import Geometry
-
         o, owner = self._options, self._owner
         assert owner is not None
         owner.began_at = time.perf_counter()
