@@ -72,6 +72,8 @@ class RankMachine:
         Instructions between two looks at the messages.
     turn
         Called while other ranks are waited for.
+    make_home, make_scheduler
+        Build those parts; tests put faulty ones here.
 
     Raises
     ------
@@ -89,6 +91,8 @@ class RankMachine:
         host: Host | None = None,
         slice_fuel: Callable[[], int] = lambda: config.SLICE_FUEL,
         turn: Callable[[], None] = lambda: None,
+        make_home: Callable[..., Home] = Home,
+        make_scheduler: Callable[..., Scheduler] = Scheduler,
     ) -> None:
         self.geometry = Geometry(transport.size, config.HOME_BLOCK_PAGES)
         self._settings = settings
@@ -98,14 +102,14 @@ class RankMachine:
         self.plane = settings.plane
         self.remark = ""
         self.windows = self._make_windows(turn)
-        self.home = self._make_home()
+        self.home = self._make_home(make_home)
         self.loader = Loader(self.geometry, {transport.rank: self.home})
         self.rank = Rank(
             transport, self.home, write_outputs, windows=self.windows, slice_fuel=slice_fuel
         )
         if transport.rank == 0:
             assert host is not None, "rank 0 has the owner of the run"
-            scheduler = Scheduler(
+            scheduler = make_scheduler(
                 self.geometry,
                 transport.size,
                 settings.stack_bytes,
@@ -189,13 +193,13 @@ class RankMachine:
                 return found
             turn()
 
-    def _make_home(self) -> Home:
+    def _make_home(self, make_home: Callable[..., Home]) -> Home:
         if self.windows is None:
             pool = FramePool(reserve_frames(self._frame_count()))
             arena = np.zeros((self._transport.size, 0), np.uint8)
         else:
             pool, arena = FramePool(self.windows.memory), self.windows.arena
-        return Home(self._transport.rank, self.geometry, pool, arena)
+        return make_home(self._transport.rank, self.geometry, pool, arena)
 
     def _frame_count(self) -> int:
         frames = self._settings.memory_bytes // PAGE_BYTES

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,10 @@ from dvm_mpi.engine.interface import Engine
 from dvm_mpi.sim.history import History, Recorder, held_pages
 from dvm_mpi.sim.replay import replay
 from tests.sim.machine import ENGINE, Run
+
+#: Part of the turns before which a rank pauses, if it does, and the longest pause.
+PAUSES = 0.2
+PAUSE_S_MAX = 2e-3
 
 
 class Owner(Recorder):
@@ -63,8 +68,12 @@ def run_on_ranks(
     seed: int | None = None,
     slice_fuel_max: int = 60,
     is_replayed: bool = True,
+    parts: Mapping[str, Any] | None = None,
 ) -> Ended:
-    """Run a program on all ranks of `comm`; with a seed, slices are drawn from it on each rank."""
+    """Run a program on all ranks of `comm`; with a seed, slices and pauses are drawn from it.
+
+    `parts` are what a RankMachine is made of.
+    """
     transport = Transport(comm)
     owner = Owner() if transport.rank == 0 else None
     seen = [LOADED_EPOCH]
@@ -75,18 +84,23 @@ def run_on_ranks(
         yield True
         return "{}"
 
-    fuel: dict[str, Any] = {}
-    if seed is not None:
-        drawn = random.Random(1_000 * seed + transport.rank)
-        fuel["slice_fuel"] = lambda: int(slice_fuel_max ** drawn.random()) + 1
-    machine = RankMachine(transport, image, settings, write_outputs, host=owner, **fuel)
+    given = dict(parts or {})
+    drawn = None if seed is None else random.Random(1_000 * seed + transport.rank)
+    if drawn is not None:
+        given["slice_fuel"] = lambda: int(slice_fuel_max ** drawn.random()) + 1
+
+    def each_turn() -> None:
+        if drawn is not None and drawn.random() < PAUSES:
+            time.sleep(PAUSE_S_MAX * drawn.random() ** 4)
+
+    machine = RankMachine(transport, image, settings, write_outputs, host=owner, **given)
     machine.loader.load_image(image)
     machine.loader.finish()
     machine.rank.loaded(machine.loader.loaded_bytes)
     if machine.has_worker:
         engine.load(image, b"")
         machine.start_worker(engine)
-    exit_code = machine.rank.run(lambda: None)
+    exit_code = machine.rank.run(each_turn)
     pages = held_pages(machine.home, seen[0])
     machine.home.check_invariants()
     transport.drain(lambda: None)

@@ -46,8 +46,8 @@ class _LateArming(Ordering):
 class LateArming(Scheduler):
     """Stores between the creator's snapshot and its commit wake nobody."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._ordering = _LateArming(self.state)
 
 
@@ -81,8 +81,8 @@ class _BlindConflictSet(ConflictSet):
 class NoConflicts(Scheduler):
     """Whoever stores what another stored after its snapshot wins as well."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.state.conflicts = _BlindConflictSet()
 
 
