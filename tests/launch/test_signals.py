@@ -62,10 +62,12 @@ with Signals() as signals:
 @contextmanager
 def started(code: str, *wrapper: str) -> Iterator[subprocess.Popen[str]]:
     """Run code in a process of its own, which is over when the block is left."""
+    # Unbuffered output would need no flushing.
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     process = subprocess.Popen(
         [*wrapper, sys.executable, "-c", PREAMBLE + code],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     try:
         assert said(process) == "ready"
@@ -164,6 +166,16 @@ os._exit(0)
         assert said(process) == "False"
         process.kill()
         assert said(process) == "orphan"
+
+
+def test_parent_is_known_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container the launcher may be process 1, and orphans may go to another one."""
+    for parent, heir in ((1, 0), (500, 700), (500, 1)):
+        monkeypatch.setattr(os, "getppid", lambda parent=parent: parent)
+        signals = Signals()
+        assert not signals.parent_died()
+        monkeypatch.setattr(os, "getppid", lambda heir=heir: heir)
+        assert signals.parent_died()
 
 
 def test_hard_exit_prints_what_was_said_and_waits_for_nobody() -> None:
