@@ -13,18 +13,18 @@ import errno
 import fcntl
 import os
 import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from dvm_mpi.errors import CompileError
 from dvm_mpi.native import store
+
+if TYPE_CHECKING:
+    import subprocess
 
 #: How often to look whether a library is there that somebody else compiles, and to wait at most.
 _LOOK_S: Final = 0.02
@@ -136,13 +136,15 @@ class Compilation:
         self._child = self._words = None
 
     def _start(self, target: Target) -> None:
+        import subprocess  # noqa: PLC0415, most runs find everything compiled
+
         lock = _take_lock(target)
         if lock is None:
             return
         with lock:
             if target.path is not None:
                 return
-            self._words = tempfile.TemporaryFile()  # noqa: SIM115, closed when the child ends
+            self._words = os.fdopen(os.memfd_create("compiler"), "w+b")
             self._child = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "dvm_mpi.native", str(os.getpid())),
@@ -155,7 +157,7 @@ class Compilation:
                 pass_fds=[lock.fileno()],
             )
             lock.truncate(0)
-            lock.write(f"process {self._child.pid} on {socket.gethostname()}\n")
+            lock.write(f"process {self._child.pid} on {os.uname().nodename}\n")
             lock.flush()
 
     def _conclude(self, code: int) -> None:

@@ -11,6 +11,7 @@ import ctypes
 import importlib
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -28,11 +29,15 @@ from dvm_mpi.native import headers, store
 from dvm_mpi.native.library import Entry, Library
 
 #: What compiled code may call.
-EXTERNALS: Final = {"madvise", "memcpy", "memmove", "memset", "sqrt"}
+EXTERNALS: Final = {"floor", "madvise", "memcpy", "memmove", "memset", "sqrt"}
 #: Lower than the ranks', which go on serving meanwhile.
 _NICENESS: Final = 5
 _LINKERS: Final = (("ld", ()), ("ld.lld", ()), ("cc", ("-nostdlib",)))
 _WORD_BYTES: Final = 8
+#: Of object files: sizes of entries, and the kind of section that lists symbols.
+_SECTION_BYTES: Final = 64
+_SYMBOL_BYTES: Final = 24
+_SYMBOL_TABLE: Final = 2
 _OPTIONS: Final[dict[str, Any]] = {
     "error_model": "numpy",
     "no_cpython_wrapper": True,
@@ -97,7 +102,9 @@ def _check(address: int, ndim: int, number: int) -> None:
     assert flags & headers.FLAGS_NEEDED == headers.FLAGS_NEEDED
     assert _word_at(address + _WORD_BYTES * headers.NDIM) & headers.LOW_HALF == ndim
     description = _word_at(address + _WORD_BYTES * headers.DESCRIPTION)
-    assert _word_at(description + _WORD_BYTES * headers.TYPE) >> headers.HALF_BITS == number
+    kind = _word_at(description + _WORD_BYTES * headers.TYPE)
+    assert kind >> headers.HALF_BITS == number
+    assert kind >> headers.ORDER_SHIFT & headers.ORDER_MASK != headers.SWAPPED
 
 
 def _function_of(entry: Entry, function: Dispatcher) -> Any:
@@ -163,11 +170,13 @@ def emit(library: Library) -> bytes:
         codemodel="default",
     )
     emitted: bytes = machine.emit_object(whole)
+    needed = undefined_symbols(emitted)
+    assert needed <= EXTERNALS, f"compiled code would call {sorted(needed - EXTERNALS)}"
     return emitted
 
 
 def _keep_only(module: Any, symbols: set[str]) -> None:
-    """Drop what the functions `symbols` do not need, and assert that they need little."""
+    """Drop what the functions `symbols` do not need."""
     for value in (*module.functions, *module.global_variables):
         if not value.is_declaration and value.name not in symbols:
             value.linkage = "internal"
@@ -176,12 +185,32 @@ def _keep_only(module: Any, symbols: set[str]) -> None:
     passes = binding.create_new_module_pass_manager()
     passes.add_global_dead_code_eliminate_pass()
     passes.run(module, builder)
-    needed = {
-        value.name
-        for value in (*module.functions, *module.global_variables)
-        if value.is_declaration and not value.name.startswith("llvm.")
-    }
-    assert needed <= EXTERNALS, f"compiled code would call {sorted(needed - EXTERNALS)}"
+
+
+def undefined_symbols(code: bytes) -> set[str]:
+    """Return what an object file (ELF, 64 bits) takes from elsewhere.
+
+    Not asked of the module: which of LLVM's operations become calls is decided at the very end.
+    """
+    assert code[:5] == b"\x7fELF\x02", "not an object file of 64 bits"
+    begin = struct.unpack_from("<Q", code, 40)[0]
+    count = struct.unpack_from("<H", code, 60)[0]
+    # Kind, first byte, length in bytes, and the section that goes with it.
+    sections = [
+        struct.unpack_from("<4xI16xQQI", code, begin + _SECTION_BYTES * index)
+        for index in range(count)
+    ]
+    found = set()
+    for kind, first, length, names in sections:
+        if kind != _SYMBOL_TABLE:
+            continue
+        # The first symbol is none.
+        for at in range(first + _SYMBOL_BYTES, first + length, _SYMBOL_BYTES):
+            name, section = struct.unpack_from("<I2xH", code, at)
+            if section == 0:
+                start = sections[names][1] + name
+                found.add(code[start : code.index(b"\0", start)].decode())
+    return found
 
 
 # --- from an object file to a library ----------------------------------------------------------

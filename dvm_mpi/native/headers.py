@@ -7,6 +7,7 @@ numpy's binary interface, on which every extension module relies; `check` looks 
 from __future__ import annotations
 
 import ctypes
+import sys
 from typing import Final
 
 import numpy as np
@@ -18,8 +19,11 @@ SHAPE: Final = 4
 DESCRIPTION: Final = 7
 FLAGS: Final = 8  # the lower half
 HEADER_WORDS: Final = 9
-#: The word of a type's description whose upper half is its number.
+#: The word of a type's description whose upper half is its number; one byte is the byte order.
 TYPE: Final = 3
+ORDER_SHIFT: Final = 16
+ORDER_MASK: Final = 0xFF
+SWAPPED: Final = ord(">" if sys.byteorder == "little" else "<")
 TYPE_WORDS: Final = 4
 
 LOW_HALF: Final = 0xFFFF_FFFF
@@ -38,7 +42,9 @@ def check() -> None:
     assert tuple(_words(header[SHAPE], array.ndim)) == array.shape, wrong
     assert header[DESCRIPTION] == id(array.dtype), wrong
     assert header[FLAGS] & LOW_HALF == array.flags.num, wrong
-    assert _words(id(array.dtype), TYPE_WORDS)[TYPE] >> HALF_BITS == array.dtype.num, wrong
+    description = _words(id(array.dtype), TYPE_WORDS)[TYPE]
+    assert description >> HALF_BITS == array.dtype.num, wrong
+    assert description >> ORDER_SHIFT & ORDER_MASK == ord(array.dtype.byteorder), wrong
 
 
 def _words(address: int, count: int) -> list[int]:

@@ -83,7 +83,8 @@ class Entry:
         is_void = self.result == "void"
 
         def call(*arguments: Any) -> Any:
-            if native(result_at, error_at, *arguments):
+            # Left to itself, ctypes passes on whatever comes after the last parameter.
+            if len(arguments) != len(types) or native(result_at, error_at, *arguments):
                 shown = ", ".join(map(_shown, arguments))
                 raise AssertionError(f"{self.name}({shown}) is not {self.signature}, or failed")
             return None if is_void else kept[0].value

@@ -11,11 +11,10 @@ import hashlib
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +50,7 @@ def choose_folder() -> Folder:
     FileError
         No folder can be used.
     """
-    return _choose_folder(os.environ.get("NUMBA_CACHE_DIR", ""), tempfile.gettempdir())
+    return _choose_folder(os.environ.get("NUMBA_CACHE_DIR", ""), os.environ.get("TMPDIR") or "/tmp")
 
 
 @cache
@@ -106,8 +105,15 @@ def digest_of(sources: Iterable[Path]) -> str:
 
 @cache
 def _tools() -> tuple[str, ...]:
-    tag = sys.implementation.cache_tag or sys.version
-    return (tag, metadata.version("numba"), metadata.version("llvmlite"))
+    """Return which Python and which compiler this is, without importing the latter."""
+    return (sys.implementation.cache_tag or sys.version, _version("numba"), _version("llvmlite"))
+
+
+def _version(package: str) -> str:
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise FileError(f"the package {package} is not installed; see requirements/runtime.txt")
+    return (Path(spec.origin).parent / "_version.py").read_text(encoding="utf-8")
 
 
 @cache
