@@ -58,6 +58,7 @@ from dvm_mpi.engine.interface import (
     OutcomeBatch,
     Reason,
 )
+from dvm_mpi.io.report import counted
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 
 #: A message and the part of the machine that gets it.
@@ -96,10 +97,10 @@ class _Lookup:
 
     def __str__(self) -> str:
         first, end = int(self.pages.min()) << PAGE_SHIFT, (int(self.pages.max()) + 1) << PAGE_SHIFT
-        step = "directory of" if self.reading is None else "frames of"
+        step = "directory" if self.reading is None else "frames"
         return (
-            f"{len(self.pages)} pages in [{first:#x}, {end:#x}) as of epoch {self.snapshot} "
-            f"({step} home {self.home})"
+            f"{counted(len(self.pages), 'page')} in [{first:#x}, {end:#x}) "
+            f"as of epoch {self.snapshot} ({step} of home {self.home})"
         )
 
 
@@ -200,7 +201,7 @@ class Worker:
         waits = []
         if self._phase is Phase.FETCHING:
             told = [str(lookup) for lookup in self._lookups.values()]
-            more = [f"{len(told) - _TOLD_MAX} more lookups"] if len(told) > _TOLD_MAX else []
+            more = [f"{len(told) - _TOLD_MAX} more"] if len(told) > _TOLD_MAX else []
             waits += told[:_TOLD_MAX] + more
         elif self._phase is Phase.READY:
             waits.append("its turn")
@@ -209,7 +210,7 @@ class Worker:
         if self._outbox and self._outbox[0].pieces:
             waits.append(f"room in the staging arena of home {self._outbox[0].pieces[0][0]}")
         if self._sleepers:
-            waits.append(f"{len(self._sleepers)} sleeping runners")
+            waits.append(counted(len(self._sleepers), "sleeping runner"))
         return "; ".join(waits) or "runners to be dispatched"
 
     # --- messages -------------------------------------------------------------------------------

@@ -1,0 +1,365 @@
+"""A worker between an engine that only keeps pages and homes that only tests speak for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dvm_mpi.control.messages import AsleepChanged, Dispatched, Finished, LeaseGranted
+from dvm_mpi.control.worker import Worker
+from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.message_plane import MessagePlane
+from dvm_mpi.dsm.messages import (
+    NO_FRAME,
+    ArenaReleased,
+    LookupAnswered,
+    LookupRequested,
+    Staged,
+)
+from dvm_mpi.engine.interface import (
+    ATTEMPT,
+    CHILD,
+    GRANT,
+    OUTCOME,
+    RUN,
+    End,
+    Exit,
+    LeaseKind,
+    OutcomeBatch,
+    Reason,
+)
+from dvm_mpi.layout import DATA_START, PAGE_BYTES, PAGE_SHIFT, RANGE
+
+FIRST = DATA_START >> PAGE_SHIFT
+SNAPSHOT = 17
+SLICE = 64
+
+
+class Shelf:
+    """An engine that keeps some pages and stops as it is told."""
+
+    def __init__(self, pages_max: int = 99) -> None:
+        #: Page -> (version, first byte), the longest held first.
+        self.held: dict[int, tuple[int, int]] = {}
+        self.pages_max = pages_max
+        self.stops = [Exit(Reason.BATCH_DONE, 0, 10)]
+        self.ended: list[OutcomeBatch] = []
+        self.parked = 0
+
+    def begin(self, batch: Any) -> None:
+        pass
+
+    def run(self, fuel: int) -> Exit:
+        return self.stops.pop(0)
+
+    def take_outcomes(self) -> OutcomeBatch:
+        return self.ended.pop(0) if self.ended else outcomes()
+
+    def missing(self, pages: Any, newest: Any, snapshot: int) -> Any:
+        return pages
+
+    def cached_versions(self, pages: Any) -> Any:
+        return np.array([self.held.get(page, (-1, 0))[0] for page in pages.tolist()], np.int64)
+
+    def renew(self, pages: Any, until: Any) -> None:
+        assert set(pages.tolist()) <= self.held.keys()
+
+    def install(self, pages: Any, versions: Any, until: Any, data: Any) -> None:
+        assert data.shape == (len(pages), PAGE_BYTES)
+        rows = zip(pages.tolist(), versions.tolist(), data[:, 0].tolist(), strict=True)
+        for page, version, first in rows:
+            self.held.pop(page, None)
+            self.held[page] = version, first
+        while len(self.held) > max(self.pages_max, len(pages)):
+            del self.held[next(iter(self.held))]
+
+    def park(self) -> int:
+        self.parked += 1
+        return self.parked
+
+    def grant_lease(self, lease: Any) -> None:
+        pass
+
+
+class Plane:
+    """A data plane that owes every read, or none, and remembers what is written."""
+
+    carries_content = False
+    waits_for = ""
+
+    def __init__(self, is_late: bool = True) -> None:
+        self.is_late = is_late
+        self.asked: list[tuple[int, list[int], int]] = []
+        self.came: list[tuple[int, Any]] = []
+        self.written: list[tuple[int, int, bytes]] = []
+
+    def read_frames(self, home: int, frames: Any, ticket: int) -> Any:
+        self.asked.append((home, frames.tolist(), ticket))
+        return None if self.is_late else content_of(frames)
+
+    def arrived(self) -> Any:
+        came, self.came = self.came, []
+        return came
+
+    def write_arena(self, home: int, offset: int, data: Any) -> None:
+        self.written.append((home, offset, data.tobytes()))
+
+
+def content_of(frames: Any) -> Any:
+    """Return frames whose bytes are their number."""
+    return np.repeat(np.asarray(frames, np.uint8)[:, None], PAGE_BYTES, axis=1)
+
+
+def worker_of(engine: Shelf, plane: Any, home_count: int = 3, inline_bytes_max: int = 8) -> Worker:
+    """Return a worker whose pages go round the homes one by one."""
+    geometry = Geometry(home_count, 1)
+    return Worker(4, engine, geometry, plane, SLICE, inline_bytes_max)  # type: ignore[arg-type]
+
+
+def batch(pages: list[int], runner_count: int = 1) -> Dispatched:
+    """Return runners of which the first declares pages."""
+    attempts = np.zeros(runner_count, ATTEMPT)
+    attempts["runner"] = np.arange(runner_count)
+    attempts["grant_count"][0] = len(pages)
+    grants = np.array([((FIRST + p) << PAGE_SHIFT, PAGE_BYTES, SNAPSHOT) for p in pages], GRANT)
+    numbers = np.arange(1, runner_count + 1)
+    return Dispatched(SNAPSHOT, numbers, attempts, grants, np.empty(0, RUN), np.empty(0, np.uint8))
+
+
+def outcomes(*write_sets: tuple[int, int]) -> OutcomeBatch:
+    """Return commits that store `length` bytes at `start` of the data; byte k holds k."""
+    rows = np.zeros(len(write_sets), OUTCOME)
+    rows["runner"], rows["end"] = np.arange(len(write_sets)), End.COMMIT
+    rows["run_first"], rows["run_count"] = np.arange(len(write_sets)), 1
+    firsts = np.cumsum([0, *(length for _, length in write_sets)])
+    runs = [(DATA_START + s, n, f) for (s, n), f in zip(write_sets, firsts, strict=False)]
+    return OutcomeBatch(
+        rows,
+        np.array(runs, RUN),
+        np.arange(firsts[-1]).astype(np.uint8),
+        np.empty(0, CHILD),
+        np.empty(0, RANGE),
+        np.empty(0, RANGE),
+        np.empty(0, np.uint8),
+        np.empty(0, np.int64),
+    )
+
+
+def answer_to(
+    request: LookupRequested, home: int, frames: list[int], versions: list[int]
+) -> LookupAnswered:
+    """Answer as a home does that has these frames; content goes along if it is wanted."""
+    held = request.held.tolist() or versions
+    sent = [f for f, v, h in zip(frames, versions, held, strict=True) if f != NO_FRAME and v != h]
+    return LookupAnswered(
+        home,
+        request.ticket,
+        request.pages,
+        np.array(frames, np.int64),
+        np.array(versions, np.int64),
+        np.full(len(frames), SNAPSHOT),
+        content_of(sent).reshape(-1),
+    )
+
+
+def handle(worker: Worker, message: Any) -> Any:
+    """Return what the worker sends: `(target, message)`, of whatever kinds they are."""
+    return worker.handle(message)
+
+
+def requests_of(sent: Any) -> list[tuple[int, LookupRequested]]:
+    assert all(kind == "home" and isinstance(m, LookupRequested) for (kind, _), m in sent)
+    return [(home, message) for (_, home), message in sent]
+
+
+# --- pages that come late -----------------------------------------------------------------------
+def test_a_lookup_is_open_until_its_pages_have_come() -> None:
+    """Reads of three homes come back in another order; only then does the engine run."""
+    engine, plane = Shelf(), Plane()
+    worker = worker_of(engine, plane)
+    requests = requests_of(handle(worker, batch([0, 1, 2, 3])))
+    assert [home for home, _ in requests] == sorted({(FIRST + p) % 3 for p in range(3)})
+    assert all(request.held.size == 0 for _, request in requests), "frames are read, not sent"
+    for home, request in requests:
+        versions = [5] * len(request.pages)
+        assert handle(worker, answer_to(request, home, [home + 1] * len(versions), versions)) == ()
+    assert len(plane.asked) == 3
+    for home, frames, ticket in plane.asked[::-1]:
+        assert not worker.is_runnable
+        assert not {page % 3 for page in engine.held} & {home}
+        plane.came.append((ticket, content_of(frames)))
+        assert worker.poll_plane() == ()
+    assert worker.is_runnable
+    assert engine.held == {FIRST + p: (5, (FIRST + p) % 3 + 1) for p in range(4)}
+
+
+def test_a_read_that_is_complete_at_once_is_installed_at_once() -> None:
+    engine = Shelf()
+    worker = worker_of(engine, Plane(is_late=False), home_count=1)
+    ((home, request),) = requests_of(handle(worker, batch([0])))
+    handle(worker, answer_to(request, home, [9], [5]))
+    assert worker.is_runnable
+    assert engine.held == {FIRST: (5, 9)}
+
+
+def test_an_answer_or_pages_that_nobody_asked_for_are_our_fault() -> None:
+    plane = Plane()
+    worker = worker_of(Shelf(), plane, home_count=1)
+    ((home, request),) = requests_of(handle(worker, batch([0])))
+    plane.came.append((request.ticket, content_of([9])))
+    with pytest.raises(AssertionError, match="before their home answered"):
+        worker.poll_plane()
+    handle(worker, answer_to(request, home, [9], [5]))
+    with pytest.raises(AssertionError, match="answered twice"):
+        handle(worker, answer_to(request, home, [9], [5]))
+
+
+# --- pages that come with the answers -----------------------------------------------------------
+def test_homes_are_told_what_is_held_and_send_the_rest() -> None:
+    engine = Shelf()
+    engine.held = {FIRST + 1: (5, 77), FIRST + 2: (5, 78)}
+    worker = worker_of(engine, MessagePlane(), home_count=1)
+    ((home, request),) = requests_of(handle(worker, batch([0, 1, 2, 3])))
+    assert request.held.tolist() == [-1, 5, 5, -1]
+    handle(worker, answer_to(request, home, [7, 8, 9, NO_FRAME], [6, 5, 8, 0]))
+    assert worker.is_runnable
+    assert engine.held == {
+        FIRST: (6, 7),
+        FIRST + 1: (5, 77),
+        FIRST + 2: (8, 9),
+        FIRST + 3: (0, 0),
+    }
+
+
+def test_what_was_pushed_out_meanwhile_is_asked_for_again() -> None:
+    """The view has room for two pages; the second home's page pushes out one that was held."""
+    engine = Shelf(pages_max=2)
+    engine.held = {FIRST: (5, 77), FIRST + 2: (5, 78)}
+    worker = worker_of(engine, MessagePlane(), home_count=2)
+    (even, of_even), (odd, of_odd) = sorted(
+        requests_of(handle(worker, batch([0, 1, 2]))), key=lambda r: -len(r[1].pages)
+    )
+    assert of_even.held.tolist() == [5, 5]
+    handle(worker, answer_to(of_odd, odd, [3], [5]))
+    assert engine.held.keys() == {FIRST + 2, FIRST + 1}
+    ((home, again),) = requests_of(handle(worker, answer_to(of_even, even, [4, 6], [5, 5])))
+    assert home == even
+    assert (again.pages.tolist(), again.held.tolist()) == ([FIRST], [-1])
+    assert worker.waits_for.startswith("1 page in")
+    assert handle(worker, answer_to(again, even, [4], [5])) == ()
+    assert worker.is_runnable
+    assert engine.held[FIRST] == (5, 4)
+
+
+# --- large write sets ---------------------------------------------------------------------------
+def finish(worker: Worker, engine: Shelf, *write_sets: tuple[int, int]) -> Any:
+    """Run a batch to its end, with these commits."""
+    engine.ended = [outcomes(*write_sets)]
+    engine.stops = [Exit(Reason.BATCH_DONE, 0, 10)]
+    assert handle(worker, batch([], len(write_sets))) == ()
+    sent, instructions = worker.run_slice(100, 0)
+    assert instructions == 10
+    return sent
+
+
+def released(part: Staged, home: int) -> ArenaReleased:
+    return ArenaReleased(home, part.serial, part.part)
+
+
+def test_staged_bytes_lie_in_the_arena_before_the_home_is_told() -> None:
+    """A slice holds two parts; the record leaves when the last one does."""
+    engine, plane = Shelf(), Plane()
+    worker = worker_of(engine, plane, home_count=1)
+    sent = finish(worker, engine, (100, 80))
+    assert [target for target, _ in sent] == [("home", 0)] * 2
+    parts = [message for _, message in sent]
+    assert plane.written == [(0, 0, bytes(range(32))), (0, 32, bytes(range(32, 64)))]
+    assert [part.runs.tolist() for part in parts] == [
+        [(DATA_START + 100, 32, 0)],
+        [(DATA_START + 132, 32, 32)],
+    ]
+    assert all(part.data.size == 0 for part in parts)
+    assert worker.waits_for == "room in the staging arena of home 0"
+    (_, part), (target, finished) = handle(worker, released(parts[0], 0))
+    assert plane.written[2] == (0, 0, bytes(range(64, 80)))
+    assert part.is_last
+    assert target == ("coordinator", 0)
+    assert isinstance(finished, Finished)
+    assert finished.records["serial"].tolist() == [part.serial]
+    assert finished.data.size == 0
+
+
+def test_staged_bytes_travel_in_messages_where_content_does() -> None:
+    """The same parts, the same limit on what is under way, and nothing in any arena."""
+    engine = Shelf()
+    worker = worker_of(engine, MessagePlane(), home_count=1)
+    sent = finish(worker, engine, (100, 80))
+    parts = [message for _, message in sent]
+    told = [(part.runs.tolist(), part.data.tobytes()) for part in parts]
+    assert told == [
+        ([(DATA_START + 100, 32, 0)], bytes(range(32))),
+        ([(DATA_START + 132, 32, 0)], bytes(range(32, 64))),
+    ]
+    (_, part), (target, _) = handle(worker, released(parts[1], 0)) or handle(
+        worker, released(parts[0], 0)
+    )
+    assert (part.runs.tolist(), part.data.tobytes()) == (
+        [(DATA_START + 164, 16, 0)],
+        bytes(range(64, 80)),
+    )
+    assert target == ("coordinator", 0)
+
+
+def test_small_write_sets_travel_in_the_record() -> None:
+    engine = Shelf()
+    worker = worker_of(engine, Plane())
+    ((target, finished),) = finish(worker, engine, (100, 8), (200, 3))
+    assert target == ("coordinator", 0)
+    assert finished.data.tobytes() == bytes(range(11))
+    assert finished.records["serial"].tolist() == [0, 0]
+    assert finished.records["attempt"].tolist() == [1, 2]
+
+
+# --- what it waits for --------------------------------------------------------------------------
+def test_a_wait_for_pages_names_them_and_their_homes() -> None:
+    plane = Plane()
+    worker = worker_of(Shelf(), plane, home_count=2)
+    requests = requests_of(handle(worker, batch([0, 2, 5])))
+    (even, request), (odd, _) = sorted(requests, key=lambda r: -len(r[1].pages))
+    start = DATA_START
+    last = start + 5 * PAGE_BYTES
+    texts = {
+        even: f"2 pages in [{start:#x}, {start + 3 * PAGE_BYTES:#x}) as of epoch 17",
+        odd: f"1 page in [{last:#x}, {last + PAGE_BYTES:#x}) as of epoch 17",
+    }
+    assert worker.waits_for == "; ".join(
+        f"{texts[home]} (directory of home {home})" for home in sorted(texts)
+    )
+    handle(worker, answer_to(request, even, [1, 2], [5, 5]))
+    assert f"{texts[even]} (frames of home {even})" in worker.waits_for
+
+
+def test_a_wait_for_many_homes_names_some() -> None:
+    worker = worker_of(Shelf(), Plane(), home_count=8)
+    handle(worker, batch(list(range(8))))
+    assert worker.waits_for.count(" as of epoch ") == 3
+    assert worker.waits_for.endswith("; 5 more")
+
+
+def test_other_waits_are_told_as_what_they_are() -> None:
+    engine = Shelf()
+    worker = worker_of(engine, Plane())
+    assert worker.waits_for == "runners to be dispatched"
+    handle(worker, batch([]))
+    assert worker.waits_for == "its turn"
+    engine.stops = [Exit(Reason.LEASE_NEEDED, 0, 1, lease=LeaseKind.ID)]
+    worker.run_slice(100, 0)
+    assert worker.waits_for == "a lease of addresses from the coordinator"
+    handle(worker, LeaseGranted(int(LeaseKind.ID), 0, 1))
+    engine.stops = [Exit(Reason.SLEEPING, 0, 1, sleep_us=50), Exit(Reason.BATCH_DONE, 0, 1)]
+    ((_, asleep),), _ = worker.run_slice(100, 0)
+    assert asleep == AsleepChanged(4, 1)
+    worker.run_slice(100, 0)
+    assert worker.waits_for == "1 sleeping runner"
