@@ -174,3 +174,23 @@ POSTMORTEM_INTERVAL_S: Final = 2.0
 #: Ctrl-C reaches a rank directly and through its launcher: what comes within this many seconds
 #: of the first signal is its echo; a later one ends the process at once.
 SIGNAL_ECHO_S: Final = 0.5
+#: What a rank that leaves in silence gives the one that tells why: launchers end all ranks at the
+#: first that leaves (Open MPI's before anything else is printed).
+SPEAKER_S: Final = 3.0
+
+# --- sizes that `estimate` tells ----------------------------------------------------------------
+#: What `--memory` should be, beside the pages that are sure to be filled: a share of them, for
+#: pages stored while a snapshot needs the old ones, and room for status pages and the like.
+MEMORY_FACTOR: Final = 1.2
+MEMORY_SPARE_BYTES: Final = 16 * MIB
+#: A rank's own memory before it runs anything: Python, compiled code, MPI. Measured as the peak of
+#: `mpiexec -n 16 python -m dvm_mpi jobs/hello/hello.dasm` (67 MB, of which 26 MB are files that
+#: the ranks of a node share).
+RANK_BYTES: Final = 64 * MIB
+#: Bytes of a home's tables for each page that it holds: 40 for the frame, and a map that is at
+#: least a quarter full.
+TABLE_BYTES_PER_PAGE: Final = 104
+#: What one runner stores at most, unless `--stores` says otherwise; and how many times that a home
+#: holds for write sets that are staged, measured with runners that store 16 MiB each, 4 ranks.
+STORES_BYTES_DEFAULT: Final = 16 * MIB
+STAGED_WRITE_SETS: Final = 3

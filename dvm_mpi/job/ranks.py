@@ -89,6 +89,8 @@ class RanksRun:
             if self._transport is None:
                 if self._speaks(error):
                     say(error.message)
+                else:
+                    time.sleep(config.SPEAKER_S)
                 return int(error.exit_code)
             self._die(error.message, int(error.exit_code))
         except BaseException:
