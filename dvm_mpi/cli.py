@@ -1,4 +1,4 @@
-"""The command line: `python -m dvm_mpi PROGRAM`, and the subcommands asm, disasm and check.
+"""The command line: `python -m dvm_mpi PROGRAM`, and its subcommands.
 
 Results go to standard output, everything else to standard error. Every way out is an exit code of
 `errors.ExitCode`; the user's faults end with one message and no traceback.
@@ -46,7 +46,13 @@ def _dispatch(arguments: list[str]) -> int:
         raise UsageError("a program is missing")
     if arguments[0] in SUBCOMMANDS:
         given = subcommand_parser(arguments[0]).parse_args(arguments[1:])
-        return {"asm": _assemble, "disasm": _disassemble, "check": _check}[arguments[0]](given)
+        perform = {
+            "asm": _assemble,
+            "disasm": _disassemble,
+            "check": _check,
+            "estimate": _estimate,
+        }
+        return perform[arguments[0]](given)
     _refuse_misspelt_subcommand(arguments)
     options = parse_run(arguments)
     launch = detect(os.environ, os.getppid())
@@ -116,4 +122,25 @@ def _check(given: Namespace) -> int:
     image = open_program(given.program, dict(given.defines))
     verify(image, operands=True)
     print(f"{given.program}: good: {len(image.text):,} bytes of text, {len(image.arrays)} arrays")
+    return ExitCode.OK
+
+
+def _estimate(given: Namespace) -> int:
+    from dvm_mpi.job.estimate import as_json, as_text, estimate
+    from dvm_mpi.launch.memory import measure
+
+    sizes = estimate(
+        given.program,
+        dict(given.defines),
+        tuple(given.inputs),
+        ranks=given.ranks,
+        ranks_per_node=min(given.ranks_per_node or given.ranks, given.ranks),
+        stores_bytes=given.stores,
+    )
+    print(as_text(sizes, measure()))
+    if given.json is not None:
+        try:
+            given.json.write_text(as_json(sizes), encoding="utf-8")
+        except OSError as error:
+            raise FileError(f"cannot write {given.json}: {error.strerror}") from error
     return ExitCode.OK

@@ -17,7 +17,7 @@ from dvm_mpi import __version__, config
 from dvm_mpi.errors import UsageError
 from dvm_mpi.layout import whole_pages
 
-SUBCOMMANDS: Final = ("asm", "disasm", "check")
+SUBCOMMANDS: Final = ("asm", "disasm", "check", "estimate")
 
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
@@ -37,7 +37,8 @@ examples:
   python -m dvm_mpi jobs/vectoradd/vectoradd.dasm --out c=sum.h5:c --report run.json
   python -m dvm_mpi check jobs/kmeans/kmeans.dasm
 
-subcommands: asm (text to image), disasm (image to text), check (verify without running);
+subcommands: asm (text to image), disasm (image to text), check (verify without running),
+estimate (the memory that a run on several ranks needs);
 each has a --help of its own. Exit codes: docs/operations.md.
 """
 
@@ -204,6 +205,7 @@ def subcommand_parser(name: str) -> argparse.ArgumentParser:
         "asm": "Assemble a program's text into an image file.",
         "disasm": "Print an image as text that assembles to the same bytes.",
         "check": "Assemble and verify a program without running it.",
+        "estimate": "Tell what memory a program needs on several ranks, and the --memory to give.",
     }
     parser = _Parser(prog=f"python -m dvm_mpi {name}", description=about[name], allow_abbrev=False)
     parser.add_argument("program", type=Path, metavar="PROGRAM", help="the program's file")
@@ -220,4 +222,19 @@ def subcommand_parser(name: str) -> argparse.ArgumentParser:
         parser.add_argument(
             "-o", "--output", type=Path, metavar="FILE.dasm", help="default: standard output"
         )
+    if name == "estimate":
+        _add_estimate_options(parser)
     return parser
+
+
+def _add_estimate_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-n", "--ranks", type=_count(1, 1 << 20), default=1, metavar="RANKS",
+        help="ranks of the job (default: 1)")  # fmt: skip
+    add("--ranks-per-node", type=_count(1, 1 << 20), default=None, metavar="N",
+        help="ranks on each node (default: all on one)")  # fmt: skip
+    add("--in", dest="inputs", action="append", default=[], metavar="NAME=FILE:DATASET",
+        help="an input of the run; it is compared with its array, not read")  # fmt: skip
+    add("--stores", type=parse_size, default=config.STORES_BYTES_DEFAULT, metavar="SIZE",
+        help="the most that one runner stores to shared memory (default: 16M)")  # fmt: skip
+    add("--json", type=Path, metavar="FILE.json", help="write the sizes as JSON, in bytes")

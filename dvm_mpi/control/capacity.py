@@ -53,8 +53,8 @@ def check_fits(image: Image, geometry: Geometry, memory_bytes: int) -> None:
     raise LimitError(
         f"the program does not fit: {place} needs {needed_bytes / MIB:,.1f} MiB and has "
         f"{memory_bytes / MIB:,.1f} MiB\n"
-        f"  arrays       {_listed(image.arrays.values())}\n"
-        f"  other data   {in_units(_data_bytes(image))}\n"
+        f"  arrays       {listed(image.arrays.values())}\n"
+        f"  other data   {in_units(data_bytes(image))}\n"
         "  what helps: more --memory ('estimate' in place of the program's name says how much), "
         "more ranks,\n"
         "  or, for memory that stays mostly untouched, .space in .bss instead of .array"
@@ -82,11 +82,12 @@ def _content(section: Section) -> NDArray[Any]:
     return ranges.from_bounds(kept, kept + PAGE_BYTES)
 
 
-def _data_bytes(image: Image) -> int:
+def data_bytes(image: Image) -> int:
+    """Return the bytes of the pages of initialised data that are not all zero."""
     return sum(ranges.total_bytes(_content(section)) for section in image.sections)
 
 
-def _listed(arrays: Iterable[ArrayDeclaration]) -> str:
+def listed(arrays: Iterable[ArrayDeclaration]) -> str:
     """Return the largest arrays with their sizes, and how many more there are."""
     by_size = sorted(arrays, key=lambda array: (-array.byte_count, array.name))
     shown = [f"{a.name} {in_units(a.byte_count)}" for a in by_size[:LISTED_ARRAYS_MAX]]

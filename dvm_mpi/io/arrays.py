@@ -89,10 +89,15 @@ class InputArray:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether the array lies in its file as the machine wants it."""
+        return self._file >= 0
+
     def close(self) -> None:
         """Close the file; idempotent."""
         self._source.close()
-        if self._file >= 0:
+        if self.is_direct:
             os.close(self._file)
             self._file = -1
 
@@ -109,7 +114,7 @@ class InputArray:
         assert start % self._dtype.itemsize == 0, "a range begins within an element"
         assert target.size % self._dtype.itemsize == 0, "a range ends within an element"
         assert 0 <= start <= self.declaration.byte_count - target.size, "beyond the array"
-        if self._file >= 0:
+        if self.is_direct:
             self._read_bytes(start, target)
         else:
             self._read_boxes(start // self._dtype.itemsize, target.view(self._dtype))
