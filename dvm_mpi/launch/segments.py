@@ -104,9 +104,10 @@ def describe(segments: Sequence[Segment], user: int) -> str:
         f"{taken} in all, for up to {_age(oldest)}; no process that can be seen here uses them"
     ]
     shown = segments[: config.SEGMENTS_SHOWN_MAX]
-    own = [shlex.quote(str(s.path)) for s in shown if user in {0, s.owner}]
+    own = [shlex.quote(s.path.name) for s in shown if user in {0, s.owner}]
     if own:
-        lines.append(f"  remove them with: rm {' '.join(own)}")
+        folder = shlex.quote(str(shown[0].path.parent))
+        lines.append(f"  remove them with: (cd {folder} && rm {' '.join(own)})")
     lines += [
         f"  {segment.path} belongs to {_user_name(segment.owner)}"
         for segment in shown

@@ -150,7 +150,7 @@ def test_message_names_files_sizes_and_the_way_to_remove_them() -> None:
     assert describe(segments(1000, 1000), 1000).splitlines() == [
         "dead MPI runs have left 2 files of shared memory, 6.0 MiB in all, for up to 12 h; "
         "no process that can be seen here uses them",
-        "  remove them with: rm /dev/shm/mpich_shm_0 /dev/shm/mpich_shm_1",
+        "  remove them with: (cd /dev/shm && rm mpich_shm_0 mpich_shm_1)",
     ]
     assert "have left 1 file of shared memory, 3.0 MiB in all, for up to 0 min" in describe(
         segments(1000), 1000
@@ -159,20 +159,30 @@ def test_message_names_files_sizes_and_the_way_to_remove_them() -> None:
 
 def test_files_of_others_are_told_with_their_owners() -> None:
     assert describe(segments(1000, 0, 987654321), 1000).splitlines()[1:] == [
-        "  remove them with: rm /dev/shm/mpich_shm_0",
+        "  remove them with: (cd /dev/shm && rm mpich_shm_0)",
         "  /dev/shm/mpich_shm_1 belongs to root",
         "  /dev/shm/mpich_shm_2 belongs to user 987654321",
     ]
     as_root = describe(segments(1000, 0), 0)
-    assert "rm /dev/shm/mpich_shm_0 /dev/shm/mpich_shm_1" in as_root
+    assert "rm mpich_shm_0 mpich_shm_1" in as_root
     assert "belongs" not in as_root
 
 
 def test_many_files_are_counted() -> None:
     text = describe(segments(*[1] * (SEGMENTS_SHOWN_MAX + 5)), 1)
-    assert text.count("/dev/shm/mpich") == SEGMENTS_SHOWN_MAX
+    assert text.count(" mpich_shm_") == SEGMENTS_SHOWN_MAX
     assert text.endswith("and 5 more")
     assert "for up to 12 days" in text
+
+
+def test_line_that_removes_files_works_in_a_shell(tmp_path: Path) -> None:
+    folder = tmp_path / "sh m"
+    folder.mkdir()
+    for name in (NAMES[0], "mpich_shm_a b", "other"):
+        make(folder, name)
+    line = describe(stale(0.0, folder), os.getuid()).splitlines()[1]
+    subprocess.run(["sh", "-c", line.partition(": ")[2]], check=True)
+    assert [path.name for path in folder.iterdir()] == ["other"]
 
 
 # --- our own -----------------------------------------------------------------------------------
