@@ -42,12 +42,15 @@ PRINT_DOORS = {"dvm_mpi/cli.py", "dvm_mpi/job/parts.py"}
 #: Who may look at a clock. The machine itself has none: it is told the time.
 CLOCK_DOORS = {
     "dvm_mpi/job/local.py",
+    "dvm_mpi/job/owner.py",
     "dvm_mpi/job/parts.py",
     "dvm_mpi/job/ranks.py",
     "dvm_mpi/control/rank.py",
     "dvm_mpi/control/transport.py",
     "dvm_mpi/dsm/probe.py",
     "dvm_mpi/io/progress.py",
+    "dvm_mpi/launch/postmortem.py",
+    "dvm_mpi/launch/signals.py",
     "dvm_mpi/native/compilation.py",
 }
 #: Who may draw numbers, always from a seed that the user can give.
@@ -193,6 +196,7 @@ def test_chance_comes_from_a_seed() -> None:
         ("dvm_mpi", {"numpy", "numba", "h5py", "mpi4py", "llvmlite"}),
         ("dvm_mpi.options", {"numba", "h5py", "mpi4py", "llvmlite"}),
         ("dvm_mpi.cli", {"numba", "h5py", "mpi4py", "llvmlite"}),
+        ("dvm_mpi.launch.library", {"numba", "h5py", "mpi4py", "llvmlite", "email"}),
         ("dvm_mpi.io.arrays", {"numba", "h5py", "mpi4py", "llvmlite"}),
         ("dvm_mpi.control.scheduler", {"numba", "h5py", "mpi4py", "llvmlite"}),
         ("dvm_mpi.engine.interp", {"numba", "h5py", "mpi4py", "llvmlite"}),
@@ -267,7 +271,7 @@ def _defined(node: ast.stmt) -> Iterator[str]:
 
 def test_tests_mirror_the_package() -> None:
     """`tests/dsm/test_pins.py` tests `dvm_mpi/dsm/pins.py`, so that either is found at once."""
-    mirrored = {"disa", "dsm", "engine", "control", "io", "native"}
+    mirrored = {"disa", "dsm", "engine", "control", "io", "launch", "native"}
     strays = {
         name
         for name in sources()
