@@ -95,7 +95,7 @@ STALL_S: Final = 10.0
 #: Array files are read and written in pieces of this size; a rank serves others between two.
 FILE_CHUNK_BYTES: Final = 1 * MIB
 #: Decompressed chunks of an HDF5 input that are kept while it is read.
-HDF5_CACHE_BYTES: Final = 32 * MIB
+CHUNK_CACHE_BYTES: Final = 32 * MIB
 #: Standard input is kept whole, since every attempt reads it from its beginning.
 STDIN_BYTES_MAX: Final = 1 * GIB
 #: Datasets that a message about a wrong name lists.

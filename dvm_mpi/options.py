@@ -134,7 +134,7 @@ def run_parser() -> argparse.ArgumentParser:
     add("--stack", type=parse_size, default=config.STACK_BYTES_DEFAULT, metavar="SIZE",
         help="size of automatic stacks (default: 8K)")  # fmt: skip
     add("--memory", type=parse_size, default=None, metavar="SIZE",
-        help="memory of each rank for the shared region's pages (default: what the node has)")  # fmt: skip
+        help="memory of each rank for shared pages (default: what the node has)")  # fmt: skip
     add("--isolation", default="snapshot", choices=("snapshot", "serializable"),
         help="what concurrent runners may see (default: snapshot)")  # fmt: skip
     add("--conflict-unit", default="byte", choices=("byte", "page"),
@@ -144,13 +144,13 @@ def run_parser() -> argparse.ArgumentParser:
     add("--report", type=Path, metavar="FILE.json", help="write figures of the run as JSON")
     add("--quiet", action="store_true", help="print only the program's output and errors")
     add("--workers", type=_count(1, 4096), default=1, metavar="N",
-        help="without a launcher: workers that take turns in this process (default: 1)")  # fmt: skip
+        help="without a launcher: workers that take turns (default: 1)")  # fmt: skip
     add("--homes", type=_count(1, 4096), default=1, metavar="N",
         help="without a launcher: partitions of the shared region (default: 1)")  # fmt: skip
     add("--seed", type=_count(0, 2**63 - 1), default=None, metavar="N",
-        help="without a launcher: shuffle the order of events (default: a fixed order)")  # fmt: skip
+        help="without a launcher: shuffle the order of events (default: fixed)")  # fmt: skip
     add("--data-plane", default="auto", choices=("auto", "rma", "message"),
-        help="how bytes move between ranks: MPI windows or messages (default: by a probe)")  # fmt: skip
+        help="how bytes move between ranks: by windows or messages (default: probe)")  # fmt: skip
     add("--version", action="version", version=f"dvm {__version__}")
     return parser
 

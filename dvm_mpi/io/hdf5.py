@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import HDF5_CACHE_BYTES
+from dvm_mpi.config import CHUNK_CACHE_BYTES
 from dvm_mpi.errors import FileError
 from dvm_mpi.io.blocks import Index
 
@@ -163,7 +163,7 @@ def open_file(path: Path, place: str) -> Hdf5File:
             raise FileError(
                 f"{place}: '{path}' is not an HDF5 file; give one, or an array in a .npy file"
             )
-        return Hdf5File(h5py.File(path, "r", rdcc_nbytes=HDF5_CACHE_BYTES), path, place)
+        return Hdf5File(h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES), path, place)
     except PermissionError as error:
         raise FileError(f"{place}: cannot read '{path}': {error.strerror}") from error
     except _FAULTS as error:

@@ -147,7 +147,7 @@ def estimate(
         staged_bytes=config.STAGED_WRITE_SETS * stores_bytes,
         stores_bytes=stores_bytes,
         table_bytes=pages * config.TABLE_BYTES_PER_PAGE,
-        input_bytes=0 if all(are_direct) else config.HDF5_CACHE_BYTES,
+        input_bytes=0 if all(are_direct) else config.CHUNK_CACHE_BYTES,
         options=_options(defines, inputs),
     )
 

@@ -132,7 +132,7 @@ def test_inputs_are_compared_and_their_reading_counts(program: Path, tmp_path: P
         file.create_dataset("packed", data=np.zeros(1000), compression="lzf")
     assert sizes_of(program, 1000, 2, inputs=(f"big={tmp_path}/a.h5:plain",)).input_bytes == 0
     packed = sizes_of(program, 1000, 2, inputs=(f"big={tmp_path}/a.h5:packed",))
-    assert packed.input_bytes == config.HDF5_CACHE_BYTES
+    assert packed.input_bytes == config.CHUNK_CACHE_BYTES
     assert f"--in big={tmp_path}/a.h5:packed --memory" in command(packed)
     with pytest.raises(FileError, match="of shape"):
         sizes_of(program, 999, 2, inputs=(f"big={tmp_path}/a.h5:plain",))

@@ -95,7 +95,7 @@ def estimated(given: argparse.Namespace) -> str:
         path = Path(name) / "estimate.json"
         asked = (*command, "-n", str(given.ranks), "--json", str(path))
         subprocess.run(asked, cwd=ROOT, check=True, stdout=sys.stderr)
-        return str(json.loads(path.read_text())["memory"])
+        return str(json.loads(path.read_text())["memory_bytes"])
 
 
 def main() -> int:
