@@ -2,7 +2,7 @@
 
 This is where engine and shared memory meet. A state machine around an engine: messages come in
 through `handle`, pages through `poll_plane`, time through `run_slice` and `wake`; what it wants to
-say is returned. Invariant: the engine runs only when every page that it was promised has been
+say is returned. Invariant: the engine runs only when the pages of every lookup have been
 installed, and a record leaves only after all its staged bytes.
 """
 
@@ -222,7 +222,7 @@ class Worker:
             if self._phase is Phase.IDLE:
                 sent += self._next()
         elif isinstance(event, LookupAnswered):
-            sent += self._take_answer(event)
+            self._take_answer(event)
         elif isinstance(event, LeaseGranted):
             assert self._phase is Phase.LEASING
             self.engine.grant_lease(Lease(LeaseKind(event.kind), event.start, event.end))
@@ -339,27 +339,24 @@ class Worker:
             self._lookups[self._last_ticket] = _Lookup(home, self._snapshot, wanted, held)
             request = LookupRequested(self.number, self._last_ticket, self._snapshot, wanted, held)
             sent.append((("home", home), request))
-        self._phase = Phase.FETCHING if self._lookups else Phase.READY
+        self._phase = Phase.FETCHING if sent else Phase.READY
         return sent
 
-    def _take_answer(self, answer: LookupAnswered) -> list[Sent]:
+    def _take_answer(self, answer: LookupAnswered) -> None:
         """Install what the view does not hold yet, or begin to read it."""
         lookup = self._lookups[answer.ticket]
         assert lookup.reading is None, "a lookup was answered twice"
         cached = self.engine.cached_versions(answer.pages)
         content: NDArray[np.uint8] | None
         if self._plane.carries_content:
-            fetch, content, lost = plan_delivery(answer, lookup.held, cached)
+            fetch, content = plan_delivery(answer, lookup.held, cached)
         else:
-            fetch, lost = plan_fetch(answer, cached), _NOTHING
+            fetch = plan_fetch(answer, cached)
             content = self._plane.read_frames(fetch.home, fetch.frames, answer.ticket)
         self.engine.renew(fetch.renewed, fetch.renewed_until)
         lookup.reading = fetch
-        if content is None:
-            return []
-        self._install(answer.ticket, fetch, content)
-        # Pages of other homes that came meanwhile may have pushed out what was held.
-        return self._look_up(lost) if lost.size else []
+        if content is not None:
+            self._install(answer.ticket, fetch, content)
 
     def _install(self, ticket: int, fetch: Fetch, content: NDArray[np.uint8]) -> None:
         """Put pages into the view; the engine goes on when no lookup is left."""

@@ -56,6 +56,8 @@ class FramePool:
     memory: NDArray[np.uint8]
     #: Frames that are allocated.
     in_use: int
+    #: Whose frames these are, in words for errors.
+    owner: str
     #: Stretches of free frames, ascending, never touching one another.
     _firsts: Ints
     _counts: Ints
@@ -66,6 +68,7 @@ class FramePool:
         assert memory.flags.c_contiguous
         self.memory = memory
         self.in_use = 0
+        self.owner = "its owner"
         self._firsts = np.array([0], np.int64)
         self._counts = np.array([memory.shape[0]], np.int64)
 
@@ -93,7 +96,7 @@ class FramePool:
             return np.empty(0, np.int64)
         if count > self.frame_count - self.in_use:
             raise LimitError(
-                f"the shared memory of a home is full: {_mib(self.in_use)} of "
+                f"the shared memory of a home is full: at {self.owner}, {_mib(self.in_use)} of "
                 f"{_mib(self.frame_count)} are in use and {_mib(count)} more are needed; "
                 "give it more with --memory"
             )

@@ -94,6 +94,8 @@ class Home:
         assert arena.dtype == np.uint8
         self.index = index
         self.pool = pool
+        # Rank r has home r, where there are ranks.
+        pool.owner = f"home {index}"
         self.directory = Directory(pool.frame_count)
         self.arena = arena
         self.known = 0
@@ -214,9 +216,9 @@ class Home:
             runs, data = byte_copy.gather(event.runs, source)
             if self._staged_bytes + data.size > self.pool.memory.nbytes:
                 raise LimitError(
-                    f"write sets that wait to be committed hold {self._staged_bytes:,} bytes at a "
-                    f"home whose memory is {self.pool.memory.nbytes:,} bytes, and {data.size:,} "
-                    "more have come; give it more with --memory"
+                    f"write sets that wait to be committed hold {self._staged_bytes:,} bytes at "
+                    f"home {self.index}, whose memory is {self.pool.memory.nbytes:,} bytes, and "
+                    f"{data.size:,} more have come; give it more with --memory"
                 )
             staged.parts.append((runs, data))
             self._staged_bytes += data.size

@@ -73,9 +73,10 @@ class LatePlane:
         self._under_way = under_way
         self._arrived: list[tuple[int, Bytes]] = []
 
-    def read_frames(self, home: int, frames: Ints, ticket: int) -> None:
+    def read_frames(self, home: int, frames: Ints, ticket: int) -> Bytes | None:
         """Note what is to be read."""
         self._under_way.append(LateRead(self, home, frames, ticket))
+        return None
 
     def write_arena(self, home: int, offset: int, data: Bytes) -> None:
         """Put bytes into this worker's slice of a home's arena; on return they are there."""

@@ -118,10 +118,11 @@ def plan_fetch(answer: LookupAnswered, cached_versions: Ints) -> Fetch:
     )
 
 
-def plan_delivery(
-    answer: LookupAnswered, held: Ints, cached_versions: Ints
-) -> tuple[Fetch, Bytes, Ints]:
+def plan_delivery(answer: LookupAnswered, held: Ints, cached_versions: Ints) -> tuple[Fetch, Bytes]:
     """Divide an answer that carries content into what is cached and what has come.
+
+    A page that was held when the home was asked, and has been pushed out since by pages of other
+    homes, is neither: it is missed when it is touched, and asked for again.
 
     Parameters
     ----------
@@ -130,12 +131,12 @@ def plan_delivery(
     held
         The versions that were held when the question was asked, -1 for none.
     cached_versions
-        The versions that are held now: other pages may have come since, and pushed some out.
+        The versions that are held now.
 
     Returns
     -------
-    The fetch, its pages in the order of the answer; their content, (n, PAGE_BYTES), zeros for
-    NO_FRAME; and the pages that neither came nor are held any more, to be asked for again.
+    The fetch, its pages in the order of the answer; and their content, (n, PAGE_BYTES), zeros for
+    NO_FRAME.
     """
     has_come = (answer.frames != NO_FRAME) & (answer.versions != held)
     assert answer.content.size == int(has_come.sum()) * PAGE_BYTES, "an answer without its content"
@@ -153,7 +154,7 @@ def plan_delivery(
         answer.versions[is_new],
         answer.until[is_new],
     )
-    return fetch, content, answer.pages[~is_cached & ~is_new]
+    return fetch, content
 
 
 @dataclass(slots=True)

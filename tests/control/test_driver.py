@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from dvm_mpi.control.driver import LocalMachine, MachineSettings, Silent, Stalle
 from dvm_mpi.control.messages import Finished, Message
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.disa.image import Image
-from dvm_mpi.dsm.messages import EpochApplied
+from dvm_mpi.dsm.messages import EpochApplied, LookupAnswered
 from dvm_mpi.engine.interface import EngineSettings
+from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import DATA_START, PAGE_BYTES, PAGE_SHIFT
@@ -87,6 +89,33 @@ next:   .runner child, args=(at), heap=[($pages, $8 * 1024 * 1024)]
         exit:c
 child:  .arguments at
         mov     $1, (at)
+        exit:c
+"""
+
+
+#: Four runners touch forty pages of one home block after another, twice, and count those that are
+#: as they were loaded.
+TOUCHING_ALL = """
+        .data
+        .align  4096
+        .rept   40
+        .quad   1
+        .space  4088
+        .endr
+        .private i, at, pass, count
+        .text
+main:   .runner child, heap=[($0x440000000, $40 * 4096)]
+        add     i, $1, i
+        br:l    i, $4, main
+        exit:c
+child:  mov     $0x440000000, at
+        mov     $0, count
+again:  add     count, (at), count
+        add     at, $4096, at
+        br:l    at, $0x440000000 + 40 * 4096, again
+        add     pass, $1, pass
+        br:l    pass, $2, child
+        mov     count, console
         exit:c
 """
 
@@ -258,3 +287,44 @@ def test_a_machine_that_is_stuck_says_who_waits_for_what() -> None:
         pytest.raises(StalledError, match=r"nothing can happen, and \d+ runners are queued"),
     ):
         machine.run()
+
+
+def test_a_worker_that_is_stuck_names_the_pages_and_their_home() -> None:
+    class Silent(Shuffled):
+        def post(self, source: Part, target: Part, message: Message) -> None:
+            if not isinstance(message, LookupAnswered):
+                super().post(source, target, message)
+
+    place = rf"1 page in \[{DATA_START:#x}, {DATA_START + PAGE_BYTES:#x}\)"
+    with (
+        closing(machine_of(COUNTER, Listener(), Silent(1, 50), homes=1)) as machine,
+        pytest.raises(StalledError, match=rf"worker \d: {place} as of epoch \d \(directory of"),
+    ):
+        machine.run()
+
+
+# --- data planes --------------------------------------------------------------------------------
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("plane", ["direct", "message", "late"])
+def test_a_view_with_room_for_few_pages_gives_the_same(plane: str, seed: int) -> None:
+    """Pages are pushed out while others are under way; whoever needs them gets them again."""
+    listener = Listener()
+    with closing(
+        LocalMachine(
+            image_of(TOUCHING_ALL),
+            MachineSettings(
+                workers=2,
+                homes=3,
+                memory_bytes=16 * config.MIB,
+                plane=plane,  # type: ignore[arg-type]
+                check=True,
+                on_wire=True,
+            ),
+            lambda: InterpEngine(replace(ENGINE, cache_bytes=6 * PAGE_BYTES)),
+            delivery=Shuffled(seed, 400),
+            observer=listener,
+        )
+    ) as machine:
+        assert machine.run().failure is None
+        assert (machine.homes[0].arena.size == 0) == (plane == "message")
+    assert listener.heard == bytes([40]) * 4

@@ -208,6 +208,60 @@ def test_an_epoch_waits_for_its_staged_bytes_and_later_ones_behind_it():
     home.check_invariants()
 
 
+def test_a_wait_for_staged_bytes_names_them():
+    home = make_home()
+    assert home.waits_for == ""
+    home.handle(apply_event(3, (1, 9), (3, b"!"), (2, 7), (0, 5), (1, 10)))
+    home.handle(apply_event(4, (2, 8)))
+    told = "staged write sets of epoch 3: 9 of worker 1, 7 of worker 2, 5 of worker 0, and others"
+    assert home.waits_for == told
+    stage(home, 2, 7, 0, False, [(0, b"a")])
+    assert home.waits_for == told
+    stage(home, 2, 7, 1, True, [(8, b"a")])
+    stage(home, 1, 9, 0, True, [(16, b"a")])
+    told = "staged write sets of epoch 3: 5 of worker 0, 10 of worker 1"
+    assert home.waits_for == told
+
+
+# fmt: off
+CONTENT = [
+    # pages 0 and 1 are stored at 2, page 0 again at 5; page 2 never
+    # snapshot  held          pages that are sent
+    (5,         [-1, -1, -1], [0, 1]),
+    (5,         [2, -1, -1],  [0, 1]),
+    (5,         [5, 2, 0],    []),
+    (4,         [2, -1, 0],   [1]),
+    (4,         [5, 2, -1],   [0]),
+    (5,         [],           []),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("snapshot", "held", "sent"), CONTENT)
+def test_content_goes_with_the_answer_where_it_is_not_held(snapshot, held, sent):
+    """Nothing is sent to a worker that does not say what it holds: it reads the frames."""
+    home = make_home()
+    home.handle(apply_event(2, (0, b"a" * PAGE_BYTES), (PAGE_BYTES, b"b")))
+    home.handle(apply_event(5, (0, b"c"), visible=4, pins=(4,)))
+    request = LookupRequested(0, 1, snapshot, np.arange(3), np.array(held, np.int64))
+    ((_, answer),) = home.handle(request)
+    expected = b"".join(page_bytes(home, page, snapshot) for page in sent)
+    assert answer.content.tobytes() == expected
+
+
+def test_staged_bytes_may_come_with_the_part():
+    """Without an arena: the runs point into the part's own bytes, which may be dropped after."""
+    pool, geometry = FramePool(reserve_frames(40)), Geometry(1, 2)
+    home = Home(0, geometry, pool, np.empty((WORKERS, 0), np.uint8))
+    data = np.frombuffer(b"abcdef", np.uint8).copy()
+    runs = np.array([(0, 2, 3), (PAGE_BYTES, 3, 0)], RUN)
+    assert home.handle(Staged(1, 9, 0, True, runs, data)) == ((1, ArenaReleased(0, 9, 0)),)
+    data[:] = 0
+    home.handle(apply_event(2, (1, 9)))
+    assert page_bytes(home, 0, 2)[:3] == b"de\0"
+    assert page_bytes(home, 1, 2)[:4] == b"abc\0"
+
+
 def test_later_write_sets_of_an_epoch_win():
     """The order is that of the tokens, also between staged and in-line ones."""
     home = make_home()
@@ -329,17 +383,19 @@ def test_loading_and_reading():
 
 
 def test_a_full_home_says_so_and_loses_nothing():
-    home = make_home(frame_count=3)
-    home.handle(apply_event(2, (0, b"x" * 3 * PAGE_BYTES)))
-    with pytest.raises(LimitError, match="--memory"):
-        home.handle(apply_event(3, (0, b"y"), visible=1))
-    assert page_bytes(home, 0, 2)[:1] == b"x"
+    home = make_home(frame_count=2, home_count=8, index=5)
+    start = 10 * PAGE_BYTES
+    home.handle(apply_event(2, (start, b"x" * 2 * PAGE_BYTES)))
+    told = r"a home is full: at home 5, 0\.01 MiB of 0\.01 MiB .* 0\.00 MiB more .*--memory"
+    with pytest.raises(LimitError, match=told):
+        home.handle(apply_event(3, (start, b"y"), visible=1))
+    assert page_bytes(home, 10, 2)[:1] == b"x"
 
 
 def test_staged_bytes_that_can_never_fit_are_refused():
     home = make_home(frame_count=2)
     stage(home, 0, 1, 0, False, [(0, b"x" * 2 * PAGE_BYTES)])
-    with pytest.raises(LimitError, match=r"write sets that wait .*--memory"):
+    with pytest.raises(LimitError, match=r"write sets that wait .* at home 0, .*--memory"):
         stage(home, 0, 1, 1, True, [(2 * PAGE_BYTES, b"x")])
 
 

@@ -8,7 +8,7 @@ import pytest
 from dvm_mpi.dsm.frames import FramePool, reserve_frames
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import Home
-from dvm_mpi.dsm.local_plane import LocalDataPlane
+from dvm_mpi.dsm.local_plane import LatePlane, LateRead, LocalDataPlane
 from dvm_mpi.dsm.messages import NO_FRAME
 from dvm_mpi.layout import PAGE_BYTES
 
@@ -42,3 +42,30 @@ def test_writes_only_the_workers_own_slice():
     assert not homes[0].arena.any()
     with pytest.raises(AssertionError, match="outside of the slice"):
         LocalDataPlane(homes, 2).write_arena(1, 61, np.arange(4, dtype=np.uint8))
+
+
+def test_late_reads_are_made_when_they_are_finished_each_for_its_own_plane():
+    """The later one first; what a frame holds then is read, not what it held when asked for."""
+    homes = make_homes()
+    under_way: list[LateRead] = []
+    planes = [LatePlane(homes, worker, under_way) for worker in range(3)]
+    homes[0].pool.memory[:] = np.arange(4)[:, None]
+    assert planes[1].read_frames(0, np.array([1, NO_FRAME]), 7) is None
+    assert planes[2].read_frames(0, np.array([2]), 7) is None
+    assert planes[1].waits_for == "2 frames of home 0"
+    assert planes[0].waits_for == ""
+    homes[0].pool.memory[2] = 9
+    for read in under_way[::-1]:
+        assert [plane.arrived() for plane in planes] == [[], [], []]
+        read.plane.finish(read)
+        ((ticket, contents),) = read.plane.arrived()
+        assert ticket == 7
+        assert contents[:, 0].tolist() == ([9] if read.plane is planes[2] else [1, 0])
+    assert under_way == []
+    assert planes[1].waits_for == ""
+
+
+def test_late_planes_write_at_once():
+    homes = make_homes()
+    LatePlane(homes, 2, []).write_arena(1, 60, np.arange(4, dtype=np.uint8))
+    assert homes[1].arena[2, 58:].tolist() == [0, 0, 0, 1, 2, 3]

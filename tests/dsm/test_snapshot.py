@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from dvm_mpi import config
 from dvm_mpi.dsm.messages import NO_FRAME, LookupAnswered
@@ -11,6 +12,7 @@ from dvm_mpi.dsm.snapshot import (
     UNKNOWN_EPOCH,
     ReadAhead,
     eager_pages,
+    plan_delivery,
     plan_fetch,
 )
 from dvm_mpi.layout import PAGE_BYTES
@@ -138,3 +140,34 @@ def test_an_answer_is_divided_into_what_is_cached_and_what_is_read():
         (6, 12, 4, 10),
         (9, 13, 4, 11),
     ]
+
+
+def test_an_answer_with_content_is_divided_into_what_is_cached_and_what_has_come():
+    """Page 11 was held when it was asked for, and has been pushed out since; 14 is zero."""
+    pages = [10, 11, 12, 13, 14, 15]
+    content = np.repeat([1, 2], PAGE_BYTES).astype(np.uint8)
+    answer = LookupAnswered(
+        home=2,
+        ticket=1,
+        pages=np.array(pages),
+        frames=np.array([7, 4, 6, 9, NO_FRAME, NO_FRAME]),
+        versions=np.array([3, 5, 4, 4, 0, 0]),
+        until=np.array([8, 9, 10, 11, 12, 13]),
+        content=content,
+    )
+    held, now = np.array([3, 5, 3, -1, -1, 0]), np.array([3, -1, 3, -1, -1, 0])
+    fetch, new = plan_delivery(answer, held, now)
+    assert (fetch.renewed.tolist(), fetch.renewed_until.tolist()) == ([10, 15], [8, 13])
+    rows = zip(fetch.pages, fetch.frames, fetch.versions, fetch.until, new[:, -1], strict=True)
+    assert [tuple(map(int, row)) for row in rows] == [
+        (12, 6, 4, 10, 1),
+        (13, 9, 4, 11, 2),
+        (14, NO_FRAME, 0, 12, 0),
+    ]
+
+
+def test_an_answer_without_its_content_is_our_fault():
+    one = np.array([1])
+    answer = LookupAnswered(0, 1, one, one, one, one, np.empty(0, np.uint8))
+    with pytest.raises(AssertionError, match="an answer without its content"):
+        plan_delivery(answer, np.array([-1]), np.array([-1]))
