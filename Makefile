@@ -37,12 +37,15 @@ endif
 # Loads the library without starting it.
 export CAN_LOAD_MPI := import mpi4py; mpi4py.rc.initialize = False; import mpi4py.MPI
 # Ranks of a job; RANKS=1 runs it in one process, without a launcher and without MPI.
-RANKS ?= 1
+RANKS ?= 4
 DVM = $(if $(filter-out 1,$(RANKS)),$(MPIEXEC) -n $(RANKS)) $(BIN)/python -m dvm_mpi
 # The sizes at which the tests of ranks run: alone, with a partner, odd, even, more than processors.
 # Without shared memory MPICH shows what its progress on a network would hide behind.
 TEST_RANKS := $(if $(filter mpich,$(MPI)),1 2 3 4 16,1 2 4 16)
 NETWORK_RANKS := $(if $(filter mpich,$(MPI)),2 3 4)
+# The same for the long check of recorded runs.
+HISTORY_RANKS := $(if $(filter mpich,$(MPI)),2 4 8,2)
+HISTORY_NETWORK_RANKS := $(if $(filter mpich,$(MPI)),2 4)
 # Processes that tests use; hypothesis and numba caches are shared between them.
 JOBS ?= 2
 # Options for every program that a target runs, for example RUN_OPTIONS="--engine reference".
@@ -81,7 +84,7 @@ run $(BIN)/python -m tests.mpi --name $(MPI) $(TEST_RANKS)
 endef
 
 .PHONY: help venv hello kmeans primes treesum vectoradd lint types quick test test-mpi \
-	test-openmpi sweep fuzz coverage bench docs ci clean distclean
+	test-openmpi sweep histories fuzz coverage bench docs ci clean distclean
 
 help: ## show this list
 	@printf 'make TARGET, where TARGET is one of\n\n'
@@ -120,8 +123,9 @@ $(ENVIRONMENT): requirements/runtime.txt requirements/jobs.txt requirements/phot
 	touch "$@"
 	verdict
 
-# --- jobs --------------------------------------------------------------------------------------
+# --- jobs: each on RANKS ranks -----------------------------------------------------------------
 
+hello: RANKS := 1
 hello: $(ENVIRONMENT) ## run the smallest program
 	$(begin)
 	run $(DVM) jobs/hello/hello.dasm $(RUN_OPTIONS)
@@ -208,6 +212,15 @@ test-openmpi: ## run the tests of ranks with Open MPI, in an environment of its 
 sweep: build/kmeans/input.h5 ## k-means on the photograph with 1, 3, 8 workers and 20 seeds
 	$(begin)
 	run $(BIN)/python -m jobs.kmeans.sweep
+	verdict
+
+histories: $(ENVIRONMENT) ## record 200 runs of racing programs on ranks, and replay each
+	$(begin)
+	export HISTORIES=all
+	check() { run $(BIN)/python -m tests.mpi --timeout 1800 "$$@" --pytest tests/mpi/test_histories.py; }
+	check --name histories $(HISTORY_RANKS)
+	[[ -z "$(HISTORY_NETWORK_RANKS)" ]] || \
+		MPIR_CVAR_NOLOCAL=1 check --name histories-network $(HISTORY_NETWORK_RANKS)
 	verdict
 
 fuzz: $(ENVIRONMENT) ## try 10,000 random programs and 10,000 damaged images
