@@ -66,6 +66,10 @@ class Launch:
         return self.local_rank == 0
 
 
+#: Slurm numbers batch scripts, interactive shells and the like as steps from here on.
+_SPECIAL_STEPS: Final = 0xFFFF_FFF0
+
+
 def detect(environ: Mapping[str, str], parent: int) -> Launch | None:
     """Return how a launcher started this process; None if no launcher did.
 
@@ -114,7 +118,8 @@ def _hydra(environ: Mapping[str, str], parent: int) -> Launch | None:
 
 def _slurm(environ: Mapping[str, str]) -> Launch | None:
     size = _number(environ, "SLURM_STEP_NUM_TASKS")
-    if size == 1:
+    step = _number(environ, "SLURM_STEP_ID") or 0
+    if size == 1 or step >= _SPECIAL_STEPS:
         return None
     if "PMIX_RANK" in environ:
         launcher = Launcher.SLURM_PMIX

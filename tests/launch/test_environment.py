@@ -40,6 +40,8 @@ PMI2 = STEP | {"PMI_RANK": "14", "PMI_SIZE": "16", "PMI_FD": "9", "PMI_JOBID": "
 PMIX = STEP | {"PMIX_RANK": "14", "PMIX_NAMESPACE": "slurm.pmix.17.2"}
 #: What `srun --pty bash` is: a step of one task, here where PMIx is the cluster's default.
 SHELL = PMIX | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+#: A shell of `salloc` where the cluster makes it a step: it has the whole allocation's numbers.
+INTERACTIVE = STEP | {"SLURM_STEP_ID": "4294967290", "SLURM_PROCID": "0"}
 
 _SLURM_PLACE = (14, 16, 2, 3, "slurm-17.2")
 
@@ -55,6 +57,7 @@ _SLURM_PLACE = (14, 16, 2, 3, "slurm-17.2")
         # mpiexec inside allocations, batch scripts and shells: the inner launcher counts.
         (BATCH | HYDRA, (Launcher.HYDRA, 3, 4, 1, 2, "cn1-4711")),
         (STEP | HYDRA, (Launcher.HYDRA, 3, 4, 1, 2, "cn1-4711")),
+        (INTERACTIVE | HYDRA, (Launcher.HYDRA, 3, 4, 1, 2, "cn1-4711")),
         (SHELL | HYDRA, (Launcher.HYDRA, 3, 4, 1, 2, "cn1-4711")),
         (PMI2 | OPEN_MPI, (Launcher.OPEN_MPI, 1, 2, 0, 1, "prterun-cn1-21413-1")),
     ],
@@ -66,6 +69,7 @@ _SLURM_PLACE = (14, 16, 2, 3, "slurm-17.2")
         "srun",
         "hydra-in-batch",
         "hydra-in-step",
+        "hydra-in-salloc",
         "hydra-in-shell",
         "prte-in-step",
     ],
@@ -84,10 +88,20 @@ def test_launcher_is_recognised(
         ALLOCATION,
         BATCH,
         SHELL,
+        INTERACTIVE,
         HYDRA | {"PMI_RANK": "", "PMI_SIZE": "x"},
         HYDRA | {"PMI_RANK": "4"},
     ],
-    ids=["nothing", "settings", "salloc", "sbatch", "srun-shell", "garbage", "out-of-range"],
+    ids=[
+        "nothing",
+        "settings",
+        "salloc",
+        "sbatch",
+        "srun-shell",
+        "interactive",
+        "garbage",
+        "out-of-range",
+    ],
 )
 def test_no_launcher_is_one_process(environ: dict[str, str]) -> None:
     assert detect(environ, PARENT) is None
