@@ -118,6 +118,8 @@ class Coordinator:
             return
         self._heard_at_us = self._now_us
         self._stall_us = int(config.STALL_S * _US_PER_S)
+        # It goes on: what ranks were asked for need not be told.
+        self._asked_at_us = 0
         if isinstance(event, RankLoaded | RankFinished | RankFailed):
             self._perform_all(self.session.handle(event))
         elif self.session.phase is Phase.RUNNING or self.session.phase is Phase.LOADING:

@@ -1,0 +1,285 @@
+"""Scheduler and session of a run together: who is sent what, and what is told of long waits."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dvm_mpi import config
+from dvm_mpi.control.coordinator import Coordinator
+from dvm_mpi.control.coordinator_state import Complete, RecordOrder
+from dvm_mpi.control.delivery import Part
+from dvm_mpi.control.messages import (
+    Dispatched,
+    Finished,
+    Message,
+    ProgramEnded,
+    RankFailed,
+    RankFinished,
+    RankLoaded,
+    RunEnded,
+    StatusReported,
+    StatusRequested,
+    WorkerReady,
+)
+from dvm_mpi.control.scheduler import Scheduler
+from dvm_mpi.control.session import Phase
+from dvm_mpi.disa.assembler import assemble_text
+from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.messages import ApplyRequested, EpochApplied
+from dvm_mpi.engine.interface import End
+from tests.control import coordinator as played
+
+S = 1_000_000
+STALL = int(config.STALL_S * S)
+Sent = TypeVar("Sent", bound=Message)
+PROGRAM = assemble_text("        .text\nmain:   exit:c\n", "test.dasm", {})
+
+
+@dataclass
+class Listener:
+    """An owner who notes what is asked of it."""
+
+    #: What `make_outputs` gives, after one turn.
+    places: tuple[str, int] = ("places", 0)
+    told: list[str] = field(default_factory=list)
+    ending: Complete | None = None
+    failure: RankFailed | None = None
+    console: bytes = b""
+    committed: list[int] = field(default_factory=list)
+
+    def printed(self, data: NDArray[np.uint8]) -> None:
+        self.console += data.tobytes()
+
+    def ordered(self, order: RecordOrder) -> None:
+        self.committed += order.numbers.tolist()
+
+    def delivered(self, target: Part, message: Message) -> None:
+        pass
+
+    def tell(self, text: str) -> None:
+        self.told.append(text)
+
+    def make_outputs(self, ending: Complete) -> Generator[bool, None, tuple[str, int]]:
+        self.ending = ending
+        yield True
+        return self.places
+
+    def settle_outputs(self) -> Generator[bool, None, None]:
+        yield True
+
+    def failed(self, failure: RankFailed) -> None:
+        self.failure = failure
+
+
+class Run:
+    """A coordinator of three ranks."""
+
+    ranks = 3
+
+    def __init__(self) -> None:
+        self.host = Listener()
+        #: What was sent and not looked at: rank and message.
+        self.sent: list[tuple[int, Message]] = []
+        scheduler = Scheduler(
+            Geometry(self.ranks), self.ranks, played.STACK_BYTES, 1, workers_ready=False
+        )
+        self.coordinator = Coordinator(
+            scheduler, PROGRAM, self.ranks, lambda *sent: self.sent.append(sent), self.host
+        )
+
+    def sent_of(self, kind: type[Sent]) -> Sequence[tuple[int, Sent]]:
+        """Return and forget the messages of a kind."""
+        found = [(rank, each) for rank, each in self.sent if isinstance(each, kind)]
+        self.sent = [pair for pair in self.sent if not isinstance(pair[1], kind)]
+        return found
+
+    def load(self) -> None:
+        for rank in range(self.ranks):
+            self.coordinator.handle(RankLoaded(rank, 1))
+
+    def begin(self) -> Dispatched:
+        """Load, and return the first runner's batch, which rank 1 gets."""
+        self.coordinator.handle(WorkerReady(1))
+        self.load()
+        ((rank, batch),) = self.sent_of(Dispatched)
+        assert rank == 1
+        return batch
+
+    def end_first(self, batch: Dispatched, **how: object) -> Finished:
+        """Return the record of the first runner, which ends as told."""
+        number, row = int(batch.numbers[0]), batch.attempts[0]
+        attempt = played.Attempt(
+            number, 1, batch.snapshot, int(row["runner"]), 0, 0, (), {}, (0, 0)
+        )
+        return played.Coordinator().record(played.Ends(attempt, **how))  # type: ignore[arg-type]
+
+    def step_tasks(self) -> None:
+        while self.coordinator.tasks:
+            task = self.coordinator.tasks.pop()
+            for _ in task:
+                pass
+
+
+def test_the_first_runner_waits_for_loading_and_for_a_worker() -> None:
+    run = Run()
+    run.coordinator.handle(WorkerReady(2))
+    run.load()
+    assert [rank for rank, _ in run.sent_of(Dispatched)] == [2]
+    run = Run()
+    run.load()
+    assert run.sent == []
+    assert "the interpreter is being compiled" in run.coordinator.waits_for
+    run.coordinator.handle(WorkerReady(0))
+    assert [rank for rank, _ in run.sent_of(Dispatched)] == [0]
+
+
+def test_a_run_from_loading_to_its_end() -> None:
+    run = Run()
+    batch = run.begin()
+    run.coordinator.handle(run.end_first(batch, console=b"words", stores=[played.X]))
+    ((home, request),) = run.sent_of(ApplyRequested)
+    assert run.host.console == b"", "the epoch is not visible"
+    run.coordinator.handle(EpochApplied(home, request.epoch, 1))
+    assert run.host.console == b"words"
+    assert run.host.committed == batch.numbers.tolist()
+    assert run.coordinator.session.phase is Phase.MAKING
+    assert run.sent == []
+    run.step_tasks()
+    assert run.sent_of(ProgramEnded) == [
+        (rank, ProgramEnded(request.epoch, "places")) for rank in range(run.ranks)
+    ]
+    for rank in range(run.ranks):
+        run.coordinator.handle(RankFinished(rank, "{}"))
+    assert run.sent == []
+    run.step_tasks()
+    assert run.sent == [(rank, RunEnded(0)) for rank in range(run.ranks)]
+
+
+def test_a_trap_comes_to_the_owner_and_its_code_to_all() -> None:
+    run = Run()
+    run.host.places = ("", 5)
+    run.coordinator.handle(run.end_first(run.begin(), end=End.TRAP, trap=3))
+    run.step_tasks()
+    assert run.host.ending is not None
+    assert run.host.ending.failure is not None
+    for rank in range(run.ranks):
+        run.coordinator.handle(RankFinished(rank, "{}"))
+    run.step_tasks()
+    assert run.sent_of(RunEnded) == [(rank, RunEnded(5)) for rank in range(run.ranks)]
+
+
+def test_a_failure_while_files_are_made_stops_that() -> None:
+    run = Run()
+    run.coordinator.handle(run.end_first(run.begin()))
+    assert len(run.coordinator.tasks) == 1
+    failure = RankFailed(2, 4, "the disk is full")
+    run.coordinator.handle(failure)
+    assert run.coordinator.tasks == []
+    assert run.host.failure == failure
+    assert run.sent == [(rank, RunEnded(4)) for rank in range(run.ranks)]
+
+
+# --- long waits ---------------------------------------------------------------------------------
+
+
+def stalled() -> Run:
+    """Return a run whose first runner has been working at rank 1 for as long as is patience."""
+    run = Run()
+    run.coordinator.tick(S)
+    run.begin()
+    run.coordinator.tick(S + STALL - 1)
+    assert run.sent == []
+    run.coordinator.tick(S + STALL)
+    return run
+
+
+def answer(run: Run, rank: int, text: str) -> None:
+    ((asked, request),) = run.sent_of(StatusRequested)
+    assert asked == rank
+    run.coordinator.handle(StatusReported(rank, request.serial, text))
+
+
+def test_a_long_wait_is_explained_by_those_whose_move_it_is() -> None:
+    run = stalled()
+    answer(run, 1, "worker: its turn")
+    run.coordinator.tick(S + STALL + 1)
+    assert run.host.told == [
+        "dvm: no progress for 10 s: 1 runner running, 0 queued\n  rank 1: worker: its turn"
+    ]
+
+
+def test_a_rank_that_does_not_answer_is_named() -> None:
+    run = stalled()
+    run.coordinator.tick(S + STALL + S - 1)
+    assert run.host.told == []
+    run.coordinator.tick(S + STALL + S)
+    assert "rank 1: does not answer; it may be stuck or gone" in run.host.told[0]
+
+
+def test_a_home_that_does_not_apply_is_asked() -> None:
+    run = Run()
+    run.coordinator.tick(S)
+    run.coordinator.handle(run.end_first(run.begin(), stores=[played.X]))
+    ((home, request),) = run.sent_of(ApplyRequested)
+    run.coordinator.tick(S + STALL)
+    answer(run, home, "home: epoch 2")
+    run.coordinator.tick(S + STALL + 1)
+    assert f"epoch {request.epoch} waits for home {home}\n" in run.host.told[0]
+
+
+def test_ranks_that_still_load_are_asked() -> None:
+    run = Run()
+    run.coordinator.tick(S)
+    run.coordinator.handle(RankLoaded(1, 0))
+    run.coordinator.tick(S + STALL)
+    assert [rank for rank, _ in run.sent_of(StatusRequested)] == [0, 2]
+
+
+def test_the_longer_it_lasts_the_more_rarely_it_is_told() -> None:
+    run = stalled()
+    told_at = []
+    for second in range(1, 160):
+        before = len(run.host.told)
+        run.coordinator.tick(S + STALL + second * S)
+        if len(run.host.told) > before:
+            told_at.append(second + 10)
+    # One second is for the answer that does not come.
+    assert told_at == [11, 21, 41, 81, 161]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_progress_ends_the_wait(when: str) -> None:
+    """An event may come between the question and the answer: then there is nothing to tell."""
+    run = stalled()
+    if when == "before":
+        run.coordinator.handle(WorkerReady(0))
+    answer(run, 1, "worker: its turn")
+    if when == "after":
+        run.coordinator.handle(WorkerReady(0))
+    run.coordinator.tick(S + STALL + 1)
+    run.coordinator.tick(S + STALL + STALL - 1)
+    assert run.host.told == []
+
+
+def test_an_old_answer_is_no_answer() -> None:
+    run = stalled()
+    ((_, first),) = run.sent_of(StatusRequested)
+    run.coordinator.tick(S + STALL + S)
+    run.coordinator.tick(S + 2 * STALL)
+    run.coordinator.handle(StatusReported(1, first.serial, "long ago"))
+    run.coordinator.tick(S + 2 * STALL + S)
+    assert "long ago" not in run.host.told[1]
+
+
+def test_the_state_of_a_run_can_be_kept_as_json() -> None:
+    run = stalled()
+    state = run.coordinator.describe()
+    assert state["phase"] == "the program runs"
+    assert state["running_at_ranks"] == [0, 1, 0]
+    assert (state["runners"], state["committed"]) == (1, 0)
