@@ -87,6 +87,8 @@ class Rank:
         Makes the task that writes this rank's part of the outputs as of an epoch.
     windows
         Whose memory the home uses; None if it is private.
+    has_worker
+        Whether a worker will be added, once there is an engine.
     slice_fuel
         Instructions between two looks at the messages; tests draw it.
     """
@@ -98,6 +100,7 @@ class Rank:
         write_outputs: Callable[[int, str], WritingTask],
         *,
         windows: Syncing | None = None,
+        has_worker: bool = True,
         slice_fuel: Callable[[], int] = lambda: config.SLICE_FUEL,
     ) -> None:
         self.transport = transport
@@ -109,6 +112,7 @@ class Rank:
         self.tasks: deque[Task] = deque()
         self._write_outputs = write_outputs
         self._windows = windows
+        self._has_worker = has_worker
         self._slice_fuel = slice_fuel
         #: Whether runners may still be executed.
         self._runs = True
@@ -153,11 +157,13 @@ class Rank:
             did = True
             self._guard(self._deliver, message)
         did |= self._step_tasks()
-        if self.worker is not None and self._runs:
-            did |= bool(self._guard(self._work, self.worker))
         if self.coordinator is not None:
             self._guard(self.coordinator.tick, now_us())
+        # What others wait for leaves before the slice, not after it.
         self.transport.flush()
+        if self.worker is not None and self._runs:
+            did |= bool(self._guard(self._work, self.worker))
+            self.transport.flush()
         if did:
             self._idle_since_us = now_us()
         return did
@@ -256,10 +262,12 @@ class Rank:
     def describe(self) -> str:
         """Tell what this rank does and waits for, in one line."""
         parts = []
-        if self.worker is None:
+        if self.worker is not None:
+            parts.append(f"worker: {self.worker.waits_for}")
+        elif self._has_worker:
             parts.append("its worker is not there yet: the interpreter is being compiled")
         else:
-            parts.append(f"worker: {self.worker.waits_for}")
+            parts.append("no worker: it coordinates")
         if self.home.epochs_waiting:
             parts.append(f"home: {self.home.waits_for}")
         if self.tasks:

@@ -202,7 +202,7 @@ class RanksRun:
                 told = Welcome(exit_code=int(error.exit_code)).encode()
         welcome = Welcome.decode(transport.broadcast(told, self._each_turn))
         if not welcome.exit_code:
-            command = self._options.command
+            command = ("python", "-m", "dvm_mpi", *self._options.command)
             self._post_mortem = PostMortem(Path.cwd(), welcome.job, command, warn=_warn)
         return welcome
 
