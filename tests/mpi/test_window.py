@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -215,17 +214,16 @@ def test_no_room_is_told_with_sizes(comm: Any, monkeypatch: pytest.MonkeyPatch) 
 
 
 # --- the probe ----------------------------------------------------------------------------------
-def run_probe(comm: Any, nodes: Callable[[int], str]) -> tuple[Finding, float]:
-    """Return what this rank finds, and the seconds that it took."""
+def run_probe(comm: Any, nodes: Callable[[int], str]) -> Finding:
+    """Return what this rank finds."""
     with opened(comm, mailbox_bytes=MAILBOX_BYTES) as windows:
         wait(comm.Ibarrier())
-        began = time.perf_counter()
         steps = probe(windows, nodes(comm.rank))
         while True:
             try:
                 next(steps)
             except StopIteration as stop:
-                return stop.value, time.perf_counter() - began
+                return cast(Finding, stop.value)
 
 
 def agreed(comm: Any, finding: Finding) -> bool:
@@ -237,11 +235,12 @@ def agreed(comm: Any, finding: Finding) -> bool:
 
 
 @pytest.mark.parametrize("ranks_per_node", [1, 3, 99])
-def test_windows_of_one_node_let_others_read_while_their_rank_computes(
+def test_windows_in_shared_memory_let_others_read_while_their_rank_computes(
     comm: Any, ranks_per_node: int
 ) -> None:
-    finding, _ = run_probe(comm, lambda rank: f"node {rank // ranks_per_node}")
-    assert finding.answers
+    """A network may or may not (UCX_TLS=tcp,self does not); all ranks agree in any case."""
+    finding = run_probe(comm, lambda rank: f"node {rank // ranks_per_node}")
+    assert finding.answers or not memory_is_shared(comm)
     assert (finding.pair_count > 0) == (comm.size > 1)
     assert agreed(comm, finding)
 
@@ -250,16 +249,13 @@ def test_windows_of_one_node_let_others_read_while_their_rank_computes(
 def test_windows_that_need_the_targets_calls_are_found_out(
     comm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Windows over memory that MPI did not allocate are served by their rank, on one node.
-
-    With a network between the ranks (MPIR_CVAR_NOLOCAL=1) such windows may do without it.
-    """
+    """On one node, windows over memory that MPI did not allocate are served by their rank."""
 
     def create(comm: Any, byte_count: int, what: str) -> Any:
         return MPI.Win.Create(np.zeros(byte_count, np.uint8), 1, comm=comm)
 
     monkeypatch.setattr(window, "_allocate", create)
-    finding, _ = run_probe(comm, lambda rank: "one node")
+    finding = run_probe(comm, lambda rank: "one node")
     assert agreed(comm, finding)
     if memory_is_shared(comm):
         assert not finding.answers
