@@ -39,9 +39,11 @@ def share_out(ready: int, running: NDArray[np.int64], batch_runners: int) -> NDA
 
     The least loaded worker is served first and nobody gets more than a fair share, so that
     one worker does not take what would keep all of them busy. A worker holds at most
-    `BATCHES_PER_WORKER` batches; what finds no place waits.
+    `BATCHES_PER_WORKER` batches, and gets more when there is room for a whole one: small batches
+    would come back as small ones, and call for others as small. What finds no place waits.
     """
-    capacity = np.maximum(batch_runners * BATCHES_PER_WORKER - running, 0)
+    room = batch_runners * BATCHES_PER_WORKER - running
+    capacity = np.where(room >= batch_runners, room, 0)
     fair = -(-ready // len(running))
     capacity = np.minimum(capacity, max(fair, 1))
     order = np.argsort(running, kind="stable")

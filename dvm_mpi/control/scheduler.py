@@ -262,13 +262,15 @@ class Scheduler:
         if len(state.queue) == 0:
             return []
         awake = (state.running - state.asleep)[workers]
-        share = share_out(len(state.queue), awake, state.lengths.batch_runners)
+        batch_runners = state.lengths.batch_runners
+        share = share_out(len(state.queue), awake, batch_runners)
         given = share > 0
         actions: list[Action] = []
         for worker, count in zip(workers[given].tolist(), share[given].tolist(), strict=True):
             rows = self._take(count)
-            if len(rows):
-                actions.append(ToWorker(worker, self._dispatched(worker, rows)))
+            for first in range(0, len(rows), batch_runners):
+                batch = rows[first : first + batch_runners]
+                actions.append(ToWorker(worker, self._dispatched(worker, batch)))
         return actions
 
     def _drop_cancelled(self) -> None:

@@ -19,6 +19,7 @@ SHARES = (
     (10,   [0, 0],       256,   [5, 5]),
     (5,    [2, 0],       1,     [0, 2]),     # a full worker gets nothing
     (4,    [9, 9],       1,     [0, 0]),
+    (900,  [256, 257],   256,   [256, 0]),   # a batch is sent as a whole
     (7,    [0, 1, 0, 1], 256,   [2, 2, 2, 1]),
     (0,    [0, 0],       8,     [0, 0]),
 )
@@ -44,9 +45,10 @@ def test_shares_keep_the_limits_and_waste_no_idle_worker(
     assert (shares >= 0).all()
     assert shares.sum() <= ready
     assert (shares + loads <= np.maximum(loads, batch * BATCHES_PER_WORKER)).all()
+    has_room = loads <= batch * (BATCHES_PER_WORKER - 1)
     if ready >= len(running):
-        assert (shares[loads < batch * BATCHES_PER_WORKER] > 0).all()
-    elif (loads < batch * BATCHES_PER_WORKER).any():
+        assert (shares[has_room] > 0).all()
+    elif has_room.any():
         assert shares.sum() > 0 or ready == 0
 
 

@@ -68,6 +68,18 @@ def test_a_later_epoch_that_is_applied_first_shows_nothing() -> None:
     assert c.printed == [b"B"]
 
 
+def test_a_worker_gets_whole_batches_and_the_next_when_one_is_done() -> None:
+    """Ends that come one by one must not call for runners one by one."""
+    c = Coordinator(workers=1, batch=4)
+    c.ends(c.one(FIRST), children=[Child(A)] * 12)
+    assert c.batches[1:] == [(0, 4), (0, 4)]
+    for _ in range(3):
+        c.ends(c.runs(A)[0])
+    assert len(c.batches) == 3
+    c.ends(c.runs(A)[0])
+    assert c.batches[3:] == [(0, 4)]
+
+
 def test_a_child_of_a_parent_without_stores_needs_no_home() -> None:
     c = Coordinator()
     c.ends(c.one(FIRST), children=[Child(A)])
