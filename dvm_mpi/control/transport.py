@@ -30,8 +30,9 @@ from mpi4py import MPI  # noqa: E402
 from dvm_mpi import config  # noqa: E402
 from dvm_mpi.control.messages import CodecError, Message, decode, encode  # noqa: E402
 
-#: The one tag of all messages.
+#: The tags of messages, and of rows that are gathered; the probe of the windows has another.
 _TAG: Final = 1
+_GATHER_TAG: Final = 3
 _WORD: Final = np.dtype("<i8")
 
 Bytes = NDArray[np.uint8]
@@ -113,9 +114,8 @@ class Transport:
         #: Large buffers that are arriving, in order of arrival: source, request, buffer.
         self._arriving: deque[tuple[int, Any, Bytes]] = deque()
         self._status = MPI.Status()
-        #: Totals, for the report.
-        self.bytes_sent = 0
-        self.buffers_sent = 0
+        #: What a call that all ranks make together waits for; empty outside of such calls.
+        self.waits_for = ""
 
     # --- messages -------------------------------------------------------------------------------
     def send(self, rank: int, message: Message) -> None:
@@ -131,8 +131,6 @@ class Transport:
             buffer = pack(messages)
             request = self.comm.Isend([buffer, MPI.BYTE], rank, _TAG)
             self._sends.append((request, buffer))
-            self.bytes_sent += buffer.size
-            self.buffers_sent += 1
         self._outbox.clear()
         self._forget_sent()
 
@@ -187,40 +185,60 @@ class Transport:
                 self._sends.append((request, buffer))
 
     # --- all ranks together ---------------------------------------------------------------------
-    def gather(self, row: Bytes, turn: Callable[[], None]) -> Bytes | None:
+    def gather(self, row: Bytes, what: str, turn: Callable[[], None]) -> Bytes | None:
         """Return every rank's row as (size, len(row)) on rank 0, None elsewhere.
 
-        All ranks give rows of one length. `turn` is called while others are waited for.
+        *Collective.* Rows have one length.
+
+        Parameters
+        ----------
+        what
+            Every rank is waited for to do, for `waits_for`: "start".
+        turn
+            Called while others are waited for.
         """
-        rows = np.zeros((self.size, row.size), np.uint8) if self.rank == 0 else None
-        target = None if rows is None else [rows, row.size, MPI.BYTE]
-        self._wait(self.comm.Igather([row, row.size, MPI.BYTE], target, root=0), turn)
-        return rows
-
-    def broadcast(self, data: Bytes | None, turn: Callable[[], None]) -> Bytes:
-        """Return rank 0's `data` on every rank; the others give None."""
-        length = np.array([0 if data is None else data.size], _WORD)
-        self._wait(self.comm.Ibcast([length, MPI.INT64_T], root=0), turn)
-        buffer = np.empty(int(length[0]), np.uint8) if data is None else data
-        self._wait(self.comm.Ibcast([buffer, MPI.BYTE], root=0), turn)
-        return buffer
-
-    def barrier(self, turn: Callable[[], None]) -> None:
-        """Wait until every rank is here."""
-        self._wait(self.comm.Ibarrier(), turn)
-
-    @staticmethod
-    def _wait(request: Any, turn: Callable[[], None]) -> None:
+        if self.rank:
+            self.waits_for = "rank 0 to take what this rank says"
+            self._wait([self.comm.Isend([row, MPI.BYTE], 0, _GATHER_TAG)], turn)
+            return None
+        rows = np.empty((self.size, row.size), np.uint8)
+        rows[0] = row
+        missing = {
+            rank: self.comm.Irecv([rows[rank], MPI.BYTE], rank, _GATHER_TAG)
+            for rank in range(1, self.size)
+        }
         nap = Nap()
-        while not request.Test():
+        while missing := {rank: came for rank, came in missing.items() if not came.Test()}:
+            self.waits_for = f"{named_ranks(list(missing))} to {what}"
             turn()
             nap.sleep()
+        self.waits_for = ""
+        return rows
+
+    def broadcast(self, data: Bytes | None, what: str, turn: Callable[[], None]) -> Bytes:
+        """Return rank 0's `data` on every rank; the others give None.
+
+        *Collective.* Rank 0 is waited for to do `what`; `turn` as for `gather`.
+        """
+        self.waits_for = f"rank 0 to {what}" if self.rank else "ranks to take what rank 0 says"
+        length = np.array([0 if data is None else data.size], _WORD)
+        self._wait([self.comm.Ibcast([length, MPI.INT64_T], root=0)], turn)
+        buffer = np.empty(int(length[0]), np.uint8) if data is None else data
+        self._wait([self.comm.Ibcast([buffer, MPI.BYTE], root=0)], turn)
+        return buffer
+
+    def _wait(self, requests: list[Any], turn: Callable[[], None]) -> None:
+        nap = Nap()
+        while not all(request.Test() for request in requests):
+            turn()
+            nap.sleep()
+        self.waits_for = ""
 
     # --- end ------------------------------------------------------------------------------------
     def drain(self, turn: Callable[[], None]) -> None:
-        """Let everything that was sent arrive somewhere, and drop what comes in; then part.
+        """Let everything that was sent arrive somewhere, drop what comes in, and wait for all.
 
-        Collective: after it no message of this transport is under way.
+        *Collective.* After it no message of this transport is under way.
         """
         self.flush()
         nap = Nap()
@@ -231,11 +249,24 @@ class Transport:
                 together = self.comm.Ibarrier()
             if together is not None and together.Test():
                 break
+            self.waits_for = "all ranks to come to the end"
             turn()
             nap.sleep()
+        self.waits_for = ""
         self.receive()
         assert not self._arriving, "a message arrives after everybody has parted"
+
+    def close(self) -> None:
+        """Give the communicator back. *Collective*, after `drain` and when no window is left."""
         self.comm.Free()
+
+
+def named_ranks(ranks: list[int]) -> str:
+    """Return `rank 3`, or `ranks 3, 7 and 12 more`."""
+    shown = ", ".join(map(str, ranks[: config.RANKS_SHOWN_MAX]))
+    hidden = len(ranks) - config.RANKS_SHOWN_MAX
+    more = f" and {hidden:,} more" if hidden > 0 else ""
+    return f"rank{'s' if len(ranks) > 1 else ''} {shown}{more}"
 
 
 def pack(messages: list[Message]) -> Bytes:

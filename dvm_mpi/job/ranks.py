@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 
 from dvm_mpi import config
 from dvm_mpi.control.capacity import check_fits
+from dvm_mpi.control.session import Phase
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import image_bytes, image_from_bytes, open_program
 from dvm_mpi.disa.verifier import verify
 from dvm_mpi.dsm.geometry import Geometry
-from dvm_mpi.errors import DvmError, ExitCode
+from dvm_mpi.errors import EXIT_CODE_MEANINGS, DvmError, ExitCode
 from dvm_mpi.io import arrays, console, report, specs
 from dvm_mpi.io.outputs import Place, check_outputs
 from dvm_mpi.job.greeting import (
@@ -47,6 +48,7 @@ from dvm_mpi.launch import library, memory, segments
 from dvm_mpi.launch.environment import Launch
 from dvm_mpi.launch.postmortem import PostMortem
 from dvm_mpi.launch.signals import Signals, leave_now
+from dvm_mpi.launch.terminal import launcher_has_terminal
 from dvm_mpi.options import RunOptions
 
 if TYPE_CHECKING:
@@ -54,6 +56,10 @@ if TYPE_CHECKING:
     from dvm_mpi.control.transport import Transport
 
 _Matched = list[tuple[specs.ArraySpec, ArrayDeclaration]]
+#: Ends after which nobody asks what the run was doing: the message says it all.
+_TOLD_ENOUGH: Final = frozenset(
+    {ExitCode.OK, ExitCode.WATCHERS_LEFT, ExitCode.READER_GONE, ExitCode.FILE}
+)
 #: How often a rank looks whether its launcher is still there.
 _LOOK_S: Final = 0.25
 
@@ -71,11 +77,16 @@ class RanksRun:
         self._signals = Signals()
         self._owner = Owner(options, launch.size) if launch.rank == 0 else None
         self._post_mortem: PostMortem | None = None
+        #: What the post-mortem file says that the run is at.
+        self._noted_phase: Phase | None = None
         self._transport: Transport | None = None
         self._machine: RankMachine | None = None
         self._inputs: _Matched = []
         self._outputs: _Matched = []
         self._look_at_s = 0.0
+        #: Since when all ranks together wait, and how long it takes until that is told.
+        self._waits_since_s = time.monotonic()
+        self._stall_s = config.STALL_S
         #: When a signal came; the run must be over soon after.
         self._asked_at_s = 0.0
 
@@ -129,6 +140,9 @@ class RanksRun:
             if self._owner is not None:
                 stack.callback(self._owner.close)
             welcome = self._greet(transport, plan)
+            # All ranks have started and mapped what MPI shares, which now needs no names any more:
+            # whatever happens, nothing of it is left over.
+            segments.unlink_mapped()
             if welcome.exit_code:
                 return self._part(transport, welcome.exit_code)
             image = image_from_bytes(welcome.image)
@@ -136,6 +150,7 @@ class RanksRun:
                 self._inputs = self._match(options.inputs, "--in", image)
                 self._outputs = self._match(options.outputs, "--out", image)
             self._wait_for_kernels(preparation)
+            self._meet(transport)
             failed = self._build(transport, image, plan)
             if failed:
                 return self._part(transport, failed)
@@ -145,9 +160,10 @@ class RanksRun:
         self._machine.close_engine()
         transport.drain(self._each_turn)
         self._machine.close()
+        transport.close()
         if self._owner is not None:
             exit_code = self._owner.conclude(exit_code, peak_memory_bytes())
-            self._settle_post_mortem(exit_code)
+            self._settle_post_mortem(self._owner, ExitCode(exit_code))
         return self._finish(exit_code)
 
     def _plan(self) -> memory.MemoryPlan:
@@ -191,7 +207,7 @@ class RanksRun:
     def _greet(self, transport: Transport, plan: memory.MemoryPlan) -> Welcome:
         """Compare all ranks, and take the program from rank 0."""
         row = own_row(self._options).view(np.uint8)
-        rows = transport.gather(row, self._each_turn)
+        rows = transport.gather(row, "start", self._each_turn)
         told: NDArray[np.uint8] | None = None
         if rows is not None:
             try:
@@ -200,7 +216,7 @@ class RanksRun:
             except DvmError as error:
                 say(error.message)
                 told = Welcome(exit_code=int(error.exit_code)).encode()
-        welcome = Welcome.decode(transport.broadcast(told, self._each_turn))
+        welcome = Welcome.decode(transport.broadcast(told, "read the program", self._each_turn))
         if not welcome.exit_code:
             command = ("python", "-m", "dvm_mpi", *self._options.command)
             self._post_mortem = PostMortem(Path.cwd(), welcome.job, command, warn=_warn)
@@ -222,7 +238,9 @@ class RanksRun:
         for spec, declaration in self._inputs:
             arrays.open_input(spec, declaration).close()
         owner.take_program(image, self._outputs)
-        stdin = console.read_input(o.stdin, say)
+        stdin = console.read_input(
+            o.stdin, say, turn=self._each_turn, is_terminal=launcher_has_terminal()
+        )
         return Welcome(self._launch.job, image_bytes(image), stdin)
 
     @staticmethod
@@ -241,6 +259,13 @@ class RanksRun:
                 told_at_s = float("inf")
                 say(f"dvm: waiting for {preparation.waits_for}")
 
+    def _meet(self, transport: Transport) -> None:
+        """Wait until every rank is here: MPI's calls for windows would wait without sleeping."""
+        nothing = np.zeros(1, np.uint8)
+        ready = transport.gather(nothing, "be ready to serve", self._each_turn)
+        told = None if ready is None else nothing
+        transport.broadcast(told, "hear of all ranks", self._each_turn)
+
     def _build(self, transport: Transport, image: Image, plan: memory.MemoryPlan) -> int:
         """Make the machine on all ranks or on none; return the exit code if one cannot."""
         error: DvmError | None = None
@@ -248,13 +273,15 @@ class RanksRun:
             self._machine = self._make_machine(transport, image, plan)
         except DvmError as raised:
             error = raised
-        rows = transport.gather(verdict_row(error).view(np.uint8), self._each_turn)
+        row = verdict_row(error).view(np.uint8)
+        rows = transport.gather(row, "make their windows", self._each_turn)
         verdict: NDArray[np.uint8] | None = None
         if rows is not None:
             code = first_failure(rows.reshape(-1).view(VERDICT), say)
             verdict = np.array([code], "<i8").view(np.uint8)
-        code = int(transport.broadcast(verdict, self._each_turn).view("<i8")[0])
-        # Every rank has mapped what MPI shares: without names nothing of it can be left over.
+        told = transport.broadcast(verdict, "hear of all windows", self._each_turn)
+        code = int(told.view("<i8")[0])
+        # The same for the windows, which every rank has by now.
         segments.unlink_mapped()
         return code
 
@@ -350,7 +377,7 @@ class RanksRun:
         """Obey signals, look after the launcher, and show and keep what goes on."""
         machine = self._machine
         if self._signals.take_dump_request():
-            told = machine.rank.describe() if machine is not None else "starting"
+            told = machine.rank.describe() if machine is not None else self._starting_text()
             say(f"dvm: rank {self._launch.rank} on {platform.node()}: {told}")
         if self._signals.ending:
             self._obey(signal.Signals(self._signals.ending))
@@ -359,17 +386,39 @@ class RanksRun:
             self._look_at_s = now_s + _LOOK_S
             if self._signals.parent_died():
                 self._orphaned()
+            self._tell_long_wait(now_s)
             if self._owner is not None and self._post_mortem is not None:
                 self._post_mortem.update(self._state_text)
         if self._owner is not None:
-            self._note_begin(self._owner)
+            self._note_phase(self._owner)
             self._owner.each_turn()
 
-    def _note_begin(self, owner: Owner) -> None:
-        """Note when loading was over."""
+    def _starting_text(self) -> str:
+        waits_for = self._transport.waits_for if self._transport is not None else ""
+        return f"starting; waits for {waits_for}" if waits_for else "starting"
+
+    def _tell_long_wait(self, now_s: float) -> None:
+        """Tell, on rank 0, what a call of all ranks together waits for if it takes long."""
+        waits_for = self._transport.waits_for if self._transport is not None else ""
+        if not waits_for:
+            self._waits_since_s, self._stall_s = now_s, config.STALL_S
+        elif now_s - self._waits_since_s >= self._stall_s and self._owner is not None:
+            self._owner.tell(
+                f"dvm: waiting for {waits_for}, since {now_s - self._waits_since_s:.0f} s"
+            )
+            self._stall_s *= 2
+
+    def _note_phase(self, owner: Owner) -> None:
+        """Note when loading was over; a new phase goes to the post-mortem file at once."""
         coordinator = owner.coordinator
-        if coordinator is not None and not owner.loaded_at and coordinator.has_begun:
+        if coordinator is None or coordinator.session.phase is self._noted_phase:
+            return
+        self._noted_phase = coordinator.session.phase
+        if not owner.loaded_at and coordinator.has_begun:
             owner.loaded_at = time.perf_counter()
+        if self._post_mortem is not None and self._noted_phase is not Phase.OVER:
+            self._post_mortem.hurry()
+            self._post_mortem.update(self._state_text)
 
     def _obey(self, asked: signal.Signals) -> None:
         """End the run for a signal, in order if that goes fast."""
@@ -379,6 +428,9 @@ class RanksRun:
         if not self._asked_at_s:
             self._asked_at_s = now_s
             if self._machine is None:
+                if not self._launch.speaks_for_all:
+                    # Most likely it came to all ranks; one of them tells, and ends the others.
+                    time.sleep(config.SPEAKER_S)
                 self._die(f"dvm: ended by {name} before the program ran", code)
             text = f"dvm: ended by {name}; what had been committed was printed"
             self._machine.rank.fail(code, text)
@@ -392,14 +444,17 @@ class RanksRun:
         leave_now(int(ExitCode.LAUNCH))
 
     def _state_text(self) -> str:
-        """Return the state of the run and of this rank, for the post-mortem file."""
-        lines = []
-        if self._owner is not None and self._owner.coordinator is not None:
-            state = self._owner.coordinator.describe()
-            lines += [f"{name}: {value}" for name, value in state.items()]
-        if self._machine is not None:
-            lines.append(f"rank {self._launch.rank}: {self._machine.rank.describe()}")
-        return "\n".join(lines)
+        """Return the state of the run, of this rank only if it is not rank 0, as lines."""
+        coordinator = None if self._owner is None else self._owner.coordinator
+        if coordinator is not None:
+            state = coordinator.describe()
+            # For the next time: nobody answers who is asked when it is too late.
+            coordinator.ask_all()
+        elif self._machine is not None:
+            state = {f"rank {self._launch.rank}": self._machine.rank.describe()}
+        else:
+            state = {"phase": "the run starts"}
+        return "\n".join(f"{name:<10} {text}" for name, text in state.items())
 
     # --- ends -----------------------------------------------------------------------------------
     def _keep_post_mortem(self, reason: str, text: str) -> None:
@@ -409,19 +464,22 @@ class RanksRun:
         if path is not None:
             say(f"  what was known then: {path}")
 
-    def _settle_post_mortem(self, exit_code: int) -> None:
-        """Keep the file of a run that ended by a fault, remove that of one that ended well."""
+    def _settle_post_mortem(self, owner: Owner, exit_code: ExitCode) -> None:
+        """Keep the file where somebody may ask what the run was doing, else remove it."""
         assert self._post_mortem is not None
-        if exit_code in {ExitCode.OK, ExitCode.WATCHERS_LEFT, ExitCode.READER_GONE}:
+        if exit_code in _TOLD_ENOUGH:
             self._post_mortem.remove()
         else:
-            self._keep_post_mortem(f"the run ended with exit code {exit_code}", "")
+            self._keep_post_mortem(EXIT_CODE_MEANINGS[exit_code], f"{owner.fault}\n")
 
     def _part(self, transport: Transport, exit_code: int) -> int:
         """Leave together, before anything ran."""
+        transport.drain(self._each_turn)
         if self._machine is not None:
             self._machine.close()
-        transport.drain(self._each_turn)
+        transport.close()
+        if self._owner is not None and self._post_mortem is not None:
+            self._post_mortem.remove()
         return self._finish(exit_code)
 
     @staticmethod

@@ -105,6 +105,7 @@ def run_on_ranks(
     machine.home.check_invariants()
     transport.drain(lambda: None)
     machine.close()
+    transport.close()
     gathered = comm.gather(pages)
     ended = Ended(exit_code, seen[0], owner)
     if owner is not None and is_replayed:
