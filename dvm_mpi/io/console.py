@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import os
 import select
-import stat
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from dvm_mpi.config import MIB, SILENT_WAIT_S, STDIN_BYTES_MAX
 from dvm_mpi.errors import FileError, LimitError, ReaderGoneError
 from dvm_mpi.io.progress import Progress
+
+#: How long standard input is waited for at a time.
+_TURN_S: Final = 0.1
 
 
 class Console:
@@ -87,7 +90,17 @@ def standard_output() -> BinaryIO | None:
     return None if sys.stdout is None else sys.stdout.buffer
 
 
-def read_input(path: Path | None, say: Callable[[str], None]) -> bytes:
+def _nothing() -> None:
+    return
+
+
+def read_input(
+    path: Path | None,
+    say: Callable[[str], None],
+    *,
+    turn: Callable[[], None] = _nothing,
+    is_terminal: bool = False,
+) -> bytes:
     """Return the whole of standard input.
 
     Parameters
@@ -97,6 +110,10 @@ def read_input(path: Path | None, say: Callable[[str], None]) -> bytes:
         None: the process's standard input, empty if it is a terminal or closed.
     say
         Shows a line to the user, if the input keeps silent for some seconds.
+    turn
+        Is called several times a second while more is waited for.
+    is_terminal
+        Whether a terminal is behind standard input, though it does not look like one.
 
     Raises
     ------
@@ -110,9 +127,9 @@ def read_input(path: Path | None, say: Callable[[str], None]) -> bytes:
     if sys.stdin is None:
         return b""
     stream = sys.stdin.buffer
-    if path is None and stream.isatty():
+    if path is None and (is_terminal or stream.isatty()):
         return b""
-    return _read_stream(stream, say)
+    return _read_stream(stream.fileno(), say, turn)
 
 
 def _read_file(path: Path) -> bytes:
@@ -126,14 +143,23 @@ def _read_file(path: Path) -> bytes:
         ) from error
 
 
-def _read_stream(stream: BinaryIO, say: Callable[[str], None]) -> bytes:
+def _read_stream(descriptor: int, say: Callable[[str], None], turn: Callable[[], None]) -> bytes:
     """Read to the end; a pipe that nobody closes would hold the run up without a word."""
+    data = bytearray()
+    silent_until = time.monotonic() + SILENT_WAIT_S
     try:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            ready, _, _ = select.select([stream], [], [], SILENT_WAIT_S)
-            if not ready:
+        while len(data) <= STDIN_BYTES_MAX:
+            turn()
+            ready, _, _ = select.select([descriptor], [], [], min(SILENT_WAIT_S, _TURN_S))
+            if ready:
+                part = os.read(descriptor, MIB)
+                if not part:
+                    break
+                data += part
+            elif not data and time.monotonic() >= silent_until:
+                silent_until = float("inf")
                 say("waiting for the end of standard input; use --stdin /dev/null if there is none")
-        return _checked(stream.read(STDIN_BYTES_MAX + 1))
+        return _checked(bytes(data))
     except OSError as error:
         raise FileError(
             f"cannot read standard input: {error.strerror}; use --stdin FILE or --stdin /dev/null"

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,26 @@ def test_a_terminal_is_read_only_when_asked_for(monkeypatch: pytest.MonkeyPatch)
         os.write(shows, b"typed\n\x04")
         assert read_input(Path("-"), no_words) == b"typed\n"
         os.close(shows)
+
+
+def test_a_pipe_with_a_terminal_behind_it_is_read_only_when_asked_for(stdin: int) -> None:
+    os.write(stdin, b"typed")
+    assert read_input(None, no_words, is_terminal=True) == b""
+    os.close(stdin)
+    assert read_input(Path("-"), no_words, is_terminal=True) == b"typed"
+
+
+def test_turns_are_taken_while_input_is_waited_for(stdin: int) -> None:
+    """A pipe that gives a part and then nothing must not make a rank deaf."""
+    os.write(stdin, b"a")
+    turns = count()
+
+    def turn() -> None:
+        if next(turns) == 3:
+            os.write(stdin, b"b")
+            os.close(stdin)
+
+    assert read_input(None, no_words, turn=turn) == b"ab"
 
 
 def test_a_process_without_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
