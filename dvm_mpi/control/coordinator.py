@@ -16,6 +16,7 @@ from dvm_mpi import config
 from dvm_mpi.control import coordinator_state as scheduling
 from dvm_mpi.control import session as phases
 from dvm_mpi.control.delivery import Part
+from dvm_mpi.control.diagnosis import Narrator
 from dvm_mpi.control.messages import (
     CoordinatorEvent,
     Message,
@@ -39,6 +40,8 @@ MakingTask = Generator[bool, None, tuple[str, int]]
 #: How long a rank is given to answer what it does before it is called silent.
 _ANSWER_US: Final = 1_000_000
 _US_PER_S: Final = 1_000_000
+#: Of questions whose answers nobody waits for; the others count from 1.
+_NO_SERIAL: Final = 0
 
 
 class Host(Protocol):
@@ -107,11 +110,17 @@ class Coordinator:
         self._asked_at_us = 0
         self._serial = 0
         self._answers: dict[int, str] = {}
+        self._narrator = Narrator(image)
+        #: The latest status of each rank and when it came, for `describe`.
+        self._states: dict[int, tuple[int, str]] = {}
+        #: What `describe` told when the run began to end by a fault.
+        self._at_fault: dict[str, str] | None = None
 
     # --- events ---------------------------------------------------------------------------------
     def handle(self, event: CoordinatorEvent | SessionEvent) -> None:
         """Take one message and do what follows from it."""
         if isinstance(event, StatusReported):
+            self._states[event.rank] = (self._now_us, event.text)
             if event.serial == self._serial:
                 self._asked.discard(event.rank)
                 self._answers[event.rank] = event.text
@@ -120,6 +129,8 @@ class Coordinator:
         self._stall_us = int(config.STALL_S * _US_PER_S)
         # It goes on: what ranks were asked for need not be told.
         self._asked_at_us = 0
+        if isinstance(event, RankFailed):
+            self._note_fault()
         if isinstance(event, RankLoaded | RankFinished | RankFailed):
             self._perform_all(self.session.handle(event))
         elif self.session.phase is Phase.RUNNING or self.session.phase is Phase.LOADING:
@@ -148,6 +159,8 @@ class Coordinator:
             elif isinstance(action, scheduling.RecordOrder):
                 self._host.ordered(action)
             else:
+                if action.failure is not None:
+                    self._note_fault()
                 self._perform_all(self.session.handle(action))
 
     def _perform_all(self, actions: tuple[phases.Action, ...]) -> None:
@@ -207,7 +220,10 @@ class Coordinator:
         shown = config.RANKS_SHOWN_MAX
         silent = dict.fromkeys(self._asked, "does not answer; it may be stuck or gone")
         told = sorted((self._answers | silent).items())
-        lines += [f"  rank {rank}: {text}" for rank, text in told[:shown]]
+        running = self.scheduler.state.running_rows()
+        lines += [
+            f"  rank {rank}: {text}{self._runners_at(rank, running)}" for rank, text in told[:shown]
+        ]
         if len(told) > shown:
             lines.append(f"  and {counted(len(told) - shown, 'more rank')}")
         return "\n".join(lines)
@@ -233,16 +249,44 @@ class Coordinator:
         ]
         return "; ".join(parts)
 
-    def describe(self) -> dict[str, Any]:
-        """Return the state of the run in figures, for a file that outlives it."""
+    # --- what outlives the run ------------------------------------------------------------------
+    def ask_all(self) -> None:
+        """Ask every rank what it does, for the next `describe`."""
+        for rank in range(self._rank_count):
+            self._send(rank, StatusRequested(_NO_SERIAL))
+
+    def describe(self) -> dict[str, str]:
+        """Return the state of the run by headings; after a fault that of the moment before it."""
+        if self._at_fault is not None:
+            return self._at_fault
         counters = self.scheduler.counters
-        return {
+        told = {
             "phase": self.session.phase.value,
-            "waits_for": self.waits_for,
-            "visible_epoch": self.scheduler.state.log.visible,
-            "runners": counters.runners,
-            "committed": counters.commits,
-            "retried": counters.retries,
-            "instructions": counters.instructions,
-            "running_at_ranks": self.scheduler.state.running.tolist(),
+            "waits for": self.waits_for,
+            "epoch": f"{self.scheduler.state.log.visible:,} is visible",
+            "runners": f"{counters.runners:,} created, {counters.commits:,} committed, "
+            f"{counters.retries:,} retried; {counted(counters.instructions, 'instruction')}",
         }
+        running = self.scheduler.state.running_rows()
+        for rank in range(self._rank_count):
+            since_us, text = self._states.get(rank, (0, "has not told yet what it does"))
+            ago_s = (self._now_us - since_us) / _US_PER_S
+            when = f"{ago_s:.1f} s before: " if since_us else ""
+            told[f"rank {rank}"] = f"{when}{text}{self._runners_at(rank, running)}"
+        return told
+
+    def _note_fault(self) -> None:
+        if self._at_fault is None:
+            self._at_fault = self.describe()
+
+    def _runners_at(self, rank: int, running: NDArray[Any]) -> str:
+        """Tell how many of the running rows (RUNNER) a rank has, and which one since longest."""
+        rows = running[running["worker"] == rank]
+        if len(rows) == 0:
+            return ""
+        first = rows[np.argmin(rows["attempt"])]
+        return (
+            f"; it has {counted(len(rows), 'runner')}, since longest {int(first['id']):#x}, which "
+            f"began at {self._narrator.label(int(first['entry']))}, as of epoch "
+            f"{int(first['snapshot']):,}"
+        )

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi.config import STORY_ROWS
 from dvm_mpi.control.arena import RowArena
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.lifecycle import Event, Kind, RunnerTable, State
@@ -197,6 +198,14 @@ class CoordinatorState:
     def running_count(self) -> int:
         """Attempts dispatched whose record has not arrived."""
         return int(self.running.sum())
+
+    def running_rows(self) -> NDArray[Any]:
+        """Return copies of the rows of running attempts (RUNNER), for a look at them.
+
+        None of a table so large that looking through it would hold up the run.
+        """
+        rows = self.table.rows
+        return rows[rows["state"] == State.RUNNING] if len(rows) <= STORY_ROWS else rows[:0].copy()
 
     def pending_epoch(self, epoch: int) -> PendingEpoch:
         """Return what is to happen when `epoch` becomes visible."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Generator
@@ -47,6 +48,8 @@ class Owner:
         self._outputs: list[tuple[ArraySpec, ArrayDeclaration]] = []
         self._places: list[Place] = []
         self._ending: Complete | None = None
+        #: Why the run ended before its time, as it was told; empty if it did not.
+        self.fault = ""
         #: What the ranks told at their end, in the order of ranks.
         self.figures: list[dict[str, Any]] = []
         self.coordinator: Coordinator | None = None
@@ -90,7 +93,8 @@ class Owner:
         self._ending = ending
         self._progress.clear()
         if ending.failure is not None:
-            say(self._narrator.trap(ending.failure))
+            self.fault = self._narrator.trap(ending.failure)
+            say(self.fault)
             return "", int(ExitCode.TRAP)
         making = make_outputs(self._outputs)
         while True:
@@ -130,9 +134,11 @@ class Owner:
         self.ended_at = self.ended_at or time.perf_counter()
         drop_outputs(self._places)
         self._places = []
-        if failure.text:
-            at = f"\n  at rank {failure.rank}" if failure.rank else ""
-            say(failure.text + at)
+        if failure.text and failure.exit_code != ExitCode.READER_GONE:
+            place = f"rank {failure.rank}"
+            told = re.search(rf"\b{place}\b", failure.text)
+            self.fault = failure.text if told else f"{failure.text}\n  at {place}"
+            say(self.fault)
 
     # --- while it runs, and at its end ----------------------------------------------------------
     def each_turn(self) -> None:

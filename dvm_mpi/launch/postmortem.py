@@ -53,7 +53,8 @@ class PostMortem:
             Is told, at most once, that the file cannot be written.
         """
         self.path = folder / f"dvm-postmortem-{job}.txt"
-        self._part = folder / f".{self.path.name}.part"
+        # Several ranks may have something to say at the end.
+        self._part = folder / f".{self.path.name}.{os.getpid()}.part"
         self._command = shlex.join(command)
         self._warn = warn
         self._clock = clock
@@ -64,6 +65,8 @@ class PostMortem:
         self._is_possible = True
         #: Whether the file stays after the run.
         self._is_kept = False
+        #: Whether what is in the file, if it is there, was written here.
+        self._is_ours = False
 
     def update(self, sample: Callable[[], str]) -> None:
         """Write the state down if it is time; `sample` is called only then. Cheap to call often."""
@@ -76,8 +79,18 @@ class PostMortem:
         self._write(_GOING_ON, sample())
         self._due_at = self._clock() + POSTMORTEM_INTERVAL_S
 
+    def hurry(self) -> None:
+        """Let the next update write, whatever the time: something has changed."""
+        self._due_at = self._clock()
+
     def keep(self, reason: str, text: str) -> Path | None:
-        """Write why the run ends, and leave the file; return its path, None if it has no place."""
+        """Write why the run ends, and leave the file; return its path, None if it has no place.
+
+        What another rank has written before is kept below.
+        """
+        if not self._is_ours:
+            with suppress(OSError):
+                text += f"\n\nWhat had been written before:\n\n{self.path.read_text('utf-8')}"
         self._write(f"The run ended before the program did: {reason}", text)
         self._is_kept = self._is_possible
         return self.path if self._is_kept else None
@@ -106,6 +119,7 @@ class PostMortem:
             # Replaced as a whole: who reads it in the middle of a run sees one state, not two.
             self._part.write_text(text, encoding="utf-8", errors="backslashreplace")
             self._part.replace(self.path)
+            self._is_ours = True
         except OSError as error:
             self._is_possible = False
             with suppress(OSError):

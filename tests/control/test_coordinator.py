@@ -33,6 +33,7 @@ from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import ApplyRequested, EpochApplied
 from dvm_mpi.engine.interface import End
+from dvm_mpi.engine.interface import End
 from tests.control import coordinator as played
 
 S = 1_000_000
@@ -210,7 +211,8 @@ def test_a_long_wait_is_explained_by_those_whose_move_it_is() -> None:
     answer(run, 1, "worker: its turn")
     run.coordinator.tick(S + STALL + 1)
     assert run.host.told == [
-        "dvm: no progress for 10 s: 1 runner running, 0 queued\n  rank 1: worker: its turn"
+        "dvm: no progress for 10 s: 1 runner running, 0 queued\n  rank 1: worker: its turn; it has "
+        "1 runner, since longest 0x3d000000000, which began at main (0x400000000), as of epoch 1"
     ]
 
 
@@ -277,9 +279,29 @@ def test_an_old_answer_is_no_answer() -> None:
     assert "long ago" not in run.host.told[1]
 
 
-def test_the_state_of_a_run_can_be_kept_as_json() -> None:
+def test_the_state_of_a_run_tells_what_every_rank_does() -> None:
     run = stalled()
+    run.coordinator.ask_all()
+    told = {"rank 0": "worker: its turn", "rank 1": "worker: runners to be dispatched"}
+    for rank, text in enumerate(told.values()):
+        run.coordinator.handle(StatusReported(rank, 0, text))
+    run.coordinator.tick(S + STALL + S // 2)
     state = run.coordinator.describe()
     assert state["phase"] == "the program runs"
-    assert state["running_at_ranks"] == [0, 1, 0]
-    assert (state["runners"], state["committed"]) == (1, 0)
+    assert state["runners"] == "1 created, 0 committed, 0 retried; 0 instructions"
+    assert state["rank 0"] == "0.5 s before: worker: its turn"
+    assert state["rank 1"].startswith("0.5 s before: worker: runners to be dispatched; it has 1 r")
+    assert state["rank 2"] == "has not told yet what it does"
+
+
+@pytest.mark.parametrize("fault", ["trap", "failure"])
+def test_after_a_fault_the_state_is_that_before_it(fault: str) -> None:
+    run = Run()
+    batch = run.begin()
+    if fault == "trap":
+        run.coordinator.handle(run.end_first(batch, end=End.TRAP, trap=0))
+    else:
+        run.coordinator.handle(RankFailed(2, 6, "full"))
+    run.coordinator.tick(5 * S)
+    assert run.coordinator.session.phase is not Phase.RUNNING
+    assert run.coordinator.describe()["phase"] == "the program runs"

@@ -113,6 +113,33 @@ def test_kept_file_says_why_and_stays(bench: Bench, tmp_path: Path) -> None:
     assert "rewritten" not in text
 
 
+def test_change_is_written_without_waiting(bench: Bench) -> None:
+    bench.file.update(bench.sample)
+    bench.file.hurry()
+    bench.file.update(bench.sample)
+    bench.file.update(bench.sample)
+    assert bench.file.path.read_text().endswith("state 2\n")
+    assert bench.asked == 2
+
+
+def test_rank_that_fails_keeps_what_rank_0_has_written(tmp_path: Path) -> None:
+    """It knows what it did itself, and rank 0 what all did."""
+    coordinating, failing = Bench(tmp_path), Bench(tmp_path)
+    coordinating.file.update(lambda: "all ranks")
+    path = failing.file.keep("rank 3 failed", "its own")
+    assert path is not None
+    assert path.read_text().startswith("The run ended before the program did: rank 3 failed\n")
+    assert "\n\nits own\n\nWhat had been written before:\n\nThis file" in path.read_text()
+    assert path.read_text().endswith("\n\nall ranks\n")
+
+
+def test_rank_that_fails_tells_its_own_state_once(bench: Bench) -> None:
+    bench.file.update(lambda: "before")
+    path = bench.file.keep("rank 0 failed", "now")
+    assert path is not None
+    assert "before" not in path.read_text().replace("ended before", "")
+
+
 def test_reader_sees_one_whole_state(bench: Bench) -> None:
     """Who has the old file open goes on reading the old one."""
     bench.file.update(bench.sample)
