@@ -33,7 +33,6 @@ from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import ApplyRequested, EpochApplied
 from dvm_mpi.engine.interface import End
-from dvm_mpi.engine.interface import End
 from tests.control import coordinator as played
 
 S = 1_000_000
