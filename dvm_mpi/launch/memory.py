@@ -140,6 +140,11 @@ def plan(
     LimitError
         MPI cannot start on this node, or the ranks do not fit; the text has all sizes.
     """
+    if memory_bytes is not None and memory_bytes < PAGE_BYTES:
+        raise LimitError(
+            f"--memory {in_units(memory_bytes)} is too small: a rank needs at least one page of "
+            f"{in_units(PAGE_BYTES)}, and more for a program of any size"
+        )
     own = mpi_shared_bytes(launch, environ)
     ledger = _Ledger(launch, node, own, 0 if plane == "message" else arena_bytes, memory_bytes)
     if own > node.shared_free:

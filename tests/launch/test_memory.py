@@ -60,6 +60,12 @@ def refused(*arguments: object, **more: object) -> str:
     return str(caught.value)
 
 
+def test_less_than_a_page_is_refused_as_it_was_given() -> None:
+    text = refused(ranks(2), NODE, 1000)
+    assert text.startswith("--memory 1,000 bytes is too small: a rank needs at least one page of 4")
+    assert planned(ranks(2), NODE, PAGE_BYTES).memory_bytes == PAGE_BYTES
+
+
 # --- what MPI takes ----------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("launch", "environ", "expected"),
