@@ -41,6 +41,12 @@ def fill(windows: Windows) -> None:
     windows.sync()
 
 
+def random_bytes(seed: int) -> NDArray[np.uint8]:
+    """Return as many bytes as a slice has."""
+    draw = np.random.default_rng(seed)
+    return np.frombuffer(draw.bytes(SLICE), np.uint8)
+
+
 def numbers_of(content: NDArray[np.uint8]) -> list[int]:
     """Return what `fill` wrote, of whole frames."""
     words = content.view(np.int64).reshape(len(content), -1)
@@ -174,13 +180,11 @@ def test_large_reads_are_cut(comm: Any, way: str, monkeypatch: pytest.MonkeyPatc
         content = read(plane, home, list(range(100)))
         assert numbers_of(content) == [(home << 32) + f for f in range(100)]
         monkeypatch.setattr(config, "RMA_BYTES_MAX", 1_000)
-        data = np.random.default_rng(comm.rank).integers(0, 256, SLICE).astype(np.uint8)
-        plane.write_arena(home, 0, data)
+        plane.write_arena(home, 0, random_bytes(comm.rank))
         wait(comm.Ibarrier())
         windows.sync()
         left = (comm.rank - 1) % comm.size
-        sent = np.random.default_rng(left).integers(0, 256, SLICE).astype(np.uint8)
-        assert np.array_equal(windows.arena[left], sent)
+        assert np.array_equal(windows.arena[left], random_bytes(left))
 
 
 def test_ranks_may_have_different_amounts_of_memory(comm: Any) -> None:
