@@ -12,7 +12,6 @@ import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 
 from dvm_mpi import __version__
@@ -79,6 +78,9 @@ class RunReport:
 
 def versions() -> dict[str, str]:
     """Return the versions of DVM, Python and the packages whose arithmetic or files matter."""
+    # Runs without a report do not pay for it: it imports half of the standard library.
+    from importlib import metadata  # noqa: PLC0415
+
     found = {"dvm": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
