@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import subprocess
 
 #: How often to look whether a library is there that somebody else compiles, and to wait at most.
-_LOOK_S: Final = 0.02
+_LOOK_S: Final = 0.05
 #: What is shown of a compiler's last words.
 _ERROR_CHARACTERS_MAX: Final = 4_000
 #: Variables by which MPI's launchers recognise their processes: the compiler is none of them.
