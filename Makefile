@@ -84,7 +84,7 @@ run $(BIN)/python -m tests.mpi --name $(MPI) $(TEST_RANKS)
 endef
 
 .PHONY: help venv hello kmeans primes treesum vectoradd lint types quick test test-mpi \
-	test-openmpi sweep histories fuzz coverage bench docs ci clean distclean
+	test-openmpi sweep histories fuzz coverage bench busy-home docs ci clean distclean
 
 help: ## show this list
 	@printf 'make TARGET, where TARGET is one of\n\n'
@@ -237,6 +237,11 @@ coverage: $(ENVIRONMENT) ## say which lines the tests do not reach (compiled loo
 bench: $(ENVIRONMENT) ## measure instructions, runners and jobs
 	$(begin)
 	run $(BIN)/python -m bench.run
+	verdict
+
+busy-home: $(ENVIRONMENT) ## measure how soon a commit is readable whose home is busy
+	$(begin)
+	run $(BIN)/python -m bench.busy_home
 	verdict
 
 docs: $(ENVIRONMENT) ## write the generated parts of docs/ anew

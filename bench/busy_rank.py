@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import traceback
 from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from bench.placed import assemble, run_placed
+from bench.placed import assemble, ends_all, run_placed
 from dvm_mpi.control import transport
 from dvm_mpi.control.loader import Loader
 from dvm_mpi.disa.image import ArrayDeclaration
@@ -91,10 +90,5 @@ def run_rank(condition: str, plane: str, samples: int, file: Path, result: Path)
 
 
 if __name__ == "__main__":
-    try:
-        run_rank(*sys.argv[1:3], int(sys.argv[3]), *map(Path, sys.argv[4:]))
-    except BaseException:
-        # The others would wait for ever.
-        traceback.print_exc()
-        transport.abort(1)
-        raise
+    with ends_all():
+        run_rank(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]), Path(sys.argv[5]))

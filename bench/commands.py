@@ -1,16 +1,15 @@
-"""Whole commands, as users run them: start of an empty program, the k-means job, its peer."""
+"""Whole commands, as users run them, in one process and on ranks; and peers of the k-means job."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
+import statistics
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from bench.launch import run_ranks
+
 #: The job of `make kmeans`: the photograph of 427 x 640 pixels.
 CLUSTERS, ITERATIONS, PARTS, POINTS = 32, 20, 64, 273_280
 
@@ -26,58 +25,75 @@ class Commands:
         self._empty = folder / "empty.dasm"
         self._empty.write_text("main:   exit:c\n")
         self._is_input_made = False
+        #: Of the last run, what has not been asked for.
+        self._bandwidths: dict[str, float] = {}
 
-    def _run(self, *command: str, **environment: str) -> tuple[float, str]:
-        """Run Python with a command line; return its seconds and what it printed."""
-        began = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, *command], cwd=ROOT, env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        seconds = time.perf_counter() - began
-        if done.returncode != 0:
-            sys.exit(f"bench: {' '.join(command)}: status {done.returncode}\n{done.stderr}")
-        return seconds, done.stdout
+    def start_warm_s(self, rank_count: int = 0) -> float:
+        """Return the seconds of the whole command on an empty program; 0: without a launcher."""
+        return run_ranks(rank_count, "-m", "dvm_mpi", str(self._empty), "--quiet")[0]
 
-    def start_warm_s(self) -> float:
-        """Return the seconds of the whole command on an empty program."""
-        return self._run("-m", "dvm_mpi", str(self._empty), "--quiet")[0]
-
-    def start_cold_s(self) -> float:
+    def start_cold_s(self, rank_count: int = 0) -> float:
         """Return the same with no compiled code in the cache."""
         cache = self._folder / "cold"
         shutil.rmtree(cache, ignore_errors=True)
-        seconds, _ = self._run(
-            "-m", "dvm_mpi", str(self._empty), "--quiet", NUMBA_CACHE_DIR=str(cache)
-        )
-        return seconds
+        command = ("-m", "dvm_mpi", str(self._empty), "--quiet")
+        return run_ranks(rank_count, *command, NUMBA_CACHE_DIR=str(cache))[0]
 
     def start_python_s(self) -> float:
         """Return the seconds of Python with numpy and numba imported: what no start can beat."""
-        return self._run("-c", "import numpy, numba")[0]
+        return run_ranks(0, "-c", "import numpy, numba")[0]
 
     def _make_input(self) -> None:
         if not self._is_input_made:
-            self._run("jobs/kmeans/make_input.py", "--output", str(self._points))
+            run_ranks(0, "jobs/kmeans/make_input.py", "--output", str(self._points))
             self._is_input_made = True
 
-    def kmeans_work_s(self) -> float:
+    def kmeans_work_s(self, rank_count: int = 0) -> float:
         """Return `work_s` of the k-means job's report."""
         self._make_input()
-        report = self._folder / "report.json"
         sizes = {"N": POINTS, "K": CLUSTERS, "PARTS": PARTS, "ITERATIONS": ITERATIONS}
         defines = [word for name, value in sizes.items() for word in ("-D", f"{name}={value}")]
-        self._run(
-            "-m", "dvm_mpi", "jobs/kmeans/kmeans.dasm", "--quiet", "-D", "GENERATE=0", *defines,
-            "--in", f"points={self._points}:points", "--report", str(report),
+        report = self._report(
+            rank_count, "jobs/kmeans/kmeans.dasm", "-D", "GENERATE=0", *defines,
+            "--in", f"points={self._points}:points",
         )  # fmt: skip
-        return float(json.loads(report.read_text())["work_s"])
+        return float(report["work_s"])
 
-    def kmeans_numpy_s(self) -> float:
-        """Return the seconds of numpy on the same points, on one thread as the job."""
+    def kmeans_peer_s(self, rank_count: int = 0) -> float:
+        """Return the seconds of numpy on the same points, each process on one thread."""
         self._make_input()
-        _, printed = self._run(
-            "bench/peers/kmeans_numpy.py", str(self._points), "--clusters", str(CLUSTERS),
-            "--iterations", str(ITERATIONS), OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1",
+        name = "kmeans_mpi" if rank_count else "kmeans_numpy"
+        _, printed = run_ranks(
+            rank_count, "-m", f"bench.peers.{name}", str(self._points),
+            "--clusters", str(CLUSTERS), "--iterations", str(ITERATIONS),
+            OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1",
         )  # fmt: skip
         return float(json.loads(printed)["work_s"])
+
+    def empty_runners_per_second(self, rank_count: int) -> float:
+        """Return the runners of a run divided by the seconds of its work."""
+        report = self._report(rank_count, "bench/programs/empty.dasm")
+        return float(report["runners"]) / float(report["work_s"])
+
+    def _report(self, rank_count: int, *arguments: str) -> dict[str, Any]:
+        path = self._folder / "report.json"
+        run_ranks(rank_count, "-m", "dvm_mpi", *arguments, "--quiet", "--report", str(path))
+        report: dict[str, Any] = json.loads(path.read_text())
+        return report
+
+    # --- programs whose runners are placed ------------------------------------------------------
+    def commit_to_readable_ms(self) -> float:
+        """Return the median time from a commit until a third rank has read it; nobody computes."""
+        result = self._folder / "samples.json"
+        command = ("idle", "rma", "100", str(self._folder / "none.h5"), str(result))
+        run_ranks(3, "-m", "bench.busy_rank", *command)
+        return float(statistics.median(json.loads(result.read_text())))
+
+    def bandwidth_gb_per_second(self, what: str) -> float:
+        """Return the rate of "commit", "snapshot" or "memcpy"; one run gives all three."""
+        if what in self._bandwidths:
+            return self._bandwidths.pop(what)
+        result = self._folder / "bandwidth.json"
+        run_ranks(2, "-m", "bench.bandwidth_rank", "rma", str(result))
+        self._bandwidths = json.loads(result.read_text())
+        return self._bandwidths.pop(what)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+import traceback
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import config
+from dvm_mpi.control import transport as mpi
 from dvm_mpi.control.coordinator_state import Action, Complete, Counters, ToWorker
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.driver import Silent
@@ -102,6 +105,17 @@ class Ran:
     home_words: Callable[[int, int], NDArray[np.int64]]
     counters: Counters | None
     seconds: float
+
+
+@contextmanager
+def ends_all() -> Iterator[None]:
+    """End every rank when this one fails: the others would wait for ever."""
+    try:
+        yield
+    except BaseException:
+        traceback.print_exc()
+        mpi.abort(1)
+        raise
 
 
 def assemble(path: str, defines: Mapping[str, int]) -> Image:

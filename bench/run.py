@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from bench.commands import Commands
@@ -29,6 +30,20 @@ def all_measures(folder: Path) -> list[Measure]:
     tree = Program("jobs/treesum/treesum.dasm", {})
     few, many = Conflicts(1_000), Conflicts(1_000_000)
     applying = Applying()
+    starts = [
+        Measure(f"start on {ranks} ranks, warm", "s", partial(commands.start_warm_s, ranks), aim)
+        for ranks, aim in ((1, ""), (4, ""), (16, "<= 4 on 2 processors"))
+    ] + [
+        Measure(
+            f"start on {ranks} ranks, cold", "s", partial(commands.start_cold_s, ranks),
+            rounds_max=1,
+        )
+        for ranks in (1, 4, 16)
+    ]  # fmt: skip
+    bandwidths = [
+        Measure(f"64 MiB, 2 ranks: {what}", "GB/s", partial(commands.bandwidth_gb_per_second, what))
+        for what in ("commit", "snapshot", "memcpy")
+    ]
     return [
         Measure("interpreter: primes", "ns/instruction", primes.nanoseconds_per_instruction, "< 3"),
         Measure(
@@ -36,12 +51,22 @@ def all_measures(folder: Path) -> list[Measure]:
         ),
         Measure("around the runners of k-means", "us/runner", kmeans.microseconds_around_a_runner),
         Measure("empty runners, 100,000", "runners/s", empty.runners_per_second),
+        Measure(
+            "empty runners, 100,000, 2 ranks",
+            "runners/s",
+            partial(commands.empty_runners_per_second, 2),
+        ),
         Measure("tree sum, 20,480 integers", "runners/s", tree.runners_per_second),
         Measure("k-means job on the photograph", "s", commands.kmeans_work_s),
-        Measure("k-means, numpy, one thread", "s", commands.kmeans_numpy_s),
+        Measure("k-means, numpy, one thread", "s", commands.kmeans_peer_s),
+        Measure("k-means job, 2 ranks", "s", partial(commands.kmeans_work_s, 2)),
+        Measure("k-means, mpi4py + numpy, 2 ranks", "s", partial(commands.kmeans_peer_s, 2)),
         Measure("start of an empty program, warm", "s", commands.start_warm_s),
         Measure("start of an empty program, cold", "s", commands.start_cold_s, rounds_max=1),
+        *starts,
         Measure("start of Python, numpy, numba", "s", commands.start_python_s),
+        Measure("commit to readable, 3 ranks", "ms", commands.commit_to_readable_ms),
+        *bandwidths,
         Measure("conflicts, 1,000 ranges", "records/s", few.records_per_second),
         Measure("conflicts, 1,000,000 ranges", "records/s", many.records_per_second),
         Measure("home: whole pages applied", "GB/s", applying.whole_pages_gb_per_second),
