@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi.config import FILE_CHUNK_BYTES
 from dvm_mpi.disa.image import ArrayDeclaration, Image
+from dvm_mpi.dsm import ranges
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import Home
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, whole_pages
@@ -73,18 +74,18 @@ class Loader:
         pages: Ints,
         frames: Ints,
     ) -> None:
-        """Read pages of the array into frames, as many at a time as lie together in both."""
-        breaks = np.flatnonzero((np.diff(pages) != 1) | (np.diff(frames) != 1)) + 1
-        begins = [0, *breaks.tolist()] if pages.size else []
-        for begin, end in zip(begins, [*begins[1:], pages.size], strict=True):
-            start = (int(pages[begin]) << PAGE_SHIFT) - declaration.address
-            content = home.pool.memory[frames[begin] : frames[begin] + end - begin].reshape(-1)
+        """Read pages of the array into frames, which lie together, stretch by stretch."""
+        assert np.all(np.diff(frames) == 1), "frames were freed before anything ran"
+        frame = int(frames[0])
+        for page, count in np.transpose(ranges.join_consecutive(pages)).tolist():
+            start = (page << PAGE_SHIFT) - declaration.address
+            content = home.pool.memory[frame : frame + count].reshape(-1)
             length = min(content.size, declaration.byte_count - start)
             whole = length // PAGE_BYTES * PAGE_BYTES
             if whole:
                 read_range(start, content[:whole])
-            for page in pages[begin : begin + whole // PAGE_BYTES].tolist():
-                self._partial.pop(page, None)
+            for replaced in range(page, page + whole // PAGE_BYTES):
+                self._partial.pop(replaced, None)
             if whole < length:
                 # Other data may begin where the array ends: the page is composed like theirs.
                 content[whole:] = 0
@@ -92,6 +93,7 @@ class Loader:
                 read_range(start + whole, rest)
                 self._compose(declaration.address + start + whole, rest)
             self.loaded_bytes += length
+            frame += count
 
     def finish(self) -> None:
         """Send the pages that were composed here; pages that are all zero need no frame."""

@@ -39,13 +39,11 @@ class Hdf5Source:
     def offset(self) -> int | None:
         """Where the bytes lie in the file, if they lie there in a row; None if they do not."""
         try:
-            is_whole = self._dataset.id.get_storage_size() == self._dataset.nbytes
-            has_others = self._dataset.is_virtual or self._dataset.external is not None
             offset: int | None = self._dataset.id.get_offset()
         except _FAULTS:
             # Whoever reads it meets the damage again, and tells it.
             return None
-        return offset if is_whole and not has_others else None
+        return offset
 
     def read(self, index: Index, target: NDArray[Any]) -> None:
         """Read a box; HDF5 converts the byte order."""

@@ -144,6 +144,14 @@ def test_zeros_need_no_frame() -> None:
     assert machine.homes[0].pool.in_use == 0
 
 
+def test_an_array_that_ends_with_zeros_within_a_page() -> None:
+    """Its last page is nothing to compose, but its frame held something else before."""
+    machine = Machine(1)
+    machine.load_input(0, np.zeros(PAGE_BYTES + 10, np.uint8))
+    machine.finish()
+    assert not machine.loaded().any()
+
+
 def test_an_empty_array_is_no_array() -> None:
     machine = Machine(2)
     assert machine.load_input(0, random_bytes(1, 0)) == [[]]
