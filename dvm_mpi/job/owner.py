@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ from dvm_mpi.io.progress import Progress, ProgressCounts
 from dvm_mpi.io.specs import ArraySpec
 from dvm_mpi.job.parts import age_of_process_s, revision, say
 from dvm_mpi.options import RunOptions
+
+_BY_SIGNAL: Final = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 
 
 class Owner:
@@ -136,8 +138,10 @@ class Owner:
         self._places = []
         if failure.text and failure.exit_code != ExitCode.READER_GONE:
             place = f"rank {failure.rank}"
-            told = re.search(rf"\b{place}\b", failure.text)
-            self.fault = failure.text if told else f"{failure.text}\n  at {place}"
+            is_told = re.search(rf"\b{place}\b", failure.text) is not None
+            # Signals mostly come to all ranks, and rank 0 is the first to tell.
+            is_for_all = failure.rank == 0 and failure.exit_code in _BY_SIGNAL
+            self.fault = failure.text + ("" if is_told or is_for_all else f"\n  at {place}")
             say(self.fault)
 
     # --- while it runs, and at its end ----------------------------------------------------------

@@ -118,6 +118,8 @@ class RanksRun:
         where = f"rank {self._launch.rank} on {platform.node()}"
         say(f"{text.rstrip()}\n  at {where}; all ranks are ended")
         self._keep_post_mortem(f"{where} failed", text)
+        # Those that map them after this are to end as well.
+        segments.unlink_mapped()
         if self._transport is not None:
             from dvm_mpi.control import transport
 
@@ -140,8 +142,7 @@ class RanksRun:
             if self._owner is not None:
                 stack.callback(self._owner.close)
             welcome = self._greet(transport, plan)
-            # All ranks have started and mapped what MPI shares, which now needs no names any more:
-            # whatever happens, nothing of it is left over.
+            # On this node too; see `_greet`.
             segments.unlink_mapped()
             if welcome.exit_code:
                 return self._part(transport, welcome.exit_code)
@@ -210,6 +211,9 @@ class RanksRun:
         rows = transport.gather(row, "start", self._each_turn)
         told: NDArray[np.uint8] | None = None
         if rows is not None:
+            # All ranks have started and mapped what MPI shares, which needs no names any more:
+            # whatever happens from now on, nothing of it is left over.
+            segments.unlink_mapped()
             try:
                 check_rows(rows.reshape(-1).view(ROW))
                 told = self._open_program(plan).encode()
@@ -441,6 +445,7 @@ class RanksRun:
         text = f"the launcher died under rank {self._launch.rank} on {platform.node()}"
         self._keep_post_mortem(text, "")
         say(f"dvm: {text}; it ends")
+        segments.unlink_mapped()
         leave_now(int(ExitCode.LAUNCH))
 
     def _state_text(self) -> str:
