@@ -105,7 +105,12 @@ class RankMachine:
         self.home = self._make_home(make_home)
         self.loader = Loader(self.geometry, {transport.rank: self.home})
         self.rank = Rank(
-            transport, self.home, write_outputs, windows=self.windows, slice_fuel=slice_fuel
+            transport,
+            self.home,
+            write_outputs,
+            windows=self.windows,
+            has_worker=self.has_worker,
+            slice_fuel=slice_fuel,
         )
         if transport.rank == 0:
             assert host is not None, "rank 0 has the owner of the run"

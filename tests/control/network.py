@@ -1,0 +1,49 @@
+"""Ranks without MPI: transports of one process, whose messages wait in queues between each pair."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from dvm_mpi.control.messages import Message, decode, encode
+
+
+class Network:
+    """Transports between some ranks."""
+
+    def __init__(self, rank_count: int) -> None:
+        #: Messages under way, by source and target.
+        self.queues: dict[tuple[int, int], deque[Message]] = {
+            (source, target): deque()
+            for source in range(rank_count)
+            for target in range(rank_count)
+        }
+        self.transports = [MemoryTransport(self, rank, rank_count) for rank in range(rank_count)]
+
+
+class MemoryTransport:
+    """What `control.transport.Transport` is to its rank, with all messages kept in memory."""
+
+    def __init__(self, network: Network, rank: int, size: int) -> None:
+        self.rank = rank
+        self.size = size
+        self.comm = None
+        self.sends_pending = 0
+        self._network = network
+        self._outbox: list[tuple[int, Message]] = []
+
+    def send(self, rank: int, message: Message) -> None:
+        self._outbox.append((rank, message))
+
+    def flush(self) -> None:
+        for rank, message in self._outbox:
+            # Nothing that the sender does to its arrays afterwards may reach the receiver.
+            self._network.queues[self.rank, rank].append(decode(encode(message)))
+        self._outbox.clear()
+
+    def receive(self) -> list[tuple[int, Message]]:
+        arrived: list[tuple[int, Message]] = []
+        for source in range(self.size):
+            queue = self._network.queues[source, self.rank]
+            arrived += [(source, message) for message in queue]
+            queue.clear()
+        return arrived
