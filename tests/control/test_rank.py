@@ -1,0 +1,340 @@
+"""The turns of one rank: who gets which message, what ends the run, and that nothing blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dvm_mpi import config
+from dvm_mpi.control.messages import (
+    AsleepChanged,
+    LeaseGranted,
+    Message,
+    ProgramEnded,
+    RankFailed,
+    RankFinished,
+    RankLoaded,
+    RunEnded,
+    StatusReported,
+    StatusRequested,
+    WorkerReady,
+)
+from dvm_mpi.control.rank import Rank
+from dvm_mpi.dsm.frames import FramePool
+from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.home import Home
+from dvm_mpi.dsm.messages import (
+    RUN,
+    TOKEN,
+    ApplyRequested,
+    ArenaReleased,
+    EpochApplied,
+    LookupAnswered,
+    LookupRequested,
+    Staged,
+)
+from dvm_mpi.errors import ExitCode, FileError
+from dvm_mpi.layout import DATA_START, PAGE_BYTES, PAGE_SHIFT
+from tests.control.network import Network
+
+NONE = np.zeros(0, np.int64)
+NO_BYTES = np.zeros(0, np.uint8)
+PAGE = DATA_START >> PAGE_SHIFT
+FRAMES = 4
+
+
+class Computing:
+    """A worker that always has something to execute."""
+
+    number = 1
+    is_runnable = True
+    waits_for = "its turn"
+
+    def __init__(self) -> None:
+        self.slices: list[int] = []
+        self.heard: list[Message] = []
+
+    def handle(self, event: Message) -> tuple[Any, ...]:
+        self.heard.append(event)
+        return ((("coordinator", 0), AsleepChanged(1, 1)), (("home", 2), lookup(1)))
+
+    def poll_plane(self) -> tuple[Any, ...]:
+        return ()
+
+    def wake(self, now_us: int) -> list[Any]:
+        return []
+
+    def run_slice(self, fuel: int, now_us: int) -> tuple[tuple[Any, ...], int]:
+        self.slices.append(fuel)
+        return (), fuel
+
+
+class Memory:
+    """Counts how often the windows are made consistent."""
+
+    def __init__(self) -> None:
+        self.syncs = 0
+
+    def sync(self) -> None:
+        self.syncs += 1
+
+
+class Ranks:
+    """Rank 1 of three; the others are played by the test."""
+
+    def __init__(self, worker: Computing | None = None, **options: Any) -> None:
+        self.network = Network(3)
+        pool = FramePool(np.zeros((FRAMES, PAGE_BYTES), np.uint8))
+        # One home only, so that all pages are its own.
+        home = Home(0, Geometry(1), pool, np.zeros((3, PAGE_BYTES), np.uint8))
+        self.written: list[tuple[int, str]] = []
+        self.rank = Rank(
+            self.network.transports[1],  # type: ignore[arg-type]
+            home,
+            self.write,
+            slice_fuel=lambda: 7,
+            **options,
+        )
+        self.worker = worker
+        if worker is not None:
+            self.rank.add_worker(worker)  # type: ignore[arg-type]
+
+    def write(self, visible: int, places: str) -> Generator[bool, None, str]:
+        self.written.append((visible, places))
+        yield True
+        return "figures"
+
+    def say(self, source: int, message: Message) -> None:
+        self.network.transports[source].send(1, message)
+        self.network.transports[source].flush()
+
+    def turn(self) -> bool:
+        return self.rank.turn()
+
+    def heard(self, rank: int) -> list[Message]:
+        """Return and forget what rank 1 has said to a rank."""
+        queue = self.network.queues[1, rank]
+        messages = list(queue)
+        queue.clear()
+        return messages
+
+
+def lookup(worker: int) -> LookupRequested:
+    return LookupRequested(worker, 5, 1, np.array([PAGE]), NONE)
+
+
+def store(epoch: int, page_count: int) -> ApplyRequested:
+    """Return an epoch that stores a byte into each of some pages."""
+    runs = np.zeros(page_count, RUN)
+    runs["start"] = DATA_START + PAGE_BYTES * np.arange(page_count)
+    runs["length"] = 1
+    token = np.zeros(1, TOKEN)
+    token["run_count"] = page_count
+    return ApplyRequested(epoch, 0, NONE, token, runs, np.ones(page_count, np.uint8))
+
+
+# --- turns --------------------------------------------------------------------------------------
+
+
+def test_a_home_answers_in_the_turn_in_which_it_is_asked() -> None:
+    """Whatever its worker computes, and however much."""
+    ranks = Ranks(Computing())
+    ranks.turn()
+    ranks.say(2, lookup(2))
+    ranks.say(0, lookup(0))
+    ranks.turn()
+    assert [type(m) for m in ranks.heard(2)] == [LookupAnswered]
+    assert [type(m) for m in ranks.heard(0)] == [WorkerReady, LookupAnswered]
+    assert ranks.worker is not None
+    assert ranks.worker.slices == [7, 7], "one slice a turn"
+
+
+def test_an_epoch_is_acknowledged_to_the_coordinator() -> None:
+    ranks = Ranks()
+    ranks.say(0, store(2, 1))
+    ranks.turn()
+    assert ranks.heard(0) == [EpochApplied(0, 2, 1)]
+
+
+def test_the_worker_hears_its_messages_and_is_heard() -> None:
+    ranks = Ranks(Computing())
+    ranks.say(0, LeaseGranted(1, 2, 3))
+    ranks.turn()
+    assert ranks.worker is not None
+    assert ranks.worker.heard == [LeaseGranted(1, 2, 3)]
+    assert ranks.heard(0) == [WorkerReady(1), AsleepChanged(1, 1)]
+    assert [type(m) for m in ranks.heard(2)] == [LookupRequested]
+
+
+def test_others_that_lag_behind_stop_the_worker_but_not_the_home() -> None:
+    ranks = Ranks(Computing())
+    ranks.rank.transport.sends_pending = config.SENDS_PENDING_MAX + 1  # type: ignore[misc]
+    ranks.say(2, lookup(2))
+    ranks.turn()
+    assert ranks.worker is not None
+    assert ranks.worker.slices == []
+    assert [type(m) for m in ranks.heard(2)] == [LookupAnswered]
+
+
+def test_tasks_go_on_step_by_step_between_messages() -> None:
+    steps: list[int] = []
+
+    def task() -> Iterator[bool]:
+        for step in range(3):
+            steps.append(step)
+            yield step != 1
+
+    ranks = Ranks()
+    ranks.rank.tasks.append(task())  # type: ignore[arg-type]
+    for turn in range(5):
+        ranks.say(2, lookup(2))
+        ranks.turn()
+        assert len(ranks.heard(2)) == 1
+        assert steps == list(range(min(turn + 1, 3)))
+    ranks.rank.tasks.append(task())  # type: ignore[arg-type]
+    did = [ranks.turn() for _ in range(5)]
+    assert did == [True, False, True, True, False], "a rank whose tasks only wait may sleep"
+
+
+def test_memory_that_others_see_is_made_consistent_around_the_homes_work() -> None:
+    windows = Memory()
+    ranks = Ranks(windows=windows)
+    ranks.say(2, lookup(2))
+    ranks.turn()
+    assert windows.syncs == 0
+    ranks.say(0, store(2, 1))
+    ranks.turn()
+    assert windows.syncs == 2
+    run = np.array([(DATA_START, 8, 0)], RUN)
+    ranks.say(2, Staged(2, 1, 0, True, run, NO_BYTES))
+    ranks.turn()
+    assert windows.syncs == 4
+    assert [type(m) for m in ranks.heard(2)] == [LookupAnswered, ArenaReleased]
+
+
+# --- ends ---------------------------------------------------------------------------------------
+
+
+def test_at_the_programs_end_a_rank_writes_its_part_and_runs_nothing_more() -> None:
+    ranks = Ranks(Computing())
+    ranks.say(0, ProgramEnded(9, "places"))
+    for _ in range(4):
+        ranks.turn()
+    assert ranks.written == [(9, "places")]
+    assert ranks.heard(0) == [WorkerReady(1), RankFinished(1, "figures")]
+    assert ranks.worker is not None
+    assert ranks.worker.slices == []
+    assert ranks.rank.exit_code is None, "others still write, and may ask this home"
+    ranks.say(2, lookup(2))
+    ranks.turn()
+    assert [type(m) for m in ranks.heard(2)] == [LookupAnswered]
+
+
+def test_the_run_ends_when_rank_0_says_so_and_not_before() -> None:
+    ranks = Ranks(Computing())
+    turns = iter([0, 1, 2])
+
+    def each_turn() -> None:
+        if next(turns) == 2:
+            ranks.say(0, RunEnded(4))
+            ranks.say(0, LeaseGranted(1, 2, 3))
+            ranks.say(2, lookup(2))
+
+    assert ranks.rank.run(each_turn) == 4
+    assert ranks.worker is not None
+    assert ranks.worker.heard == []
+    assert ranks.heard(2) == [], "after the end nobody listens any more"
+
+
+def test_a_full_home_ends_the_run_with_its_text() -> None:
+    ranks = Ranks(Computing())
+    ranks.say(0, store(2, FRAMES + 1))
+    ranks.turn()
+    (_, failure) = ranks.heard(0)
+    assert isinstance(failure, RankFailed)
+    assert (failure.rank, failure.exit_code) == (1, ExitCode.LIMIT)
+    assert "--memory" in failure.text
+    ranks.turn()
+    assert ranks.worker is not None
+    assert ranks.worker.slices == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (FileError("points.h5 is gone"), FileError.exit_code, "points.h5 is gone"),
+        (MemoryError(), ExitCode.LIMIT, "rank 1: memory does not suffice"),
+    ],
+)
+def test_a_fault_that_the_user_can_mend_is_told_once_and_in_order(
+    error: Exception, code: int, text: str
+) -> None:
+    def task() -> Iterator[bool]:
+        yield True
+        raise error
+
+    ranks = Ranks()
+    ranks.rank.tasks.extend([task(), task()])  # type: ignore[list-item]
+    for _ in range(4):
+        ranks.turn()
+    (failure,) = ranks.heard(0)
+    assert isinstance(failure, RankFailed)
+    assert failure.exit_code == code
+    assert text in failure.text
+    assert list(ranks.rank.tasks) == []
+
+
+def test_a_rank_that_failed_writes_nothing_when_the_program_ends() -> None:
+    """The program may end, or another fail, while the message of the failure is under way."""
+    ranks = Ranks()
+    ranks.rank.fail(3, "no")
+    ranks.rank.fail(4, "another reason")
+    ranks.say(0, ProgramEnded(9, "places"))
+    for _ in range(4):
+        ranks.turn()
+    assert ranks.written == []
+    assert ranks.heard(0) == [RankFailed(1, 3, "no")]
+
+
+def test_a_defect_is_not_taken_for_a_fault_of_the_users() -> None:
+    ranks = Ranks(None)
+    ranks.say(0, LeaseGranted(1, 2, 3))
+    with pytest.raises(AssertionError, match="without a worker"):
+        ranks.turn()
+
+
+# --- what it says of itself ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("worker", "options", "text"),
+    [
+        (Computing(), {}, "worker: its turn"),
+        (None, {}, "the interpreter is being compiled"),
+        (None, {"has_worker": False}, "no worker: it coordinates"),
+    ],
+)
+def test_a_rank_tells_what_it_does(
+    worker: Computing | None, options: dict[str, bool], text: str
+) -> None:
+    ranks = Ranks(worker, **options)
+    staged = np.zeros(1, TOKEN)
+    staged["worker"], staged["serial"], staged["staged"] = 2, 1, 1
+    ranks.say(0, ApplyRequested(2, 0, NONE, staged, np.zeros(0, RUN), NO_BYTES))
+    ranks.say(0, StatusRequested(12))
+    ranks.turn()
+    report = ranks.heard(0)[-1]
+    assert isinstance(report, StatusReported)
+    assert (report.rank, report.serial) == (1, 12)
+    assert text in report.text
+    assert "home: staged write sets of epoch 2: 1 of worker 2" in report.text
+
+
+def test_loading_is_said_to_rank_0() -> None:
+    ranks = Ranks()
+    ranks.rank.loaded(123)
+    ranks.turn()
+    assert ranks.heard(0) == [RankLoaded(1, 123)]
