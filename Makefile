@@ -84,7 +84,7 @@ run $(BIN)/python -m tests.mpi --name $(MPI) $(TEST_RANKS)
 endef
 
 .PHONY: help venv hello kmeans primes treesum vectoradd lint types quick test test-mpi \
-	test-openmpi sweep histories fuzz coverage bench busy-home docs ci clean distclean
+	test-openmpi sweep bits big histories fuzz coverage bench busy-home docs ci clean distclean
 
 help: ## show this list
 	@printf 'make TARGET, where TARGET is one of\n\n'
@@ -212,6 +212,17 @@ test-openmpi: ## run the tests of ranks with Open MPI, in an environment of its 
 sweep: build/kmeans/input.h5 ## k-means on the photograph with 1, 3, 8 workers and 20 seeds
 	$(begin)
 	run $(BIN)/python -m jobs.kmeans.sweep
+	verdict
+
+bits: build/kmeans/input.h5 ## run three jobs on up to 16 ranks in every way, and compare every bit
+	$(begin)
+	run $(BIN)/python -m tests.ranks.bits
+	[[ $(MPI) != mpich ]] || $(MAKE) --no-print-directory bits MPI=openmpi
+	verdict
+
+big: $(ENVIRONMENT) ## write and read 8 GiB on 4 ranks, and watch their memory (12 GiB at most)
+	$(begin)
+	run $(BIN)/python -m tests.ranks.big
 	verdict
 
 histories: $(ENVIRONMENT) ## record 200 runs of racing programs on ranks, and replay each
