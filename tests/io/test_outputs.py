@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -246,3 +247,12 @@ def test_bytes_beyond_the_array_are_our_fault(tmp_path: Path) -> None:
     with OutputPart(place) as part, pytest.raises(AssertionError, match="beyond the array"):
         part.write_range(POINTS.nbytes - 8, np.zeros(9, np.uint8))
     drop_outputs([place])
+
+
+def test_a_write_that_the_system_cuts_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_all = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: write_all(file, data[:3], at))
+    write([(spec_out(tmp_path / "a.npy", None), POINTS)])
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), POINTS)
