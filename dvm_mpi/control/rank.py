@@ -156,14 +156,14 @@ class Rank:
         for _, message in self.transport.receive():
             did = True
             self._guard(self._deliver, message)
-        did |= self._step_tasks()
         if self.coordinator is not None:
             self._guard(self.coordinator.tick, now_us())
-        # What others wait for leaves before the slice, not after it.
+        # What others wait for leaves before the tasks and the slice, not after them.
         self.transport.flush()
+        did |= self._step_tasks()
         if self.worker is not None and self._runs:
             did |= bool(self._guard(self._work, self.worker))
-            self.transport.flush()
+        self.transport.flush()
         if did:
             self._idle_since_us = now_us()
         return did

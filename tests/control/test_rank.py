@@ -152,6 +152,28 @@ def test_a_home_answers_in_the_turn_in_which_it_is_asked() -> None:
     assert ranks.worker.slices == [7, 7], "one slice a turn"
 
 
+def test_answers_leave_before_the_long_work_of_their_turn() -> None:
+    """Or every answer of a home that computes, or loads, would be a slice late."""
+    answered: list[int] = []
+
+    class Looking(Computing):
+        def run_slice(self, fuel: int, now_us: int) -> tuple[tuple[Any, ...], int]:
+            answered.append(len(ranks.heard(2)))
+            return super().run_slice(fuel, now_us)
+
+    def task() -> Iterator[bool]:
+        answered.append(len(ranks.heard(2)))
+        yield True
+
+    ranks = Ranks(Looking())
+    ranks.say(2, lookup(2))
+    ranks.turn()
+    ranks.rank.tasks.append(task())  # type: ignore[arg-type]
+    ranks.say(2, lookup(2))
+    ranks.turn()
+    assert answered == [1, 1, 0], "slice; task, then slice"
+
+
 def test_an_epoch_is_acknowledged_to_the_coordinator() -> None:
     ranks = Ranks()
     ranks.say(0, store(2, 1))
