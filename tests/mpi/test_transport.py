@@ -1,4 +1,4 @@
-"""Messages between real ranks."""
+"""Messages between real ranks: complete, in order, and without anybody waiting for anybody."""
 
 from __future__ import annotations
 
@@ -6,28 +6,144 @@ import time
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from dvm_mpi.control.messages import StatusRequested
-from tests.mpi.waiting import wait
+from dvm_mpi import config
+from dvm_mpi.control.messages import LeaseGranted, RunEnded
+from dvm_mpi.dsm.messages import RUN, Staged
+from tests.mpi.waiting import POLL_S
+
+MESSAGES = 60
+NO_RUNS = np.zeros(0, RUN)
+#: Bytes of a message's content: with its head below and above what is taken in one go.
+SIZES = (0, 1, config.SMALL_BUFFER_BYTES - 200, config.SMALL_BUFFER_BYTES + 1, 1 << 20)
+
+
+def transport_of(comm: Any) -> Any:
+    return import_module("dvm_mpi.control.transport").Transport(comm)
+
+
+def part(transport: Any) -> None:
+    transport.drain(lambda: None)
+    transport.close()
+
+
+def content(source: int, target: int, number: int) -> NDArray[np.uint8]:
+    """Return the bytes of one message, which no other has at these places."""
+    draw = np.random.default_rng([source, target, number])
+    return np.frombuffer(draw.bytes(int(draw.choice(SIZES))), np.uint8)
+
+
+def message(source: int, target: int, number: int) -> Staged:
+    return Staged(source, number, 0, True, NO_RUNS, content(source, target, number))
+
+
+def test_messages_of_each_pair_come_in_order_and_whole(comm: Any) -> None:
+    """Small ones overtake large ones in MPI's queues; they must not be seen to."""
+    transport = transport_of(comm)
+    others = [rank for rank in range(comm.size) if rank != comm.rank]
+    expected = dict.fromkeys(range(comm.size), 0)
+    sent = 0
+    while sent < MESSAGES or any(expected[rank] < MESSAGES for rank in range(comm.size)):
+        if sent < MESSAGES:
+            for rank in [*others, comm.rank]:
+                transport.send(rank, message(comm.rank, rank, sent))
+            sent += 1
+            # Some buffers carry several messages.
+            if sent % 3 or sent == MESSAGES:
+                transport.flush()
+        for source, arrived in transport.receive():
+            number = expected[source]
+            assert (arrived.worker, arrived.serial) == (source, number)
+            assert np.array_equal(arrived.data, content(source, comm.rank, number))
+            expected[source] += 1
+        time.sleep(POLL_S)
+    part(transport)
+    assert transport.sends_pending == 0
 
 
 @pytest.mark.mpi(min_size=2)
-def test_what_has_come_is_received_at_the_first_look(comm: Any) -> None:
-    """A rank looks once in each slice: whatever it does not see then is a slice late."""
-    transport = import_module("dvm_mpi.control.transport").Transport(comm)
-    looks = []
-    for serial in range(20):
-        wait(comm.Ibarrier())
-        if transport.rank == 0:
-            transport.send(1, StatusRequested(serial))
+def test_nothing_waits_for_a_rank_that_does_not_listen(comm: Any) -> None:
+    """Rank 0 takes nothing before all others have said, by other means, that they are through."""
+    transport = transport_of(comm)
+    large = np.zeros(8 << 20, np.uint8)
+    began = time.monotonic()
+    if comm.rank:
+        for number in range(4):
+            transport.send(0, Staged(comm.rank, number, 0, True, NO_RUNS, large))
             transport.flush()
-        if transport.rank == 1:
-            # By the clock alone: any other call of MPI would fetch the message.
-            time.sleep(0.01)
-            looks.append(StatusRequested(serial) in [m for _, m in transport.receive()])
-    if transport.rank == 1:
-        late = looks.count(False)
-        # On a busy machine rank 0 may be late itself; most messages have come.
-        assert late <= 10, f"{late} of 20 messages were not seen at the first look"
-    transport.drain(lambda: None)
+        assert transport.receive() == []
+        assert transport.sends_pending > 0
+    through = comm.Ibarrier()
+    while not through.Test():
+        time.sleep(POLL_S)
+    assert time.monotonic() - began < 30
+    arrived: list[Any] = []
+    # What is under way is not lost, though the others leave already: `drain` of each waits.
+    while comm.rank == 0 and len(arrived) < 4 * (comm.size - 1):
+        arrived += transport.receive()
+        time.sleep(POLL_S)
+    part(transport)
+    assert sorted((source, m.serial) for source, m in arrived) == [
+        (source, number) for source in range(1, comm.size) for number in range(4)
+    ] * (comm.rank == 0)
+
+
+@pytest.mark.mpi(min_size=2)
+def test_a_flood_is_taken_in_parts(comm: Any) -> None:
+    transport = transport_of(comm)
+    count = 2 * config.RECEIVES_AT_ONCE
+    if comm.rank == 1:
+        for number in range(count):
+            transport.send(0, RunEnded(number))
+            transport.flush()
+    numbers: list[int] = []
+    while comm.rank == 0 and len(numbers) < count:
+        taken = transport.receive()
+        assert len(taken) <= config.RECEIVES_AT_ONCE
+        numbers += [each.exit_code for _, each in taken]
+        time.sleep(POLL_S)
+    assert numbers == list(range(count)) * (comm.rank == 0)
+    part(transport)
+
+
+def test_what_is_not_flushed_does_not_leave_and_own_messages_come_back(comm: Any) -> None:
+    transport = transport_of(comm)
+    transport.send(comm.rank, LeaseGranted(1, 2, 3))
+    if comm.rank == 0 and comm.size > 1:
+        transport.send(1, RunEnded(1))
+    met = comm.Ibarrier()
+    received = transport.receive()
+    while not met.Test():
+        received += transport.receive()
+        time.sleep(POLL_S)
+    assert received == [(comm.rank, LeaseGranted(1, 2, 3))]
+    part(transport)
+
+
+@pytest.mark.parametrize("length", [0, 1, 3 << 20])
+def test_rank_0_gathers_and_tells_all(comm: Any, length: int) -> None:
+    """The last rank comes late, then rank 0; who waits says for whom, and does other things."""
+    transport = transport_of(comm)
+    waits: set[str] = set()
+
+    def turn() -> None:
+        waits.add(transport.waits_for)
+
+    row = np.full(5, comm.rank, np.uint8)
+    if comm.rank == comm.size - 1:
+        time.sleep(0.05)
+    rows = transport.gather(row, "count", turn)
+    assert (rows is None) == (comm.rank > 0)
+    wanted = np.resize(np.arange(251, dtype=np.uint8), length)
+    if rows is not None:
+        assert rows.tolist() == [[rank] * 5 for rank in range(comm.size)]
+        assert comm.size == 1 or f"rank {comm.size - 1} to count" in waits
+        time.sleep(0.05)
+    told = transport.broadcast(wanted if comm.rank == 0 else None, "tell", turn)
+    assert np.array_equal(told, wanted)
+    assert comm.rank == 0 or "rank 0 to tell" in waits
+    assert transport.waits_for == ""
+    part(transport)
