@@ -40,7 +40,7 @@ EAGER_BYTES_MAX: Final = 1 * MIB
 EAGER_BATCH_BYTES_MAX: Final = 16 * MIB
 #: Pages fetched together at the second touch of a scan (the first fetches one); then doubled.
 READ_AHEAD_PAGES: Final = 16
-READ_AHEAD_PAGES_MAX: Final = 256
+READ_AHEAD_PAGES_MAX: Final = 1_024
 #: Pages kept in a rank's view between runners.
 CACHE_BYTES_DEFAULT: Final = 256 * MIB
 
