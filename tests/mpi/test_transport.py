@@ -36,6 +36,10 @@ def content(source: int, target: int, number: int) -> NDArray[np.uint8]:
     return np.frombuffer(draw.bytes(int(draw.choice(SIZES))), np.uint8)
 
 
+def large_message(number: int) -> Staged:
+    return Staged(1, number, 0, True, NO_RUNS, np.zeros(SIZES[-1], np.uint8))
+
+
 def message(source: int, target: int, number: int) -> Staged:
     return Staged(source, number, 0, True, NO_RUNS, content(source, target, number))
 
@@ -120,7 +124,46 @@ def test_what_is_not_flushed_does_not_leave_and_own_messages_come_back(comm: Any
         received += transport.receive()
         time.sleep(POLL_S)
     assert received == [(comm.rank, LeaseGranted(1, 2, 3))]
+    take, late = transport.receive, []
+    transport.receive = lambda: late.extend(take())
     part(transport)
+    assert late == [(0, RunEnded(1))] * (comm.rank == 1), "what is left leaves at the end"
+
+
+class Arrivals:
+    """A communicator with which two large buffers of rank 1 arrive, the second one first."""
+
+    def __init__(self, buffers: list[NDArray[np.uint8]]) -> None:
+        self.buffers = buffers
+        self.tests = [iter([False, False, True]), iter([True])]
+
+    def Dup(self) -> Arrivals:
+        return self
+
+    def Get_rank(self) -> int:
+        return 0
+
+    def Get_size(self) -> int:
+        return 2
+
+    def Improbe(self, source: int, tag: int, status: Any) -> Any:
+        if not self.buffers:
+            return None
+        status.Set_source(1)
+        status.Set_elements(import_module("mpi4py.MPI").BYTE, self.buffers[0].size)
+        return self
+
+    def Irecv(self, target: list[Any]) -> Any:
+        target[0][:] = self.buffers.pop(0)
+        answers = self.tests.pop(0)
+        return type("Request", (), {"Test": lambda self: next(answers)})()
+
+
+def test_a_large_buffer_that_comes_first_waits_for_an_earlier_one() -> None:
+    pack = import_module("dvm_mpi.control.transport").pack
+    transport = transport_of(Arrivals([pack([large_message(n)]) for n in range(2)]))
+    arrived = [transport.receive() for _ in range(3)]
+    assert [[m.serial for _, m in each] for each in arrived] == [[], [], [0, 1]]
 
 
 @pytest.mark.parametrize("length", [0, 1, 3 << 20])
