@@ -29,7 +29,7 @@ from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import image_bytes, image_from_bytes, open_program
 from dvm_mpi.disa.verifier import verify
 from dvm_mpi.dsm.geometry import Geometry
-from dvm_mpi.errors import EXIT_CODE_MEANINGS, DvmError, ExitCode
+from dvm_mpi.errors import EXIT_CODE_MEANINGS, DvmError, ExitCode, LaunchError
 from dvm_mpi.io import arrays, console, report, specs
 from dvm_mpi.io.outputs import Place, check_outputs
 from dvm_mpi.job.greeting import (
@@ -45,10 +45,10 @@ from dvm_mpi.job.owner import Owner
 from dvm_mpi.job.parts import make_engine_factory, peak_memory_bytes, say
 from dvm_mpi.job.preparation import Preparation
 from dvm_mpi.launch import library, memory, segments
-from dvm_mpi.launch.environment import Launch
+from dvm_mpi.launch.environment import Launch, Launcher
 from dvm_mpi.launch.postmortem import PostMortem
 from dvm_mpi.launch.signals import Signals, leave_now
-from dvm_mpi.launch.terminal import launcher_has_terminal
+from dvm_mpi.launch.standard_input import is_terminal, launcher_input, may_hold_input
 from dvm_mpi.options import RunOptions
 
 if TYPE_CHECKING:
@@ -242,10 +242,21 @@ class RanksRun:
         for spec, declaration in self._inputs:
             arrays.open_input(spec, declaration).close()
         owner.take_program(image, self._outputs)
-        stdin = console.read_input(
-            o.stdin, say, turn=self._each_turn, is_terminal=launcher_has_terminal()
-        )
-        return Welcome(self._launch.job, image_bytes(image), stdin)
+        return Welcome(self._launch.job, image_bytes(image), self._read_stdin())
+
+    def _read_stdin(self) -> bytes:
+        """Return the program's standard input, of which rank 0 is given the launcher's."""
+        path, source = self._options.stdin, launcher_input()
+        if self._launch.launcher is Launcher.OPEN_MPI and (path is None or str(path) == "-"):
+            # Its launcher loses the end of it, and repeats parts of what is longer than 64 KiB.
+            why = "the mpiexec of Open MPI does not hand it on whole; use --stdin FILE"
+            if path is not None:
+                raise LaunchError(f"--stdin -: standard input cannot be read: {why}")
+            if may_hold_input(source):
+                say(f"dvm: standard input is not read: {why}")
+            return b""
+        is_shown = is_terminal(source)
+        return console.read_input(path, say, turn=self._each_turn, is_terminal=is_shown)
 
     @staticmethod
     def _match(given: tuple[str, ...], option: str, image: Image) -> _Matched:

@@ -9,7 +9,8 @@ import os
 import sys
 
 from dvm_mpi.cli import main
-from dvm_mpi.dsm.home import Addressed, Home, HomeEvent
+from dvm_mpi.dsm.home import Addressed, Home
+from dvm_mpi.dsm.messages import HomeEvent
 from tests.ranks.launch import rank_in
 
 
