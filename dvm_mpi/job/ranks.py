@@ -441,6 +441,8 @@ class RanksRun:
         is_ctrl_c = asked is signal.SIGINT
         code, name = int(ExitCode.INTERRUPTED if is_ctrl_c else ExitCode.TERMINATED), asked.name
         if not self._asked_at_s:
+            if self._post_mortem is not None and self._post_mortem.is_told_by_another():
+                leave_now(code)
             self._asked_at_s = now_s
             if self._machine is None:
                 if not self._launch.speaks_for_all:

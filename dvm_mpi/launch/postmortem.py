@@ -19,6 +19,7 @@ from typing import Final
 from dvm_mpi import __version__
 from dvm_mpi.config import POSTMORTEM_INTERVAL_S
 
+_OVER: Final = "The run ended before the program did: "
 _GOING_ON: Final = (
     "This file is rewritten while the run goes on, and removed at its end. If the run is over and\n"
     "the file is still here, the run was ended from outside (SIGKILL, out of memory, the node or\n"
@@ -75,6 +76,9 @@ class PostMortem:
         now = self._clock()
         if now < self._due_at:
             return
+        if self.is_told_by_another():
+            self._is_kept = True
+            return
         # From the end of the writing: a slow disk must not make the run do nothing else.
         self._write(_GOING_ON, sample())
         self._due_at = self._clock() + POSTMORTEM_INTERVAL_S
@@ -91,9 +95,22 @@ class PostMortem:
         if not self._is_ours:
             with suppress(OSError):
                 text += f"\n\nWhat had been written before:\n\n{self.path.read_text('utf-8')}"
-        self._write(f"The run ended before the program did: {reason}", text)
+        self._write(f"{_OVER}{reason}", text)
         self._is_kept = self._is_possible
         return self.path if self._is_kept else None
+
+    def is_told_by_another(self) -> bool:
+        """Return whether another rank has written why the run ends; then this one is killed soon.
+
+        Launchers that end the others do so by signals, which are nobody's wish then.
+        """
+        if self._is_kept:
+            return False
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                return file.readline().startswith(_OVER)
+        except OSError:
+            return False
 
     def remove(self) -> None:
         """Remove the file of a run that has ended in order; idempotent, and nothing after keep."""

@@ -133,6 +133,20 @@ def test_rank_that_fails_keeps_what_rank_0_has_written(tmp_path: Path) -> None:
     assert path.read_text().endswith("\n\nall ranks\n")
 
 
+def test_why_another_rank_failed_is_not_written_over(tmp_path: Path) -> None:
+    coordinating, failing = Bench(tmp_path), Bench(tmp_path)
+    coordinating.file.update(coordinating.sample)
+    assert not coordinating.file.is_told_by_another()
+    failing.file.keep("rank 3 failed", "its own")
+    assert not failing.file.is_told_by_another()
+    assert coordinating.file.is_told_by_another()
+    coordinating.clock.now += 60
+    coordinating.file.update(coordinating.sample)
+    coordinating.file.remove()
+    assert "rank 3 failed" in coordinating.file.path.read_text()
+    assert coordinating.asked == 1
+
+
 def test_rank_that_fails_tells_its_own_state_once(bench: Bench) -> None:
     bench.file.update(lambda: "before")
     path = bench.file.keep("rank 0 failed", "now")
