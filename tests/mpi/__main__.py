@@ -15,6 +15,8 @@ from pathlib import Path
 from tests.ranks.launch import ROOT, Launch
 
 TAIL_LINES = 60
+#: Ranks whose output is shown beside rank 0's.
+SHOWN_MAX = 2
 TROUBLE = re.compile(r"^(E  |FAILED|ERROR|Traceback|\+* Timeout|rank \d+, )", re.MULTILINE)
 
 
@@ -39,12 +41,14 @@ def run(rank_count: int, logs: Path, timeout_s: float, arguments: list[str]) -> 
 
 
 def show(logs: Path) -> None:
-    """Print the ends of those files that tell of something wrong."""
-    for path in sorted(logs.glob("rank-*.log")):
-        text = path.read_text(errors="replace")
-        if TROUBLE.search(text):
-            tail = "\n".join(text.splitlines()[-TAIL_LINES:])
-            sys.stdout.write(f"\n--- {path.stem}\n{tail}\n")
+    """Print the ends of some files that tell of something wrong: most tell the same."""
+    texts = {path.stem: path.read_text(errors="replace") for path in logs.glob("rank-*.log")}
+    troubled = sorted(name for name, text in texts.items() if TROUBLE.search(text))
+    for name in troubled[:SHOWN_MAX]:
+        tail = "\n".join(texts[name].splitlines()[-TAIL_LINES:])
+        sys.stdout.write(f"\n--- {name}\n{tail}\n")
+    if hidden := troubled[SHOWN_MAX:]:
+        sys.stdout.write(f"\nlikewise: {', '.join(hidden)}\n")
     sys.stdout.write(f"\nall output: {logs}\n")
 
 
