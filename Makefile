@@ -84,7 +84,8 @@ run $(BIN)/python -m tests.mpi --name $(MPI) $(TEST_RANKS)
 endef
 
 .PHONY: help venv hello kmeans primes treesum vectoradd lint types quick test test-mpi \
-	test-openmpi sweep bits big histories fuzz coverage bench busy-home docs ci clean distclean
+	test-openmpi sweep bits big endings histories fuzz coverage bench busy-home docs ci clean \
+	distclean
 
 help: ## show this list
 	@printf 'make TARGET, where TARGET is one of\n\n'
@@ -223,6 +224,11 @@ bits: build/kmeans/input.h5 ## run three jobs on up to 16 ranks in every way, an
 big: $(ENVIRONMENT) ## write and read 8 GiB on 4 ranks, and watch their memory (12 GiB at most)
 	$(begin)
 	run $(BIN)/python -m tests.ranks.big
+	verdict
+
+endings: $(ENVIRONMENT) ## end runs in every way, 20 times each: messages, codes, what is left
+	$(begin)
+	run $(BIN)/python -m tests.ranks.endings --rounds 20
 	verdict
 
 histories: $(ENVIRONMENT) ## record 200 runs of racing programs on ranks, and replay each

@@ -45,6 +45,8 @@ UNDER_WAY = 20
 EARLY_S = 2.0
 #: The one rank of those scenarios that are about one rank.
 ONE = 2
+#: Columns of a message in the table.
+MESSAGE_COLUMNS = 70
 #: Executes a command with an empty folder `inputs`, on rank ONE only.
 EMPTY_ON_ONE = f"""
 if [ "${{PMI_RANK-$OMPI_COMM_WORLD_RANK}}" = {ONE} ]; then
@@ -244,7 +246,7 @@ def _kill(folder: Path, strike: Callable[[Running], None]) -> Seen:
 def _killed_rank(folder: Path, rank: int) -> Seen:
     seen = _kill(folder, lambda run: run.signal_rank(rank, signal.SIGKILL))
     if is_open_mpi():
-        seen.told(rf"process rank {rank} with PID \d+ on node .* exited on signal 9", times=1)
+        seen.told(rf"process rank {rank} with PID \d+ on node .* exited on signal 9")
     else:
         seen.told(r"EXIT CODE: 9")
     assert "phase      the program runs" in seen.post_mortem, seen
@@ -384,6 +386,7 @@ class Line:
         self.seconds_max = max(self.seconds_max, seen.seconds)
         self.codes.add(seen.code)
         self.left.update(seen.left)
+        self.message = next(iter(seen.messages), self.message)
 
 
 def play(name: str, line: Line, *, is_shown: bool) -> None:
@@ -405,6 +408,20 @@ def play(name: str, line: Line, *, is_shown: bool) -> None:
     sys.stdout.flush()
 
 
+def table(lines: dict[str, Line]) -> str:
+    """Return what all rounds have shown, a line for each scenario."""
+    head = ("scenario", "rounds", "missed", "worst s", "codes", "left", "message")
+    form = "{:<31}{:>6}{:>7}{:>8}  {:<9}{:<24}{}\n"
+    text = form.format(*head)
+    for name, line in lines.items():
+        codes = ", ".join(map(str, sorted(line.codes)))
+        left = " ".join(sorted(line.left)) or "-"
+        message = line.skipped or line.message[:MESSAGE_COLUMNS]
+        worst = f"{line.seconds_max:.1f}"
+        text += form.format(name, line.rounds, line.missed, worst, codes, left, message)
+    return text
+
+
 def main() -> int:
     """Play the rounds, print the table, and return the number of scenarios that missed."""
     parser = argparse.ArgumentParser(prog="python -m tests.ranks.endings", description=__doc__)
@@ -416,12 +433,7 @@ def main() -> int:
     for _ in range(options.rounds):
         for name, line in lines.items():
             play(name, line, is_shown=options.show)
-    write = sys.stdout.write
-    write(f"{'scenario':<28}{'rounds':>6}{'missed':>7}{'worst s':>8}  {'codes':<8} left\n")
-    for name, line in lines.items():
-        codes = ", ".join(map(str, sorted(line.codes)))
-        tail = line.skipped or f"{codes:<8} {' '.join(sorted(line.left)) or '-'}"
-        write(f"{name:<28}{line.rounds:>6}{line.missed:>7}{line.seconds_max:>8.1f}  {tail}\n")
+    sys.stdout.write(table(lines))
     return sum(line.missed > 0 for line in lines.values())
 
 

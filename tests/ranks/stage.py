@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -78,16 +78,18 @@ class Seen:
     left: tuple[str, ...]
     #: The post-mortem file, or empty.
     post_mortem: str
+    #: Lines that `told` has found.
+    messages: list[str] = field(default_factory=list)
 
-    def told(self, pattern: str, times: int = 1) -> str:
-        """Assert that a message was told that often, and return its line as the first one has it.
+    def told(self, pattern: str) -> None:
+        """Assert that a message was told once.
 
         On either stream: hydra prints on standard output. `pattern` is searched within lines.
         """
         lines = (self.err + "\n" + self.out).splitlines()
         found = [line for line in lines if re.search(pattern, line)]
-        assert len(found) == times, f"{len(found)} times instead of {times}: {pattern}\n{self}"
-        return found[0].strip() if found else ""
+        assert len(found) == 1, f"told {len(found)} times: {pattern}\n{self}"
+        self.messages.append(found[0].strip())
 
     def __str__(self) -> str:
         return (
