@@ -123,7 +123,8 @@ class InterpEngine:
         assert self._program is not None, "load comes before run"
         index = int(self._state[Field.INDEX])
         if stop is Stop.LIST_FULL:
-            self._buffers.grow(List(self._state[Field.FULL_LIST]))
+            rows = int(self._state[Field.FULL_ROWS])
+            self._buffers.grow(List(self._state[Field.FULL_LIST]), rows)
         elif stop is Stop.CLOCK_WANTED:
             self._state[Field.CLOCK_NS] = self._settings.clock()
             self._state[Field.CLOCK_READY] = 1

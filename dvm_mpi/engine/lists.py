@@ -31,6 +31,7 @@ def lacks_room(state: State, which: int, rows: int) -> bool:
     if state[field + 1] + rows <= state[field + 2]:
         return False
     state[Field.FULL_LIST] = which
+    state[Field.FULL_ROWS] = state[field + 1] + rows
     state[Field.STOP] = Stop.LIST_FULL
     return True
 

@@ -52,7 +52,7 @@ class Stop(_Counted):
     CLOCK_WANTED = auto()
     #: Control went to text that has not been decoded: at DECODE_PC.
     DECODE_WANTED = auto()
-    #: The list FULL_LIST must grow.
+    #: The list FULL_LIST must grow, to FULL_ROWS at least.
     LIST_FULL = auto()
 
 
@@ -135,6 +135,7 @@ class Field(_Counted):
     SLEEP_US = auto()
     DECODE_PC = auto()
     FULL_LIST = auto()
+    FULL_ROWS = auto()  # how many that list must have room for
     EXECUTED = auto()  # instructions of this call
 
     # --- settings, program, input, leases -----------------------------------------------------
@@ -254,14 +255,19 @@ class Buffers:
         self.state[Field.LISTS + 3 * which + 1] = len(rows)
 
     def take(self, which: List) -> NDArray[Any]:
-        """Return a copy of a list's rows, and empty it."""
-        taken: NDArray[Any] = self.rows(which).copy()
+        """Return a list's rows, which are the caller's from now on, and empty it."""
+        taken = self.rows(which)
         self.state[Field.LISTS + 3 * which + 1] = 0
-        self.shrink(which)
-        return taken
+        # A large list goes as it is: a copy into fresh memory takes longer than the stores did.
+        return taken if self.shrink(which) else taken.copy()
 
-    def shrink(self, which: List) -> None:
-        """Give an empty list that has become very large the room that it started with."""
+    def shrink(self, which: List) -> bool:
+        """Give an empty list that has become very large the room that it started with.
+
+        Returns whether it was; then its old room is no longer used.
+        """
         element, rows, _, _ = _LISTS[which]
-        if self.count(which) == 0 and self._arrays[which].nbytes > _KEPT_BYTES:
+        is_large = self.count(which) == 0 and self._arrays[which].nbytes > _KEPT_BYTES
+        if is_large:
             self._place(which, np.zeros(rows, dtype=element))
+        return is_large

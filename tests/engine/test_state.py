@@ -6,7 +6,7 @@ import pytest
 from dvm_mpi.engine.state import ATTEMPT_FIELDS, Buffers, Field, List
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import DATA_START
-from tests.engine.machine import Host, Task, at, batch, imm, op, program, settings
+from tests.engine.machine import Host, Task, at, batch, imm, op, program, settings, via
 
 
 def test_a_list_keeps_its_rows_when_it_grows() -> None:
@@ -19,6 +19,48 @@ def test_a_list_keeps_its_rows_when_it_grows() -> None:
     taken = buffers.take(List.TOUCHED)
     assert len(taken) == 1_000
     assert buffers.count(List.TOUCHED) == 0
+
+
+def test_what_is_taken_is_the_callers() -> None:
+    """A small list is copied; a large one is handed over, and the list begins anew."""
+    for byte_count, is_copied in ((1_000, True), (100 << 20, False)):
+        buffers = Buffers()
+        buffers.grow(List.DATA, byte_count)
+        room = buffers.state[Field.LISTS + 3 * List.DATA]
+        buffers.state[Field.LISTS + 3 * List.DATA + 1] = byte_count
+        buffers.rows(List.DATA)[-1] = 7
+        taken = buffers.take(List.DATA)
+        assert (taken.ctypes.data != room) == is_copied
+        buffers.put(List.DATA, np.full(byte_count, 9, np.uint8))
+        assert taken[-1] == 7
+
+
+def test_a_list_grows_to_what_is_wanted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that stored much is not collected once for every doubling."""
+    from dvm_mpi.engine import interp  # noqa: PLC0415
+
+    word = 0x2_0000_2000
+    image = program(
+        op("mov", imm(DATA_START), at(word)),
+        op("mov", imm(7), via(word)),
+        op("add", at(word), imm(8), at(word)),
+        op("br:l", at(word), imm(DATA_START + (1 << 20)), target=1),
+        op("exit:c"),
+    )
+    engine = interp.InterpEngine(settings(allow_undeclared=True))
+    grown: list[tuple[List, int]] = []
+    grow = engine._buffers.grow
+
+    def noted(which: List, wanted_rows: int = 0) -> None:
+        grown.append((which, wanted_rows))
+        grow(which, wanted_rows)
+
+    monkeypatch.setattr(engine._buffers, "grow", noted)
+    engine.load(image, b"")
+    engine.begin(batch([Task(grants=[(DATA_START, 1 << 20, 0)])]))
+    Host(engine).run()
+    engine.close()
+    assert [rows for which, rows in grown if which is List.DATA] == [1 << 20]
 
 
 def test_a_full_list_is_a_limit_with_a_name() -> None:
