@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi import __version__, config
 from dvm_mpi.errors import DvmError, ExitCode, LaunchError
+from dvm_mpi.launch.memory import MemoryPlan
 from dvm_mpi.options import RunOptions
 
 Bytes = NDArray[np.uint8]
@@ -33,6 +34,8 @@ ROW: Final = np.dtype(
         ("version", "S32"),
         ("host", "S64"),
         ("pid", "<i8"),
+        ("plane", "S8"),      # data plane that this rank's node has room for
+        ("memory_bytes", "<i8"),
     ]
 )  # fmt: skip
 
@@ -60,7 +63,7 @@ def _program_digest(path: Path) -> bytes:
         return b""
 
 
-def own_row(options: RunOptions) -> NDArray[Any]:
+def own_row(options: RunOptions, plan: MemoryPlan) -> NDArray[Any]:
     """Return this rank's row: (1,) ROW."""
     # The very word that names the program may differ between hosts; its bytes must not.
     told = replace(options, program=Path(options.program.name))
@@ -71,6 +74,8 @@ def own_row(options: RunOptions) -> NDArray[Any]:
     row["version"] = __version__.encode()
     row["host"] = platform.node().encode()
     row["pid"] = os.getpid()
+    row["plane"] = plan.plane.encode()
+    row["memory_bytes"] = plan.memory_bytes
     return row
 
 
@@ -93,6 +98,23 @@ def check_rows(rows: NDArray[Any]) -> None:
         ranks = np.flatnonzero(differs)
         if len(ranks):
             raise LaunchError(tell(rows, ranks))
+
+
+def common_plan(rows: NDArray[Any]) -> MemoryPlan:
+    """Return what all ranks have room for, each of them at least: (rank_count,) ROW.
+
+    Windows are made by all ranks or by none. Nodes may differ, and ranks of one node look at
+    different moments: one that has no room for windows decides for all.
+    """
+    without = np.flatnonzero(rows["plane"] == b"message")
+    plane, remark = rows["plane"][0].decode(), ""
+    if len(without):
+        plane = "message"
+        remark = (
+            f"/dev/shm has too little room for windows at {_ranks_on_hosts(rows, without)}: "
+            "data of all ranks travels in messages, which is slower"
+        )
+    return MemoryPlan(int(rows["memory_bytes"].min()), plane, remark)
 
 
 def _ranks_on_hosts(rows: NDArray[Any], ranks: NDArray[np.int64]) -> str:
@@ -142,10 +164,13 @@ class Welcome:
     image: bytes = b""
     stdin: bytes = b""
     exit_code: int = int(ExitCode.OK)
+    #: The data plane of all ranks, or "auto".
+    plane: str = ""
 
     def encode(self) -> Bytes:
         """Return this as bytes; a line of JSON and the contents."""
-        header = json.dumps([self.job, len(self.image), len(self.stdin), self.exit_code])
+        sizes = (len(self.image), len(self.stdin))
+        header = json.dumps([self.job, *sizes, self.exit_code, self.plane])
         return np.frombuffer(header.encode() + b"\n" + self.image + self.stdin, np.uint8)
 
     @classmethod
@@ -153,9 +178,9 @@ class Welcome:
         """Undo `encode`."""
         raw = data.tobytes()
         header, _, content = raw.partition(b"\n")
-        job, image_bytes, stdin_bytes, exit_code = json.loads(header)
+        job, image_bytes, stdin_bytes, exit_code, plane = json.loads(header)
         assert len(content) == image_bytes + stdin_bytes, "a welcome of another version"
-        return cls(job, content[:image_bytes], content[image_bytes:], exit_code)
+        return cls(job, content[:image_bytes], content[image_bytes:], exit_code, plane)
 
 
 #: Room for the text of one rank's failure.

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Generator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -37,6 +38,7 @@ from dvm_mpi.job.greeting import (
     VERDICT,
     Welcome,
     check_rows,
+    common_plan,
     first_failure,
     own_row,
     verdict_row,
@@ -152,7 +154,7 @@ class RanksRun:
                 self._outputs = self._match(options.outputs, "--out", image)
             self._wait_for_kernels(preparation)
             self._meet(transport)
-            failed = self._build(transport, image, plan)
+            failed = self._build(transport, image, replace(plan, plane=welcome.plane))
             if failed:
                 return self._part(transport, failed)
             exit_code = self._run(image, welcome.stdin, preparation)
@@ -207,7 +209,7 @@ class RanksRun:
 
     def _greet(self, transport: Transport, plan: memory.MemoryPlan) -> Welcome:
         """Compare all ranks, and take the program from rank 0."""
-        row = own_row(self._options).view(np.uint8)
+        row = own_row(self._options, plan).view(np.uint8)
         rows = transport.gather(row, "start", self._each_turn)
         told: NDArray[np.uint8] | None = None
         if rows is not None:
@@ -215,8 +217,12 @@ class RanksRun:
             # whatever happens from now on, nothing of it is left over.
             segments.unlink_mapped()
             try:
-                check_rows(rows.reshape(-1).view(ROW))
-                told = self._open_program(plan).encode()
+                told_by_all = rows.reshape(-1).view(ROW)
+                check_rows(told_by_all)
+                common = common_plan(told_by_all)
+                if common.plane != plan.plane:
+                    say(f"dvm: {common.remark}")
+                told = self._open_program(common).encode()
             except DvmError as error:
                 say(error.message)
                 told = Welcome(exit_code=int(error.exit_code)).encode()
@@ -242,7 +248,8 @@ class RanksRun:
         for spec, declaration in self._inputs:
             arrays.open_input(spec, declaration).close()
         owner.take_program(image, self._outputs)
-        return Welcome(self._launch.job, image_bytes(image), self._read_stdin())
+        image_file, stdin = image_bytes(image), self._read_stdin()
+        return Welcome(self._launch.job, image_file, stdin, plane=plan.plane)
 
     def _read_stdin(self) -> bytes:
         """Return the program's standard input, of which rank 0 is given the launcher's."""
