@@ -5,7 +5,8 @@ a message each. Whoever waits gives its time away in short sleeps, since on a fu
 rank that it waits for may need the core.
 Invariant: what one rank sent to another is received in the order in which it was sent.
 
-This is the only module beside `dsm.window` that imports mpi4py; importing it starts MPI.
+This is the only module beside `dsm.window` that imports mpi4py. Importing it loads the MPI library
+and does not start it: `start` does.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import mpi4py
@@ -81,9 +83,13 @@ def is_started() -> bool:
 
 
 def finish() -> None:
-    """End MPI; every rank must come here, and no window may be left."""
+    """End MPI; every rank must come here, and no window may be left.
+
+    Without its launcher MPI cannot end in order; there is nothing to be done then.
+    """
     if is_started():
-        MPI.Finalize()
+        with suppress(MPI.Exception):
+            MPI.Finalize()
 
 
 def abort(exit_code: int) -> None:

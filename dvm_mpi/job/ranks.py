@@ -118,8 +118,9 @@ class RanksRun:
     def _die(self, text: str, exit_code: int) -> NoReturn:
         """Tell a fault that the other ranks cannot be told in order, and end them all."""
         where = f"rank {self._launch.rank} on {platform.node()}"
-        say(f"{text.rstrip()}\n  at {where}; all ranks are ended")
-        self._keep_post_mortem(f"{where} failed", text)
+        if not self._is_told_by_another():
+            say(f"{text.rstrip()}\n  at {where}; all ranks are ended")
+            self._keep_post_mortem(f"{where} failed", text)
         # Those that map them after this are to end as well.
         segments.unlink_mapped()
         if self._transport is not None:
@@ -127,6 +128,9 @@ class RanksRun:
 
             transport.abort(exit_code)
         leave_now(exit_code)
+
+    def _is_told_by_another(self) -> bool:
+        return self._post_mortem is not None and self._post_mortem.is_told_by_another()
 
     # --- the way through ------------------------------------------------------------------------
     def _execute(self) -> int:
@@ -448,7 +452,7 @@ class RanksRun:
         is_ctrl_c = asked is signal.SIGINT
         code, name = int(ExitCode.INTERRUPTED if is_ctrl_c else ExitCode.TERMINATED), asked.name
         if not self._asked_at_s:
-            if self._post_mortem is not None and self._post_mortem.is_told_by_another():
+            if self._is_told_by_another():
                 leave_now(code)
             self._asked_at_s = now_s
             if self._machine is None:
@@ -457,13 +461,16 @@ class RanksRun:
                     time.sleep(config.SPEAKER_S)
                 self._die(f"dvm: ended by {name} before the program ran", code)
             text = f"dvm: ended by {name}; what had been committed was printed"
+            if self._launch.launcher is Launcher.OPEN_MPI and asked is signal.SIGTERM:
+                text += " (Open MPI's mpiexec sends it also when another rank has died)"
             self._machine.rank.fail(code, text)
         elif now_s - self._asked_at_s > config.GRACE_S:
             self._die(f"dvm: ended by {name}; not every rank came to the end", code)
 
     def _orphaned(self) -> None:
         text = f"the launcher died under rank {self._launch.rank} on {platform.node()}"
-        self._keep_post_mortem(text, "")
+        if self._owner is not None:
+            self._keep_post_mortem(text, "")
         say(f"dvm: {text}; it ends")
         segments.unlink_mapped()
         leave_now(int(ExitCode.LAUNCH))
@@ -492,7 +499,10 @@ class RanksRun:
     def _settle_post_mortem(self, owner: Owner, exit_code: ExitCode) -> None:
         """Keep the file where somebody may ask what the run was doing, else remove it."""
         assert self._post_mortem is not None
-        if exit_code in _TOLD_ENOUGH:
+        if self._signals.parent_died():
+            # Seen in its consequences first: nobody reads our output any more.
+            self._keep_post_mortem("the launcher died", f"{owner.fault}\n")
+        elif exit_code in _TOLD_ENOUGH:
             self._post_mortem.remove()
         else:
             self._keep_post_mortem(EXIT_CODE_MEANINGS[exit_code], f"{owner.fault}\n")
