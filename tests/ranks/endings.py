@@ -39,7 +39,7 @@ BUSY = str(PROGRAMS / "busy.dasm")
 SPREAD = str(PROGRAMS / "spread.dasm")
 ARRAY = str(PROGRAMS / "array.dasm")
 RANKS = 4
-#: Dots of BUSY after which it has reached all ranks.
+#: Lines of BUSY after which it has reached all ranks.
 UNDER_WAY = 20
 #: Seconds that a start takes, about.
 EARLY_S = 2.0
@@ -226,11 +226,13 @@ def full_output_disk(folder: Path) -> Seen:
 @scenario
 def reader_gone(folder: Path) -> Seen:
     """`| head -c 10`: quiet, and over."""
+    if is_open_mpi():
+        raise Skipped("prterun goes on, and drops what nobody reads")
     through = ("bash", "-c", 'set -o pipefail; "$@" | head -c 10', "bash")
     with start(folder, RANKS, BUSY, prefix=through) as run:
-        run.until_printed("." * 10)
+        run.until_printed(".\n" * 5)
         seen = run.end()
-    assert seen.out == "." * 10
+    assert seen.out == ".\n" * 5
     return check(seen, ExitCode.READER_GONE)
 
 
@@ -246,7 +248,8 @@ def _kill(folder: Path, strike: Callable[[Running], None]) -> Seen:
 def _killed_rank(folder: Path, rank: int) -> Seen:
     seen = _kill(folder, lambda run: run.signal_rank(rank, signal.SIGKILL))
     if is_open_mpi():
-        seen.told(rf"process rank {rank} with PID \d+ on node .* exited on signal 9")
+        seen.told(rf"process rank {rank} with PID \d+ on node .* exited on")
+        seen.told(r"signal 9 \(Killed\)")
     else:
         seen.told(r"EXIT CODE: 9")
     assert "phase      the program runs" in seen.post_mortem, seen
@@ -273,31 +276,41 @@ def killed_launcher(folder: Path) -> Seen:
     return check(seen, -9)
 
 
-def _asked(seen: Seen, name: str) -> Seen:
+def _asked(seen: Seen, name: str, *, of_launcher: bool) -> Seen:
     """Assert what holds after a signal that asks."""
-    code = ExitCode.INTERRUPTED if name == "SIGINT" else ExitCode.TERMINATED
-    if not is_open_mpi():
-        seen.told(f"ended by {name}; what had been committed was printed")
-    assert seen.post_mortem, seen
-    return check(seen, code)
+    if of_launcher and is_open_mpi():
+        # It hands on SIGTERM whatever it got, kills soon after, and prints nothing more.
+        assert "ended by SIGTERM" in seen.post_mortem, seen
+        return check(seen, 1)
+    seen.told(f"ended by {name}; what had been committed was printed")
+    assert f"ended by {name}" in seen.post_mortem, seen
+    return check(seen, ExitCode.INTERRUPTED if name == "SIGINT" else ExitCode.TERMINATED)
 
 
 @scenario
 def sigterm_of_launcher(folder: Path) -> Seen:
     """What batch systems do at the end of a job's time."""
-    return _asked(_kill(folder, lambda run: run.signal_launcher(signal.SIGTERM)), "SIGTERM")
+    return _asked(
+        _kill(folder, lambda run: run.signal_launcher(signal.SIGTERM)), "SIGTERM", of_launcher=True
+    )
 
 
 @scenario
 def sigterm_of_one_rank(folder: Path) -> Seen:
     """One rank is asked; all end in order."""
-    return _asked(_kill(folder, lambda run: run.signal_rank(ONE, signal.SIGTERM)), "SIGTERM")
+    return _asked(
+        _kill(folder, lambda run: run.signal_rank(ONE, signal.SIGTERM)),
+        "SIGTERM",
+        of_launcher=False,
+    )
 
 
 @scenario
 def sigint_of_launcher(folder: Path) -> Seen:
     """A script's way to interrupt."""
-    return _asked(_kill(folder, lambda run: run.signal_launcher(signal.SIGINT)), "SIGINT")
+    return _asked(
+        _kill(folder, lambda run: run.signal_launcher(signal.SIGINT)), "SIGINT", of_launcher=True
+    )
 
 
 @scenario
@@ -314,7 +327,7 @@ def ctrl_c(folder: Path) -> Seen:
     finally:
         os.close(keyboard)
         os.close(terminal)
-    return _asked(seen, "SIGINT")
+    return _asked(seen, "SIGINT", of_launcher=True)
 
 
 def _early(folder: Path, number: signal.Signals) -> Seen:
@@ -329,7 +342,8 @@ def _early(folder: Path, number: signal.Signals) -> Seen:
 def sigterm_while_starting(folder: Path) -> Seen:
     """Before Python listens to signals they end it, as they end any program."""
     seen = _early(folder, signal.SIGTERM)
-    return check(seen, ExitCode.TERMINATED, -signal.SIGTERM, signal.SIGTERM)
+    # Open MPI's launcher says 1 whenever it was asked.
+    return check(seen, ExitCode.TERMINATED, -signal.SIGTERM, signal.SIGTERM, 1)
 
 
 @scenario
@@ -347,7 +361,7 @@ def sigusr2_of_one_rank(folder: Path) -> Seen:
         run.signal_rank(ONE, signal.SIGUSR2)
         seen = run.end(60)
     seen.told(rf"dvm: rank {ONE} on {os.uname().nodename}: worker: ")
-    assert len(seen.out) == 8 * 40
+    assert seen.out == ".\n" * 8 * 40
     assert not seen.post_mortem
     return check(seen, ExitCode.OK)
 
@@ -363,7 +377,7 @@ def stopped_rank(folder: Path) -> Seen:
         seen = run.end(60)
     seen.told("no progress for 1. s: .* running, 0 queued")
     seen.told(rf"rank {ONE}: does not answer; it may be stuck or gone")
-    assert len(seen.out) == 8 * 40
+    assert seen.out == ".\n" * 8 * 40
     assert not seen.post_mortem
     return check(seen, ExitCode.OK)
 
@@ -429,6 +443,8 @@ def main() -> int:
     parser.add_argument("--show", action="store_true", help="what each run has printed")
     parser.add_argument("names", nargs="*", help="scenarios; all if none is named")
     options = parser.parse_args()
+    # Whoever ends this must not leave the runs behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     lines = {name: Line() for name in options.names or SCENARIOS}
     for _ in range(options.rounds):
         for name, line in lines.items():
