@@ -81,6 +81,8 @@ define ranks_tests
 run $(BIN)/python -m tests.mpi --name $(MPI) $(TEST_RANKS)
 [[ -z "$(NETWORK_RANKS)" ]] || MPIR_CVAR_NOLOCAL=1 run \
 	$(BIN)/python -m tests.mpi --name network $(NETWORK_RANKS)
+[[ -z "$(NETWORK_RANKS)" ]] || UCX_TLS=tcp,self MPIR_CVAR_NOLOCAL=1 run \
+	$(BIN)/python -m tests.mpi --name tcp 3
 endef
 
 .PHONY: help venv hello kmeans primes treesum vectoradd lint types quick test test-mpi \
