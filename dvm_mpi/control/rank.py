@@ -117,7 +117,7 @@ class Rank:
         #: Whether runners may still be executed.
         self._runs = True
         self._has_failed = False
-        #: What this rank did longest ago that it still waits for, for `describe`.
+        #: Since when there has been nothing to do, for `describe`.
         self._idle_since_us = now_us()
 
     # --- parts ----------------------------------------------------------------------------------
@@ -128,6 +128,8 @@ class Rank:
 
     def loaded(self, loaded_bytes: int) -> None:
         """Say that the home holds its part of the program and its inputs."""
+        if self._windows is not None:
+            self._windows.sync()
         self.transport.send(0, RankLoaded(self.transport.rank, loaded_bytes))
 
     def fail(self, exit_code: int, text: str) -> None:

@@ -101,7 +101,8 @@ class Windows:
     def sync(self) -> None:
         """Order this rank's own loads and stores with what others read and write.
 
-        A home calls it before it reads its arena, and before it lets anyone know of new frames.
+        A home calls it before it reads its arena, and before it lets anyone know of new frames; so
+        does who was told of frames and loads them.
         """
         self._frames.Sync()
         self._arenas.Sync()
@@ -153,8 +154,10 @@ class Windows:
         self._write(rank, self._mailbox_offset + offset, data)
 
     def _write(self, rank: int, offset: int, data: Bytes) -> None:
+        # As a whole, so that every piece lives until the flush.
+        data = np.ascontiguousarray(data)
         for begin in range(0, data.size, config.RMA_BYTES_MAX):
-            piece = np.ascontiguousarray(data[begin : begin + config.RMA_BYTES_MAX])
+            piece = data[begin : begin + config.RMA_BYTES_MAX]
             self._arenas.Put([piece, MPI.BYTE], rank, [offset + begin, piece.size, MPI.BYTE])
         self._arenas.Flush(rank)
 
@@ -232,6 +235,7 @@ class WindowPlane:
         firsts, counts, rows = extents = frame_extents(frames)
         memory = self._windows.memory_of(home)
         if memory is not None:
+            self._windows.sync()
             sources, lengths, targets = (part << PAGE_SHIFT for part in (firsts, counts, rows))
             byte_copy.copy_runs(memory, sources, content.reshape(-1), targets, lengths)
             return content

@@ -237,6 +237,13 @@ def test_memory_that_others_see_is_made_consistent_around_the_homes_work() -> No
     assert [type(m) for m in ranks.heard(2)] == [LookupAnswered, ArenaReleased]
 
 
+def test_what_was_loaded_is_made_visible_before_it_is_told() -> None:
+    windows = Memory()
+    ranks = Ranks(windows=windows)
+    ranks.rank.loaded(8)
+    assert windows.syncs == 1
+
+
 # --- ends ---------------------------------------------------------------------------------------
 
 

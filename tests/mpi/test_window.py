@@ -169,6 +169,16 @@ def test_frames_published_by_a_message_are_there(comm: Any, way: str) -> None:
                 pool.free(np.array([kept.pop(0)]))
 
 
+def test_frames_are_loaded_after_a_sync(comm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loads are no operations of MPI: without it they may come before the message that told."""
+    syncs: list[int] = []
+    with opened(comm) as windows:
+        fill(windows)
+        monkeypatch.setattr(Windows, "sync", lambda self: syncs.append(self.rank))
+        read(WindowPlane(windows), comm.rank, [3])
+        assert syncs == [comm.rank]
+
+
 @pytest.mark.mpi(min_size=2)
 def test_large_reads_are_cut(comm: Any, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a read of several gigabytes is: no piece is larger than what all libraries take."""
