@@ -91,6 +91,12 @@ class Seen:
         assert len(found) == 1, f"told {len(found)} times: {pattern}\n{self}"
         self.messages.append(found[0].strip())
 
+    def noted(self, pattern: str) -> None:
+        """Assert that the post-mortem file has a line like that."""
+        found = [line for line in self.post_mortem.splitlines() if re.search(pattern, line)]
+        assert found, f"not in the post-mortem file: {pattern}\n{self}"
+        self.messages.append(f"(post-mortem file) {found[0]}")
+
     def __str__(self) -> str:
         return (
             f"exit code {self.code} after {self.seconds:.1f} s, left {self.left}\n"
