@@ -7,7 +7,7 @@ putting them in place) is a task, a generator that the rank steps between messag
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,10 +220,8 @@ class Coordinator:
         shown = config.RANKS_SHOWN_MAX
         silent = dict.fromkeys(self._asked, "does not answer; it may be stuck or gone")
         told = sorted((self._answers | silent).items())
-        running = self.scheduler.state.running_rows()
-        lines += [
-            f"  rank {rank}: {text}{self._runners_at(rank, running)}" for rank, text in told[:shown]
-        ]
+        running = self._running_at()
+        lines += [f"  rank {rank}: {text}{running.get(rank, '')}" for rank, text in told[:shown]]
         if len(told) > shown:
             lines.append(f"  and {counted(len(told) - shown, 'more rank')}")
         return "\n".join(lines)
@@ -267,26 +265,30 @@ class Coordinator:
             "runners": f"{counters.runners:,} created, {counters.commits:,} committed, "
             f"{counters.retries:,} retried; {counted(counters.instructions, 'instruction')}",
         }
-        running = self.scheduler.state.running_rows()
+        running = self._running_at()
         for rank in range(self._rank_count):
             since_us, text = self._states.get(rank, (0, "has not told yet what it does"))
             ago_s = (self._now_us - since_us) / _US_PER_S
             when = f"{ago_s:.1f} s before: " if since_us else ""
-            told[f"rank {rank}"] = f"{when}{text}{self._runners_at(rank, running)}"
+            told[f"rank {rank}"] = f"{when}{text}{running.get(rank, '')}"
         return told
 
     def _note_fault(self) -> None:
         if self._at_fault is None:
             self._at_fault = self.describe()
 
-    def _runners_at(self, rank: int, running: NDArray[Any]) -> str:
-        """Tell how many of the running rows (RUNNER) a rank has, and which one since longest."""
-        rows = running[running["worker"] == rank]
-        if len(rows) == 0:
-            return ""
-        first = rows[np.argmin(rows["attempt"])]
-        return (
-            f"; it has {counted(len(rows), 'runner')}, since longest {int(first['id']):#x}, which "
-            f"began at {self._narrator.label(int(first['entry']))}, as of epoch "
-            f"{int(first['snapshot']):,}"
+    def _running_at(self) -> dict[int, str]:
+        """Tell how many runners each rank has that has any, and which one since longest."""
+        rows = self.scheduler.state.running_rows()
+        order = np.lexsort((rows["attempt"], rows["worker"]))
+        ranks, firsts, counts = np.unique(
+            rows["worker"][order], return_index=True, return_counts=True
         )
+        return {
+            rank: f"; it has {counted(count, 'runner')}, since longest {int(first['id']):#x}, "
+            f"which began at {self._narrator.label(int(first['entry']))}, as of epoch "
+            f"{int(first['snapshot']):,}"
+            for rank, count, first in zip(
+                ranks.tolist(), counts.tolist(), rows[order[firsts]], strict=True
+            )
+        }
