@@ -27,7 +27,7 @@ from dvm_mpi.control.messages import (
     StatusReported,
     StatusRequested,
 )
-from dvm_mpi.control.scheduler import Scheduler, Started, Ticked
+from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
 from dvm_mpi.control.session import Phase, Session
 from dvm_mpi.disa.image import Image
 from dvm_mpi.io.report import counted
@@ -102,6 +102,8 @@ class Coordinator:
         self._rank_count = rank_count
         self._send = send
         self._host = host
+        #: Whether all that the scheduler began was done.
+        self._is_whole = True
         self._now_us = 0
         self._heard_at_us = 0
         self._stall_us = int(config.STALL_S * _US_PER_S)
@@ -135,7 +137,7 @@ class Coordinator:
             self._perform_all(self.session.handle(event))
         elif self.session.phase is Phase.RUNNING or self.session.phase is Phase.LOADING:
             self._host.delivered(("coordinator", 0), event)
-            self._schedule(self.scheduler.handle(event))
+            self._decide(event)
 
     def tick(self, now_us: int) -> None:
         """Let time pass; say what is waited for when nothing has happened for long."""
@@ -143,9 +145,20 @@ class Coordinator:
             self._heard_at_us = now_us
         self._now_us = max(now_us, self._now_us)
         if self.session.phase is Phase.RUNNING:
-            self._schedule(self.scheduler.handle(Ticked(self._now_us)))
+            self._decide(Ticked(self._now_us))
         if self.session.phase is not Phase.OVER:
             self._watch_stall()
+
+    def _decide(self, event: SchedulerEvent) -> None:
+        """Let the scheduler take an event and do what follows, unless an error came between.
+
+        An error ends the run, but messages that came with it are handled before that: tables that
+        are half changed would decide wrongly, and print with a gap.
+        """
+        if self._is_whole:
+            self._is_whole = False
+            self._schedule(self.scheduler.handle(event))
+            self._is_whole = True
 
     def _schedule(self, actions: tuple[scheduling.Action, ...]) -> None:
         for action in actions:
@@ -169,8 +182,7 @@ class Coordinator:
                 for rank in range(self._rank_count):
                     self._send(rank, action.message)
             elif isinstance(action, phases.Begin):
-                started = Started(self._image.entry, self._image.reserved)
-                self._schedule(self.scheduler.handle(started))
+                self._decide(Started(self._image.entry, self._image.reserved))
             elif isinstance(action, phases.MakeOutputs):
                 self.tasks.append(self._make(action.ending))
             elif isinstance(action, phases.SettleOutputs):

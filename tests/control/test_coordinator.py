@@ -33,6 +33,7 @@ from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import ApplyRequested, EpochApplied
 from dvm_mpi.engine.interface import End
+from dvm_mpi.errors import LimitError
 from tests.control import coordinator as played
 
 S = 1_000_000
@@ -172,6 +173,28 @@ def test_a_trap_comes_to_the_owner_and_its_code_to_all() -> None:
         run.coordinator.handle(RankFinished(rank, "{}"))
     run.step_tasks()
     assert run.sent_of(RunEnded) == [(rank, RunEnded(5)) for rank in range(run.ranks)]
+
+
+def test_after_an_error_of_the_scheduler_it_decides_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its tables are half changed, and more messages may have come together with the last."""
+    run = Run()
+    batch = run.begin()
+
+    def fail(_: object) -> None:
+        raise LimitError("too many runners")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run.coordinator.scheduler, "handle", fail)
+        with pytest.raises(LimitError):
+            run.coordinator.handle(WorkerReady(2))
+    run.coordinator.handle(run.end_first(batch))
+    run.coordinator.tick(S)
+    assert run.coordinator.session.phase is Phase.RUNNING, "the program seems to have ended"
+    assert not run.sent
+    run.coordinator.handle(RankFailed(0, 6, "too many runners"))
+    assert [message for _, message in run.sent] == [RunEnded(6)] * 3
 
 
 def test_a_failure_while_files_are_made_stops_that() -> None:
