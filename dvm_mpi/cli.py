@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dvm_mpi.errors import DvmError, ExitCode, FileError, UsageError
 from dvm_mpi.launch.environment import Launch, detect
+from dvm_mpi.launch.signals import Signals
 from dvm_mpi.options import SUBCOMMANDS, RunOptions, parse_run, run_parser, subcommand_parser
 
 
@@ -72,9 +73,11 @@ def _run_on_ranks(options: RunOptions, launch: Launch) -> int:
     ):
         if not is_default:
             raise UsageError(f"{option} is for runs without a launcher; here every rank is one")
-    from dvm_mpi.job.ranks import RanksRun
+    with Signals() as signals:
+        # What is imported takes a while, and who is killed within MPI's start leaves files.
+        from dvm_mpi.job.ranks import RanksRun
 
-    return RanksRun(options, launch).execute()
+        return RanksRun(options, launch, signals).execute()
 
 
 def _refuse_misspelt_subcommand(arguments: list[str]) -> None:

@@ -73,10 +73,10 @@ def _warn(text: str) -> None:
 class RanksRun:
     """One run as one rank sees it."""
 
-    def __init__(self, options: RunOptions, launch: Launch) -> None:
+    def __init__(self, options: RunOptions, launch: Launch, signals: Signals) -> None:
         self._options = options
         self._launch = launch
-        self._signals = Signals()
+        self._signals = signals
         self._owner = Owner(options, launch.size) if launch.rank == 0 else None
         self._post_mortem: PostMortem | None = None
         #: What the post-mortem file says that the run is at.
@@ -95,8 +95,7 @@ class RanksRun:
     def execute(self) -> int:
         """Do everything, and return the exit code; does not return if the job dies by force."""
         try:
-            with self._signals:
-                return self._execute()
+            return self._execute()
         except DvmError as error:
             # Before MPI runs this is equally wrong everywhere, or on all ranks of a node.
             if self._transport is None:
@@ -195,6 +194,8 @@ class RanksRun:
 
     def _start_mpi(self) -> Transport:
         """Start MPI, after a look at whether launcher and library go together."""
+        # MPI cannot be left in order before all ranks have come.
+        self._each_turn()
         if self._launch.speaks_for_all:
             library.check_wheels()
         if self._options.engine != "reference":
@@ -459,6 +460,10 @@ class RanksRun:
                 if not self._launch.speaks_for_all:
                     # Most likely it came to all ranks; one of them tells, and ends the others.
                     time.sleep(config.SPEAKER_S)
+                    if self._transport is None:
+                        leave_now(code)
+                # There is nothing to be asked about later.
+                self._post_mortem = None
                 self._die(f"dvm: ended by {name} before the program ran", code)
             text = f"dvm: ended by {name}; what had been committed was printed"
             if self._launch.launcher is Launcher.OPEN_MPI and asked is signal.SIGTERM:
