@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import select
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -146,18 +145,19 @@ def _read_file(path: Path) -> bytes:
 def _read_stream(descriptor: int, say: Callable[[str], None], turn: Callable[[], None]) -> bytes:
     """Read to the end; a pipe that nobody closes would hold the run up without a word."""
     data = bytearray()
-    silent_until = time.monotonic() + SILENT_WAIT_S
+    silent_s = 0.0
     try:
         while len(data) <= STDIN_BYTES_MAX:
             turn()
-            ready, _, _ = select.select([descriptor], [], [], min(SILENT_WAIT_S, _TURN_S))
+            ready, _, _ = select.select([descriptor], [], [], _TURN_S)
             if ready:
                 part = os.read(descriptor, MIB)
                 if not part:
                     break
                 data += part
-            elif not data and time.monotonic() >= silent_until:
-                silent_until = float("inf")
+                continue
+            silent_s += _TURN_S
+            if not data and silent_s >= SILENT_WAIT_S > silent_s - _TURN_S:
                 say("waiting for the end of standard input; use --stdin /dev/null if there is none")
         return _checked(bytes(data))
     except OSError as error:
