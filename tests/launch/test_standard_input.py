@@ -49,7 +49,7 @@ def test_this_process_is_the_default() -> None:
         ("/dev/null", False, False),
         ("", False, False),
         ("pipe:[123]", False, True),
-        ("/home/user/dev/pts/0", False, True),
+        ("/data/dev/pts/0", False, True),
     ],
 )
 def test_names_of_the_kernel_tell_what_it_is(name: str, terminal: bool, input_: bool) -> None:
