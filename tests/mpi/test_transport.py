@@ -96,6 +96,21 @@ def test_nothing_waits_for_a_rank_that_does_not_listen(comm: Any) -> None:
 
 
 @pytest.mark.mpi(min_size=2)
+def test_nothing_is_left_of_a_flood_when_ranks_part(comm: Any) -> None:
+    transport = transport_of(comm)
+    if comm.rank:
+        for number in range(10 * config.RECEIVES_AT_ONCE):
+            transport.send(0, RunEnded(number))
+            transport.flush()
+    through = comm.Ibarrier()
+    while not through.Test():
+        time.sleep(POLL_S)
+    transport.drain(lambda: None)
+    assert not transport.comm.Iprobe()
+    transport.close()
+
+
+@pytest.mark.mpi(min_size=2)
 def test_a_flood_is_taken_in_parts(comm: Any) -> None:
     transport = transport_of(comm)
     count = 2 * config.RECEIVES_AT_ONCE
