@@ -187,13 +187,14 @@ class RankMachine:
             self.plane = RMA
         return windows
 
-    @staticmethod
-    def _try(windows: Windows, turn: Callable[[], None]) -> probe.Finding:
+    def _try(self, windows: Windows, turn: Callable[[], None]) -> probe.Finding:
         trying = probe.probe(windows, platform.node())
+        self._transport.waits_for = "all ranks to try their windows"
         while True:
             try:
                 next(trying)
             except StopIteration as ended:
+                self._transport.waits_for = ""
                 found: probe.Finding = ended.value
                 return found
             turn()
