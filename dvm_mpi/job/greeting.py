@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi import __version__, config
 from dvm_mpi.errors import DvmError, ExitCode, LaunchError
+from dvm_mpi.io.report import counted
 from dvm_mpi.launch.memory import MemoryPlan
 from dvm_mpi.options import RunOptions
 
@@ -65,8 +66,8 @@ def _program_digest(path: Path) -> bytes:
 
 def own_row(options: RunOptions, plan: MemoryPlan) -> NDArray[Any]:
     """Return this rank's row: (1,) ROW."""
-    # The very word that names the program may differ between hosts; its bytes must not.
-    told = replace(options, program=Path(options.program.name))
+    # The folder of the program may differ between hosts; its bytes must not.
+    told = replace(options, program=Path(options.program.name), command=())
     row = np.zeros(1, ROW)
     row["sources"] = _sources_digest()
     row["options"] = _digest(repr(asdict(told)).encode())
@@ -87,7 +88,8 @@ def check_rows(rows: NDArray[Any]) -> None:
     LaunchError
         Some rank differs from rank 0; the text names the ranks, the hosts and the remedy.
     """
-    readers = rows["program"] != b""
+    # What rank 0 cannot read is told when it is read.
+    readers = (rows["program"] != b"") & (rows["program"][0] != b"")
     questions = (
         ("version", rows["version"] != rows["version"][0], _other_version),
         ("sources", rows["sources"] != rows["sources"][0], _other_sources),
@@ -205,6 +207,6 @@ def first_failure(rows: NDArray[Any], tell: Callable[[str], None]) -> int:
         return 0
     first = rows[failed[0]]
     text = first["text"].tobytes()[: int(first["length"])].decode(errors="replace")
-    others = f" (and {len(failed) - 1:,} more ranks)" if len(failed) > 1 else ""
+    others = f" (and {counted(len(failed) - 1, 'more rank')})" if len(failed) > 1 else ""
     tell(f"{text}\n  at rank {failed[0]}{others}")
     return int(first["exit_code"])
