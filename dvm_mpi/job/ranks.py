@@ -46,7 +46,7 @@ from dvm_mpi.job.greeting import (
 from dvm_mpi.job.owner import Owner
 from dvm_mpi.job.parts import make_engine_factory, peak_memory_bytes, say
 from dvm_mpi.job.preparation import Preparation
-from dvm_mpi.launch import library, memory, segments
+from dvm_mpi.launch import abort, library, memory, segments
 from dvm_mpi.launch.environment import Launch, Launcher
 from dvm_mpi.launch.postmortem import PostMortem
 from dvm_mpi.launch.signals import Signals, leave_now
@@ -97,22 +97,29 @@ class RanksRun:
         try:
             return self._execute()
         except DvmError as error:
-            # Before MPI runs this is equally wrong everywhere, or on all ranks of a node.
             if self._transport is None:
-                if self._speaks(error):
-                    say(error.message)
-                else:
-                    time.sleep(config.SPEAKER_S)
+                self._tell_before_mpi(error)
                 return int(error.exit_code)
             self._die(error.message, int(error.exit_code))
         except BaseException:
             told = traceback.format_exc()
             self._die(f"dvm: a defect of DVM itself; please report it:\n{told}", 1)
 
-    def _speaks(self, error: DvmError) -> bool:
-        if error.exit_code == ExitCode.LIMIT:
-            return self._launch.speaks_for_node
-        return self._launch.speaks_for_all
+    def _tell_before_mpi(self, error: DvmError) -> None:
+        """Tell what is equally wrong everywhere, or on all ranks of a node; and let all ranks end.
+
+        Who is not to speak waits for the end. If it does not come, nobody else knows.
+        """
+        is_of_node = error.exit_code == ExitCode.LIMIT
+        launch = self._launch
+        if not (launch.speaks_for_node if is_of_node else launch.speaks_for_all):
+            time.sleep(config.SPEAKER_S)
+            if not abort.ends_with_one(launch):
+                return
+        say(error.message)
+        if launch.rank:
+            say(f"  at rank {launch.rank} on {platform.node()}")
+        abort.end_job(launch, os.environ, int(error.exit_code))
 
     def _die(self, text: str, exit_code: int) -> NoReturn:
         """Tell a fault that the other ranks cannot be told in order, and end them all."""
@@ -126,6 +133,7 @@ class RanksRun:
             from dvm_mpi.control import transport
 
             transport.abort(exit_code)
+        abort.end_job(self._launch, os.environ, exit_code)
         leave_now(exit_code)
 
     def _is_told_by_another(self) -> bool:

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from dvm_mpi.launch.abort import end_job, ends_with_one
+from dvm_mpi.launch.environment import Launch, Launcher
+
+
+def launched_by(launcher: Launcher) -> Launch:
+    return Launch(launcher, 1, 4, 1, 4, "job")
+
+
+def test_hydra_is_asked_on_its_descriptor() -> None:
+    """In the words of PMI-1, which it understands before MPI has said a word."""
+    reads, writes = os.pipe()
+    end_job(launched_by(Launcher.HYDRA), {"PMI_FD": str(writes)}, 6)
+    os.close(writes)
+    with os.fdopen(reads) as order:
+        assert order.read() == "cmd=abort exitcode=6\n"
+
+
+@pytest.mark.parametrize("launcher", [x for x in Launcher if x is not Launcher.HYDRA])
+def test_others_are_not(launcher: Launcher) -> None:
+    reads, writes = os.pipe()
+    end_job(launched_by(launcher), {"PMI_FD": str(writes)}, 6)
+    os.close(writes)
+    with os.fdopen(reads) as order:
+        assert order.read() == ""
+
+
+@pytest.mark.parametrize("environ", [{}, {"PMI_FD": "x"}, {"PMI_FD": "9999"}])
+def test_no_way_to_ask_is_no_fault(environ: dict[str, str]) -> None:
+    end_job(launched_by(Launcher.HYDRA), environ, 6)
+
+
+def test_slurm_leaves_the_others_alone() -> None:
+    alone = [launcher for launcher in Launcher if not ends_with_one(launched_by(launcher))]
+    assert alone == [Launcher.SLURM_PMI2, Launcher.SLURM_PMIX, Launcher.SLURM_PLAIN]
