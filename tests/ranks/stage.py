@@ -118,11 +118,15 @@ class Running:
     def until_printed(self, text: str, times: int = 1, timeout_s: float = START_S) -> None:
         """Wait until this was printed, on standard output or standard error."""
         deadline = time.monotonic() + timeout_s
-        while max(output.count(text) for output in self.launch.output()) < times:
-            tails = [output[-_TAIL:] for output in self.launch.output()]
-            told = f"{text!r} was not printed {times} times: {tails}"
+        while True:
+            # In this order: what it has printed at its end counts.
+            is_over = self.launch.process.poll() is not None
+            outputs = self.launch.output()
+            if max(output.count(text) for output in outputs) >= times:
+                break
+            told = f"not printed {times} times: {text!r}: {[output[-_TAIL:] for output in outputs]}"
+            assert not is_over, told
             assert time.monotonic() < deadline, told
-            assert self.launch.process.poll() is None, told
             time.sleep(POLL_S)
         self.mark()
 

@@ -11,6 +11,7 @@ from tests.ranks.stage import Seen
 
 SCENARIOS = (
     "small_shared_memory",
+    "small_shared_memory_on_one_rank",
     "foreign_launcher",
     "bad_program",
     "input_missing_on_one_rank",
