@@ -154,6 +154,9 @@ class Scheduler:
             actions.append(ToWorker(event.worker, granted))
         elif isinstance(event, EpochApplied):
             self.state.log.applied(event.home, event.epoch)
+            if self.state.log.visible == self._published:
+                # Other homes are awaited too: nothing has become possible.
+                return ()
         elif isinstance(event, AsleepChanged):
             self.state.asleep[event.worker] = event.asleep
         elif isinstance(event, WorkerReady):

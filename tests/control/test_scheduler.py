@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from dvm_mpi.config import EPOCH_US_MAX, EPOCHS_IN_FLIGHT
 from dvm_mpi.control import lifecycle, scheduler
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.messages import AsleepChanged, LeaseGranted, LeaseRequested, WorkerReady
+from dvm_mpi.control.placement import share_out
 from dvm_mpi.control.scheduler import Scheduler, Ticked
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import EpochApplied
@@ -53,6 +56,25 @@ def test_a_child_starts_when_its_parents_epoch_is_visible_everywhere() -> None:
     assert c.runs(A) == []
     c.apply(1)
     assert c.one(A).snapshot == epoch == c.visible
+
+
+def test_nothing_is_decided_while_other_homes_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thousands of homes each acknowledges; a look at thousands of workers each time is slow."""
+    c = Coordinator(workers=1, batch=4)
+    c.ends(c.one(FIRST), children=[Child(A)] * 12)
+    c.ends(c.runs(A)[0], stores=[X, Y])
+    c.tick(EPOCH_US_MAX)
+    looks: list[int] = []
+
+    def look(ready: int, running: NDArray[np.int64], batch_runners: int) -> NDArray[np.int64]:
+        looks.append(ready)
+        return share_out(ready, running, batch_runners)
+
+    monkeypatch.setattr(scheduler, "share_out", look)
+    c.apply(1)
+    assert len(looks) == 0
+    c.apply(1)
+    assert len(looks) > 0
 
 
 def test_a_later_epoch_that_is_applied_first_shows_nothing() -> None:
