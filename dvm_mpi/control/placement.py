@@ -46,7 +46,9 @@ def share_out(ready: int, running: NDArray[np.int64], batch_runners: int) -> NDA
     capacity = np.where(room >= batch_runners, room, 0)
     fair = -(-ready // len(running))
     capacity = np.minimum(capacity, max(fair, 1))
-    order = np.argsort(running, kind="stable")
+    # Of thousands of workers most are busy, and this is asked at almost every message.
+    able = np.flatnonzero(capacity)
+    order = able[np.argsort(running[able], kind="stable")]
     given = np.zeros(len(running), dtype=np.int64)
     before = firsts_of(capacity[order])
     given[order] = np.clip(ready - before, 0, capacity[order])
