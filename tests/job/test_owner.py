@@ -117,7 +117,8 @@ def test_nothing_is_left_of_files_that_were_begun(tmp_path: Path, how: str) -> N
     assert files(tmp_path)
     if how == "failed":
         owner.failed(RankFailed(1, ExitCode.FILE, "no"))
-    owner.close()
+    else:
+        owner.close()
     assert files(tmp_path) == []
 
 
