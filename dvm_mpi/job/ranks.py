@@ -145,7 +145,7 @@ class RanksRun:
         if launch.rank == 0 and not options.quiet:
             assert self._owner is not None
             say(self._owner.headline())
-        if launch.speaks_for_node:
+        if launch.speaks_for_node and not options.quiet:
             self._tell_stale_segments()
         plan = self._plan()
         preparation = Preparation(options.engine)
