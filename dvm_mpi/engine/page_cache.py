@@ -9,6 +9,7 @@ have it if this engine were in the view.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -96,14 +97,25 @@ class PageCache:
         surplus = len(self._held) - max(self._pages_max, keep)
         if surplus <= 0:
             return
-        oldest = np.fromiter(self._held, dtype=np.int64, count=len(self._held))
-        oldest = oldest[: len(oldest) - keep]
-        victims = oldest[(self._space.flags[oldest] & DIRTY) == 0][:surplus]
+        victims = self._oldest_clean(surplus, len(self._held) - keep)
         for page in victims.tolist():
             del self._held[page]
         victims.sort()
         self._space.flags[victims] &= LISTED
         self._space.release(victims)
+
+    def _oldest_clean(self, wanted: int, among: int) -> NDArray[np.int64]:
+        """Return up to `wanted` pages that are not dirty, of the `among` longest held ones.
+
+        Looks at few more than it returns: the list of a full cache is long.
+        """
+        looked_at = wanted
+        while True:
+            looked_at = min(2 * looked_at, among)
+            oldest = np.fromiter(islice(self._held, looked_at), np.int64, count=looked_at)
+            clean: NDArray[np.int64] = oldest[(self._space.flags[oldest] & DIRTY) == 0]
+            if len(clean) >= wanted or looked_at == among:
+                return clean[:wanted]
 
     def set_aside(self) -> None:
         """Copy the cached pages out of the view, which must hold no attempt, and clear them."""

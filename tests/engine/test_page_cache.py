@@ -64,6 +64,19 @@ def test_dirty_pages_and_the_newest_stay(cache: PageCache) -> None:
     space.flags[numbers(0, 1)] &= ~np.uint8(DIRTY)
 
 
+def test_behind_many_dirty_pages_there_are_others_to_drop(cache: PageCache) -> None:
+    install(cache, numbers(*range(12)), 1)
+    space = AddressSpace.shared()
+    space.flags[numbers(*range(8))] |= DIRTY
+    cache.evict(keep=0)
+    versions = cache.versions(numbers(*range(12)))
+    assert np.flatnonzero(versions != -1).tolist() == list(range(8))
+    install(cache, numbers(12), 1)
+    cache.evict(keep=1)
+    assert cache.versions(numbers(*range(13))).tolist() == [1] * 8 + [-1] * 4 + [1]
+    space.flags[numbers(*range(8))] &= ~np.uint8(DIRTY)
+
+
 def test_pages_aside_leave_zeros_and_come_back(cache: PageCache) -> None:
     install(cache, numbers(3, 5), 7, epoch=4)
     space = AddressSpace.shared()
