@@ -97,6 +97,28 @@ def test_second_signal_ends_the_process_at_once_but_an_echo_does_not(
         assert process.wait(DEADLINE_S) == 128 + signal.SIGTERM
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_ends_a_call_that_does_not_return_where_none_is_noted(
+    number: signal.Signals,
+) -> None:
+    """A rank waits within MPI_Init, which hears of no signal, for one that was killed."""
+    with started(
+        IN_C.replace("    wait_in_c()", "    with signals.suspended(): wait_in_c()")
+    ) as process:
+        process.send_signal(number)
+        assert process.wait(DEADLINE_S) == -number
+
+
+def test_signals_are_noted_again_afterwards() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Signals() as signals:
+        with signals.suspended():
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.ending == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_hangup_stays_ignored_under_nohup() -> None:
     with started(STUBBORN, "nohup") as process:
         process.send_signal(signal.SIGHUP)
