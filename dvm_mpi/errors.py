@@ -91,6 +91,10 @@ class LimitError(DvmError):
     exit_code = ExitCode.LIMIT
 
 
+class WindowError(LimitError):
+    """MPI has no room for a window on this rank; others may be waiting for this one."""
+
+
 class LaunchError(DvmError):
     """Ranks that cannot form one machine: another MPI's launcher, two MPI libraries, two programs.
 

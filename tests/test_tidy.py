@@ -45,6 +45,8 @@ CLOCK_DOORS = {
     "dvm_mpi/job/owner.py",
     "dvm_mpi/job/parts.py",
     "dvm_mpi/job/ranks.py",
+    "dvm_mpi/job/start.py",
+    "dvm_mpi/job/vigil.py",
     "dvm_mpi/control/rank.py",
     "dvm_mpi/control/transport.py",
     "dvm_mpi/dsm/probe.py",

@@ -29,7 +29,7 @@ from dvm_mpi import config  # noqa: E402
 from dvm_mpi.dsm import byte_copy  # noqa: E402
 from dvm_mpi.dsm.frames import frame_extents  # noqa: E402
 from dvm_mpi.dsm.messages import NO_FRAME  # noqa: E402
-from dvm_mpi.errors import LimitError  # noqa: E402
+from dvm_mpi.errors import WindowError  # noqa: E402
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT  # noqa: E402
 
 Ints = NDArray[np.int64]
@@ -56,7 +56,7 @@ class Windows:
 
     Raises
     ------
-    LimitError
+    WindowError
         MPI does not give that much memory.
     """
 
@@ -179,7 +179,7 @@ def _allocate(comm: MPI.Intracomm, byte_count: int, what: str) -> MPI.Win:
     try:
         return MPI.Win.Allocate(byte_count, 1, comm=comm)
     except MPI.Exception as error:
-        raise LimitError(
+        raise WindowError(
             f"rank {comm.Get_rank()}: MPI has no room for a window of "
             f"{byte_count / config.MIB:,.2f} MiB for {what}: {error.Get_error_string()}; give less "
             "with --memory, run fewer ranks on a node, or use --data-plane message"

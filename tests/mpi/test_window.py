@@ -17,7 +17,7 @@ from dvm_mpi.dsm.frames import FramePool
 from dvm_mpi.dsm.messages import NO_FRAME
 from dvm_mpi.dsm.probe import MAILBOX_BYTES, Finding, probe
 from dvm_mpi.dsm.window import WindowPlane, Windows
-from dvm_mpi.errors import LimitError
+from dvm_mpi.errors import WindowError
 from dvm_mpi.layout import PAGE_BYTES
 from tests.mpi.waiting import wait
 
@@ -222,7 +222,7 @@ def test_no_room_is_told_with_sizes(comm: Any, monkeypatch: pytest.MonkeyPatch) 
     with monkeypatch.context() as patched:
         patched.setattr("dvm_mpi.dsm.window.MPI.Win", Full)
         with pytest.raises(
-            LimitError, match=rf"rank {comm.rank}: .*2\.34 MiB for frames.*--memory"
+            WindowError, match=rf"rank {comm.rank}: .*2\.34 MiB for frames.*--memory"
         ):
             Windows(comm, FRAMES, comm.size, SLICE)
 
