@@ -474,9 +474,10 @@ def main() -> int:
     # Whoever ends this must not leave the runs behind.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     lines = {name: Line() for name in options.names or SCENARIOS}
-    for _ in range(options.rounds):
+    for number in range(options.rounds):
         for name, line in lines.items():
             play(name, line, is_shown=options.show)
+        sys.stdout.write(f"round {number + 1} of {options.rounds}\n")
     sys.stdout.write(table(lines))
     return sum(line.missed > 0 for line in lines.values())
 
