@@ -177,6 +177,8 @@ SIGNAL_ECHO_S: Final = 0.5
 #: What a rank that leaves in silence gives the one that tells why: launchers end all ranks at the
 #: first that leaves (Open MPI's before anything else is printed).
 SPEAKER_S: Final = 3.0
+#: What a rank that ends all others gives its launcher to take over what it has printed.
+DRAIN_S: Final = 2.0
 
 # --- sizes that `estimate` tells ----------------------------------------------------------------
 #: What `--memory` should be, beside the pages that are sure to be filled: a share of them, for

@@ -221,6 +221,7 @@ class Vigil:
         if self.transport is not None:
             from dvm_mpi.control import transport
 
+            abort.let_output_pass()
             transport.abort(exit_code)
         abort.end_job(self._launch, os.environ, exit_code)
         leave_now(exit_code)

@@ -7,10 +7,19 @@ order to end the job on the descriptor over which it talks to each rank.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import termios
+import time
+from array import array
 from collections.abc import Mapping
+from typing import Final
 
+from dvm_mpi.config import DRAIN_S
 from dvm_mpi.launch.environment import Launch, Launcher
+
+_STDERR: Final = 2
+_POLL_S: Final = 0.005
 
 
 def ends_with_one(launch: Launch) -> bool:
@@ -21,12 +30,29 @@ def ends_with_one(launch: Launch) -> bool:
 def end_job(launch: Launch, environ: Mapping[str, str], exit_code: int) -> None:
     """Let the launcher end the other ranks, with this exit code; before MPI starts only.
 
-    What this rank prints must have been printed: it may be ended as well. Where the launcher
-    cannot be asked, nothing happens.
+    This rank may be ended as well. Where the launcher cannot be asked, nothing happens.
     """
     if launch.launcher is not Launcher.HYDRA:
         return
+    let_output_pass()
     try:
         os.write(int(environ["PMI_FD"]), f"cmd=abort exitcode={exit_code}\n".encode())
     except (KeyError, ValueError, OSError):
         return
+
+
+def let_output_pass(descriptor: int = _STDERR) -> None:
+    """Wait a little until a launcher has taken what was printed: it drops the rest when it aborts.
+
+    Its pipe tells how much is still in it. What else it may be (a file, a terminal) keeps nothing
+    back.
+    """
+    kept = array("i", [0])
+    for _ in range(round(DRAIN_S / _POLL_S)):
+        try:
+            fcntl.ioctl(descriptor, termios.FIONREAD, kept)
+        except OSError:
+            return
+        if kept[0] == 0:
+            return
+        time.sleep(_POLL_S)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
-from dvm_mpi.launch.abort import end_job, ends_with_one
+from dvm_mpi.launch.abort import end_job, ends_with_one, let_output_pass
 from dvm_mpi.launch.environment import Launch, Launcher
 
 
@@ -38,3 +41,33 @@ def test_no_way_to_ask_is_no_fault(environ: dict[str, str]) -> None:
 def test_slurm_leaves_the_others_alone() -> None:
     alone = [launcher for launcher in Launcher if not ends_with_one(launched_by(launcher))]
     assert alone == [Launcher.SLURM_PMI2, Launcher.SLURM_PMIX, Launcher.SLURM_PLAIN]
+
+
+def test_output_that_the_launcher_has_not_taken_is_waited_for() -> None:
+    reads, writes = os.pipe()
+    os.write(writes, b"why it ends")
+    taker = threading.Timer(0.1, os.read, (reads, 100))
+    began = time.monotonic()
+    taker.start()
+    let_output_pass(writes)
+    assert time.monotonic() - began >= 0.1
+    taker.join()
+    os.close(reads)
+    os.close(writes)
+
+
+def test_output_that_nobody_takes_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dvm_mpi.launch.abort.DRAIN_S", 0.05)
+    reads, writes = os.pipe()
+    os.write(writes, b"why it ends")
+    let_output_pass(writes)
+    os.close(reads)
+    os.close(writes)
+
+
+def test_output_into_a_file_is_there_at_once(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb", buffering=0) as log:
+        log.write(b"why it ends")
+        began = time.monotonic()
+        let_output_pass(log.fileno())
+    assert time.monotonic() - began < 1
