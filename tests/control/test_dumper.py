@@ -54,7 +54,7 @@ def test_all_homes_together_give_every_byte_once(
         for number, home in homes.items()
     ]
     together = list(written_blocks(declaration, geometry, homes, EPOCH))
-    for blocks in (together, [block for blocks in apart for block in blocks]):
+    for blocks in (together, [block for each in apart for block in each]):
         found = np.full(length, 0xDD, np.uint8)
         for offset, data in blocks:
             found[offset : offset + data.size] = data

@@ -35,7 +35,8 @@ def test_loaded_arrays_lie_in_contiguous_frames(comm: Any, shared_folder: Path, 
     transport = import_module("dvm_mpi.control.transport").Transport(comm)
     owner = import_module("tests.mpi.machine").Owner() if comm.rank == 0 else None
     image = assemble_text(PROGRAM, "test.dasm", {})
-    values = np.random.default_rng(3).normal(size=(2, ROWS, COLUMNS))
+    random = np.random.default_rng(3)
+    values = random.normal(size=(2, ROWS, COLUMNS))
     path = shared_folder / f"rank-{comm.rank}.npy"
     settings = machines.RankSettings(plane=plane, memory_bytes=2 * config.MIB)
     machine = machines.RankMachine(transport, image, settings, None, host=owner)
