@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -26,21 +27,20 @@ def importable():
 @pytest.fixture(scope="session", params=[".so", ".o"])
 def built(request, importable, tmp_path_factory) -> Path:
     """Return the sample as a shared library, and as it is where no linker is on the path."""
-    stem = tmp_path_factory.mktemp("built") / "sample"
+    stem: Path = tmp_path_factory.mktemp("built") / "sample"
     target = Target("sample", "sample", stem)
     with pytest.MonkeyPatch.context() as patch:
         if request.param == ".o":
             patch.setenv("PATH", "")
         Compilation([target]).wait()
     assert target.path == stem.with_suffix(request.param)
-    return target.path
+    return stem.with_suffix(request.param)
 
 
 @pytest.fixture
 def sample(built, monkeypatch):
     """Return the sample as a module whose entries have not been called yet."""
     monkeypatch.delitem(sys.modules, "sample", raising=False)
-    import sample  # noqa: PLC0415, only importable inside this fixture
-
+    sample = import_module("sample")
     sample.LIBRARY.target = Target("sample", "sample", built.with_suffix(""))
     return sample

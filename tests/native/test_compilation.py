@@ -95,7 +95,7 @@ def test_of_those_in_need_one_compiles(target, started) -> None:
         first.step()
         second.step()
         slowest_s = max(slowest_s, time.monotonic() - before)
-        return first.is_done and second.is_done
+        return bool(first.is_done and second.is_done)
 
     step_until(are_done)
     assert slowest_s < 0.5, "a step waits for nothing"
@@ -168,7 +168,7 @@ def test_a_file_system_without_locks_is_no_obstacle(target, started, monkeypatch
     def refuse(file, operation):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(compilation.fcntl, "flock", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
     first, second = started(target), started(target)
     first.step()
     second.step()
