@@ -51,6 +51,7 @@ CLOCK_DOORS = {
     "dvm_mpi/control/transport.py",
     "dvm_mpi/dsm/probe.py",
     "dvm_mpi/io/progress.py",
+    "dvm_mpi/launch/abort.py",
     "dvm_mpi/launch/postmortem.py",
     "dvm_mpi/launch/signals.py",
     "dvm_mpi/native/compilation.py",
