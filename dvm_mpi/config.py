@@ -73,8 +73,6 @@ LOSSES_BEFORE_RESERVING: Final = 3
 LOSSES_BEFORE_RUNNING_ALONE: Final = 6
 
 # --- messages between ranks ---------------------------------------------------------------------
-#: Buffers up to this size are taken in one go; larger ones arrive while the rank does other things.
-SMALL_BUFFER_BYTES: Final = 32 * KIB
 #: Buffers taken in one turn, so that a flood of them does not keep a rank from its own work.
 RECEIVES_AT_ONCE: Final = 64
 #: Buffers that others have not taken yet before a rank stops to execute runners.
@@ -86,6 +84,8 @@ NAP_S_MAX: Final = 1e-3
 RANKS_WITH_WORKING_COORDINATOR: Final = 8
 #: Ranks that a message about several of them names.
 RANKS_SHOWN_MAX: Final = 8
+#: Ranks that rank 0 asks at a time what they do, in turn, for the file that outlives the run.
+RANKS_ASKED_AT_ONCE: Final = 64
 #: After a signal, ranks have so long to come to the end together.
 GRACE_S: Final = 5.0
 #: Without progress for so long, what is waited for is told; each time after twice as long.

@@ -115,6 +115,8 @@ class Coordinator:
         self._narrator = Narrator(image)
         #: The latest status of each rank and when it came, for `describe`.
         self._states: dict[int, tuple[int, str]] = {}
+        #: Whom `ask_some` asks next.
+        self._asked_next = 0
         #: What `describe` told when the run began to end by a fault.
         self._at_fault: dict[str, str] | None = None
 
@@ -260,10 +262,11 @@ class Coordinator:
         return "; ".join(parts)
 
     # --- what outlives the run ------------------------------------------------------------------
-    def ask_all(self) -> None:
-        """Ask every rank what it does, for the next `describe`."""
-        for rank in range(self._rank_count):
-            self._send(rank, StatusRequested(_NO_SERIAL))
+    def ask_some(self) -> None:
+        """Ask ranks what they do, for the next `describe`: few at a time, and all in turn."""
+        for _ in range(min(self._rank_count, config.RANKS_ASKED_AT_ONCE)):
+            self._send(self._asked_next, StatusRequested(_NO_SERIAL))
+            self._asked_next = (self._asked_next + 1) % self._rank_count
 
     def describe(self) -> dict[str, str]:
         """Return the state of the run by headings; after a fault that of the moment before it."""

@@ -115,9 +115,10 @@ class Transport:
         self._outbox: dict[int, list[Message]] = {}
         #: Messages from this rank to itself.
         self._to_self: deque[Message] = deque()
-        #: Sends under way with their buffers, which MPI reads until they are done.
-        self._sends: deque[tuple[Any, Bytes]] = deque()
-        #: Large buffers that are arriving, in order of arrival: source, request, buffer.
+        #: Sends under way, and their buffers, which MPI reads until they are done.
+        self._sends: list[MPI.Request] = []
+        self._sent_buffers: list[Bytes] = []
+        #: Buffers that are arriving, in order of arrival: source, request, buffer.
         self._arriving: deque[tuple[int, Any, Bytes]] = deque()
         self._status = MPI.Status()
         #: What a call that all ranks make together waits for; empty outside of such calls.
@@ -135,10 +136,9 @@ class Transport:
         """Start to send what has been queued, one buffer for each rank."""
         for rank, messages in self._outbox.items():
             buffer = pack(messages)
-            request = self.comm.Isend([buffer, MPI.BYTE], rank, _TAG)
-            self._sends.append((request, buffer))
+            self._sends.append(self.comm.Isend([buffer, MPI.BYTE], rank, _TAG))
+            self._sent_buffers.append(buffer)
         self._outbox.clear()
-        self._forget_sent()
 
     @property
     def sends_pending(self) -> int:
@@ -156,7 +156,7 @@ class Transport:
         arrived: list[tuple[int, Message]] = []
         while self._to_self:
             arrived.append((self.rank, self._to_self.popleft()))
-        self._probe(arrived)
+        self._probe()
         # Of each source only what nothing earlier of the same source is still missing before.
         late: set[int] = set()
         for _ in range(len(self._arriving)):
@@ -169,20 +169,15 @@ class Transport:
         self._forget_sent()
         return arrived
 
-    def _probe(self, arrived: list[tuple[int, Message]]) -> None:
-        """Take small buffers as they come; start to receive large ones."""
+    def _probe(self) -> None:
+        """Start to receive what is announced: large buffers come only while their sender helps."""
         for _ in range(config.RECEIVES_AT_ONCE):
             message = self._next_arrived()
             if message is None:
                 return
             source = self._status.Get_source()
             buffer = np.empty(self._status.Get_count(MPI.BYTE), dtype=np.uint8)
-            is_behind = any(source == other for other, _, _ in self._arriving)
-            if buffer.size <= config.SMALL_BUFFER_BYTES and not is_behind:
-                message.Recv([buffer, MPI.BYTE])
-                arrived += [(source, each) for each in unpack(buffer)]
-            else:
-                self._arriving.append((source, message.Irecv([buffer, MPI.BYTE]), buffer))
+            self._arriving.append((source, message.Irecv([buffer, MPI.BYTE]), buffer))
 
     def _next_arrived(self) -> Any:
         """Return the next message that is here, None if there is none."""
@@ -194,10 +189,12 @@ class Transport:
         return message
 
     def _forget_sent(self) -> None:
-        for _ in range(len(self._sends)):
-            request, buffer = self._sends.popleft()
-            if not request.Test():
-                self._sends.append((request, buffer))
+        if self._sends:
+            done = set(MPI.Request.Testsome(self._sends) or ())
+            if done:
+                kept = [row for row in range(len(self._sends)) if row not in done]
+                self._sends = [self._sends[row] for row in kept]
+                self._sent_buffers = [self._sent_buffers[row] for row in kept]
 
     # --- all ranks together ---------------------------------------------------------------------
     def gather(self, row: Bytes, what: str, turn: Callable[[], None]) -> Bytes | None:

@@ -161,7 +161,7 @@ class Vigil:
         if coordinator is not None:
             state = coordinator.describe()
             # For the next time: nobody answers who is asked when it is too late.
-            coordinator.ask_all()
+            coordinator.ask_some()
         elif self.rank is not None:
             state = {f"rank {self._launch.rank}": self.rank.describe()}
         else:

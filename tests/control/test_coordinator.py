@@ -303,7 +303,7 @@ def test_an_old_answer_is_no_answer() -> None:
 
 def test_the_state_of_a_run_tells_what_every_rank_does() -> None:
     run = stalled()
-    run.coordinator.ask_all()
+    run.coordinator.ask_some()
     told = {"rank 0": "worker: its turn", "rank 1": "worker: runners to be dispatched"}
     for rank, text in enumerate(told.values()):
         run.coordinator.handle(StatusReported(rank, 0, text))
