@@ -453,11 +453,11 @@ def play(name: str, line: Line, *, is_shown: bool) -> None:
 def table(lines: dict[str, Line]) -> str:
     """Return what all rounds have shown, a line for each scenario."""
     head = ("scenario", "rounds", "missed", "worst s", "codes", "left", "message")
-    form = "{:<31}{:>6}{:>7}{:>8}  {:<9}{:<24}{}\n"
+    form = "{:<32}{:>6}{:>7}{:>8}  {:<14}{:<22}{}\n"
     text = form.format(*head)
     for name, line in lines.items():
         codes = ", ".join(map(str, sorted(line.codes)))
-        left = " ".join(sorted(line.left)) or "-"
+        left = f"{len(line.left)} files" if len(line.left) > 1 else "".join(line.left) or "-"
         message = line.skipped or line.message[:MESSAGE_COLUMNS]
         worst = f"{line.seconds_max:.1f}"
         text += form.format(name, line.rounds, line.missed, worst, codes, left, message)

@@ -49,7 +49,7 @@ def test_table_tells_what_the_rounds_have_shown() -> None:
         "left",
         "message",
     ]
-    assert row.split() == ["trap", "20", "0", "1.2", "0,", "5", "a", "b", "why"]
+    assert row.split() == ["trap", "20", "0", "1.2", "0,", "5", "2", "files", "why"]
 
 
 def test_round_that_misses_is_told_and_counted(
