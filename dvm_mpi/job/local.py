@@ -39,6 +39,7 @@ from dvm_mpi.job.parts import (
     peak_memory_bytes,
     revision,
     say,
+    tell_code_folder,
 )
 from dvm_mpi.options import RunOptions
 
@@ -143,6 +144,8 @@ class Run:
         )
 
     def _execute(self) -> ExitCode:
+        if not self._options.quiet:
+            tell_code_folder()
         watcher = _Watcher(self._console, self._progress)
         with ExitStack() as stack:
             for number in (signal.SIGINT, signal.SIGTERM):

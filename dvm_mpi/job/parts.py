@@ -12,6 +12,7 @@ from pathlib import Path
 from dvm_mpi import config
 from dvm_mpi.engine.interface import Engine, EngineSettings
 from dvm_mpi.errors import ExitCode
+from dvm_mpi.native import store
 from dvm_mpi.options import RunOptions
 
 
@@ -30,6 +31,19 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
     except OSError:
         return
+
+
+def tell_code_folder() -> None:
+    """Say where compiled code is kept, if that is not where it usually is.
+
+    Raises
+    ------
+    FileError
+        There is no place for it.
+    """
+    notice = store.choose_folder().notice
+    if notice:
+        say(f"dvm: {notice}")
 
 
 def peak_memory_bytes() -> int:

@@ -28,7 +28,7 @@ from dvm_mpi.io import arrays
 from dvm_mpi.io.outputs import Place
 from dvm_mpi.job.greeting import VERDICT, first_failure, verdict_row
 from dvm_mpi.job.owner import Owner
-from dvm_mpi.job.parts import make_engine_factory, peak_memory_bytes, say
+from dvm_mpi.job.parts import make_engine_factory, peak_memory_bytes, say, tell_code_folder
 from dvm_mpi.job.preparation import Preparation
 from dvm_mpi.job.start import Matched, Start, match_arrays
 from dvm_mpi.job.vigil import Vigil
@@ -72,6 +72,7 @@ class RanksRun:
         launch, options, owner = self._launch, self._options, self._owner
         if owner is not None and not options.quiet:
             say(owner.headline())
+            tell_code_folder()
         start = Start(options, launch, owner, self._vigil)
         if launch.speaks_for_node and not options.quiet:
             start.tell_stale_segments()

@@ -56,11 +56,11 @@ def choose_folder() -> Folder:
 @cache
 def _choose_folder(asked: str, temporary: str) -> Folder:
     usual = Path(asked) if asked else PACKAGE / "__pycache__"
-    problem = _problem_with(usual, exist_ok=True)
+    problem = _problem_with(usual)
     if not problem:
         return Folder(usual.resolve())
     own = Path(temporary) / f"dvm-{os.getuid()}"
-    own_problem = _problem_with(own, exist_ok=True) or _danger_of(own)
+    own_problem = _problem_with(own) or _danger_of(own)
     if own_problem:
         raise FileError(
             f"no folder for compiled code: {usual}: {problem}; {own}: {own_problem}. "
@@ -70,10 +70,10 @@ def _choose_folder(asked: str, temporary: str) -> Folder:
     return Folder(own.resolve(), notice)
 
 
-def _problem_with(folder: Path, *, exist_ok: bool) -> str:
+def _problem_with(folder: Path) -> str:
     """Return why nothing can be kept in a folder, which is made; empty if it can."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=exist_ok)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         return error.strerror or str(error)
     return "" if os.access(folder, os.W_OK | os.X_OK) else "it is not writable"
