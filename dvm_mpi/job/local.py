@@ -41,6 +41,7 @@ from dvm_mpi.job.parts import (
     say,
     tell_code_folder,
 )
+from dvm_mpi.job.preparation import Preparation
 from dvm_mpi.options import RunOptions
 
 
@@ -79,10 +80,14 @@ class _Watcher(Silent):
         while not self._signal and (left := ends - time.monotonic()) > 0:
             time.sleep(min(left, config.PROGRESS_INTERVAL_S))
 
-    def turned(self, driver: LocalMachine) -> None:
-        """Draw the progress line when it is time, and obey signals."""
+    def obey(self) -> None:
+        """End the run if a signal has asked for it."""
         if self._signal:
             raise Interrupted(self._signal)
+
+    def turned(self, driver: LocalMachine) -> None:
+        """Draw the progress line when it is time, and obey signals."""
+        self.obey()
         self._progress.update(lambda: _progress_counts(driver))
 
 
@@ -173,6 +178,7 @@ class Run:
         if o.report is not None:
             report.check_report(o.report)
         stdin = console.read_input(o.stdin, say)
+        self._prepare(watcher)
         memory = default_memory_bytes() if o.memory_bytes is None else o.memory_bytes
         settings = MachineSettings(
             workers=o.workers, homes=o.homes, stack_bytes=o.stack_bytes, memory_bytes=memory
@@ -193,6 +199,21 @@ class Run:
                     watcher.turned(self._machine)
         self._times.load_s = time.perf_counter() - began
         return self._machine
+
+    def _prepare(self, watcher: _Watcher) -> None:
+        """Have compiled what is missing; tell of it, and notice signals meanwhile."""
+        preparation = Preparation(self._options.engine)
+        told_at_s = time.monotonic() + config.SILENT_WAIT_S
+        try:
+            while not (preparation.is_home_ready and preparation.is_engine_ready):
+                preparation.step()
+                watcher.obey()
+                if time.monotonic() >= told_at_s and not self._options.quiet:
+                    told_at_s = float("inf")
+                    say(f"dvm: waiting for {preparation.waits_for}")
+                time.sleep(config.NAP_S_MAX)
+        finally:
+            preparation.close()
 
     @staticmethod
     def _match(
