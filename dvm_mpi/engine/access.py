@@ -20,6 +20,7 @@ from dvm_mpi.engine.address_space import (
     FLAGS,
     LISTED,
     MASKS,
+    NOTED,
     READ,
     TRACK,
     VIEW,
@@ -28,6 +29,7 @@ from dvm_mpi.engine.address_space import (
 from dvm_mpi.engine.compiled import compiled
 from dvm_mpi.engine.interface import GRANT, TrapKind
 from dvm_mpi.engine.lists import append, count_of, lacks_room, row_at
+from dvm_mpi.engine.loads import note_span
 from dvm_mpi.engine.machine_words import (
     clear,
     copy,
@@ -295,6 +297,8 @@ def _touch_shared(state: State, address: int, end: int, access: int) -> int:
             granted |= DIRTY
         if stop == 0 and is_stale:
             clear(VIEW + (page << PAGE_SHIFT), PAGE_BYTES)
+    if granted & READ and covered != _FRESH and state[Field.LOAD_TRACKING]:
+        granted = granted & ~READ | NOTED
     return list_page(state, page, granted) if stop == 0 else stop
 
 
@@ -328,7 +332,8 @@ def touch(state: State, address: int, length: int, access: int) -> int:
     # An address above 2**63 is a negative int64.
     if address < PR_START or address >= SR_END:
         return fault(state, TrapKind.UNMAPPED, address)
-    wanted = READ if access == LOAD else WRITE
+    # STATIC pages, which share a bit with NOTED, may be loaded from as well.
+    wanted = READ | NOTED if access == LOAD else WRITE
     page = address >> PAGE_SHIFT
     if load_u8(FLAGS + page) & wanted:
         return 0
@@ -348,6 +353,15 @@ def touch_span(state: State, address: int, length: int, access: int) -> int:
     stop = touch(state, address, on_first, access)
     if stop == 0 and on_first < length:
         stop = touch(state, address + on_first, length - on_first, access)
+    return stop
+
+
+@compiled
+def observe(state: State, address: int, length: int) -> int:
+    """Check bytes as `touch_span` does for a load that then takes place, and note them."""
+    stop = touch_span(state, address, length, LOAD)
+    if stop == 0 and state[Field.LOAD_TRACKING]:
+        stop = note_span(state, address, length)
     return stop
 
 
@@ -381,7 +395,7 @@ def reach_load(state: State, address: int, width: int, slot: int) -> int:
     """Return where to load an operand from, 0 if the instruction must stop."""
     if address == CELL_STDIN:
         return _take_stdin(state, slot)
-    if touch_span(state, address, width, LOAD) != 0:
+    if observe(state, address, width) != 0:
         return 0
     return VIEW + address
 

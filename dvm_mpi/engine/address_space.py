@@ -1,13 +1,15 @@
 """The rank's view of memory: 64 TiB of virtual memory at a fixed host address.
 
 DISA address A is host address VIEW + A, so that a checked access is an addition. Beside the view
-lie a flag byte for each page, a mask byte for each eight bytes (which of them were stored) and
-the epochs of each cached page. All four are reserved, not committed: a page takes memory when
-it is first touched. One process has one view; engines that share it take turns (`claim`).
+lie a flag byte for each page, a mask byte for each eight bytes (which of them were stored), the
+epochs of each cached page and, for engines that track loads, a second mask and a byte for each
+page. All are reserved, not committed: a page takes memory when it is first touched. One process
+has one view; engines that share it take turns (`claim`).
 
 The addresses lie below the kernel's places for libraries and position-independent programs, and
 are fixed because a floating reservation of this size pushes mappings too far apart for linkers.
-The invariant to remember: where no flag is set, the view reads as zero and the mask is zero.
+The invariant to remember: where no flag is set, the view reads as zero and the masks of
+stored bytes are zero; the masks of loaded bytes are zero where `LOADED` is.
 """
 
 from __future__ import annotations
@@ -27,19 +29,23 @@ from dvm_mpi.layout import PAGE_BYTES, SR_END, TEXT_START, WORD_BYTES
 PAGE_COUNT: Final = SR_END // PAGE_BYTES
 MASK_BYTES: Final = PAGE_BYTES // WORD_BYTES
 
-#: Host addresses of the four parts.
+#: Host addresses of the parts.
 FLAGS: Final = 0x0100_0000_0000
-EPOCHS: Final = 0x0200_0000_0000
-MASKS: Final = 0x0400_0000_0000
-VIEW: Final = 0x1000_0000_0000
+LOADED: Final = 0x0120_0000_0000
+EPOCHS: Final = 0x0140_0000_0000
+MASKS: Final = 0x0200_0000_0000
+LOAD_MASKS: Final = 0x0B00_0000_0000
+VIEW: Final = 0x1400_0000_0000
 EPOCH_ROW_BYTES: Final = 2 * WORD_BYTES
 
 #: (host address, bytes, name). One page more than needed at the end of the masks: the mask of
 #: an access is written as two bytes.
 _PARTS: Final = (
     (FLAGS, PAGE_COUNT, "page flags"),
+    (LOADED, PAGE_COUNT, "notes of loaded pages"),
     (EPOCHS, PAGE_COUNT * EPOCH_ROW_BYTES, "page epochs"),
     (MASKS, SR_END // WORD_BYTES + PAGE_BYTES, "masks of stored bytes"),
+    (LOAD_MASKS, SR_END // WORD_BYTES, "masks of loaded bytes"),
     (VIEW, SR_END, "the shared and private regions"),
 )
 assert all(a + n <= b for (a, n, _), (b, _, _) in pairwise(_PARTS))
@@ -59,6 +65,9 @@ CHILD: Final = 32
 LISTED: Final = 64
 #: A private page that instructions name directly: never checked, always zeroed.
 STATIC: Final = 128
+#: A shared page, while loads are tracked: the attempt may load here, and each load is noted. It
+#: stands in for READ, so that the fast path of loads knows nothing of it.
+NOTED: Final = STATIC
 
 _BYTE: Final = np.dtype("u1")
 _WORD: Final = np.dtype("<i8")
@@ -93,6 +102,12 @@ class AddressSpace:
         self.flags = _array(FLAGS, PAGE_COUNT, _BYTE)
         #: (PAGE_COUNT, MASK_BYTES) uint8.
         self.masks = _array(MASKS, SR_END // WORD_BYTES, _BYTE).reshape(PAGE_COUNT, MASK_BYTES)
+        #: (PAGE_COUNT,) uint8: 1 where the running attempt has loaded bytes that count.
+        self.loaded = _array(LOADED, PAGE_COUNT, _BYTE)
+        #: (PAGE_COUNT, MASK_BYTES) uint8: which bytes those are.
+        self.load_masks = _array(LOAD_MASKS, SR_END // WORD_BYTES, _BYTE).reshape(
+            PAGE_COUNT, MASK_BYTES
+        )
         #: (PAGE_COUNT, 2) int64: version, known unchanged until.
         self.epochs = _array(EPOCHS, PAGE_COUNT * EPOCH_ROW_BYTES, _WORD).reshape(PAGE_COUNT, 2)
         self._tenant: Tenant | None = None
@@ -146,10 +161,12 @@ class AddressSpace:
     def release(self, pages: NDArray[np.int64]) -> None:
         """Give back the memory of pages without flags; they read as zero. `pages` is sorted."""
         self._give_back(VIEW, pages)
-        # The masks of eight neighbours share a page, which must stay while one of them is dirty.
+        # The masks of eight neighbours share a page, which must stay while one of them is in use.
         groups = np.unique(pages // (PAGE_BYTES // MASK_BYTES))
         is_dirty = (self.flags.reshape(-1, PAGE_BYTES // MASK_BYTES)[groups] & DIRTY).any(axis=1)
         self._give_back(MASKS, groups[~is_dirty])
+        is_loaded = self.loaded.reshape(-1, PAGE_BYTES // MASK_BYTES)[groups].any(axis=1)
+        self._give_back(LOAD_MASKS, groups[~is_loaded])
 
     def _give_back(self, base: int, pages: NDArray[np.int64]) -> None:
         """Release pages counted from a host address, neighbours in one call."""
@@ -181,7 +198,7 @@ def _remedy(code: int) -> str:
     if code == errno.EEXIST:
         return "Something else in this process lies there already."
     return (
-        "DVM needs 73 TiB of address space (not of memory): run without 'ulimit -v', and with "
+        "DVM needs 81 TiB of address space (not of memory): run without 'ulimit -v', and with "
         "the kernel's vm.overcommit_memory at 0 or 1."
     )
 

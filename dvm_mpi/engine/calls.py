@@ -12,22 +12,22 @@ from typing import Final
 
 from dvm_mpi.config import DESCRIPTOR_RANGES_MAX, STRCMP_STEP_BYTES
 from dvm_mpi.engine.access import (
-    LOAD,
     PAIR_BYTES,
     STORE,
     fault,
     give_back_stdin,
     list_page,
+    observe,
     reach_load,
     reach_store,
     touch,
-    touch_span,
 )
 from dvm_mpi.engine.address_space import CHILD as CHILD_FLAG
 from dvm_mpi.engine.address_space import VIEW
 from dvm_mpi.engine.compiled import compiled
 from dvm_mpi.engine.interface import CHILD, LeaseKind, TrapKind
 from dvm_mpi.engine.lists import append, count_of, lacks_room, row_at, set_count
+from dvm_mpi.engine.loads import note
 from dvm_mpi.engine.machine_words import load_i64, load_u8, store_i64
 from dvm_mpi.engine.records import (
     A_FAR,
@@ -143,7 +143,7 @@ def _write(state: State, row: int, value: int) -> int:
 @compiled
 def _load_field(state: State, address: int) -> int:
     """Return eight bytes of a descriptor, under the same convention."""
-    if state[Field.STOP] != Stop.NONE or touch_span(state, address, WORD_BYTES, LOAD) != 0:
+    if state[Field.STOP] != Stop.NONE or observe(state, address, WORD_BYTES) != 0:
         return 0
     return load_i64(VIEW + address)
 
@@ -193,14 +193,25 @@ def _order_of(left: int, right: int, length: int) -> int:
 
 
 @compiled
+def _note_compared(state: State, a: int, b: int, length: int) -> None:
+    """Note the bytes of two pages, listed already, up to the first that differ."""
+    seen = 0
+    while seen < length and load_u8(VIEW + a + seen) == load_u8(VIEW + b + seen):
+        seen += 1
+    seen = min(seen + 1, length)
+    note(state, a, seen)
+    note(state, b, seen)
+
+
+@compiled
 def _branch_if_string_less(state: State, record: int) -> int:
     left = _read(state, record, 0)
     right = _read(state, record, 1)
     if state[Field.STOP] != Stop.NONE:
         return 0
-    if touch_span(state, left, WORD_BYTES, LOAD) != 0:
+    if observe(state, left, WORD_BYTES) != 0:
         return 0
-    if touch_span(state, right, WORD_BYTES, LOAD) != 0:
+    if observe(state, right, WORD_BYTES) != 0:
         return 0
     if _order_of(VIEW + left, VIEW + right, WORD_BYTES) < 0:
         return load_i64(record + TARGET)
@@ -225,9 +236,11 @@ def _strcmp(state: State, record: int) -> int:
         b = right + offset
         length = min(PAGE_BYTES - (a & (PAGE_BYTES - 1)), PAGE_BYTES - (b & (PAGE_BYTES - 1)))
         length = min(length, end - offset)
-        if touch(state, a, length, LOAD) != 0 or touch(state, b, length, LOAD) != 0:
+        if observe(state, a, 1) != 0 or observe(state, b, 1) != 0:
             return 0
         order = _order_of(VIEW + a, VIEW + b, length)
+        if state[Field.LOAD_TRACKING]:
+            _note_compared(state, a, b, length)
         offset += length
     if order == 0 and end < shared:
         state[Field.COMPARED] = end

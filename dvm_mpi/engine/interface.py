@@ -61,6 +61,8 @@ OUTCOME: Final = _record(
     "trap_pc",        # address of the instruction that trapped
     "trap_address",   # the address at fault, or -1
     "exit_pc",        # address of the `exit`, or -1
+    "load_first", "load_count",        # RUN rows of `loads`: bytes of SR whose value in the
+                                       # snapshot was observed, sorted, disjoint, joined
 )  # fmt: skip
 
 #: One runner that an attempt created.
@@ -102,6 +104,22 @@ class TrapKind(IntEnum):
     FUEL_EXHAUSTED = 8
     BAD_DESCRIPTOR = 9
     BAD_SYSTEM_CALL = 10
+
+
+class LoadTracking(IntEnum):
+    """What an engine notes of the bytes that an attempt loaded.
+
+    A byte of SR counts when it was loaded before the attempt itself stored it, whatever
+    instruction did so and however the attempt ends. Text, the own automatic stack, automatic
+    stacks of own children and memory that this attempt obtained from `malloc` do not count: what
+    they hold does not come from the snapshot.
+    """
+
+    NONE = 0
+    #: Which bytes; `data_first` of their rows is -1.
+    PLACES = 1
+    #: Which bytes, and their values in the snapshot.
+    CONTENT = 2
 
 
 class Reason(IntEnum):
@@ -176,6 +194,9 @@ class OutcomeBatch:
     #: Bases of automatic stacks whose runners will never be: of the children of attempts that
     #: aborted or trapped. The stacks of those in `children` are not among them.
     dropped_stacks: NDArray[np.int64]
+    #: RUN, into `load_data`; none unless loads are tracked.
+    loads: NDArray[Any] = field(default_factory=lambda: np.empty(0, dtype=RUN))
+    load_data: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, dtype=np.uint8))
     #: By position in `outcomes`, for those whose end is TRAP.
     traps: dict[int, TrapDetail] = field(default_factory=dict)
 
@@ -194,7 +215,8 @@ class EngineSettings:
     """What an engine is built with; sizes in bytes.
 
     `fuel_max` is instructions per attempt, 0 for no limit. `cache_bytes` limits the cached pages.
-    `clock` returns nanoseconds since the Unix epoch, for `gettime`.
+    `clock` returns nanoseconds since the Unix epoch, for `gettime`. `loads` costs time at every
+    load from SR, so it is off unless a run needs what it tells.
     """
 
     stack_bytes: int
@@ -202,6 +224,7 @@ class EngineSettings:
     allow_undeclared: bool
     cache_bytes: int
     clock: Callable[[], int]
+    loads: LoadTracking = LoadTracking.NONE
 
 
 class Engine(Protocol):

@@ -62,6 +62,7 @@ class InterpEngine:
         self._state[Field.FUEL_MAX] = settings.fuel_max
         self._state[Field.STACK_BYTES] = automatic_stack_bytes(settings)
         self._state[Field.ALLOW_UNDECLARED] = settings.allow_undeclared
+        self._state[Field.LOAD_TRACKING] = settings.loads
         self._leases = LeaseBlocks()
         self._program: Program | None = None
         self._text = b""
@@ -105,6 +106,7 @@ class InterpEngine:
         self._state[Field.CURSOR] = 0
         self._state[Field.ATTEMPT_COUNT] = len(batch.attempts)
         self._buffers.shrink(List.SAVED)
+        self._buffers.shrink(List.LOADED_PAGES)
 
     def run(self, fuel: int) -> Exit:
         """Execute up to `fuel` instructions of the batch."""
@@ -157,6 +159,8 @@ class InterpEngine:
             child_ranges=take(List.ENDED_RANGES),
             mallocs=take(List.ENDED_MALLOCS),
             console=take(List.ENDED_CONSOLE),
+            loads=take(List.LOADS),
+            load_data=take(List.LOAD_DATA),
             dropped_stacks=take(List.DROPPED_STACKS),
             traps=self._traps,
         )

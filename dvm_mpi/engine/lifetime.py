@@ -14,6 +14,8 @@ from dvm_mpi.engine.address_space import (
     CACHED,
     DIRTY,
     FLAGS,
+    LOAD_MASKS,
+    LOADED,
     MASK_BYTES,
     MASKS,
     READ,
@@ -25,6 +27,7 @@ from dvm_mpi.engine.calls import record_of
 from dvm_mpi.engine.compiled import compiled
 from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, OUTCOME, RUN, End, TrapKind
 from dvm_mpi.engine.lists import append, count_of, lacks_room, row_at, set_count
+from dvm_mpi.engine.loads import clear_notes, collect_loads
 from dvm_mpi.engine.machine_words import (
     clear,
     copy,
@@ -68,7 +71,7 @@ assert ATTEMPT.names == (
 assert OUTCOME.names == (
     "runner", "end", "instructions", "run_first", "run_count", "child_first", "child_count",
     "console_first", "console_count", "malloc_first", "malloc_count", "stdin_bytes",
-    "trap", "trap_pc", "trap_address", "exit_pc",
+    "trap", "trap_pc", "trap_address", "exit_pc", "load_first", "load_count",
 )  # fmt: skip
 
 
@@ -90,7 +93,8 @@ def enter(state: State) -> int:
     listed_pages = stack_bytes >> PAGE_SHIFT if is_automatic else 0
     grant_count = load_i64(row + 8 * WORD_BYTES)
     for which in (List.TOUCHED, List.DIRTY, List.SAVED, List.OTHERS, List.GRANTS,
-                  List.CHILDREN, List.RANGES, List.MALLOCS, List.CONSOLE):  # fmt: skip
+                  List.CHILDREN, List.RANGES, List.MALLOCS, List.CONSOLE, List.LOADED,
+                  List.LOADED_PAGES):  # fmt: skip
         set_count(state, which, 0)
     if (
         lacks_room(state, List.GRANTS, grant_count)
@@ -225,10 +229,17 @@ def leave(state: State) -> int:
     range_first = count_of(state, List.ENDED_RANGES)
     console_first = count_of(state, List.ENDED_CONSOLE)
     malloc_first = count_of(state, List.ENDED_MALLOCS)
+    load_first = count_of(state, List.LOADS)
+    load_data_first = count_of(state, List.LOAD_DATA)
     end = state[Field.END]
     _sort_pairs(row_at(state, List.DIRTY, 0, PAIR_BYTES), count_of(state, List.DIRTY))
+    _sort_pairs(row_at(state, List.LOADED, 0, PAIR_BYTES), count_of(state, List.LOADED))
     is_abort = end in (End.ABORT, End.ABORT_DELETE)
-    is_complete = not lacks_room(state, List.OUTCOMES, 1) and _collect_runs(state, is_abort)
+    is_complete = (
+        not lacks_room(state, List.OUTCOMES, 1)
+        and collect_loads(state)
+        and _collect_runs(state, is_abort)
+    )
     run_count = count_of(state, List.RUNS) - run_first
     if is_complete and end in (End.COMMIT, End.COMMIT_DELETE):
         is_complete = _collect_created(state)
@@ -241,6 +252,8 @@ def leave(state: State) -> int:
         set_count(state, List.ENDED_RANGES, range_first)
         set_count(state, List.ENDED_CONSOLE, console_first)
         set_count(state, List.ENDED_MALLOCS, malloc_first)
+        set_count(state, List.LOADS, load_first)
+        set_count(state, List.LOAD_DATA, load_data_first)
         return Stop.LIST_FULL
     row = append(state, List.OUTCOMES, _OUTCOME_BYTES)
     store_i64(row, state[Field.RUNNER])
@@ -259,6 +272,8 @@ def leave(state: State) -> int:
     store_i64(row + 13 * WORD_BYTES, state[Field.TRAP_PC])
     store_i64(row + 14 * WORD_BYTES, state[Field.TRAP_ADDRESS])
     store_i64(row + 15 * WORD_BYTES, state[Field.EXIT_PC])
+    store_i64(row + 16 * WORD_BYTES, load_first)
+    store_i64(row + 17 * WORD_BYTES, count_of(state, List.LOADS) - load_first)
     clear_view(state)
     state[Field.PHASE] = Phase.NONE
     return 0
@@ -422,12 +437,18 @@ def clear_view(state: State) -> None:
                 _retire(state, page)
         else:
             store_i8(FLAGS + page, load_u8(FLAGS + page) & CACHED)
+    for index in range(count_of(state, List.LOADED)):
+        page = load_i64(row_at(state, List.LOADED, index, PAIR_BYTES))
+        if clear_notes(page):
+            _retire(state, page)
     for index in range(count_of(state, List.STATIC)):
         page = load_i64(row_at(state, List.STATIC, index, WORD_BYTES))
         clear(VIEW + (page << PAGE_SHIFT), PAGE_BYTES)
     set_count(state, List.DIRTY, 0)
     set_count(state, List.SAVED, 0)
     set_count(state, List.TOUCHED, 0)
+    set_count(state, List.LOADED, 0)
+    set_count(state, List.LOADED_PAGES, 0)
 
 
 @compiled
@@ -461,12 +482,14 @@ def _release_retired(state: State) -> None:
 
 @compiled
 def _release_pages(first: int, end: int) -> None:
-    """Give the memory of pages back, and that of their masks where no neighbour is dirty."""
+    """Give the memory of pages back, and that of their masks where no neighbour uses it."""
     release(VIEW + (first << PAGE_SHIFT), (end - first) << PAGE_SHIFT)
     masked = PAGE_BYTES // MASK_BYTES
     for group in range(first // masked, (end + masked - 1) // masked):
         if load_i64(FLAGS + group * masked) & _ANY_DIRTY == 0:
             release(MASKS + group * PAGE_BYTES, PAGE_BYTES)
+        if load_i64(LOADED + group * masked) == 0:
+            release(LOAD_MASKS + group * PAGE_BYTES, PAGE_BYTES)
 
 
 @compiled

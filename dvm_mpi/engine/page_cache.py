@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.engine.address_space import CACHED, DIRTY, LISTED, READ, AddressSpace
+from dvm_mpi.engine.address_space import CACHED, DIRTY, LISTED, NOTED, READ, AddressSpace
 from dvm_mpi.layout import (
     PAGE_BYTES,
     PAGE_SHIFT,
@@ -79,7 +79,7 @@ class PageCache:
         is_written = data.any(axis=1) | ((flags & CACHED) != 0)
         self._space.pages[pages[is_written]] = data[is_written]
         self.note(pages, versions, until)
-        self._space.flags[pages] = (flags & ~np.uint8(READ)) | CACHED
+        self._space.flags[pages] = (flags & ~np.uint8(READ | NOTED)) | CACHED
 
     def note(
         self, pages: NDArray[np.int64], versions: NDArray[np.int64], until: NDArray[np.int64]

@@ -1,8 +1,9 @@
 """An attempt out of the view: everything that belongs to it, as copies.
 
 What it stored is kept as whole pages with their masks; pages that it only loaded are not, since
-they can be read again as of its snapshot. The view's own state of a dirty page may change while
-the attempt is out, for instance to a newer version; the attempt's content then covers it again.
+they can be read again as of its snapshot. The notes of what it loaded, if any, are kept. The
+view's own state of a dirty page may change while the attempt is out, for instance to a newer
+version; the attempt's content then covers it again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dvm_mpi.layout import PAGE_SHIFT, PR_END
 #: Lists that go with the attempt as they are.
 _KEPT: Final = (
     List.OTHERS, List.GRANTS, List.CHILDREN, List.RANGES, List.MALLOCS, List.CONSOLE,
+    List.LOADED, List.LOADED_PAGES,
 )  # fmt: skip
 
 
@@ -41,6 +43,8 @@ class ParkedAttempt:
     dirty: NDArray[np.uint8]
     masks: NDArray[np.uint8]
     is_fresh: NDArray[np.bool_]
+    #: Masks of loaded bytes, by row of LOADED.
+    load_masks: NDArray[np.uint8]
 
 
 def copy_attempt(
@@ -67,6 +71,7 @@ def copy_attempt(
         dirty=space.pages[dirty_pages],
         masks=space.masks[dirty_pages],
         is_fresh=dirty_rows[:, 1] < 0,
+        load_masks=space.load_masks[buffers.rows(List.LOADED)[:, 0]],
     )
 
 
@@ -96,6 +101,9 @@ def restore_attempt(
     space.masks[parked.dirty_pages] = parked.masks
     cached = space.flags[parked.dirty_pages] & CACHED
     space.flags[parked.dirty_pages] = (parked.dirty_flags & ~np.uint8(CACHED)) | cached
+    loaded_pages = parked.lists[List.LOADED][:, 0]
+    space.load_masks[loaded_pages] = parked.load_masks
+    space.loaded[loaded_pages] = 1
     touched = np.concatenate([parked.private_pages, parked.child_pages, parked.dirty_pages])
     buffers.put(List.TOUCHED, np.unique(touched))
     assert (space.flags[parked.dirty_pages] & DIRTY).all(), "a dirty page is marked as such"

@@ -23,6 +23,7 @@ from dvm_mpi.engine.interface import (
     Exit,
     Lease,
     LeaseKind,
+    LoadTracking,
     OutcomeBatch,
     Reason,
     TrapKind,
@@ -70,7 +71,7 @@ class ReferenceEngine:
         self._running: Attempt | None = None
         self._parked: dict[int, Attempt] = {}
         self._next_handle = 1
-        self._ended = OutcomeLists()
+        self._ended = OutcomeLists(settings.loads)
         self._undeclared: list[tuple[int, int]] = []
         self._undeclared_pcs: set[int] = set()
         #: Pages installed since the present instruction first missed one: never evicted, or an
@@ -115,7 +116,7 @@ class ReferenceEngine:
     def take_outcomes(self) -> OutcomeBatch:
         """Return the attempts that ended since the last call."""
         taken = self._ended.to_batch()
-        self._ended = OutcomeLists()
+        self._ended = OutcomeLists(self._settings.loads)
         return taken
 
     # --- one attempt --------------------------------------------------------------------------
@@ -135,6 +136,7 @@ class ReferenceEngine:
             stack=stack if row["stack_automatic"] else (0, 0),
             stack_bytes=automatic_stack_bytes(self._settings),
             allow_undeclared=self._settings.allow_undeclared,
+            tracks_loads=self._settings.loads is not LoadTracking.NONE,
         )
         for run in batch.image_runs[row["image_first"] :][: row["image_count"]].tolist():
             start, length, data_first = run

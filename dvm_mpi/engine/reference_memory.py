@@ -181,6 +181,7 @@ class AttemptMemory:
         stack: Span,
         stack_bytes: int,
         allow_undeclared: bool,
+        tracks_loads: bool,
     ) -> None:
         """Make an attempt's memory, all private pages zero.
 
@@ -194,6 +195,7 @@ class AttemptMemory:
         self._stack = stack
         self._slot_bytes = GUARD_BYTES + stack_bytes
         self._allow_undeclared = allow_undeclared
+        self._tracks_loads = tracks_loads
         #: Automatic stacks of children created in this attempt, by each of their pages.
         self.child_stacks: dict[int, Span] = {}
         #: Pages of PR and of the own automatic stack.
@@ -202,23 +204,40 @@ class AttemptMemory:
         self._changed: dict[int, bytearray] = {}
         #: Addresses of stored SR bytes, own automatic stack left out.
         self.stored: set[int] = set()
+        #: Bytes of the snapshot that were loaded before they were stored, with their values.
+        self.loaded: dict[int, int] = {}
         #: Accesses that only `allow_undeclared` admitted, in order; the engine takes them.
         self.undeclared: list[int] = []
         #: Pages that passed the check for loads, with their content; `forget` empties it.
         self._checked: dict[int, bytes | bytearray] = {}
 
     def load(self, address: int, width: int) -> int:
-        """Return the unsigned little-endian value of `width` bytes."""
+        """Return the unsigned little-endian value of `width` bytes; raise as `load_bytes`."""
         page, offset = address >> PAGE_SHIFT, address % PAGE_BYTES
         content = self._checked.get(page)
-        if content is not None and offset + width <= PAGE_BYTES:
+        if content is not None and offset + width <= PAGE_BYTES and not self._tracks_loads:
             return int.from_bytes(content[offset : offset + width], "little")
         return int.from_bytes(self.load_bytes(address, width), "little")
 
     def load_bytes(self, address: int, length: int) -> bytes:
         """Return `length` bytes; raise FaultError or MissedError."""
+        data = self._look(address, length)
+        if self._tracks_loads:
+            self._note(address, data)
+        return data
+
+    def _look(self, address: int, length: int) -> bytes:
         parts = [self._readable(a)[a % PAGE_BYTES :][:n] for a, n in _pieces(address, length)]
         return b"".join(parts)
+
+    def _note(self, address: int, data: bytes) -> None:
+        """Note a load that took place, as far as its bytes came from the snapshot."""
+        for start, length in _pieces(address, len(data)):
+            page = start >> PAGE_SHIFT
+            if needs_home(page) and not self.coverage.is_malloc(page):
+                for place in range(start, start + length):
+                    if place not in self.stored:
+                        self.loaded[place] = data[place - address]
 
     def store(self, address: int, width: int, value: int) -> None:
         """Store the low `width` bytes of `value`; nothing is stored where a check fails."""
@@ -246,7 +265,7 @@ class AttemptMemory:
         """Return a value for a message, None where the attempt cannot see it now."""
         reported = len(self.undeclared)
         try:
-            return self.load(address, width)
+            return int.from_bytes(self._look(address, width), "little")
         except (FaultError, MissedError):
             return None
         finally:

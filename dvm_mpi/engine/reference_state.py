@@ -13,6 +13,7 @@ from dvm_mpi.engine.interface import (
     OUTCOME,
     RUN,
     End,
+    LoadTracking,
     OutcomeBatch,
     TrapDetail,
     TrapKind,
@@ -75,10 +76,24 @@ class Attempt:
         self.trap_address = _field_of(address)
 
 
+def _add_runs(runs: list[tuple[int, int, int]], data: bytearray, values: dict[int, int]) -> int:
+    """Add bytes by address as sorted, joined rows of RUN; return the first row."""
+    first = len(runs)
+    for address in sorted(values):
+        if len(runs) > first and sum(runs[-1][:2]) == address:
+            start, length, data_first = runs[-1]
+            runs[-1] = (start, length + 1, data_first)
+        else:
+            runs.append((address, 1, len(data)))
+        data.append(values[address])
+    return first
+
+
 @dataclass(slots=True)
 class OutcomeLists:
     """Rows of ended attempts, gathered until they are taken."""
 
+    tracking: LoadTracking
     outcomes: list[tuple[int, ...]] = field(default_factory=list)
     runs: list[tuple[int, int, int]] = field(default_factory=list)
     data: bytearray = field(default_factory=bytearray)
@@ -86,6 +101,8 @@ class OutcomeLists:
     child_ranges: list[Span] = field(default_factory=list)
     mallocs: list[Span] = field(default_factory=list)
     console: bytearray = field(default_factory=bytearray)
+    loads: list[tuple[int, int, int]] = field(default_factory=list)
+    load_data: bytearray = field(default_factory=bytearray)
     dropped_stacks: list[int] = field(default_factory=list)
     traps: dict[int, TrapDetail] = field(default_factory=dict)
 
@@ -98,11 +115,13 @@ class OutcomeLists:
         shared = [a for a in stored if a // PAGE_BYTES not in child_pages]
         if attempt.end in {End.ABORT, End.ABORT_DELETE}:
             shared = [a for a in shared if attempt.id <= a < attempt.id + PAGE_BYTES]
-        run_first = self._add_runs(attempt.memory, shared)
+        stored_byte = attempt.memory.stored_byte
+        run_first = _add_runs(self.runs, self.data, {a: stored_byte(a) for a in shared})
         run_count = len(self.runs) - run_first
         child_first = len(self.children)
         console_first = len(self.console)
         malloc_first = len(self.mallocs)
+        load_first = self._add_loads(attempt.memory.loaded)
         if commits:
             for child in attempt.children:
                 self._add_child(attempt.memory, child, stored)
@@ -121,18 +140,15 @@ class OutcomeLists:
             malloc_first, len(self.mallocs) - malloc_first,
             attempt.stdin_position,
             attempt.trap, attempt.trap_pc, attempt.trap_address, attempt.exit_pc,
+            load_first, len(self.loads) - load_first,
         ))  # fmt: skip
 
-    def _add_runs(self, memory: AttemptMemory, addresses: list[int]) -> int:
-        """Add sorted stored addresses as joined runs; return the first row."""
-        first = len(self.runs)
-        for address in addresses:
-            if len(self.runs) > first and sum(self.runs[-1][:2]) == address:
-                start, length, data_first = self.runs[-1]
-                self.runs[-1] = (start, length + 1, data_first)
-            else:
-                self.runs.append((address, 1, len(self.data)))
-            self.data.append(memory.stored_byte(address))
+    def _add_loads(self, loaded: dict[int, int]) -> int:
+        """Add what an attempt observed; return the first row."""
+        first = _add_runs(self.loads, self.load_data, loaded)
+        if self.tracking is not LoadTracking.CONTENT:
+            self.loads[first:] = [(start, length, -1) for start, length, _ in self.loads[first:]]
+            self.load_data.clear()
         return first
 
     def _add_child(self, memory: AttemptMemory, child: Child, stored: list[int]) -> None:
@@ -140,7 +156,8 @@ class OutcomeLists:
         image_first = len(self.runs)
         if child.stack_is_automatic:
             first, end = bisect_left(stored, base), bisect_left(stored, base + length)
-            self._add_runs(memory, stored[first:end])
+            stack_bytes = {a: memory.stored_byte(a) for a in stored[first:end]}
+            _add_runs(self.runs, self.data, stack_bytes)
         heap_first = len(self.child_ranges)
         self.child_ranges += child.heap
         watched_first = len(self.child_ranges)
@@ -165,6 +182,8 @@ class OutcomeLists:
             child_ranges=np.array(self.child_ranges, dtype=RANGE),
             mallocs=np.array(self.mallocs, dtype=RANGE),
             console=np.frombuffer(bytes(self.console), dtype=np.uint8),
+            loads=np.array(self.loads, dtype=RUN),
+            load_data=np.frombuffer(bytes(self.load_data), dtype=np.uint8),
             dropped_stacks=np.array(self.dropped_stacks, dtype=np.int64),
             traps=self.traps,
         )

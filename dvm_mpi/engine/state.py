@@ -78,6 +78,8 @@ class List(_Counted):
     RANGES = auto()  # RANGE
     MALLOCS = auto()  # RANGE, page-aligned starts
     CONSOLE = auto()  # bytes
+    LOADED = auto()  # (page, row of LOADED_PAGES or -1): pages with loads that count
+    LOADED_PAGES = auto()  # contents of those pages when they were first loaded from
     # Of all attempts that ended and were not taken.
     OUTCOMES = auto()
     RUNS = auto()
@@ -86,6 +88,8 @@ class List(_Counted):
     ENDED_RANGES = auto()
     ENDED_MALLOCS = auto()
     ENDED_CONSOLE = auto()
+    LOADS = auto()  # RUN
+    LOAD_DATA = auto()
     DROPPED_STACKS = auto()  # bases
     # Of the engine.
     UNDECLARED = auto()  # (pc, address)
@@ -142,6 +146,7 @@ class Field(_Counted):
     FUEL_MAX = auto()  # 0: no limit
     STACK_BYTES = auto()  # of automatic stacks, whole pages
     ALLOW_UNDECLARED = auto()
+    LOAD_TRACKING = auto()  # a LoadTracking
     TEXT_BYTES = auto()
     RECORD_AT = auto()  # host address of an int64 for each byte of text: its record, 0, or -1
     STDIN = auto()
@@ -184,6 +189,8 @@ _LISTS: Final[dict[List, tuple[np.dtype[Any], int, int, str]]] = {
     List.RANGES: (RANGE, 1 << 8, 64 * _M, "declared ranges of one attempt's children"),
     List.MALLOCS: (RANGE, 1 << 4, 16 * _M, "malloc blocks of one attempt"),
     List.CONSOLE: (_BYTE, 1 << 10, 256 * _M, "bytes of console output of one attempt"),
+    List.LOADED: (_PAIR, 1 << 10, 64 * _M, "pages that one attempt loads from"),
+    List.LOADED_PAGES: (_PAGE, 1 << 8, 4 * _M, "pages that one attempt loads from"),
     List.OUTCOMES: (OUTCOME, 1 << 8, 16 * _M, "ended attempts"),
     List.RUNS: (RUN, 1 << 10, 64 * _M, "stored runs of ended attempts"),
     List.DATA: (_BYTE, 1 << 16, 16_384 * _M, "stored bytes of ended attempts"),
@@ -191,6 +198,8 @@ _LISTS: Final[dict[List, tuple[np.dtype[Any], int, int, str]]] = {
     List.ENDED_RANGES: (RANGE, 1 << 10, 64 * _M, "declared ranges of created runners"),
     List.ENDED_MALLOCS: (RANGE, 1 << 4, 16 * _M, "malloc blocks of ended attempts"),
     List.ENDED_CONSOLE: (_BYTE, 1 << 10, 1024 * _M, "bytes of console output"),
+    List.LOADS: (RUN, 1 << 10, 64 * _M, "loaded runs of ended attempts"),
+    List.LOAD_DATA: (_BYTE, 1 << 16, 16_384 * _M, "loaded bytes of ended attempts"),
     List.UNDECLARED: (_PAIR, 1 << 6, 16 * _M, "instructions with undeclared accesses"),
     List.DROPPED_STACKS: (_WORD, 1 << 6, 16 * _M, "children that were not created"),
     List.RETIRED: (_PAIR, 1 << 10, 1 << 10, "pages to give back"),

@@ -190,6 +190,8 @@ class Ended:
     mallocs: list[tuple[int, int]]
     console: bytes
     trap: TrapDetail | None
+    #: `(start, length, values in the snapshot or None)`.
+    loads: list[tuple[int, int, bytes | None]]
 
 
 def unpack(taken: OutcomeBatch) -> list[Ended]:
@@ -198,6 +200,11 @@ def unpack(taken: OutcomeBatch) -> list[Ended]:
         for start, length, data_first in taken.runs[first : first + count].tolist():
             found |= enumerate(taken.data[data_first : data_first + length].tolist(), start)
         return found
+
+    def loads(row: dict[str, int]) -> list[tuple[int, int, bytes | None]]:
+        rows = taken.loads[row["load_first"] :][: row["load_count"]].tolist()
+        data = taken.load_data.tobytes()
+        return [(s, n, None if at < 0 else data[at : at + n]) for s, n, at in rows]
 
     def child(row: dict[str, int]) -> ChildSeen:
         spans = {
@@ -223,6 +230,7 @@ def unpack(taken: OutcomeBatch) -> list[Ended]:
                 taken.mallocs[row["malloc_first"] :][: row["malloc_count"]].tolist(),
                 taken.console[row["console_first"] :][: row["console_count"]].tobytes(),
                 taken.traps.get(position),
+                loads(row),
             )
         )
     return ended

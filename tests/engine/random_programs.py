@@ -16,6 +16,7 @@ from dvm_mpi.disa.image import Image
 from dvm_mpi.disa.instruction import Instruction, Operand
 from dvm_mpi.disa.table import CONDITIONS, EXIT_SUFFIXES, TABLE, Access, OperandSpec
 from dvm_mpi.disa.types import BY_NAME, Kind, Mode
+from dvm_mpi.engine.interface import LoadTracking
 from dvm_mpi.layout import (
     CELL_CHILD_STACK_BASE,
     CELL_CONSOLE,
@@ -302,4 +303,7 @@ def random_scene(seed: int) -> Scene:
         "allow_undeclared": rng.random() < 0.2,
         "fuel_max": rng.choice([500, 500, 500, 30, 60]),
     }
+    # Of its own source, so that older seeds keep their programs.
+    tracking_rng = random.Random(-seed - 1)
+    changes["loads"] = tracking_rng.choice([*LoadTracking, LoadTracking.CONTENT])
     return Scene(image_of_program, listing, tasks, memory, rng.randbytes(5), changes)

@@ -32,6 +32,8 @@ def assert_view_is_clean(space: AddressSpace, pages: range) -> None:
     assert not space.pages[numbers].any()
     assert not space.masks[numbers].any()
     assert not space.flags[numbers].any()
+    assert not space.loaded[numbers].any()
+    assert not space.load_masks[numbers].any()
 
 
 def test_a_closed_engine_leaves_nothing_behind() -> None:

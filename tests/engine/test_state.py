@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dvm_mpi.engine.interface import LoadTracking
 from dvm_mpi.engine.state import ATTEMPT_FIELDS, Buffers, Field, List
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import DATA_START
@@ -92,11 +93,13 @@ def test_every_list_may_be_full_at_any_time(which: List) -> None:
         *[op("newr", *(imm(descriptors + o) for o in (0, 16, 16, 0)))] * 3,
         *(op("mov", imm(65 + i), at(0x1_0000_0208)) for i in range(30)),
         *(op("mov", imm(i), at(DATA_START + 5000 * i)) for i in range(6)),
+        *(op("mov", at(DATA_START + 6000 * i), at(descriptors + 512)) for i in range(6)),
         op("exit:c"),
     )
     outcomes = []
     for is_small in (False, True):
-        engine = interp.InterpEngine(settings(allow_undeclared=True))
+        tracking = LoadTracking.CONTENT
+        engine = interp.InterpEngine(settings(allow_undeclared=True, loads=tracking))
         if is_small and which is not List.STATIC:
             shrink(engine._buffers, which)
         engine.load(image, b"")
