@@ -20,6 +20,7 @@ from dvm_mpi.control.messages import Finished, Message
 from dvm_mpi.control.placement import LengthEstimate
 from dvm_mpi.control.queue import RowQueue
 from dvm_mpi.control.reservations import Reservations
+from dvm_mpi.control.validation import ConflictUnit, Isolation, Validation
 from dvm_mpi.dsm.commit import CommitLog
 from dvm_mpi.dsm.conflict import ConflictSet
 from dvm_mpi.dsm.geometry import Geometry
@@ -158,7 +159,13 @@ class CoordinatorState:
     """Tables of the coordinator. Rank 0 only."""
 
     def __init__(
-        self, geometry: Geometry, worker_count: int, stack_bytes: int, visible: int
+        self,
+        geometry: Geometry,
+        worker_count: int,
+        stack_bytes: int,
+        visible: int,
+        isolation: Isolation = "snapshot",
+        conflict_unit: ConflictUnit = "byte",
     ) -> None:
         self.table = RunnerTable()
         self.grants = RowArena(RANGE)
@@ -167,7 +174,10 @@ class CoordinatorState:
         self.image_data = RowArena(np.uint8)
         self.leases = LeaseBook(stack_bytes)
         self.log = CommitLog(geometry, visible)
+        #: Who stored each byte last.
         self.conflicts = ConflictSet()
+        self.validation = Validation(conflict_unit)
+        self.isolation: Isolation = isolation
         self.watches = WatchIndex()
         self.pins = Pins()
         self.reservations = Reservations()
@@ -210,6 +220,11 @@ class CoordinatorState:
     def pending_epoch(self, epoch: int) -> PendingEpoch:
         """Return what is to happen when `epoch` becomes visible."""
         return self.pending.setdefault(epoch, PendingEpoch())
+
+    def forget(self, horizon: int) -> None:
+        """Note that no snapshot older than `horizon` will be asked about."""
+        self.conflicts.forget(horizon)
+        self.validation.forget(horizon)
 
     def enqueue(self, rows: NDArray[np.int64]) -> None:
         """Append rows that may start now."""

@@ -20,6 +20,7 @@ from dvm_mpi.control.delivery import Delivery, InOrder, Part
 from dvm_mpi.control.loader import LOADED_EPOCH, Loader
 from dvm_mpi.control.messages import Message, decode, encode
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
+from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.control.worker import Worker
 from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm.frames import FramePool, reserve_frames
@@ -81,7 +82,8 @@ class MachineSettings:
     `memory_bytes` is for the frames of all homes together. `on_wire` sends every message through
     the codec, as MPI does. `plane` is how bytes move: "direct" takes them where they lie, "message"
     sends them within the messages, "late" reads them some time after they were asked for. `check`
-    asserts every part's invariants after each event.
+    asserts every part's invariants after each event. `isolation` serializable wants engines that
+    track loads.
     """
 
     workers: int = 1
@@ -90,6 +92,8 @@ class MachineSettings:
     memory_bytes: int = config.GIB
     arena_slice_bytes: int = config.ARENA_SLICE_BYTES
     inline_bytes_max: int = config.INLINE_BYTES_MAX
+    isolation: Isolation = "snapshot"
+    conflict_unit: ConflictUnit = "byte"
     plane: Literal["direct", "message", "late"] = "direct"
     on_wire: bool = False
     check: bool = False
@@ -158,7 +162,12 @@ class LocalMachine:
         self._ending: Ending | None = None
         self._build_homes(make_home)
         self.scheduler = make_scheduler(
-            self.geometry, settings.workers, settings.stack_bytes, LOADED_EPOCH
+            self.geometry,
+            settings.workers,
+            settings.stack_bytes,
+            LOADED_EPOCH,
+            isolation=settings.isolation,
+            conflict_unit=settings.conflict_unit,
         )
         for number in range(settings.workers):
             engine = make_engine()

@@ -9,7 +9,7 @@ serves both.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 import numpy as np
@@ -46,6 +46,7 @@ class Finished:
 
     The arrays are those of `engine.interface.OutcomeBatch`; `data_first` is -1 in runs whose bytes
     are staged. `traps` is a JSON object: position -> [operand texts, nearest range or null].
+    `loads` and `load_data` are empty unless the engines track loads.
     """
 
     worker: int
@@ -60,6 +61,8 @@ class Finished:
     dropped_stacks: NDArray[np.int64]
     traps: str
     fetched_bytes: int
+    loads: NDArray[Any] = field(default_factory=lambda: np.empty(0, RUN))  # RUN
+    load_data: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +209,8 @@ _ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
     "mallocs": RANGE,
     "console": _BYTES,
     "dropped_stacks": _INT64,
+    "loads": RUN,
+    "load_data": _BYTES,
     "pages": _INT64,
     "frames": _INT64,
     "versions": _INT64,
@@ -229,10 +234,10 @@ def encode(message: Message) -> NDArray[np.uint8]:
     """
     header = [_NUMBER[type(message)]]
     parts: list[NDArray[np.uint8]] = []
-    for field in fields(message):
-        value = getattr(message, field.name)
+    for part in fields(message):
+        value = getattr(message, part.name)
         if isinstance(value, np.ndarray):
-            assert value.dtype == _ELEMENTS[field.name], field.name
+            assert value.dtype == _ELEMENTS[part.name], part.name
             raw = np.ascontiguousarray(value).view(np.uint8).reshape(-1)
         elif isinstance(value, str):
             raw = np.frombuffer(value.encode(), dtype=np.uint8)
@@ -258,7 +263,7 @@ def decode(buffer: NDArray[np.uint8]) -> Any:
     if not 0 <= number < len(MESSAGES):
         raise CodecError(f"message kind {number} is unknown")
     cls = MESSAGES[number]
-    names = [(field.name, str(field.type)) for field in fields(cls)]
+    names = [(part.name, str(part.type)) for part in fields(cls)]
     position = (1 + len(names)) * word
     if len(buffer) < position:
         raise CodecError(f"{cls.__name__}: the header is cut off")

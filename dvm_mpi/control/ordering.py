@@ -1,8 +1,8 @@
 """Records of ended attempts come in, winners go to the open epoch: the commit point.
 
 Records are taken in order of arrival. Those of attempts that were given up on are dropped, those
-that meet another's reservation wait, the rest is validated in one batch: a record loses if any
-byte that it stored has a last writer after its snapshot. Nothing becomes visible here.
+that meet another's reservation wait, the rest is validated in one batch (`validation`): a record
+loses if any byte that counts has a last writer after its snapshot. Nothing becomes visible here.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from dvm_mpi.control.coordinator_state import (
 )
 from dvm_mpi.control.lifecycle import Event, Kind, State
 from dvm_mpi.control.messages import Finished
+from dvm_mpi.control.validation import Footprints
 from dvm_mpi.dsm.messages import TOKEN
 from dvm_mpi.dsm.ranges import expand, firsts_of
 from dvm_mpi.engine.interface import End
-from dvm_mpi.layout import RANGE
 
 
 def select(finished: Finished, kept: NDArray[np.int64]) -> Finished:
@@ -44,6 +44,8 @@ def select(finished: Finished, kept: NDArray[np.int64]) -> Finished:
     outcomes["child_first"] = firsts_of(outcomes["child_count"])
     outcomes["run_first"] = firsts_of(outcomes["run_count"])
     children["image_first"] = len(own_runs) + firsts_of(children["image_count"])
+    loads = finished.loads[expand(outcomes["load_first"], outcomes["load_count"])]
+    outcomes["load_first"] = firsts_of(outcomes["load_count"])
     traps = json.loads(finished.traps) if finished.traps else {}
     told = {str(i): traps[str(k)] for i, k in enumerate(kept.tolist()) if str(k) in traps}
     return replace(
@@ -55,18 +57,16 @@ def select(finished: Finished, kept: NDArray[np.int64]) -> Finished:
         dropped_stacks=NO_ROWS,
         traps=json.dumps(told) if told else "",
         fetched_bytes=0,
+        loads=loads,
     )
 
 
-@dataclass(slots=True)
-class _Batch:
+@dataclass(frozen=True, slots=True)
+class _Batch(Footprints):
     """The records that are decided together, by position."""
 
     finished: Finished
     rows: NDArray[np.int64]
-    snapshots: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    runs: NDArray[Any]
 
 
 class Ordering:
@@ -118,9 +118,7 @@ class Ordering:
         wakes = self._stored_before_registration(batch)
         publishes = finished.outcomes["end"] != End.TRAP
         epoch = self._state.log.open_epoch
-        against = self._state.conflicts.resolve(
-            batch.snapshots, batch.offsets, batch.runs, publishes, epoch
-        )
+        against = self._state.validation.resolve(self._state.conflicts, batch, publishes, epoch)
         won = against == 0
         trapped = np.flatnonzero(won & ~publishes)
         if len(trapped):
@@ -146,13 +144,38 @@ class Ordering:
         outcomes = finished.outcomes
         rows = outcomes["runner"]
         counts = outcomes["run_count"]
+        answers = self._answers_for_loads(outcomes, rows)
+        load_counts = np.where(answers, outcomes["load_count"], 0)
         return _Batch(
-            finished,
-            rows,
             self._state.table.rows["snapshot"][rows],
             np.concatenate([[0], np.cumsum(counts)]),
             finished.runs[expand(outcomes["run_first"], counts)],
+            np.concatenate([[0], np.cumsum(load_counts)]),
+            finished.loads[expand(outcomes["load_first"], load_counts)],
+            finished,
+            rows,
         )
+
+    def _answers_for_loads(
+        self, outcomes: NDArray[Any], rows: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Say which records lose if what they loaded has changed.
+
+        Not an abort that publishes nothing: it could as well have run at its snapshot.
+        """
+        if self._state.isolation == "snapshot":
+            return np.zeros(len(rows), dtype=bool)
+        end = outcomes["end"]
+        aborted = (end == End.ABORT) | (end == End.ABORT_DELETE)
+        publishes = (outcomes["run_count"] > 0) | self._deletes(end, rows)
+        answers: NDArray[np.bool_] = ~aborted | publishes
+        return answers
+
+    def _deletes(self, end: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say which records delete their runner's template."""
+        asked = (end == End.COMMIT_DELETE) | (end == End.ABORT_DELETE)
+        is_instance = self._state.table.rows["kind"][rows] == Kind.INSTANCE
+        return np.asarray(asked & is_instance)
 
     def _hold(self, finished: Finished) -> Finished:
         """Set aside the records that touch another's reservation; return the others."""
@@ -207,9 +230,7 @@ class Ordering:
         state.counters.retries += len(rows)
         for position, row in zip(lost.tolist(), rows.tolist(), strict=True):
             if table["losses"][row] >= LOSSES_BEFORE_RESERVING:
-                runs = batch.runs[batch.offsets[position] : batch.offsets[position + 1]]
-                wanted = np.zeros(len(runs), dtype=RANGE)
-                wanted["start"], wanted["length"] = runs["start"], runs["length"]
+                wanted = state.validation.at_stake(batch, position)
                 state.reservations.remember(row, wanted)
         state.table.apply(rows, Event.LOST)
         state.blocked = np.concatenate([state.blocked, rows])
@@ -252,8 +273,7 @@ class Ordering:
         state.counters.bytes_committed += int(
             batch.runs["length"][expand(batch.offsets[won], outcomes["run_count"])].sum()
         )
-        instance = state.table.rows["kind"][rows] == Kind.INSTANCE
-        deletes = ((end == End.COMMIT_DELETE) | (end == End.ABORT_DELETE)) & instance
+        deletes = self._deletes(end, rows)
         matters = (
             (outcomes["run_count"] > 0)
             | (outcomes["child_count"] > 0)

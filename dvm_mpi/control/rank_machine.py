@@ -19,6 +19,7 @@ from dvm_mpi.control.loader import LOADED_EPOCH, Loader
 from dvm_mpi.control.rank import Rank, WritingTask
 from dvm_mpi.control.scheduler import Scheduler
 from dvm_mpi.control.transport import Transport
+from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.control.worker import Worker
 from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm import probe
@@ -42,7 +43,8 @@ AUTO: Final = "auto"
 class RankSettings:
     """Sizes of one rank's machine, the same on all ranks; bytes unless the name says otherwise.
 
-    `memory_bytes` is for the frames of this rank's home.
+    `memory_bytes` is for the frames of this rank's home. `isolation` serializable wants engines
+    that track loads.
     """
 
     #: RMA, MESSAGE, or AUTO: whatever a probe finds to be right.
@@ -51,6 +53,8 @@ class RankSettings:
     memory_bytes: int = config.GIB
     arena_slice_bytes: int = config.ARENA_SLICE_BYTES
     inline_bytes_max: int = config.INLINE_BYTES_MAX
+    isolation: Isolation = "snapshot"
+    conflict_unit: ConflictUnit = "byte"
 
 
 class RankMachine:
@@ -120,6 +124,8 @@ class RankMachine:
                 settings.stack_bytes,
                 LOADED_EPOCH,
                 workers_ready=False,
+                isolation=settings.isolation,
+                conflict_unit=settings.conflict_unit,
             )
             self.rank.coordinator = Coordinator(
                 scheduler, image, transport.size, transport.send, host

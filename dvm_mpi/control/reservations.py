@@ -1,8 +1,9 @@
 """Ranges that are kept for runners that have lost too often.
 
-After some losses a runner's last write set is reserved while it runs: records of others that
-overlap it are held back, unordered, until the holder's own record has been ordered. A holder is
-never held, so nothing waits in a circle. Two overlapping reservations are never given.
+After some losses the bytes through which a runner may lose are reserved while it runs: what it
+stored last time and, under `serializable`, what it loaded. Records of others that store there are
+held back, unordered, until the holder's own record has been ordered. A holder is never held, so
+nothing waits in a circle. Two overlapping reservations are never given.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Reservations:
     """Active reservations by runner row; few, since most runners never lose."""
 
     def __init__(self) -> None:
-        #: What each loser stored in its last attempt; sorted, disjoint RANGE.
+        #: What was at stake in each loser's last attempt; sorted, disjoint RANGE.
         self._wanted: dict[int, NDArray[Any]] = {}
         self._active: dict[int, NDArray[Any]] = {}
 
@@ -30,7 +31,7 @@ class Reservations:
         return bool(self._active)
 
     def remember(self, row: int, ranges: NDArray[Any]) -> None:
-        """Note what a loser stored, for its next attempts."""
+        """Note what a loser wants to find unchanged, for its next attempts."""
         self._wanted[row] = ranges
 
     def forget(self, row: int) -> None:

@@ -45,6 +45,7 @@ from dvm_mpi.control.messages import (
 from dvm_mpi.control.ordering import Ordering
 from dvm_mpi.control.placement import share_out
 from dvm_mpi.control.publishing import Publishing
+from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import EpochApplied
 from dvm_mpi.dsm.ranges import expand, firsts_of, round_to_pages
@@ -93,6 +94,10 @@ class Scheduler:
         The epoch of the loaded program.
     workers_ready
         Whether all workers may be sent runners from the start; else each says so (`WorkerReady`).
+    isolation
+        `serializable` wants workers whose engines track loads.
+    conflict_unit
+        What two runners must not both store.
     """
 
     def __init__(
@@ -103,8 +108,12 @@ class Scheduler:
         visible: int,
         *,
         workers_ready: bool = True,
+        isolation: Isolation = "snapshot",
+        conflict_unit: ConflictUnit = "byte",
     ) -> None:
-        self.state = CoordinatorState(geometry, worker_count, stack_bytes, visible)
+        self.state = CoordinatorState(
+            geometry, worker_count, stack_bytes, visible, isolation, conflict_unit
+        )
         self.state.ready[:] = workers_ready
         self._ordering = Ordering(self.state)
         self._publishing = Publishing(self.state)
@@ -231,7 +240,7 @@ class Scheduler:
         pins = self.state.pins.epochs
         requests = log.close(pins)
         oldest = int(pins[0]) if len(pins) else log.visible
-        self.state.conflicts.forget(min(oldest, log.visible))
+        self.state.forget(min(oldest, log.visible))
         return [ToHome(home, request) for home, request in requests]
 
     def _is_open_epoch_due(self) -> bool:

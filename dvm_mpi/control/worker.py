@@ -391,6 +391,8 @@ class Worker:
             dropped_stacks=ended.dropped_stacks,
             traps=encode_traps(ended.traps),
             fetched_bytes=self._fetched_bytes,
+            loads=ended.loads,
+            load_data=ended.load_data,
         )
         self._fetched_bytes = 0
         self._outbox.append(_Departure(finished, pieces, ended.data))

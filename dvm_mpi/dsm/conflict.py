@@ -1,8 +1,9 @@
-"""Which write sets lose: first to be ordered wins, to the byte.
+"""Which records lose: first to be ordered wins, to the byte.
 
-A write set conflicts if any byte of it was stored by a commit that its snapshot does not hold,
-that is by an epoch newer than the snapshot. `ConflictSet` remembers for every byte the epoch of
-its last store, which is all that this question needs: a newer store makes older ones irrelevant.
+A record conflicts if any byte that it stored, or loaded where that is asked about too, was stored
+by a commit that its snapshot does not hold, that is by an epoch newer than the snapshot.
+`ConflictSet` remembers for every byte the epoch of its last store, which is all that this question
+needs: a newer store makes older ones irrelevant.
 
 It knows no runner and no home. The invariant to remember: records are entered in commit order,
 so nothing in the set is newer than the epoch being resolved.
@@ -120,12 +121,32 @@ class ConflictSet:
         -----
         O(r log h) for r runs and h ranges of history.
         """
+        return self.resolve_with_loads(
+            snapshots, offsets, runs, enter, epoch, np.zeros_like(offsets), runs[:0]
+        )
+
+    def resolve_with_loads(
+        self,
+        snapshots: Ints,
+        offsets: Ints,
+        runs: NDArray[Any],
+        enter: NDArray[np.bool_],
+        epoch: int,
+        load_offsets: Ints,
+        loads: NDArray[Any],
+    ) -> Ints:
+        """Do the same, and let records also lose by what they loaded.
+
+        `loads[load_offsets[i] : load_offsets[i + 1]]` are rows of record i that are checked as
+        its runs are, and never entered.
+        """
         assert epoch >= self._epoch, f"epoch {epoch} resolved after {self._epoch}"
         assert offsets.size == snapshots.size + 1
         assert enter.size == snapshots.size
         assert snapshots.size == 0 or self._horizon <= int(snapshots.min()), (
             "a snapshot beyond the horizon"
         )
+        assert load_offsets.size == offsets.size
         self._epoch = epoch
         self._reserve(runs.size)
         conflicts = np.empty(snapshots.size, np.int64)
@@ -137,6 +158,9 @@ class ConflictSet:
             np.ascontiguousarray(offsets, np.int64),
             np.ascontiguousarray(runs["start"]),
             np.ascontiguousarray(runs["length"]),
+            np.ascontiguousarray(load_offsets, np.int64),
+            np.ascontiguousarray(loads["start"]),
+            np.ascontiguousarray(loads["length"]),
             np.ascontiguousarray(enter, np.bool_),
             epoch,
             conflicts,

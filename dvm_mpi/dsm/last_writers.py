@@ -232,9 +232,21 @@ def newest_each(leaves: Ints, index: Ints, totals: Ints, ranges: Any, newest: In
         newest[row] = newest_in(leaves, index, totals[LEAF_TOTAL], start, start + ranges[row, 1])
 
 
+@kernel
+def newest_of(
+    leaves: Ints, index: Ints, leaf_count: int, starts: Ints, lengths: Ints, first: int, end: int
+) -> int:
+    """Return the newest epoch of any store into the rows [first, end), 0 if there was none."""
+    newest = 0
+    for row in range(first, end):
+        behind = starts[row] + lengths[row]
+        newest = max(newest, newest_in(leaves, index, leaf_count, starts[row], behind))
+    return newest
+
+
 @entry_kernel(
     "void(int64[:, :, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], "
-    "int64[::1], boolean[::1], int64, int64[::1])"
+    "int64[::1], int64[::1], int64[::1], int64[::1], boolean[::1], int64, int64[::1])"
 )
 def resolve(
     leaves: Ints,
@@ -244,16 +256,21 @@ def resolve(
     offsets: Ints,
     starts: Ints,
     lengths: Ints,
+    load_offsets: Ints,
+    load_starts: Ints,
+    load_lengths: Ints,
     enter: NDArray[np.bool_],
     epoch: int,
     conflicts: Ints,
 ) -> None:
     """Decide records in commit order; see `ConflictSet.resolve`. Slots must be reserved."""
     for record in range(snapshots.size):
-        newest = 0
-        for run in range(offsets[record], offsets[record + 1]):
-            end = starts[run] + lengths[run]
-            newest = max(newest, newest_in(leaves, index, totals[LEAF_TOTAL], starts[run], end))
+        leaf_count = totals[LEAF_TOTAL]
+        first, end = offsets[record], offsets[record + 1]
+        newest = newest_of(leaves, index, leaf_count, starts, lengths, first, end)
+        first, end = load_offsets[record], load_offsets[record + 1]
+        loaded = newest_of(leaves, index, leaf_count, load_starts, load_lengths, first, end)
+        newest = max(newest, loaded)
         if newest > snapshots[record]:
             conflicts[record] = newest
             continue

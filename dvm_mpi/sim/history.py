@@ -21,7 +21,8 @@ from dvm_mpi.engine.interface import CHILD, OutcomeBatch
 
 #: A half-open byte range as `(start, length)`.
 Span = tuple[int, int]
-#: Bytes at an address; None where only the place is known, since the bytes were staged.
+#: Bytes at an address; None where only the place is known: the bytes were staged, or the engines
+#: track no more of loads.
 Content = tuple[int, int, bytes | None]
 
 #: Fields of a child that say what it is, not where a message keeps its parts.
@@ -76,6 +77,8 @@ class EndedAttempt:
     trap_pc: int
     trap_address: int
     exit_pc: int
+    #: What it observed of its snapshot; empty if the engines did not track that.
+    loads: tuple[Content, ...] = ()
 
 
 @dataclass(slots=True)
@@ -120,6 +123,7 @@ def _ended_attempt(batch: Finished | OutcomeBatch, outcome: Any) -> EndedAttempt
         trap_pc=int(outcome["trap_pc"]),
         trap_address=int(outcome["trap_address"]),
         exit_pc=int(outcome["exit_pc"]),
+        loads=_contents(batch.loads, batch.load_data, outcome, "load"),
     )
 
 

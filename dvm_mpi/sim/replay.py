@@ -10,12 +10,13 @@ Attempts that ask for the time cannot be replayed, unless the clock stands still
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
 
 from dvm_mpi.control.loader import LOADED_EPOCH
+from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.disa.image import Image
 from dvm_mpi.engine.interface import (
     ATTEMPT,
@@ -41,7 +42,14 @@ from dvm_mpi.layout import (
     stack_slot_bytes,
     whole_pages,
 )
-from dvm_mpi.sim.history import Content, EndedAttempt, GivenAttempt, History, ended_attempts
+from dvm_mpi.sim.history import (
+    Content,
+    EndedAttempt,
+    GivenAttempt,
+    History,
+    Span,
+    ended_attempts,
+)
 from dvm_mpi.sim.pages import VersionedPages
 from dvm_mpi.sim.rules import Rules
 
@@ -61,6 +69,8 @@ def replay(
     *,
     stdin: bytes = b"",
     inputs: tuple[tuple[int, bytes], ...] = (),
+    isolation: Isolation = "snapshot",
+    conflict_unit: ConflictUnit = "byte",
 ) -> list[str]:
     """Execute a history again, and return how it differs from what was recorded.
 
@@ -76,6 +86,8 @@ def replay(
         Its standard input.
     inputs
         `(address, bytes)` of what was loaded beside the image.
+    isolation, conflict_unit
+        Those of the machine.
 
     Returns
     -------
@@ -83,7 +95,8 @@ def replay(
     again what it did, memory is not looked at any more.
     """
     rules = Rules(history).check()
-    run = _Replay(history, image, settings, stdin)
+    loss = _Loss(isolation, conflict_unit)
+    run = _Replay(history, image, settings, stdin, loss)
     for section in image.sections:
         run.pages.store(LOADED_EPOCH, section.start, section.data)
     for address, data in inputs:
@@ -91,12 +104,37 @@ def replay(
     return rules + run.differences()
 
 
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """What makes an attempt lose, in the naive way."""
+
+    isolation: Isolation
+    unit: ConflictUnit
+
+    def spans(self, ended: EndedAttempt) -> list[Span]:
+        """Return what nobody else may store to between an attempt's snapshot and its commit."""
+        spans = [(start, length) for start, length, _ in ended.stores]
+        publishes = bool(ended.stores) or ended.end not in {End.ABORT, End.ABORT_DELETE}
+        if self.isolation == "serializable" and publishes:
+            spans += [(start, length) for start, length, _ in ended.loads]
+        if self.unit == "page":
+            pages = {p for s, n in spans for p in range(s // PAGE_BYTES, -(-(s + n) // PAGE_BYTES))}
+            spans = [(page * PAGE_BYTES, PAGE_BYTES) for page in sorted(pages)]
+        return spans
+
+
 class _Replay:
     """The state of one replay."""
 
     def __init__(
-        self, history: History, image: Image, settings: EngineSettings, stdin: bytes
+        self,
+        history: History,
+        image: Image,
+        settings: EngineSettings,
+        stdin: bytes,
+        loss: _Loss,
     ) -> None:
+        self._loss = loss
         self.pages = VersionedPages()
         self._history = history
         self._settings = settings
@@ -160,17 +198,17 @@ class _Replay:
 
     # --- rules of memory ------------------------------------------------------------------------
     def _conflicts(self, number: int, epoch: int) -> list[str]:
-        """First committer wins: nobody stored these bytes after the attempt's snapshot."""
+        """First committer wins: nobody stored what counts after the attempt's snapshot."""
         snapshot = self._history.given[number].snapshot
         return [
-            f"attempt {number} committed in epoch {epoch} {length} bytes at {start:#x} that were "
-            f"stored in epoch {self.pages.last_store(start, length)}, after its snapshot {snapshot}"
-            for start, length, _ in self._history.ended[number].stores
-            if self.pages.last_store(start, length) > snapshot
+            f"attempt {number} committed in epoch {epoch}, but {length} bytes at {start:#x} were "
+            f"stored in epoch {newest}, after its snapshot {snapshot}"
+            for start, length in self._loss.spans(self._history.ended[number])
+            if (newest := self.pages.last_store(start, length)) > snapshot
         ]
 
     def _check_losers(self) -> list[str]:
-        """Who did not win must have stored bytes that another stored after its snapshot."""
+        """Who did not win must have met bytes that another stored after its snapshot."""
         won = {number for number, _ in self._history.orders}
         if self._history.failure is not None:
             return []
@@ -180,7 +218,7 @@ class _Replay:
             if number not in won
             and not any(
                 self.pages.last_store(start, length) > self._history.given[number].snapshot
-                for start, length, _ in ended.stores
+                for start, length in self._loss.spans(ended)
             )
         ]
 

@@ -18,6 +18,7 @@ from dvm_mpi.config import BATCH_FUEL
 from dvm_mpi.control.coordinator_state import Action, Complete, Print, RecordOrder, ToHome, ToWorker
 from dvm_mpi.control.messages import RECORD, Dispatched, Finished
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
+from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import ApplyRequested, DiscardRequested, EpochApplied
 from dvm_mpi.engine.interface import CHILD, OUTCOME, RUN, End
@@ -72,6 +73,8 @@ class Ends:
     console: bytes = b""
     serial: int = 0
     trap: int = -1
+    #: What it observed of its snapshot, `(address, length)`.
+    loads: Sequence[Span] = ()
 
 
 @dataclass
@@ -82,6 +85,8 @@ class Coordinator:
     homes: int = 2
     #: Whether all workers may be sent runners from the start.
     workers_ready: bool = True
+    isolation: Isolation = "snapshot"
+    conflict_unit: ConflictUnit = "byte"
     #: Runners per batch that the scheduler believes to be right.
     batch: int = 256
     #: Attempts that run, by number, in the order of dispatch.
@@ -101,6 +106,8 @@ class Coordinator:
             STACK_BYTES,
             LOADED,
             workers_ready=self.workers_ready,
+            isolation=self.isolation,
+            conflict_unit=self.conflict_unit,
         )
         # A runner is short here, so that batches are as large as a test wants them.
         self.scheduler.state.lengths.observe = lambda instructions: None  # type: ignore[method-assign]
@@ -214,6 +221,7 @@ class Coordinator:
         data, console = bytearray(), bytearray()
         children: list[Any] = []
         ranges: list[Span] = []
+        loads: list[tuple[int, int, int]] = []
         for position, e in enumerate(ends):
             records[position] = e.attempt.number, e.serial
             o = outcomes[position]
@@ -223,6 +231,8 @@ class Coordinator:
             for store in sorted(s if isinstance(s, tuple) else (s, b"\1" * 8) for s in e.stores):
                 runs.append((store[0], len(store[1]), -1 if e.serial else len(data)))
                 data += store[1] if not e.serial else b""
+            o["load_first"], o["load_count"] = len(loads), len(e.loads)
+            loads += [(start, length, -1) for start, length in e.loads]
             o["console_first"], o["console_count"] = len(console), len(e.console)
             console += e.console
             o["child_first"], o["child_count"] = len(children), len(e.children)
@@ -247,6 +257,7 @@ class Coordinator:
             console=np.frombuffer(bytes(console), dtype=np.uint8),
             traps="",
             fetched_bytes=0,
+            loads=np.array(loads, dtype=RUN),
         )
 
     def _child(self, child: Child, ranges: list[Span]) -> Any:
@@ -265,9 +276,12 @@ class Coordinator:
         return row
 
 
-def with_children(*children: Child, workers: int = 4) -> Coordinator:
-    """Return a machine in which the first runner has created `children` and ended."""
-    c = Coordinator(workers=workers)
+def with_children(*children: Child, workers: int = 4, **options: Any) -> Coordinator:
+    """Return a machine in which the first runner has created `children` and ended.
+
+    `options` are fields of Coordinator.
+    """
+    c = Coordinator(workers=workers, **options)
     c.ends(c.one(FIRST), children=children)
     c.apply()
     return c

@@ -25,8 +25,8 @@ class NaiveConflictSet:
 
     def resolve(self, records, epoch):
         results = []
-        for snapshot, runs, enter in records:
-            newest = self.newest(runs)
+        for snapshot, runs, enter, *loads in records:
+            newest = max(self.newest(runs), *(self.newest(each) for each in loads), 0)
             results.append(newest if newest > snapshot else 0)
             if newest <= snapshot and enter:
                 self.epoch_of.update({b: epoch for s, n in runs for b in range(s, s + n)})
@@ -38,15 +38,23 @@ def ranges(rows):
 
 
 def resolve(conflicts, records, epoch):
-    """Resolve `(snapshot, [(start, length)…], enter)` records."""
-    offsets = np.cumsum([0] + [len(runs) for _, runs, _ in records])
-    return conflicts.resolve(
-        np.array([snapshot for snapshot, _, _ in records], np.int64),
-        offsets.astype(np.int64),
-        ranges([run for _, runs, _ in records for run in runs]),
-        np.array([enter for _, _, enter in records], np.bool_),
+    """Resolve `(snapshot, [(start, length)…], enter)` records, which may have loads as well."""
+    loads = [record[3] if len(record) == 4 else [] for record in records]
+    given = (
+        np.array([record[0] for record in records], np.int64),
+        *ragged([record[1] for record in records]),
+        np.array([record[2] for record in records], np.bool_),
         epoch,
-    ).tolist()
+    )
+    if any(loads):
+        return conflicts.resolve_with_loads(*given, *ragged(loads)).tolist()
+    return conflicts.resolve(*given).tolist()
+
+
+def ragged(groups):
+    """Return offsets and rows of groups of ranges."""
+    offsets = np.cumsum([0] + [len(group) for group in groups])
+    return offsets.astype(np.int64), ranges([row for group in groups for row in group])
 
 
 def store(conflicts, start, length, epoch):
@@ -63,6 +71,7 @@ def test_agrees_with_one_entry_per_byte(seed, span):
     random = np.random.default_rng(seed)
     real, naive = ConflictSet(), NaiveConflictSet()
     longest = int(random.choice([2, 9, span // 2]))
+    has_loads = bool(random.integers(2))
     for epoch in range(2, 2 + int(random.integers(4, 24))):
         records = []
         for _ in range(random.integers(1, 20)):
@@ -70,9 +79,12 @@ def test_agrees_with_one_entry_per_byte(seed, span):
                 (BASE + int(random.integers(span)), int(random.integers(0, longest + 1)))
                 for _ in range(random.integers(0, 4))
             ]
-            records.append(
-                (int(random.integers(max(1, epoch - 4), epoch)), runs, bool(random.integers(5)))
-            )
+            loaded = [
+                (BASE + int(random.integers(span)), int(random.integers(0, longest + 1)))
+                for _ in range(random.integers(0, 3) if has_loads else 0)
+            ]
+            snapshot = int(random.integers(max(1, epoch - 4), epoch))
+            records.append((snapshot, runs, bool(random.integers(5)), loaded))
         assert resolve(real, records, epoch) == naive.resolve(records, epoch)
         real.check_invariants()
         asked = [
@@ -111,6 +123,10 @@ def checks(snapshot, *runs):
     return snapshot, list(runs), False
 
 
+def loads(snapshot, *loaded, stored=()):
+    return snapshot, list(stored), True, list(loaded)
+
+
 # fmt: off
 SCENARIOS = [
     # at epoch 5; byte 50 was stored at 2, byte 100 at 3
@@ -125,6 +141,13 @@ SCENARIOS = [
     ("a snapshot that holds the store", [stores(3, (100, 1))],                           [0]),
     ("a byte may be stored twice",      [stores(4, (0, 8), (4, 8))],                     [0]),
     ("an empty run is no store",        [stores(1, (100, 0))],                           [0]),
+    ("who loaded what changed loses",   [loads(2, (100, 1))],                            [3]),
+    ("earlier winners of one batch count", [stores(4, (0, 8)), loads(4, (7, 1))],        [0, 5]),
+    ("a load disturbs nobody",          [loads(4, (0, 8)), stores(4, (0, 8))],           [0, 0]),
+    ("write skew: the second loses",    [loads(4, (0, 16), stored=[(0, 8)]),
+                                         loads(4, (0, 16), stored=[(8, 8)])],            [0, 5]),
+    ("a loser's loads leave no trace",  [loads(1, (100, 1), stored=[(0, 8)]), loads(4, (0, 8))],
+                                                                                         [3, 0]),
 ]
 # fmt: on
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from dvm_mpi.control.delivery import Shuffled
 from dvm_mpi.control.driver import LocalMachine, MachineSettings
 from dvm_mpi.disa.assembler import assemble_file
 from dvm_mpi.disa.image import Image
-from dvm_mpi.engine.interface import Engine, EngineSettings
+from dvm_mpi.engine.interface import Engine, EngineSettings, LoadTracking
 from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.sim.history import History, Recorder, held_pages
 from dvm_mpi.sim.replay import replay
@@ -69,19 +69,22 @@ def simulate(
     *,
     settings: Mapping[str, Any] | None = None,
     parts: Mapping[str, Any] | None = None,
-    make_engine: Callable[[], Engine] = lambda: ReferenceEngine(ENGINE),
+    tracking: LoadTracking = LoadTracking.NONE,
+    make_engine: Callable[[], Engine] | None = None,
 ) -> Run:
     """Run a program in an order drawn from `seed`, and replay it.
 
-    `settings` are of MachineSettings, `parts` what a LocalMachine is made of.
+    `settings` are of MachineSettings, `parts` what a LocalMachine is made of. The engines, which
+    are references unless `make_engine` is given, note of loads what `tracking` says.
     """
     recorder = Recorder()
     sizes = {"workers": WORKERS, "homes": HOMES, "memory_bytes": 16 * config.MIB}
     sizes |= {"arena_slice_bytes": 16 * config.KIB}
+    engine_settings = replace(ENGINE, loads=tracking)
     machine = LocalMachine(
         image,
         MachineSettings(**(sizes | dict(settings or {}))),
-        make_engine,
+        make_engine or (lambda: ReferenceEngine(engine_settings)),
         delivery=Shuffled(seed, SLICE_FUEL),
         observer=recorder,
         **(parts or {}),
@@ -92,4 +95,11 @@ def simulate(
         pages = [page for home in machine.homes for page in held_pages(home, visible).items()]
         history = recorder.history(ending.failure, dict(pages))
         retries = machine.scheduler.counters.retries
-    return Run(image, history, replay(history, image, ENGINE), retries)
+    differences = replay(
+        history,
+        image,
+        engine_settings,
+        isolation=machine.settings.isolation,
+        conflict_unit=machine.settings.conflict_unit,
+    )
+    return Run(image, history, differences, retries)
