@@ -113,6 +113,6 @@ def run_on_ranks(
         together = {page: content for each in gathered for page, content in each.items()}
         history: History = owner.history(owner.ending.failure, together)
         assert machine.rank.coordinator is not None
-        retries = machine.rank.coordinator.scheduler.counters.retries
-        ended.run = Run(image, history, replay(history, image, ENGINE), retries)
+        counters = machine.rank.coordinator.scheduler.counters
+        ended.run = Run(image, history, replay(history, image, ENGINE), counters)
     return ended

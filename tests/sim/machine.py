@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from dvm_mpi import config
+from dvm_mpi.control.coordinator_state import Counters
 from dvm_mpi.control.delivery import Shuffled
 from dvm_mpi.control.driver import LocalMachine, MachineSettings
-from dvm_mpi.disa.assembler import assemble_file
 from dvm_mpi.disa.image import Image
 from dvm_mpi.engine.interface import Engine, EngineSettings, LoadTracking
 from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.sim.history import History, Recorder, held_pages
 from dvm_mpi.sim.replay import replay
+from dvm_mpi.sim.workloads import WORKLOADS, RunEnd
 
-PROGRAMS = Path(__file__).parent / "programs"
 WORKERS = 12
 HOMES = 4
 #: Slices are this long at most, so that attempts are cut in the middle.
@@ -33,11 +31,9 @@ ENGINE = EngineSettings(
 )
 
 
-@cache
 def program(name: str, **defines: int) -> Image:
-    """Return an assembled program of this folder."""
-    given = {key: str(value) for key, value in defines.items()}
-    return assemble_file(PROGRAMS / f"{name}.dasm", given)
+    """Return the assembled program of a workload."""
+    return WORKLOADS[name].image(defines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +43,32 @@ class Run:
     image: Image
     history: History
     differences: list[str]
-    retries: int
+    counters: Counters
+
+    @property
+    def retries(self) -> int:
+        """Attempts that lost and were run again."""
+        return self.counters.retries
+
+    def end(self, defines: Mapping[str, int] | None = None) -> RunEnd:
+        """Return what a workload's truth looks at; `defines` are all its parameters."""
+        history = self.history
+        return RunEnd(
+            self.image,
+            dict(defines or {}),
+            history.pages,
+            bytes(history.console),
+            history.failure,
+            self.counters,
+        )
 
     def word(self, label: str, index: int = 0) -> int:
         """Return eight bytes at a label, as of the end."""
-        address = self.image.symbols[label] + 8 * index
-        content = b"".join(
-            self.history.pages.get(page, bytes(4096))
-            for page in (address >> 12, (address >> 12) + 1)
-        )
-        return int.from_bytes(content[address % 4096 :][:8], "little", signed=True)
+        return self.end().word(label, index)
 
     def words(self, label: str, count: int) -> list[int]:
         """Return consecutive words."""
-        return [self.word(label, index) for index in range(count)]
+        return self.end().words(label, count)
 
 
 def simulate(
@@ -94,7 +102,7 @@ def simulate(
         visible = machine.scheduler.state.log.visible
         pages = [page for home in machine.homes for page in held_pages(home, visible).items()]
         history = recorder.history(ending.failure, dict(pages))
-        retries = machine.scheduler.counters.retries
+        counters = machine.scheduler.counters
     differences = replay(
         history,
         image,
@@ -102,4 +110,4 @@ def simulate(
         isolation=machine.settings.isolation,
         conflict_unit=machine.settings.conflict_unit,
     )
-    return Run(image, history, differences, retries)
+    return Run(image, history, differences, counters)
