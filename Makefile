@@ -233,7 +233,7 @@ endings: $(ENVIRONMENT) ## end runs in every way, 20 times each: messages, codes
 	run $(BIN)/python -m tests.ranks.endings --rounds 20
 	verdict
 
-histories: $(ENVIRONMENT) ## record 200 runs of racing programs on ranks, and replay each
+histories: $(ENVIRONMENT) ## record 300 runs of racing programs on ranks, and replay each
 	$(begin)
 	export HISTORIES=all
 	check() { run $(BIN)/python -m tests.mpi --timeout 1800 "$$@" --pytest tests/mpi/test_histories.py; }

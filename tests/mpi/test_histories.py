@@ -20,7 +20,7 @@ from tests.sim.bugs import BUGS
 from tests.sim.cases import CASES, Case
 from tests.sim.machine import ENGINE, program
 
-#: `make histories` runs as many seeds as the simulator's check, 200 in all.
+#: `make histories` runs as many seeds as the simulator's check, 300 in all.
 RUNS_ALL_SEEDS = os.environ.get("HISTORIES", "") == "all"
 SEEDS = 2
 #: Where the order of events is not ours to draw, a fault may need more runs to show itself.

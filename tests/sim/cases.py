@@ -48,5 +48,20 @@ CASES = (
     Case("sleepers", 20),
     Case("large", 15),
     Case("trap", 10),
+    Case("mix", 10),
+    Case("write_skew", 5),
+    Case("silent", 10),
+    Case("long_fork", 10),
+    Case("invariants", 10),
+    Case("lines", 10),
+    Case("children", 5, {"CHILDREN": 100}),
+    Case("aborts", 5),
+    Case("status", 5),
+    Case("storm", 5),
+    Case("relay", 5),
+    Case("deleted", 8),
+    Case("tree", 5),
+    Case("tree", 5, {"ANEW": 1}),
+    Case("one_page", 2),
 )
-assert sum(case.seeds for case in CASES) == 200
+assert sum(case.seeds for case in CASES) == 300

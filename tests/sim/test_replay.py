@@ -1,4 +1,4 @@
-"""Two hundred seeds of small racing programs, each run equal to its replay.
+"""Three hundred seeds of small racing programs, each run equal to its replay.
 
 Every program has a truth of its own as well, which must hold in any order of events. The machine
 has four homes and twelve workers, on the reference engine and on the compiled one, with messages

@@ -52,6 +52,18 @@ def neighbours(end: RunEnd) -> list[str]:
     ]
 
 
+def one_page(end: RunEnd) -> list[str]:
+    """Every runner's number is there, beside its neighbour's or zero, and nobody ran twice."""
+    runners = end.defines["RUNNERS"]
+    words = end.words("words", runners)
+    seen = [word >> 32 for word in words if word >> 32]
+    return [
+        *differs("retries", end.retries, 0),
+        *differs("numbers", [word & 0xFFFFFFFF for word in words], list(range(1, runners + 1))),
+        *differs("neighbours", seen, [i or runners for i in range(runners) if words[i] >> 32]),
+    ]
+
+
 def large(end: RunEnd) -> list[str]:
     """No increment is lost, and the areas hold what their runners filled in."""
     runners, pages = end.defines["RUNNERS"], end.defines["PAGES"]

@@ -1,10 +1,13 @@
-"""Truths of workloads about runners and watchers: children, stacks, aborts, wakings."""
+"""Truths of workloads about runners: children, chains, stacks, aborts, status pages."""
 
 from __future__ import annotations
 
-from dvm_mpi.sim.workloads.workload import RunEnd, differs, unless
+from collections import Counter
+
+from dvm_mpi.sim.workloads.workload import RunEnd, differs
 
 
+# --- runners that create runners ----------------------------------------------------------------
 def chains(end: RunEnd) -> list[str]:
     """Every link that should have run has added its sum, and no other."""
     expected, ends = _links_from(end.defines["DEPTH"], 1, 1)
@@ -25,46 +28,64 @@ def _links_from(depth: int, number: int, passed: int) -> tuple[int, int]:
     return sum(part[0] for part in parts), sum(part[1] for part in parts)
 
 
+def lines(end: RunEnd) -> list[str]:
+    """Every link stored its number, and found that of the link before it."""
+    width, length = end.defines["CHAINS"], end.defines["LENGTH"]
+    numbers = [link for link in range(1, length + 1) for _ in range(width)]
+    before = [link - 1 for link in numbers]
+    return [
+        *differs("cells", end.words("cells", len(numbers), first=width), numbers),
+        *differs("notes", end.words("notes", len(numbers), first=width), before),
+    ]
+
+
+def children(end: RunEnd) -> list[str]:
+    """Every child ran, and saw what its parent stored after creating it."""
+    count = end.defines["CHILDREN"]
+    sealed = [(1 << 32) + number for number in range(1, count + 1)]
+    return [
+        *differs("cells", end.words("cells", count), sealed),
+        *differs("runners", end.counters.runners, count + 1),
+        *differs("retries", end.retries, 0),
+    ]
+
+
+# --- stacks, aborts, status pages ---------------------------------------------------------------
 def stacks(end: RunEnd) -> list[str]:
     """Every child found what its parent stored; of those that aborted the status page remains."""
-    children = end.defines["CHILDREN"]
-    sums = [i + i + 100 for i in range(children)]
-    told = [end.word("stacks", 32 * i + 18) for i in range(children)]
+    count = end.defines["CHILDREN"]
+    sums = [i + i + 100 for i in range(count)]
+    told = [end.word("stacks", 32 * i + 18) for i in range(count)]
     return [
         *differs("done", end.word("done"), sum(sums)),
-        *differs("console", end.console, b"!" * children),
-        *differs("told", told, [0 if i % 2 else sums[i] for i in range(children)]),
+        *differs("console", end.console, b"!" * count),
+        *differs("told", told, [0 if i % 2 else sums[i] for i in range(count)]),
     ]
 
 
-def watchers(end: RunEnd) -> list[str]:
-    """Every flag was noted exactly once."""
-    flags = end.defines["FLAGS"]
+def aborts(end: RunEnd) -> list[str]:
+    """Runners with even numbers did all of their work; of the others the status page is left."""
+    count = end.defines["RUNNERS"]
+    numbers = list(range(1, count + 1))
+    committed = [0 if number % 2 else number for number in numbers]
+    letters = {ord("w"): count // 2, ord("c"): count // 2, ord("t"): count}
     return [
-        *differs("noted", end.words("noted", flags), [1] * flags),
-        *differs("tries", end.word("tries"), flags),
-        *differs("console", end.console, b"." * flags),
+        *differs("cells", end.words("cells", count), committed),
+        *differs("born", end.words("born", count), committed),
+        *differs("told", end.words("told", count), numbers),
+        *differs("letters printed", Counter(end.console), Counter(letters)),
     ]
 
 
-def counting_watcher(end: RunEnd) -> list[str]:
-    """The last instance has seen all cells, and what instances saw only grew."""
-    cells = end.defines["CELLS"]
-    seen = [letter - ord("0") for letter in end.console]
+def status(end: RunEnd) -> list[str]:
+    """Every number that was taken is in one status page, at both places, and no other is."""
+    count = end.defines["RUNNERS"]
+    pairs = [end.words("found", 2, first=2 * runner) for runner in range(count)]
+    takers = [first for first, _ in pairs[::3] + pairs[1::3]]
+    others = [first for first, _ in pairs[2::3]]
     return [
-        *differs("seen", end.word("seen"), cells),
-        *differs("the last that was seen", seen[-1:], [cells]),
-        *unless(sorted(set(seen)) == seen, f"what was seen does not grow: {seen}"),
-    ]
-
-
-def sleepers(end: RunEnd) -> list[str]:
-    """No increment is lost, and every reader saw three cells of one moment."""
-    writers = end.defines["WRITERS"]
-    seen = end.words("seen", writers)
-    printed = sorted((ord("0") + count) & 0xFF for count in seen if count > 0)
-    return [
-        *differs("cells", [end.word("cells", 512 * page) for page in range(3)], [writers] * 3),
-        *unless(all(1 <= count <= writers for count in seen), f"a reader saw a torn state: {seen}"),
-        *differs("printed", sorted(end.console), printed),
+        *differs("pages whose two places differ", [p for p in pairs if p[0] != p[1]], []),
+        *differs("numbers taken", sorted(takers), list(range(1, len(takers) + 1))),
+        *differs("pages of those that abort", others, list(range(1002, 1000 + count, 3))),
+        *differs("counter", end.word("counter"), len(takers)),
     ]
