@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import STORY_ROWS
+from dvm_mpi.config import LOSSES_BEFORE_RUNNING_ALONE, STORY_ROWS
 from dvm_mpi.control.arena import RowArena
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.lifecycle import Event, Kind, RunnerTable, State
@@ -31,6 +31,8 @@ from dvm_mpi.engine.interface import RUN
 from dvm_mpi.layout import RANGE
 
 NO_ROWS: Final = np.zeros(0, dtype=np.int64)
+#: An attempt that was given up on, and may still be reading its snapshot.
+GIVEN_UP: Final = np.dtype([("attempt", "<i8"), ("snapshot", "<i8")])
 
 
 # --- actions ------------------------------------------------------------------------------------
@@ -62,6 +64,13 @@ class RecordOrder:
     """Note for a history: these attempts committed in this order, in this epoch."""
 
     epoch: int
+    numbers: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordGivenUp:
+    """Note for a history: these attempts were given up on; whatever they do counts for nothing."""
+
     numbers: NDArray[np.int64]
 
 
@@ -103,7 +112,7 @@ class Complete:
     watchers: tuple[ArmedWatcher, ...]
 
 
-Action = ToWorker | ToHome | Print | RecordOrder | Complete
+Action = ToWorker | ToHome | Print | RecordOrder | RecordGivenUp | Complete
 
 
 # --- state --------------------------------------------------------------------------------------
@@ -116,6 +125,8 @@ class Counters:
     commits: int = 0
     aborts: int = 0
     retries: int = 0
+    #: Attempts that were given up on since their worker did not answer.
+    given_up: int = 0
     watcher_firings: int = 0
     epochs: int = 0
     instructions: int = 0
@@ -167,6 +178,7 @@ class CoordinatorState:
         isolation: Isolation = "snapshot",
         conflict_unit: ConflictUnit = "byte",
     ) -> None:
+        self.home_count = geometry.home_count
         self.table = RunnerTable()
         self.grants = RowArena(RANGE)
         self.watched = RowArena(RANGE)
@@ -196,7 +208,17 @@ class CoordinatorState:
         self.running: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
         #: Workers that have an engine to run attempts with; (worker_count,).
         self.ready: NDArray[np.bool_] = np.zeros(worker_count, dtype=bool)
-        #: Of the running attempts, those that sleep in a system call; (worker_count,).
+        #: Workers that do not answer: not ready until they do; (worker_count,).
+        self.suspected: NDArray[np.bool_] = np.zeros(worker_count, dtype=bool)
+        #: Workers that will never be heard of again; (worker_count,).
+        self.lost: NDArray[np.bool_] = np.zeros(worker_count, dtype=bool)
+        #: Attempts given up on whose late record may come, by worker: GIVEN_UP. Each holds a pin.
+        self.given_up: dict[int, NDArray[Any]] = {}
+        #: The last serial of staged write sets that a record of each worker has named.
+        self.last_serials: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
+        #: Homes that wait for free frames, each with `visible` and the pins as it was told them.
+        self.lacking: dict[int, tuple[int, ...]] = {}
+        #: Of the attempts at each worker, those that sleep in a system call; (worker_count,).
         self.asleep: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
         #: Row of the runner that runs alone, or -1.
         self.alone = -1
@@ -229,6 +251,12 @@ class CoordinatorState:
     def enqueue(self, rows: NDArray[np.int64]) -> None:
         """Append rows that may start now."""
         self.queue.push(rows)
+
+    def requeue(self, rows: NDArray[np.int64]) -> None:
+        """Let rows that have run before start again, those that lost too often alone."""
+        alone = self.table.rows["losses"][rows] >= LOSSES_BEFORE_RUNNING_ALONE
+        self.solo.push(rows[alone])
+        self.enqueue(rows[~alone])
 
     def declared(self, row: int) -> NDArray[Any]:
         """Return the watched ranges of a template, as declared (RANGE)."""
@@ -334,6 +362,11 @@ class CoordinatorState:
         waiting = np.isin(state, (State.WAITING, State.CANCELLED)).sum()
         assert waiting == len(self.queue) + len(self.solo) + len(self.blocked)
         pinned = (state == State.RUNNING) | (state == State.HELD)
-        assert sorted(set(self.table.rows["snapshot"][pinned].tolist())) == list(self.pins.epochs)
+        epochs = self.table.rows["snapshot"][pinned].tolist()
+        for rows in self.given_up.values():
+            epochs += rows["snapshot"].tolist()
+        assert sorted(set(epochs)) == list(self.pins.epochs)
+        assert len(epochs) == len(self.pins), "every attempt under way holds one pin"
+        assert not (self.ready & (self.suspected | self.lost)).any()
         ordered = int((state == State.ORDERED).sum())
         assert ordered == sum(len(rows) for p in self.pending.values() for rows in p.ordered)

@@ -55,6 +55,9 @@ class Observer(Protocol):
     def ordered(self, order: actions.RecordOrder) -> None:
         """See which attempts committed, in their order."""
 
+    def given_up(self, note: actions.RecordGivenUp) -> None:
+        """See which attempts were given up on."""
+
 
 class Silent:
     """An observer that does nothing; base for those that do something."""
@@ -72,6 +75,9 @@ class Silent:
         """Do not look."""
 
     def ordered(self, order: actions.RecordOrder) -> None:
+        """Do not look."""
+
+    def given_up(self, note: actions.RecordGivenUp) -> None:
         """Do not look."""
 
 
@@ -345,6 +351,8 @@ class LocalMachine:
             self.observer.printed(action.data)
         elif isinstance(action, actions.RecordOrder):
             self.observer.ordered(action)
+        elif isinstance(action, actions.RecordGivenUp):
+            self.observer.given_up(action)
         else:
             self._ending = Ending(action.failure, action.watchers)
 

@@ -24,7 +24,8 @@ class State(IntEnum):
     """Where a runner is in its life."""
 
     FREE = 0
-    #: Created and visible, or lost and waiting for what it lost to; not yet dispatched.
+    #: Created and visible, or lost and waiting for what it lost to, or given up on; not yet
+    #: dispatched.
     WAITING = 1
     #: Dispatched to a worker; its snapshot is pinned.
     RUNNING = 2
@@ -52,6 +53,7 @@ class Event(IntEnum):
     ENDED = 6
     CANCELLED = 7
     DELETED = 8
+    GIVEN_UP = 9
 
 
 # fmt: off
@@ -66,6 +68,7 @@ TRANSITIONS: Final = (
     (State.RUNNING,   Event.ORDERED,     State.ORDERED),
     (State.RUNNING,   Event.LOST,        State.WAITING),
     (State.RUNNING,   Event.ENDED,       State.FREE),
+    (State.RUNNING,   Event.GIVEN_UP,    State.WAITING),
     (State.HELD,      Event.ORDERED,     State.ORDERED),
     (State.HELD,      Event.LOST,        State.WAITING),
     (State.HELD,      Event.ENDED,       State.FREE),

@@ -159,7 +159,14 @@ class StatusReported:
 
 
 WorkerEvent = Dispatched | LeaseGranted | memory.LookupAnswered | memory.ArenaReleased
-CoordinatorEvent = Finished | LeaseRequested | AsleepChanged | WorkerReady | memory.EpochApplied
+CoordinatorEvent = (
+    Finished
+    | LeaseRequested
+    | AsleepChanged
+    | WorkerReady
+    | memory.EpochApplied
+    | memory.FramesLacking
+)
 #: From a rank to the coordinator, about the run.
 SessionEvent = RankLoaded | RankFailed | RankFinished | StatusReported
 #: From the coordinator to a rank, about the run.
@@ -188,6 +195,9 @@ MESSAGES: Final[tuple[type[Any], ...]] = (
     RunEnded,
     StatusRequested,
     StatusReported,
+    memory.StagingEnded,
+    memory.PinsMoved,
+    memory.FramesLacking,
 )
 _NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.config import LOSSES_BEFORE_RESERVING
+from dvm_mpi.control import giving_up
 from dvm_mpi.control.coordinator_state import (
     NO_ROWS,
     Action,
@@ -83,22 +84,41 @@ class Ordering:
         state.counters.bytes_fetched += finished.fetched_bytes
         # Whatever becomes of the records: of an abort or a trap no child is ever born.
         state.leases.end_stacks(finished.dropped_stacks)
+        state.last_serials[finished.worker] = max(
+            int(state.last_serials[finished.worker]), int(finished.records["serial"].max(initial=0))
+        )
         actions: list[Action] = []
         current, missing = self._fence(finished)
         if len(missing):
             actions += self._discard(finished, missing)
+            giving_up.settle(state, finished.worker, finished.records["attempt"][missing])
             finished = select(finished, current)
         rows = finished.outcomes["runner"]
         np.subtract.at(state.running, state.table.rows["worker"][rows], 1)
         state.lengths.observe(finished.outcomes["instructions"])
         state.counters.instructions += int(finished.outcomes["instructions"].sum())
         actions += self._order(finished)
-        if self._has_released:
-            self._has_released = False
-            waiting, state.held = state.held, []
-            for record in waiting:
-                actions += self._order(record)
-        return actions
+        return actions + self._order_released()
+
+    def give_up(self, rows: NDArray[np.int64]) -> list[Action]:
+        """End what rows whose attempts are given up on reserve; order what that had held back."""
+        self._release(rows)
+        return self._order_released()
+
+    def _order_released(self) -> list[Action]:
+        """Order the records that a reservation had held back, if one has ended."""
+        if not self._has_released:
+            return []
+        self._has_released = False
+        waiting, self._state.held = self._state.held, []
+        return [action for record in waiting for action in self._order(record)]
+
+    def _release(self, rows: NDArray[np.int64]) -> None:
+        """End what rows reserve while they run."""
+        for row in rows[self._state.table.rows["losses"][rows] > 0].tolist():
+            self._has_released |= self._state.reservations.deactivate(row)
+            if row == self._state.alone:
+                self._state.alone = -1
 
     def _fence(self, finished: Finished) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Split positions into those of current attempts and those given up on."""
@@ -110,7 +130,11 @@ class Ordering:
         return np.flatnonzero(current), np.flatnonzero(~current)
 
     def _order(self, finished: Finished) -> list[Action]:
-        if self._state.failure is not None or len(finished.outcomes) == 0:
+        if len(finished.outcomes) == 0:
+            return []
+        if self._state.failure is not None:
+            # A home may wait for the frames that this snapshot holds.
+            self._unpin(self._state.table.rows["snapshot"][finished.outcomes["runner"]])
             return []
         if self._state.reservations.active:
             finished = self._hold(finished)
@@ -127,10 +151,7 @@ class Ordering:
             # Records behind the trap are not ordered; the run ends with what came before it.
             against = np.where(np.arange(len(won)) < trapped[0], against, 0)
         self._unpin(batch.snapshots)
-        for row in batch.rows[self._state.table.rows["losses"][batch.rows] > 0].tolist():
-            self._has_released |= self._state.reservations.deactivate(row)
-            if row == self._state.alone:
-                self._state.alone = -1
+        self._release(batch.rows)
         actions = self._lose(batch, np.flatnonzero(against > 0), against)
         actions += self._win(batch, np.flatnonzero(won), wakes, epoch)
         return actions

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import LOSSES_BEFORE_RUNNING_ALONE
 from dvm_mpi.control.coordinator_state import (
     Action,
     Births,
@@ -56,9 +55,7 @@ class Publishing:
         ready = table["ready_epoch"][state.blocked] <= visible
         rows = state.blocked[ready]
         state.blocked = state.blocked[~ready]
-        alone = table["losses"][rows] >= LOSSES_BEFORE_RUNNING_ALONE
-        state.solo.push(rows[alone])
-        state.enqueue(rows[~alone])
+        state.requeue(rows)
 
     def _delete(self, templates: list[int]) -> None:
         """Delete templates; a queued instance goes, running ones finish."""

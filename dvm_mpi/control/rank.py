@@ -45,6 +45,8 @@ _TO_HOME: Final = (
     memory.Staged,
     memory.ApplyRequested,
     memory.DiscardRequested,
+    memory.StagingEnded,
+    memory.PinsMoved,
 )
 _TO_COORDINATOR: Final = (
     Finished,
@@ -52,6 +54,7 @@ _TO_COORDINATOR: Final = (
     AsleepChanged,
     WorkerReady,
     memory.EpochApplied,
+    memory.FramesLacking,
     RankLoaded,
     RankFailed,
     RankFinished,
@@ -211,7 +214,7 @@ class Rank:
 
     def _serve(self, message: memory.HomeEvent) -> None:
         """Let the home handle a message, between two looks at what others see of its memory."""
-        shares = isinstance(message, memory.Staged | memory.ApplyRequested)
+        shares = isinstance(message, memory.Staged | memory.ApplyRequested | memory.PinsMoved)
         if self._windows is not None and shares:
             self._windows.sync()
         replies = self.home.handle(message)

@@ -22,6 +22,7 @@ from dvm_mpi.config import (
     EPOCHS_IN_FLIGHT,
     LOSSES_BEFORE_RESERVING,
 )
+from dvm_mpi.control import giving_up
 from dvm_mpi.control.coordinator_state import (
     Action,
     ArmedWatcher,
@@ -47,7 +48,7 @@ from dvm_mpi.control.placement import share_out
 from dvm_mpi.control.publishing import Publishing
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.dsm.geometry import Geometry
-from dvm_mpi.dsm.messages import EpochApplied
+from dvm_mpi.dsm.messages import EpochApplied, FramesLacking, PinsMoved
 from dvm_mpi.dsm.ranges import expand, firsts_of, round_to_pages
 from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, RUN, Lease, LeaseKind
 from dvm_mpi.layout import GUARD_BYTES, RANGE
@@ -74,8 +75,31 @@ class Ticked:
     now_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerSuspected:
+    """A worker has not answered for too long: what it runs is to run elsewhere."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A worker will not answer any more; its rank's home may still serve."""
+
+    worker: int
+
+
+#: What a worker says; of a lost one nobody listens to more than its records.
+WorkerTold = LeaseRequested | AsleepChanged | WorkerReady
 SchedulerEvent = (
-    Started | Ticked | Finished | LeaseRequested | AsleepChanged | WorkerReady | EpochApplied
+    Started
+    | Ticked
+    | Finished
+    | WorkerTold
+    | EpochApplied
+    | FramesLacking
+    | WorkerSuspected
+    | WorkerLost
 )
 
 
@@ -152,24 +176,25 @@ class Scheduler:
         """
         assert not self._complete, "the program has ended"
         actions: list[Action] = []
+        state = self.state
+        was_empty = state.log.open_records == 0
         if isinstance(event, Finished):
-            was_empty = self.state.log.open_records == 0
+            giving_up.hear(state, event.worker)
             actions += self._ordering.take(event)
-            if was_empty:
-                self._opened_us = self._now_us
-        elif isinstance(event, LeaseRequested):
-            lease = self._lease(LeaseKind(event.kind), event.wanted_bytes)
-            granted = LeaseGranted(int(lease.kind), lease.start, lease.end)
-            actions.append(ToWorker(event.worker, granted))
+        elif isinstance(event, WorkerTold):
+            actions += self._hear(event)
         elif isinstance(event, EpochApplied):
-            self.state.log.applied(event.home, event.epoch)
-            if self.state.log.visible == self._published:
+            state.log.applied(event.home, event.epoch)
+            state.lacking.pop(event.home, None)
+            if state.log.visible == self._published:
                 # Other homes are awaited too: nothing has become possible.
                 return ()
-        elif isinstance(event, AsleepChanged):
-            self.state.asleep[event.worker] = event.asleep
-        elif isinstance(event, WorkerReady):
-            self.state.ready[event.worker] = True
+        elif isinstance(event, FramesLacking):
+            state.lacking[event.home] = ()
+        elif isinstance(event, WorkerSuspected):
+            actions += giving_up.suspect(state, event.worker, self._ordering.give_up)
+        elif isinstance(event, WorkerLost):
+            actions += giving_up.lose(state, event.worker, self._ordering.give_up)
         elif isinstance(event, Ticked):
             assert event.now_us >= self._now_us, "time runs backwards"
             self._now_us = event.now_us
@@ -177,8 +202,25 @@ class Scheduler:
                 return ()
         else:
             self._start(event)
+        if was_empty:
+            self._opened_us = self._now_us
         actions += self._advance()
         return tuple(actions)
+
+    def _hear(self, event: WorkerTold) -> list[Action]:
+        """Take what a worker says of itself or asks for."""
+        if self.state.lost[event.worker]:
+            return []
+        giving_up.hear(self.state, event.worker)
+        if isinstance(event, AsleepChanged):
+            self.state.asleep[event.worker] = event.asleep
+        elif isinstance(event, WorkerReady):
+            self.state.ready[event.worker] = True
+        else:
+            lease = self._lease(LeaseKind(event.kind), event.wanted_bytes)
+            granted = LeaseGranted(int(lease.kind), lease.start, lease.end)
+            return [ToWorker(event.worker, granted)]
+        return []
 
     def _lease(self, kind: LeaseKind, wanted_bytes: int) -> Lease:
         """Return a block of addresses; one for `malloc` is fresh, nobody ever stored there."""
@@ -228,6 +270,7 @@ class Scheduler:
             # An epoch that touches no home is visible as soon as it is closed.
             if self.state.log.visible == self._published:
                 break
+        actions += self._tell_lacking()
         actions += self._finish()
         return actions
 
@@ -249,8 +292,19 @@ class Scheduler:
             return False
         if log.open_records >= EPOCH_RECORDS_MAX or self._now_us - self._opened_us >= EPOCH_US_MAX:
             return True
-        idle = state.failure is not None or bool((state.running == state.asleep)[state.ready].any())
+        idle = state.failure is not None or bool((state.running <= state.asleep)[state.ready].any())
         return state.running_count == 0 or (idle and log.epochs_in_flight < EPOCHS_IN_FLIGHT)
+
+    def _tell_lacking(self) -> list[Action]:
+        """Tell homes that wait for free frames what has changed about the snapshots in use."""
+        state = self.state
+        if not state.lacking:
+            return []
+        pins = state.pins.epochs
+        now = (state.log.visible, *pins.tolist())
+        uninformed = sorted(home for home, told in state.lacking.items() if told != now)
+        state.lacking.update(dict.fromkeys(uninformed, now))
+        return [ToHome(home, PinsMoved(state.log.visible, pins)) for home in uninformed]
 
     def _publish(self) -> list[Action]:
         actions: list[Action] = []
@@ -273,7 +327,8 @@ class Scheduler:
         self._drop_cancelled()
         if len(state.queue) == 0:
             return []
-        awake = (state.running - state.asleep)[workers]
+        # Some of those that sleep may have been given up on.
+        awake = np.maximum(state.running - state.asleep, 0)[workers]
         batch_runners = state.lengths.batch_runners
         share = share_out(len(state.queue), awake, batch_runners)
         given = share > 0

@@ -157,7 +157,7 @@ class Worker:
         self.engine = engine
         self._geometry = geometry
         self._plane = plane
-        self._arena = StagingArena(geometry.home_count, arena_slice_bytes)
+        self._arena = StagingArena(arena_slice_bytes)
         self._inline_bytes_max = inline_bytes_max
         self._phase = Phase.IDLE
         self._batches: deque[Dispatched] = deque()
@@ -170,8 +170,9 @@ class Worker:
         self._read_ahead = ReadAhead()
         self._read_ahead_index = -1
         self._sleepers: list[_Sleeper] = []
-        #: Attempt numbers of the runners that this worker has, by runner.
-        self._numbers: dict[int, int] = {}
+        #: The scheduler's numbers of the runners that this worker has, by attempt number: one may
+        #: be here twice, if an attempt was given up on and sleeps here still.
+        self._runners: dict[int, int] = {}
         #: Lookups under way, until their pages are installed; by ticket.
         self._lookups: dict[int, _Lookup] = {}
         self._last_ticket = 0
@@ -307,12 +308,12 @@ class Worker:
             return []
         batch = self._batches.popleft()
         self._current, self._snapshot = batch, batch.snapshot
-        self._numbers.update(
-            zip(batch.attempts["runner"].tolist(), batch.numbers.tolist(), strict=True)
+        self._runners.update(
+            zip(batch.numbers.tolist(), batch.attempts["runner"].tolist(), strict=True)
         )
-        self.engine.begin(
-            AttemptBatch(batch.attempts, batch.grants, batch.image_runs, batch.image_data)
-        )
+        attempts = batch.attempts.copy()
+        attempts["runner"] = batch.numbers
+        self.engine.begin(AttemptBatch(attempts, batch.grants, batch.image_runs, batch.image_data))
         self._read_ahead, self._read_ahead_index = ReadAhead(), -1
         pages, newest = eager_pages(batch.grants)
         return self._look_up(self.engine.missing(pages, newest, batch.snapshot))
@@ -372,8 +373,8 @@ class Worker:
         if len(ended.outcomes) == 0:
             return []
         records = np.zeros(len(ended.outcomes), dtype=RECORD)
-        runners = ended.outcomes["runner"].tolist()
-        records["attempt"] = [self._numbers.pop(runner) for runner in runners]
+        records["attempt"] = ended.outcomes["runner"]
+        ended.outcomes["runner"] = [self._runners.pop(n) for n in records["attempt"].tolist()]
         pieces = self._large_write_sets(ended, records)
         runs, data = ended.runs, ended.data
         if pieces:

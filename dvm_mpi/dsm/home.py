@@ -3,8 +3,9 @@
 Epochs are applied in order. A page that an epoch touches is copied once into a free frame, the
 stored bytes are laid over it in commit order, and the frame is entered in the directory; only then
 is the epoch acknowledged. A published frame is never written again, so whoever reads it needs no
-lock. An epoch whose staged bytes have not all arrived waits, and later epochs wait behind it, while
-lookups are answered all the time.
+lock. An epoch whose staged bytes have not all arrived waits, and so does one that lacks free frames
+while snapshots in use still hold old ones; later epochs wait behind it, while lookups are answered
+all the time.
 
 Source: docs/memory-model.md, "Commit".
 """
@@ -29,11 +30,14 @@ from dvm_mpi.dsm.messages import (
     ArenaReleased,
     DiscardRequested,
     EpochApplied,
+    FramesLacking,
     HomeAction,
     HomeEvent,
     LookupAnswered,
     LookupRequested,
+    PinsMoved,
     Staged,
+    StagingEnded,
 )
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
@@ -88,6 +92,10 @@ class Home:
     _staged: dict[tuple[int, int], StagedWriteSet]
     #: Bytes in `_staged`.
     _staged_bytes: int
+    #: Of lost workers: the last serial that a record has named.
+    _last_serials: dict[int, int]
+    #: The epoch of which the coordinator knows that it waits for frames; 0 if none.
+    _told_lacking: int
 
     def __init__(self, index: int, geometry: Geometry, pool: FramePool, arena: Bytes) -> None:
         assert 0 <= index < geometry.home_count
@@ -104,6 +112,8 @@ class Home:
         self._waiting = deque()
         self._staged = {}
         self._staged_bytes = 0
+        self._last_serials = {}
+        self._told_lacking = 0
 
     def handle(self, event: HomeEvent) -> tuple[Addressed, ...]:
         """Take one message and return what to send, in order.
@@ -124,6 +134,11 @@ class Home:
                 return self._take_epoch(event)
             case DiscardRequested():
                 return self._drop(event)
+            case StagingEnded():
+                return self._end_staging(event)
+            case PinsMoved():
+                self._collect(event.visible, event.pins)
+                return self._apply_ready()
 
     def load(self, epoch: int, first_page: int, data: Bytes) -> None:
         """Put the loader's bytes into consecutive pages of this home, from a page's start.
@@ -167,10 +182,12 @@ class Home:
 
     @property
     def waits_for(self) -> str:
-        """Tell whose bytes the oldest waiting epoch lacks; empty if none waits."""
+        """Tell what the oldest waiting epoch lacks; empty if none waits."""
         if not self._waiting:
             return ""
         event = self._waiting[0]
+        if self._is_ready(event):
+            return f"{self._frames_wanted(event)} free frames for epoch {event.epoch}"
         lacking = [key for key in _staged_keys(event.tokens) if not self._is_here(key)]
         told = ", ".join(f"{serial} of worker {worker}" for worker, serial in lacking[:_TOLD_MAX])
         more = ", and others" if len(lacking) > _TOLD_MAX else ""
@@ -185,7 +202,7 @@ class Home:
         epochs = [event.epoch for event in self._waiting]
         assert epochs == sorted(set(epochs))
         assert not self._waiting or self.known < epochs[0]
-        assert not self._waiting or not self._is_ready(self._waiting[0])
+        assert not self._waiting or not self._can_apply(self._waiting[0])
 
     # --- snapshots -----------------------------------------------------------------------------
 
@@ -209,6 +226,8 @@ class Home:
     def _take_part(self, event: Staged) -> tuple[Addressed, ...]:
         """Copy a part to private memory, release it, and go on if an epoch waited."""
         key = (event.worker, event.serial)
+        if self._is_beyond(key):
+            return ((event.worker, ArenaReleased(self.index, event.serial, event.part)),)
         staged = self._staged.setdefault(key, StagedWriteSet())
         assert not staged.is_complete, f"a part of {key} after the last one"
         if not staged.is_discarded:
@@ -231,6 +250,8 @@ class Home:
     def _drop(self, event: DiscardRequested) -> tuple[Addressed, ...]:
         """Forget write sets that lost, or mark them if parts are still to come."""
         for worker, serial in event.tokens[["worker", "serial"]].tolist():
+            if self._is_beyond((worker, serial)):
+                continue
             staged = self._staged.setdefault((worker, serial), StagedWriteSet())
             self._staged_bytes -= staged.held_bytes
             staged.parts = []
@@ -239,15 +260,31 @@ class Home:
                 del self._staged[worker, serial]
         return ()
 
+    def _end_staging(self, event: StagingEnded) -> tuple[Addressed, ...]:
+        """Forget what a lost worker has staged and no record names."""
+        self._last_serials[event.worker] = event.serial
+        for key in [key for key in self._staged if self._is_beyond(key)]:
+            self._staged_bytes -= self._staged.pop(key).held_bytes
+        return ()
+
+    def _is_beyond(self, key: tuple[int, int]) -> bool:
+        """Whether a write set is of a lost worker, and no record of it will come."""
+        worker, serial = key
+        return worker in self._last_serials and serial > self._last_serials[worker]
+
     # --- epochs --------------------------------------------------------------------------------
 
     def _take_epoch(self, event: ApplyRequested) -> tuple[Addressed, ...]:
         assert event.epoch > self._last_asked, f"epoch {event.epoch} after {self._last_asked}"
         self._last_asked = event.epoch
-        self.known = max(self.known, event.visible)
-        self.pool.free(self.directory.collect(event.visible, event.pins))
+        self._collect(event.visible, event.pins)
         self._waiting.append(event)
         return self._apply_ready()
+
+    def _collect(self, visible: int, pins: Ints) -> None:
+        """Free the frames that nobody can ask for any more."""
+        self.known = max(self.known, visible)
+        self.pool.free(self.directory.collect(visible, pins))
 
     def _is_ready(self, event: ApplyRequested) -> bool:
         """Whether every staged write set of an epoch is here as a whole."""
@@ -260,14 +297,51 @@ class Home:
 
     def _apply_ready(self) -> tuple[Addressed, ...]:
         actions = []
-        while self._waiting and self._is_ready(self._waiting[0]):
+        while self._waiting and self._can_apply(self._waiting[0]):
             event = self._waiting[0]
             self._apply(event.epoch, self._take_write_sets(event))
             self._waiting.popleft()
             self.known = max(self.known, event.epoch)
             applied = EpochApplied(self.index, event.epoch, self.pool.in_use)
             actions.append((COORDINATOR, applied))
-        return tuple(actions)
+        return (*actions, *self._tell_lacking())
+
+    def _can_apply(self, event: ApplyRequested) -> bool:
+        """Whether an epoch's bytes are here, and frames for it, or no hope for frames."""
+        return self._is_ready(event) and not self._waits_for_frames(event)
+
+    def _waits_for_frames(self, event: ApplyRequested) -> bool:
+        """Whether an epoch whose bytes are here lacks frames, and waiting for some can help.
+
+        The snapshots in use can only become newer. Once all of them are the epoch before it, each
+        page has but one version left: that much becomes free, and no more.
+        """
+        free = self.pool.frame_count - self.pool.in_use
+        # Counting pages exactly takes a while; mostly there is more than enough.
+        if sum(_page_count_most(runs) for runs in self._runs_of(event)) <= free:
+            return False
+        wanted = self._frames_wanted(event)
+        return free < wanted <= self.pool.frame_count - self.directory.pages().size
+
+    def _frames_wanted(self, event: ApplyRequested) -> int:
+        runs = np.concatenate([np.empty(0, RUN), *self._runs_of(event)])
+        return int(ranges.pages_of(ranges.normalise(runs)).size)
+
+    def _runs_of(self, event: ApplyRequested) -> list[NDArray[Any]]:
+        """Return what an epoch stores here; its staged bytes are here."""
+        parts = [part for key in _staged_keys(event.tokens) for part in self._staged[key].parts]
+        return [event.runs, *(runs for runs, _ in parts)]
+
+    def _tell_lacking(self) -> tuple[Addressed, ...]:
+        """Say, once for each epoch, that it waits for frames."""
+        if not self._waiting or not self._is_ready(self._waiting[0]):
+            return ()
+        event = self._waiting[0]
+        if self._told_lacking == event.epoch:
+            return ()
+        self._told_lacking = event.epoch
+        lacking = FramesLacking(self.index, event.epoch, self._frames_wanted(event))
+        return ((COORDINATOR, lacking),)
 
     def _take_write_sets(self, event: ApplyRequested) -> list[tuple[NDArray[Any], Bytes]]:
         """Return runs and bytes in commit order; neighbours that came in line are one entry."""
@@ -323,6 +397,13 @@ class Home:
         lengths = np.ascontiguousarray(pieces["length"])
         assert lengths.size == 0 or int((sources + lengths).max()) <= data.size, "run beyond data"
         byte_copy.copy_runs(data, sources, self.pool.flat, targets, lengths)
+
+
+def _page_count_most(runs: NDArray[Any]) -> int:
+    """Return an upper bound of the number of pages that runs touch."""
+    first = runs["start"] >> PAGE_SHIFT
+    end = (runs["start"] + runs["length"] + PAGE_BYTES - 1) >> PAGE_SHIFT
+    return int((end - first).sum())
 
 
 def _staged_keys(tokens: NDArray[Any]) -> list[tuple[int, int]]:

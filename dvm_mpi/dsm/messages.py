@@ -115,6 +115,37 @@ class DiscardRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class StagingEnded:
+    """Coordinator to home: this worker is lost; no record will name a serial beyond `serial`.
+
+    What it has staged under such serials, or what of it is still under way, is to be dropped.
+    """
+
+    worker: int
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class PinsMoved:
+    """Coordinator to a home that lacks frames: `visible` and `pins` as of `ApplyRequested`, now."""
+
+    visible: int
+    pins: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class FramesLacking:
+    """Home to coordinator: this epoch waits for free frames; tell me when pins or `visible` move.
+
+    Said once for each epoch that waits; `EpochApplied` takes it back.
+    """
+
+    home: int
+    epoch: int
+    frame_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class EpochApplied:
     """Home to coordinator: every write set of the epoch is in the directory."""
 
@@ -123,5 +154,5 @@ class EpochApplied:
     frames_used: int
 
 
-HomeEvent = LookupRequested | Staged | ApplyRequested | DiscardRequested
-HomeAction = LookupAnswered | ArenaReleased | EpochApplied
+HomeEvent = LookupRequested | Staged | ApplyRequested | DiscardRequested | StagingEnded | PinsMoved
+HomeAction = LookupAnswered | ArenaReleased | EpochApplied | FramesLacking

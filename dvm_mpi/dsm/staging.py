@@ -35,13 +35,14 @@ class _Block:
 class StagingArena:
     """One worker's slices, one for each home; each is a ring of the parts under way."""
 
-    #: By home: blocks in the order in which they were placed; the first is still occupied.
-    _blocks: list[deque[_Block]]
+    #: By home, where there are any: blocks in the order in which they were placed; the first is
+    #: still occupied.
+    _blocks: dict[int, deque[_Block]]
 
-    def __init__(self, home_count: int, slice_bytes: int) -> None:
+    def __init__(self, slice_bytes: int) -> None:
         assert slice_bytes > 1
         self.slice_bytes = slice_bytes
-        self._blocks = [deque() for _ in range(home_count)]
+        self._blocks = {}
 
     @property
     def part_bytes_max(self) -> int:
@@ -57,31 +58,34 @@ class StagingArena:
         """
         length = ranges.total_bytes(part.runs)
         assert 0 < length <= self.slice_bytes, "a part has bytes, and fits into a slice"
-        offset = self._find_room(self._blocks[home], length)
+        blocks = self._blocks.setdefault(home, deque())
+        offset = self._find_room(blocks, length)
         if offset is None:
             return None
-        self._blocks[home].append(_Block(offset, length, part.serial, part.part))
+        blocks.append(_Block(offset, length, part.serial, part.part))
         runs = part.runs.copy()
         runs["data_first"] = offset + ranges.firsts_of(runs["length"])
         return replace(part, runs=runs)
 
     def release(self, home: int, serial: int, part: int) -> None:
         """Take back the space of a part that the home no longer needs."""
-        blocks = self._blocks[home]
+        blocks = self._blocks.get(home, deque())
         held = [b for b in blocks if (b.serial, b.part) == (serial, part) and not b.is_released]
         assert len(held) == 1, f"home {home} released part {part} of {serial} unasked or twice"
         held[0].is_released = True
         while blocks and blocks[0].is_released:
             blocks.popleft()
+        if not blocks:
+            del self._blocks[home]
 
     def parts_under_way(self, home: int) -> int:
         """Return how many parts the home has not released yet."""
-        return sum(not block.is_released for block in self._blocks[home])
+        return sum(not block.is_released for block in self._blocks.get(home, ()))
 
     def check_invariants(self) -> None:
         """Assert what holds between any two calls."""
-        for blocks in self._blocks:
-            assert not blocks or not blocks[0].is_released
+        for blocks in self._blocks.values():
+            assert not blocks[0].is_released
             ordered = sorted((block.offset, block.offset + block.length) for block in blocks)
             assert all(left[1] <= right[0] for left, right in pairwise(ordered)), "overlap"
             assert all(0 <= start < end <= self.slice_bytes for start, end in ordered)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.control.coordinator_state import Failure, RecordOrder
+from dvm_mpi.control.coordinator_state import Failure, RecordGivenUp, RecordOrder
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.driver import Silent
 from dvm_mpi.control.messages import Dispatched, Finished, Message
@@ -93,6 +93,8 @@ class History:
     #: Every page that some home holds, as of the end.
     pages: dict[int, bytes] = field(default_factory=dict)
     failure: Failure | None = None
+    #: Attempts that were given up on: their runners were dispatched anew.
+    given_up: set[int] = field(default_factory=set)
 
 
 def ended_attempts(batch: Finished | OutcomeBatch) -> list[EndedAttempt]:
@@ -172,6 +174,7 @@ class Recorder(Silent):
         self._dispatched: list[tuple[int, Dispatched]] = []
         self._finished: list[Finished] = []
         self._orders: list[RecordOrder] = []
+        self._given_up: set[int] = set()
         self._console = bytearray()
 
     def printed(self, data: NDArray[np.uint8]) -> None:
@@ -189,9 +192,15 @@ class Recorder(Silent):
         """Keep the commit order."""
         self._orders.append(order)
 
+    def given_up(self, note: RecordGivenUp) -> None:
+        """Keep who was given up on."""
+        self._given_up.update(note.numbers.tolist())
+
     def history(self, failure: Failure | None, pages: dict[int, bytes]) -> History:
         """Return the history of a run that has ended, with the memory that it left."""
-        history = History(console=self._console, failure=failure, pages=pages)
+        history = History(
+            console=self._console, failure=failure, pages=pages, given_up=self._given_up
+        )
         for worker, dispatched in self._dispatched:
             history.given.update((a.number, a) for a in given_attempts(dispatched, worker))
         for finished in self._finished:

@@ -209,13 +209,13 @@ class _Replay:
 
     def _check_losers(self) -> list[str]:
         """Who did not win must have met bytes that another stored after its snapshot."""
-        won = {number for number, _ in self._history.orders}
+        excused = {number for number, _ in self._history.orders} | self._history.given_up
         if self._history.failure is not None:
             return []
         return [
             f"attempt {number} lost to nobody"
             for number, ended in sorted(self._history.ended.items())
-            if number not in won
+            if number not in excused
             and not any(
                 self.pages.last_store(start, length) > self._history.given[number].snapshot
                 for start, length in self._loss.spans(ended)

@@ -15,12 +15,26 @@ from typing import Any
 import numpy as np
 
 from dvm_mpi.config import BATCH_FUEL
-from dvm_mpi.control.coordinator_state import Action, Complete, Print, RecordOrder, ToHome, ToWorker
+from dvm_mpi.control.coordinator_state import (
+    Action,
+    Complete,
+    Print,
+    RecordGivenUp,
+    RecordOrder,
+    ToHome,
+    ToWorker,
+)
 from dvm_mpi.control.messages import RECORD, Dispatched, Finished
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.dsm.geometry import Geometry
-from dvm_mpi.dsm.messages import ApplyRequested, DiscardRequested, EpochApplied
+from dvm_mpi.dsm.messages import (
+    ApplyRequested,
+    DiscardRequested,
+    EpochApplied,
+    PinsMoved,
+    StagingEnded,
+)
 from dvm_mpi.engine.interface import CHILD, OUTCOME, RUN, End
 from dvm_mpi.layout import GUARD_BYTES, PAGE_BYTES, RANGE, STACKS_START, STATUS_AREAS, TEXT_START
 
@@ -94,6 +108,9 @@ class Coordinator:
     #: Closed epochs that homes have not acknowledged.
     applying: deque[tuple[int, ApplyRequested]] = field(default_factory=deque)
     discarded: list[tuple[int, tuple[int, int]]] = field(default_factory=list)
+    #: What homes were told of lost workers, and of pins: `(home, message)`.
+    told: list[tuple[int, StagingEnded | PinsMoved]] = field(default_factory=list)
+    given_up: list[int] = field(default_factory=list)
     printed: list[bytes] = field(default_factory=list)
     orders: list[RecordOrder] = field(default_factory=list)
     complete: Complete | None = None
@@ -129,6 +146,8 @@ class Coordinator:
             elif isinstance(action, ToHome):
                 if isinstance(action.message, ApplyRequested):
                     self.applying.append((action.home, action.message))
+                elif isinstance(action.message, StagingEnded | PinsMoved):
+                    self.told.append((action.home, action.message))
                 else:
                     assert isinstance(action.message, DiscardRequested)
                     tokens = action.message.tokens[["worker", "serial"]].tolist()
@@ -137,6 +156,8 @@ class Coordinator:
                 self.printed.append(action.data.tobytes())
             elif isinstance(action, RecordOrder):
                 self.orders.append(action)
+            elif isinstance(action, RecordGivenUp):
+                self.given_up += action.numbers.tolist()
             else:
                 assert self.complete is None
                 self.complete = action

@@ -134,7 +134,8 @@ def test_numbers_on_the_wire_never_change() -> None:
         "Dispatched", "Finished", "LeaseRequested", "LeaseGranted", "LookupRequested",
         "LookupAnswered", "Staged", "ArenaReleased", "ApplyRequested", "DiscardRequested",
         "EpochApplied", "AsleepChanged", "WorkerReady", "RankLoaded", "RankFailed", "ProgramEnded",
-        "RankFinished", "RunEnded", "StatusRequested", "StatusReported",
+        "RankFinished", "RunEnded", "StatusRequested", "StatusReported", "StagingEnded",
+        "PinsMoved", "FramesLacking",
     ]  # fmt: skip
     assert encode(LeaseRequested(4, 5, 6)).view("<i8").tolist() == [2, 4, 5, 6]
     assert encode(EpochApplied(1, 2, 3)).view("<i8").tolist() == [10, 1, 2, 3]

@@ -47,15 +47,20 @@ class Shelf:
         self.stops = [Exit(Reason.BATCH_DONE, 0, 10)]
         self.ended: list[OutcomeBatch] = []
         self.parked = 0
+        #: What the worker calls the attempts that have begun and not ended.
+        self.names: list[int] = []
 
     def begin(self, batch: Any) -> None:
-        pass
+        self.names += batch.attempts["runner"].tolist()
 
     def run(self, fuel: int) -> Exit:
         return self.stops.pop(0)
 
     def take_outcomes(self) -> OutcomeBatch:
-        return self.ended.pop(0) if self.ended else outcomes()
+        taken = self.ended.pop(0) if self.ended else outcomes()
+        count = len(taken.outcomes)
+        taken.outcomes["runner"], self.names = self.names[:count], self.names[count:]
+        return taken
 
     def missing(self, pages: Any, newest: Any, snapshot: int) -> Any:
         return pages
@@ -78,6 +83,9 @@ class Shelf:
     def park(self) -> int:
         self.parked += 1
         return self.parked
+
+    def unpark(self, handle: int) -> None:
+        assert handle == self.parked
 
     def grant_lease(self, lease: Any) -> None:
         pass
@@ -118,13 +126,13 @@ def worker_of(engine: Shelf, plane: Any, home_count: int = 3, inline_bytes_max: 
     return Worker(4, engine, geometry, plane, SLICE, inline_bytes_max)  # type: ignore[arg-type]
 
 
-def batch(pages: list[int], runner_count: int = 1) -> Dispatched:
+def batch(pages: list[int], runner_count: int = 1, first_number: int = 1) -> Dispatched:
     """Return runners of which the first declares pages."""
     attempts = np.zeros(runner_count, ATTEMPT)
     attempts["runner"] = np.arange(runner_count)
     attempts["grant_count"][0] = len(pages)
     grants = np.array([((FIRST + p) << PAGE_SHIFT, PAGE_BYTES, SNAPSHOT) for p in pages], GRANT)
-    numbers = np.arange(1, runner_count + 1)
+    numbers = np.arange(first_number, first_number + runner_count)
     return Dispatched(SNAPSHOT, numbers, attempts, grants, np.empty(0, RUN), np.empty(0, np.uint8))
 
 
@@ -265,6 +273,11 @@ def finish(worker: Worker, engine: Shelf, *write_sets: tuple[int, int]) -> Any:
     return sent
 
 
+def record_of(sent: Any) -> Finished:
+    (found,) = (message for _, message in sent if isinstance(message, Finished))
+    return found
+
+
 def released(part: Staged, home: int) -> ArenaReleased:
     return ArenaReleased(home, part.serial, part.part)
 
@@ -321,6 +334,26 @@ def test_small_write_sets_travel_in_the_record() -> None:
     assert finished.data.tobytes() == bytes(range(11))
     assert finished.records["serial"].tolist() == [0, 0]
     assert finished.records["attempt"].tolist() == [1, 2]
+
+
+def test_a_runner_may_be_here_twice() -> None:
+    """Its first attempt sleeps here, was given up on, and is not the one that ends first."""
+    engine = Shelf()
+    worker = worker_of(engine, Plane())
+    engine.stops = [Exit(Reason.SLEEPING, 0, 1, sleep_us=9), Exit(Reason.BATCH_DONE, 1, 0)]
+    handle(worker, batch([], first_number=4))
+    worker.run_slice(100, 0)
+    worker.run_slice(100, 0)
+    engine.ended = [outcomes((100, 1)), outcomes((100, 1))]
+    handle(worker, batch([], first_number=6))
+    engine.names.reverse()
+    engine.stops = [Exit(Reason.BATCH_DONE, 1, 1), Exit(Reason.BATCH_DONE, 1, 1)]
+    second = record_of(worker.run_slice(100, 0)[0])
+    assert second.records["attempt"].tolist() == [6]
+    worker.wake(9)
+    first = record_of(worker.run_slice(100, 9)[0])
+    assert first.records["attempt"].tolist() == [4]
+    assert first.outcomes["runner"].tolist() == second.outcomes["runner"].tolist() == [0]
 
 
 # --- what it waits for --------------------------------------------------------------------------

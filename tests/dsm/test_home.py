@@ -19,8 +19,11 @@ from dvm_mpi.dsm.messages import (
     ArenaReleased,
     DiscardRequested,
     EpochApplied,
+    FramesLacking,
     LookupRequested,
+    PinsMoved,
     Staged,
+    StagingEnded,
 )
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES
@@ -362,6 +365,21 @@ def test_a_discard_drops_parts_whenever_they_come():
     assert home._staged_bytes == 0
 
 
+def test_of_a_lost_worker_only_what_records_have_named_is_kept():
+    home = make_home()
+    stage(home, 1, 5, 0, True, [(0, b"five")])
+    stage(home, 1, 6, 0, False, [(0, b"six")])
+    home.handle(StagingEnded(1, 5))
+    stage(home, 1, 6, 1, True, [(9, b"six")])
+    stage(home, 1, 7, 0, True, [(9, b"seven")])
+    home.handle(DiscardRequested(np.array([(1, 7, 1, 0, 0)], TOKEN)))
+    stage(home, 2, 7, 0, True, [(4, b"!")])
+    home.check_invariants()
+    assert list(home._staged) == [(1, 5), (2, 7)]
+    assert applied_epochs(home.handle(apply_event(2, (1, 5), (2, 7)))) == [2]
+    assert page_bytes(home, 0, 2)[:6] == b"five!\0"
+
+
 def test_loading_and_reading():
     home = make_home(home_count=2, index=1)
     contents = np.arange(PAGE_BYTES + 10, dtype=np.int64).astype(np.uint8)
@@ -390,6 +408,55 @@ def test_a_full_home_says_so_and_loses_nothing():
     with pytest.raises(LimitError, match=told):
         home.handle(apply_event(3, (start, b"y"), visible=1))
     assert page_bytes(home, 10, 2)[:1] == b"x"
+
+
+def pins_moved(visible, *pins):
+    return PinsMoved(visible, np.array(pins, np.int64))
+
+
+def test_an_epoch_waits_for_the_frames_that_an_old_snapshot_holds():
+    """It asks once to be told of the pins; later epochs wait behind it, lookups do not."""
+    home = make_home(frame_count=3)
+    for epoch in (2, 3):
+        home.handle(apply_event(epoch, (0, b"%d" % epoch), visible=epoch - 1, pins=[1]))
+    home.handle(apply_event(4, (0, b"4"), visible=3, pins=[2, 3]))
+    lacking = home.handle(apply_event(5, (0, b"5"), visible=3, pins=[2, 3]))
+    assert lacking == ((COORDINATOR, FramesLacking(0, 5, 1)),)
+    assert home.waits_for == "1 free frames for epoch 5"
+    assert home.handle(apply_event(6, (9, b"6"), visible=3, pins=[2, 3])) == ()
+    assert home.handle(pins_moved(4, 2, 3)) == ()
+    home.check_invariants()
+    assert page_bytes(home, 0, 2)[:1] == b"2"
+    applied = home.handle(pins_moved(4, 3))
+    assert [type(message) for _, message in applied] == [EpochApplied, FramesLacking]
+    assert applied[1][1].epoch == 6
+    assert applied_epochs(home.handle(pins_moved(5))) == [6]
+    assert page_bytes(home, 0, 6)[:10] == b"5" + b"\0" * 8 + b"6"
+
+
+def test_staged_bytes_may_be_those_that_lack_frames():
+    home = make_home(frame_count=2)
+    home.handle(apply_event(2, (0, b"2"), pins=[1]))
+    home.handle(apply_event(3, (0, b"3"), visible=2, pins=[2]))
+    assert home.handle(apply_event(4, (1, 9), visible=2, pins=[2])) == ()
+    assert stage(home, 1, 9, 0, True, [(5, b"4")]) == ((COORDINATOR, FramesLacking(0, 4, 1)),)
+    assert applied_epochs(home.handle(pins_moved(3))) == [4]
+    assert page_bytes(home, 0, 4)[:6] == b"3\0\0\0\0" + b"4"
+
+
+@pytest.mark.parametrize("frames", [3, 4])
+def test_when_waiting_cannot_help_the_error_names_the_sizes(frames):
+    """Without any old snapshot there is one version of two pages, and two more are needed."""
+    home = make_home(frame_count=frames)
+    home.handle(apply_event(2, (0, b"a"), (PAGE_BYTES, b"b"), pins=[1]))
+    home.handle(apply_event(3, (0, b"c"), visible=2, pins=[2]))
+    both = apply_event(4, (0, b"d"), (PAGE_BYTES, b"e"), visible=2, pins=[2])
+    if frames == 4:
+        assert home.handle(both) == ((COORDINATOR, FramesLacking(0, 4, 2)),)
+        assert applied_epochs(home.handle(pins_moved(3, 3))) == [4]
+    else:
+        with pytest.raises(LimitError, match=r"0\.01 MiB of 0\.01 MiB are in use .*--memory"):
+            home.handle(both)
 
 
 def test_staged_bytes_that_can_never_fit_are_refused():

@@ -22,7 +22,7 @@ def part_of(serial, part, *lengths):
 def test_parts_never_overlap_and_every_one_finds_room_at_last(seed):
     """Two homes; releases mostly in order; whoever is refused fits once the slice is empty."""
     random = np.random.default_rng(seed)
-    arena, held = StagingArena(2, 100), [{}, {}]
+    arena, held = StagingArena(100), [{}, {}]
     refused = 0
     for serial in range(500):
         home = int(random.integers(2))
@@ -51,7 +51,7 @@ def test_parts_never_overlap_and_every_one_finds_room_at_last(seed):
 
 
 def test_a_full_slice_refuses_until_it_is_released():
-    arena = StagingArena(1, 100)
+    arena = StagingArena(100)
     first = arena.place(0, part_of(1, 0, 60))
     assert first is not None
     assert arena.place(0, part_of(1, 1, 41)) is None
@@ -66,7 +66,7 @@ def test_a_full_slice_refuses_until_it_is_released():
 
 
 def test_releasing_twice_is_our_fault():
-    arena = StagingArena(1, 100)
+    arena = StagingArena(100)
     arena.place(0, part_of(1, 0, 60))
     arena.release(0, 1, 0)
     with pytest.raises(AssertionError, match="unasked or twice"):

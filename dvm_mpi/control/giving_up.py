@@ -1,0 +1,106 @@
+"""Workers that no longer answer: what they have is given up on, and runs elsewhere.
+
+A suspicion may be wrong. So nothing is taken for granted about an attempt that was given up on: it
+may go on, read its snapshot and send its record. The record is dropped, for its number is not the
+runner's present one; until it comes, or the worker is lost for good, the snapshot stays pinned. A
+suspected worker gets nothing new until it says something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.control.coordinator_state import (
+    GIVEN_UP,
+    Action,
+    CoordinatorState,
+    RecordGivenUp,
+    ToHome,
+)
+from dvm_mpi.control.lifecycle import Event, State
+from dvm_mpi.dsm.messages import StagingEnded
+from dvm_mpi.errors import LimitError
+
+
+def suspect(
+    state: CoordinatorState,
+    worker: int,
+    release: Callable[[NDArray[np.int64]], list[Action]],
+) -> list[Action]:
+    """Give up on all that a worker runs, and keep it out until it answers.
+
+    `release` ends what rows reserve, and orders what that had held back.
+    """
+    if state.lost[worker]:
+        return []
+    state.suspected[worker], state.ready[worker] = True, False
+    table = state.table.rows
+    rows = np.flatnonzero((table["state"] == State.RUNNING) & (table["worker"] == worker))
+    # In the order of dispatch, so that they start again in that order.
+    rows = rows[np.argsort(table["attempt"][rows])]
+    if len(rows) == 0:
+        return []
+    given_up = np.zeros(len(rows), dtype=GIVEN_UP)
+    given_up["attempt"], given_up["snapshot"] = table["attempt"][rows], table["snapshot"][rows]
+    before = state.given_up.get(worker, given_up[:0])
+    state.given_up[worker] = np.concatenate([before, given_up])
+    state.running[worker] -= len(rows)
+    state.counters.given_up += len(rows)
+    state.table.apply(rows, Event.GIVEN_UP)
+    actions = release(rows)
+    state.requeue(rows)
+    return [RecordGivenUp(given_up["attempt"].copy()), *actions]
+
+
+def lose(
+    state: CoordinatorState,
+    worker: int,
+    release: Callable[[NDArray[np.int64]], list[Action]],
+) -> list[Action]:
+    """Do without a worker from now on; whatever it still says is dropped.
+
+    Raises
+    ------
+    LimitError
+        It was the last one.
+    """
+    if state.lost[worker]:
+        return []
+    actions = suspect(state, worker, release)
+    state.lost[worker], state.suspected[worker] = True, False
+    state.asleep[worker] = 0
+    _unpin(state, state.given_up.pop(worker, np.zeros(0, dtype=GIVEN_UP))["snapshot"])
+    if state.lost.all():
+        raise LimitError(
+            f"all {len(state.lost)} workers of this run are lost: nobody is left to run the program"
+        )
+    ended = StagingEnded(worker, int(state.last_serials[worker]))
+    return actions + [ToHome(home, ended) for home in range(state.home_count)]
+
+
+def hear(state: CoordinatorState, worker: int) -> None:
+    """Note that a worker says something: it may be sent runners again if it was suspected."""
+    if state.suspected[worker]:
+        state.suspected[worker], state.ready[worker] = False, True
+
+
+def settle(state: CoordinatorState, worker: int, numbers: NDArray[np.int64]) -> None:
+    """Note that records of attempts that were given up on have come: they read nothing more."""
+    waiting = state.given_up.get(worker)
+    if waiting is None:
+        return
+    has_come = np.isin(waiting["attempt"], numbers)
+    _unpin(state, waiting["snapshot"][has_come])
+    if has_come.all():
+        del state.given_up[worker]
+    else:
+        state.given_up[worker] = waiting[~has_come]
+
+
+def _unpin(state: CoordinatorState, snapshots: NDArray[np.int64]) -> None:
+    epochs, counts = np.unique(snapshots, return_counts=True)
+    for epoch, count in zip(epochs.tolist(), counts.tolist(), strict=True):
+        state.pins.remove(epoch, count)
