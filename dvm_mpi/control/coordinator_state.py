@@ -127,6 +127,8 @@ class Counters:
     retries: int = 0
     #: Attempts that were given up on since their worker did not answer.
     given_up: int = 0
+    #: Records of such attempts that came after all, and were dropped.
+    fenced: int = 0
     watcher_firings: int = 0
     epochs: int = 0
     instructions: int = 0
@@ -356,6 +358,7 @@ class CoordinatorState:
     def check_invariants(self) -> None:
         """Assert that the tables agree with each other."""
         self.table.check_invariants()
+        self.leases.check_invariants()
         state = self.table.rows["state"]
         assert int((state == State.RUNNING).sum()) == self.running_count
         assert int((state == State.HELD).sum()) == len(self.held)

@@ -280,6 +280,7 @@ class LocalMachine:
                 home.check_invariants()
 
     def _finish_read(self, read: LateRead) -> None:
+        self._parts.late_reads.remove(read)
         read.plane.finish(read)
         number = read.plane.worker
         self._send(("worker", number), self._parts.workers[number].poll_plane())
@@ -327,13 +328,17 @@ class LocalMachine:
             replies = self._parts.homes[number].handle(message)  # type: ignore[arg-type]
             for receiver, reply in replies:
                 to: Part = ("coordinator", 0) if receiver == COORDINATOR else ("worker", receiver)
-                self._delivery.post(target, to, reply)
+                self._post(target, to, reply)
         else:
             self._schedule(message)  # type: ignore[arg-type]
 
+    def _post(self, source: Part, target: Part, message: Message) -> None:
+        """Put a message under way."""
+        self._delivery.post(source, target, message)
+
     def _send(self, source: Part, sent: tuple[tuple[Part, Any], ...]) -> None:
         for target, message in sent:
-            self._delivery.post(source, target, message)
+            self._post(source, target, message)
 
     def _schedule(self, event: SchedulerEvent) -> None:
         if self._ending is not None:
@@ -344,9 +349,9 @@ class LocalMachine:
     def _perform(self, action: actions.Action) -> None:
         source: Part = ("coordinator", 0)
         if isinstance(action, actions.ToWorker):
-            self._delivery.post(source, ("worker", action.worker), action.message)
+            self._post(source, ("worker", action.worker), action.message)
         elif isinstance(action, actions.ToHome):
-            self._delivery.post(source, ("home", action.home), action.message)
+            self._post(source, ("home", action.home), action.message)
         elif isinstance(action, actions.Print):
             self.observer.printed(action.data)
         elif isinstance(action, actions.RecordOrder):

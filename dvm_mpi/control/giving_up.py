@@ -3,7 +3,7 @@
 A suspicion may be wrong. So nothing is taken for granted about an attempt that was given up on: it
 may go on, read its snapshot and send its record. The record is dropped, for its number is not the
 runner's present one; until it comes, or the worker is lost for good, the snapshot stays pinned. A
-suspected worker gets nothing new until it says something.
+suspected worker is asked to say something, and gets nothing new until it does.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from dvm_mpi.control.coordinator_state import (
     CoordinatorState,
     RecordGivenUp,
     ToHome,
+    ToWorker,
 )
 from dvm_mpi.control.lifecycle import Event, State
+from dvm_mpi.control.messages import AnswerRequested
 from dvm_mpi.dsm.messages import StagingEnded
 from dvm_mpi.errors import LimitError
 
@@ -36,13 +38,14 @@ def suspect(
     """
     if state.lost[worker]:
         return []
+    asks = [ToWorker(worker, AnswerRequested())] if state.ready[worker] else []
     state.suspected[worker], state.ready[worker] = True, False
     table = state.table.rows
     rows = np.flatnonzero((table["state"] == State.RUNNING) & (table["worker"] == worker))
     # In the order of dispatch, so that they start again in that order.
     rows = rows[np.argsort(table["attempt"][rows])]
     if len(rows) == 0:
-        return []
+        return list(asks)
     given_up = np.zeros(len(rows), dtype=GIVEN_UP)
     given_up["attempt"], given_up["snapshot"] = table["attempt"][rows], table["snapshot"][rows]
     before = state.given_up.get(worker, given_up[:0])
@@ -52,7 +55,7 @@ def suspect(
     state.table.apply(rows, Event.GIVEN_UP)
     actions = release(rows)
     state.requeue(rows)
-    return [RecordGivenUp(given_up["attempt"].copy()), *actions]
+    return [RecordGivenUp(given_up["attempt"].copy()), *asks, *actions]
 
 
 def lose(

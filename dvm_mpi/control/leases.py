@@ -106,6 +106,14 @@ class LeaseBook:
         self._next_malloc = end
         return Lease(LeaseKind.MALLOC, start, end)
 
+    def check_invariants(self) -> None:
+        """Assert what holds between any two calls."""
+        leased = (self._next_stack - STACKS_START) // self._block_bytes
+        assert all(0 < ended < self._block_slots for ended in self._ended_slots.values())
+        assert len(set(self._free_blocks)) == len(self._free_blocks), "a block is free twice"
+        assert not self._ended_slots.keys() & set(self._free_blocks)
+        assert all(0 <= block < leased for block in [*self._ended_slots, *self._free_blocks])
+
     def end_stacks(self, stack_bases: NDArray[np.int64]) -> None:
         """Note that the runners with these automatic stacks ended or were never born."""
         if len(stack_bases) == 0:

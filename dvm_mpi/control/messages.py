@@ -98,6 +98,11 @@ class LeaseGranted:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerRequested:
+    """Coordinator to a worker that it suspects: say something (`AsleepChanged`)."""
+
+
 # --- about the run itself -------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class RankLoaded:
@@ -158,7 +163,9 @@ class StatusReported:
     text: str
 
 
-WorkerEvent = Dispatched | LeaseGranted | memory.LookupAnswered | memory.ArenaReleased
+WorkerEvent = (
+    Dispatched | LeaseGranted | AnswerRequested | memory.LookupAnswered | memory.ArenaReleased
+)
 CoordinatorEvent = (
     Finished
     | LeaseRequested
@@ -198,6 +205,7 @@ MESSAGES: Final[tuple[type[Any], ...]] = (
     memory.StagingEnded,
     memory.PinsMoved,
     memory.FramesLacking,
+    AnswerRequested,
 )
 _NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 

@@ -90,6 +90,7 @@ class Ordering:
         actions: list[Action] = []
         current, missing = self._fence(finished)
         if len(missing):
+            state.counters.fenced += len(missing)
             actions += self._discard(finished, missing)
             giving_up.settle(state, finished.worker, finished.records["attempt"][missing])
             finished = select(finished, current)

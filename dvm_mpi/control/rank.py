@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from dvm_mpi import config
 from dvm_mpi.control.coordinator import Coordinator, Task
 from dvm_mpi.control.messages import (
+    AnswerRequested,
     AsleepChanged,
     Dispatched,
     Finished,
@@ -39,7 +40,13 @@ from dvm_mpi.errors import DvmError, ExitCode
 
 _NS_PER_US: Final = 1_000
 #: Which part of a rank takes a message.
-_TO_WORKER: Final = (Dispatched, LeaseGranted, memory.LookupAnswered, memory.ArenaReleased)
+_TO_WORKER: Final = (
+    Dispatched,
+    LeaseGranted,
+    AnswerRequested,
+    memory.LookupAnswered,
+    memory.ArenaReleased,
+)
 _TO_HOME: Final = (
     memory.LookupRequested,
     memory.Staged,

@@ -30,6 +30,11 @@ class Reservations:
         """Whether any range is reserved now."""
         return bool(self._active)
 
+    @property
+    def is_remembering(self) -> bool:
+        """Whether the ranges of any runner are kept for its next attempt."""
+        return bool(self._wanted)
+
     def remember(self, row: int, ranges: NDArray[Any]) -> None:
         """Note what a loser wants to find unchanged, for its next attempts."""
         self._wanted[row] = ranges

@@ -20,6 +20,7 @@ from dvm_mpi.config import BATCH_FUEL, INLINE_BYTES_MAX
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.messages import (
     RECORD,
+    AnswerRequested,
     AsleepChanged,
     Dispatched,
     Finished,
@@ -214,6 +215,28 @@ class Worker:
             waits.append(counted(len(self._sleepers), "sleeping runner"))
         return "; ".join(waits) or "runners to be dispatched"
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left of any attempt: none here, none on its way out."""
+        return not (
+            self._batches or self._runners or self._lookups or self._outbox or self._sleepers
+        )
+
+    @property
+    def parts_under_way(self) -> bool:
+        """Whether a home has not released some part of a write set."""
+        return self._arena.is_in_use
+
+    def check_invariants(self) -> None:
+        """Assert what holds between any two calls."""
+        self._arena.check_invariants()
+        assert (self._phase is Phase.FETCHING) == bool(self._lookups)
+        assert self._phase is not Phase.STAGING or self._outbox
+        assert self._phase is not Phase.IDLE or not self._batches, "nothing is done, but could be"
+        assert all(sleeper.snapshot > 0 for sleeper in self._sleepers)
+        is_running = self._phase in {Phase.READY, Phase.FETCHING, Phase.LEASING}
+        assert is_running == (self._current is not None or self._woken is not None)
+
     # --- messages -------------------------------------------------------------------------------
     def handle(self, event: WorkerEvent) -> tuple[Sent, ...]:
         """Take one message; return what is to be sent."""
@@ -228,6 +251,8 @@ class Worker:
             assert self._phase is Phase.LEASING
             self.engine.grant_lease(Lease(LeaseKind(event.kind), event.start, event.end))
             self._phase = Phase.READY
+        elif isinstance(event, AnswerRequested):
+            sent.append((_COORDINATOR, AsleepChanged(self.number, len(self._sleepers))))
         else:
             assert isinstance(event, ArenaReleased)
             self._arena.release(event.home, event.serial, event.part)

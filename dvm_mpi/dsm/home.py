@@ -137,7 +137,7 @@ class Home:
             case StagingEnded():
                 return self._end_staging(event)
             case PinsMoved():
-                self._collect(event.visible, event.pins)
+                self.collect(event.visible, event.pins)
                 return self._apply_ready()
 
     def load(self, epoch: int, first_page: int, data: Bytes) -> None:
@@ -192,6 +192,10 @@ class Home:
         told = ", ".join(f"{serial} of worker {worker}" for worker, serial in lacking[:_TOLD_MAX])
         more = ", and others" if len(lacking) > _TOLD_MAX else ""
         return f"staged write sets of epoch {event.epoch}: {told}{more}"
+
+    def workers_with_staged_bytes(self) -> set[int]:
+        """Return the workers of which something is staged that was neither applied nor dropped."""
+        return {worker for worker, _ in self._staged}
 
     def check_invariants(self) -> None:
         """Assert what holds between any two calls."""
@@ -277,12 +281,12 @@ class Home:
     def _take_epoch(self, event: ApplyRequested) -> tuple[Addressed, ...]:
         assert event.epoch > self._last_asked, f"epoch {event.epoch} after {self._last_asked}"
         self._last_asked = event.epoch
-        self._collect(event.visible, event.pins)
+        self.collect(event.visible, event.pins)
         self._waiting.append(event)
         return self._apply_ready()
 
-    def _collect(self, visible: int, pins: Ints) -> None:
-        """Free the frames that nobody can ask for any more."""
+    def collect(self, visible: int, pins: Ints) -> None:
+        """Free the frames that nobody can ask for any more; as `Directory.collect`."""
         self.known = max(self.known, visible)
         self.pool.free(self.directory.collect(visible, pins))
 

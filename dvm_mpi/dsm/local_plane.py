@@ -89,9 +89,8 @@ class LatePlane:
         return ", ".join(f"{read.frames.size} frames of home {read.home}" for read in own)
 
     def finish(self, read: LateRead) -> None:
-        """Make a read that is under way."""
+        """Make a read that the caller has taken from those under way."""
         assert read.plane is self
-        self._under_way.remove(read)
         content = self._local.read_frames(read.home, read.frames, read.ticket)
         self._arrived.append((read.ticket, content))
 

@@ -82,6 +82,11 @@ class StagingArena:
         """Return how many parts the home has not released yet."""
         return sum(not block.is_released for block in self._blocks.get(home, ()))
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether any home has parts that it has not released."""
+        return bool(self._blocks)
+
     def check_invariants(self) -> None:
         """Assert what holds between any two calls."""
         for blocks in self._blocks.values():

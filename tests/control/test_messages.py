@@ -135,7 +135,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "LookupAnswered", "Staged", "ArenaReleased", "ApplyRequested", "DiscardRequested",
         "EpochApplied", "AsleepChanged", "WorkerReady", "RankLoaded", "RankFailed", "ProgramEnded",
         "RankFinished", "RunEnded", "StatusRequested", "StatusReported", "StagingEnded",
-        "PinsMoved", "FramesLacking",
+        "PinsMoved", "FramesLacking", "AnswerRequested",
     ]  # fmt: skip
     assert encode(LeaseRequested(4, 5, 6)).view("<i8").tolist() == [2, 4, 5, 6]
     assert encode(EpochApplied(1, 2, 3)).view("<i8").tolist() == [10, 1, 2, 3]

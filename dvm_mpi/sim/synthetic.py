@@ -1,0 +1,287 @@
+"""Runners without a program: what each one does is drawn from a hash of the seed and its number.
+
+For simulations of very many runners. The engine takes and gives back what any engine does, but
+computes whole batches at once. The first runner creates parents, those create leaves, and each leaf
+adds 1 to some words of one array. So the array's sum is known, whoever loses how often.
+
+A runner's number travels as its entry: to the scheduler both are opaque.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.disa.image import Image
+from dvm_mpi.dsm.ranges import expand, firsts_of
+from dvm_mpi.engine.interface import (
+    CHILD,
+    OUTCOME,
+    RUN,
+    AttemptBatch,
+    End,
+    Exit,
+    Lease,
+    LeaseKind,
+    OutcomeBatch,
+    Reason,
+)
+from dvm_mpi.layout import DATA_START, PAGE_BYTES, PAGE_SHIFT, RANGE, TEXT_START, WORD_BYTES
+
+Ints = NDArray[np.int64]
+
+_FIRST_PAGE: Final = DATA_START >> PAGE_SHIFT
+_PAGE_WORDS: Final = PAGE_BYTES // WORD_BYTES
+#: Leaves that follow each other store to the same pages, so that they can be in each other's way.
+_CLUSTER_LEAVES: Final = 64
+#: Multipliers of the hash (splitmix64).
+_MIX: Final = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+_MASK64: Final = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticWork:
+    """What the runners do.
+
+    `leaves` are created by parents, about as many parents as each has leaves. A leaf loads and
+    stores one word in each of `words` parts of an array of `pages` pages, and counts as
+    `instructions`.
+    """
+
+    seed: int
+    leaves: int = 100_000
+    words: int = 2
+    pages: int = 1_024
+    instructions: int = 4_000
+
+    @property
+    def parents(self) -> int:
+        """How many runners create leaves."""
+        return max(int(self.leaves**0.5), 1)
+
+    @property
+    def runner_count(self) -> int:
+        """All runners."""
+        return 1 + self.parents + self.leaves
+
+    def image(self) -> Image:
+        """Return a program of nothing but the array, for a machine to load."""
+        reserved = np.array([(DATA_START, self.pages * PAGE_BYTES)], RANGE)
+        return Image(TEXT_START, b"", (), reserved, {"words": DATA_START}, source_name="synthetic")
+
+    def wrong(self, total: int) -> list[str]:
+        """Return what is wrong about the sum of the array at the end, one line each."""
+        expected = self.leaves * self.words
+        if total == expected:
+            return []
+        return [f"{self.leaves} leaves have added {total} to the array, not {expected}"]
+
+    def leaves_of(self, parent: int) -> tuple[int, int]:
+        """Return the first leaf of a parent, and the end of its leaves."""
+        return (
+            parent * self.leaves // self.parents,
+            (parent + 1) * self.leaves // self.parents,
+        )
+
+    def addresses(self, leaves: Ints) -> Ints:
+        """Return the words that leaves add to: (n, words), ascending in each row."""
+        part_pages = self.pages // self.words
+        parts = np.arange(self.words)
+        cluster = leaves[:, np.newaxis] // _CLUSTER_LEAVES * self.words + parts
+        page = self._hash(cluster, 1) % np.uint64(part_pages)
+        word = self._hash(leaves[:, np.newaxis] * self.words + parts, 2) % np.uint64(_PAGE_WORDS)
+        pages = _FIRST_PAGE + parts * part_pages + page.astype(np.int64)
+        return np.asarray((pages << PAGE_SHIFT) + word.astype(np.int64) * WORD_BYTES)
+
+    def _hash(self, numbers: Ints, stream: int) -> NDArray[np.uint64]:
+        first, second, third = map(np.uint64, _MIX)
+        offset = np.uint64((self.seed * 4 + stream) * _MIX[0] & _MASK64)
+        z = numbers.astype(np.uint64) * first + offset
+        z = (z ^ (z >> np.uint64(30))) * second
+        z = (z ^ (z >> np.uint64(27))) * third
+        return np.asarray(z ^ (z >> np.uint64(31)))
+
+
+class SyntheticEngine:
+    """Implements `interface.Engine` for `SyntheticWork`."""
+
+    def __init__(self, work: SyntheticWork) -> None:
+        self._work = work
+        self._batch: AttemptBatch | None = None
+        self._cursor = 0
+        self._ids: list[tuple[int, int]] = []
+        self._ended: list[OutcomeBatch] = []
+        # Left unset on purpose: of pages that this worker never reads nothing takes memory.
+        self._content = np.empty((work.pages, PAGE_BYTES), np.uint8)
+        self._versions = np.full(work.pages, -1, np.int64)
+        self._until = np.full(work.pages, -1, np.int64)
+
+    def load(self, image: Image, stdin: bytes) -> None:
+        """Take nothing: what runners do is not in the image."""
+
+    # --- attempts -------------------------------------------------------------------------------
+    def begin(self, batch: AttemptBatch) -> None:
+        """Take a batch."""
+        assert self._batch is None or self._cursor == len(self._batch.attempts), "unfinished batch"
+        self._batch, self._cursor = batch, 0
+
+    def run(self, fuel: int) -> Exit:
+        """Execute as many attempts as the fuel is for, one at least."""
+        assert self._batch is not None, "begin comes before run"
+        cost = self._work.instructions
+        rows = self._batch.attempts[self._cursor :]
+        rows = rows[: max(fuel // cost, 1)]
+        numbers = (rows["entry"] - TEXT_START).astype(np.int64)
+        is_leaf = numbers > self._work.parents
+        # Parents and the first runner come alone: each may need many ids.
+        count = len(rows) if is_leaf.all() else max(int(np.argmin(is_leaf)), 1)
+        if count and is_leaf[0]:
+            self._run_leaves(rows[:count], numbers[:count] - self._work.parents - 1)
+        elif count and not self._create(rows[:1], int(numbers[0])):
+            return Exit(Reason.LEASE_NEEDED, self._cursor, 0, lease=LeaseKind.ID)
+        self._cursor += count
+        is_done = self._cursor == len(self._batch.attempts)
+        reason = Reason.BATCH_DONE if is_done else Reason.SLICE_ENDED
+        return Exit(reason, self._cursor, count * cost)
+
+    def _run_leaves(self, rows: NDArray[Any], leaves: Ints) -> None:
+        """Add 1 to each leaf's words, as of its snapshot."""
+        addresses = self._work.addresses(leaves)
+        words = (addresses.reshape(-1) - DATA_START) // WORD_BYTES
+        loaded = self._content.reshape(-1).view(np.int64)[words]
+        outcomes = self._outcomes(rows)
+        outcomes["run_count"] = self._work.words
+        outcomes["run_first"] = firsts_of(outcomes["run_count"])
+        runs = np.zeros(words.size, RUN)
+        runs["start"], runs["length"] = addresses.reshape(-1), WORD_BYTES
+        runs["data_first"] = firsts_of(runs["length"])
+        self._ended.append(_outcome_batch(outcomes, runs=runs, data=(loaded + 1).view(np.uint8)))
+
+    def _create(self, rows: NDArray[Any], number: int) -> bool:
+        """Create the children of one runner; say whether there were enough ids."""
+        work = self._work
+        if number == 0:
+            first, end = 1, 1 + work.parents
+        else:
+            first, end = (1 + work.parents + leaf for leaf in work.leaves_of(number - 1))
+        children = np.zeros(end - first, CHILD)
+        if sum(stop - start for start, stop in self._ids) < len(children) * PAGE_BYTES:
+            return False
+        children["id"] = self._take_ids(len(children))
+        children["entry"] = TEXT_START + np.arange(first, end)
+        child_ranges = np.empty(0, RANGE)
+        if number:
+            leaves = np.arange(first, end) - 1 - work.parents
+            addresses = work.addresses(leaves).reshape(-1)
+            child_ranges = np.zeros(addresses.size, RANGE)
+            child_ranges["start"], child_ranges["length"] = addresses, WORD_BYTES
+            children["heap_count"] = work.words
+            children["heap_first"] = firsts_of(children["heap_count"])
+        outcomes = self._outcomes(rows)
+        outcomes["child_count"] = len(children)
+        self._ended.append(_outcome_batch(outcomes, children=children, child_ranges=child_ranges))
+        return True
+
+    def _take_ids(self, count: int) -> Ints:
+        counts = np.array([(end - start) // PAGE_BYTES for start, end in self._ids])
+        starts = np.array([start for start, _ in self._ids]) // PAGE_BYTES
+        ids = expand(starts, counts)[:count] * PAGE_BYTES
+        last = int(ids[-1]) + PAGE_BYTES if count else 0
+        left = [(max(start, last), end) for start, end in self._ids if end > last]
+        self._ids = left if count else self._ids
+        return ids
+
+    def _outcomes(self, rows: NDArray[Any]) -> NDArray[Any]:
+        outcomes = np.zeros(len(rows), OUTCOME)
+        outcomes["runner"], outcomes["end"] = rows["runner"], End.COMMIT
+        outcomes["instructions"] = self._work.instructions
+        outcomes["trap"] = outcomes["trap_address"] = -1
+        outcomes["exit_pc"] = rows["entry"]
+        return outcomes
+
+    def park(self) -> int:
+        """Refuse: nobody sleeps."""
+        raise AssertionError("a synthetic runner cannot sleep")
+
+    def unpark(self, handle: int) -> None:
+        """Refuse: nobody sleeps."""
+        raise AssertionError(f"nothing was parked under {handle}")
+
+    def take_outcomes(self) -> OutcomeBatch:
+        """Return the attempts that ended since the last call, and forget them."""
+        taken, self._ended = self._ended, []
+        return taken[0] if len(taken) == 1 else _joined(taken)
+
+    def grant_lease(self, lease: Lease) -> None:
+        """Take over ids."""
+        self._ids.append((lease.start, lease.end))
+        self._ids.sort()
+
+    # --- pages ----------------------------------------------------------------------------------
+    def missing(self, pages: Ints, newest: Ints, snapshot: int) -> Ints:
+        """Return those of `pages` that are not held as of `snapshot`."""
+        rows = pages - _FIRST_PAGE
+        version = self._versions[rows]
+        is_held = (version >= 0) & (version <= snapshot)
+        is_held &= self._until[rows] >= np.minimum(newest, snapshot)
+        return np.asarray(pages[~is_held])
+
+    def cached_versions(self, pages: Ints) -> Ints:
+        """Return the epoch of the cached frame for each page, -1 where none is cached."""
+        return np.asarray(self._versions[pages - _FIRST_PAGE])
+
+    def renew(self, pages: Ints, until: Ints) -> None:
+        """Note that cached pages are known unchanged until the given epochs."""
+        rows = pages - _FIRST_PAGE
+        self._until[rows] = np.maximum(self._until[rows], until)
+
+    def install(self, pages: Ints, versions: Ints, until: Ints, data: NDArray[np.uint8]) -> None:
+        """Copy pages into the view."""
+        rows = pages - _FIRST_PAGE
+        self._content[rows] = data
+        self._versions[rows], self._until[rows] = versions, until
+
+    def undeclared_accesses(self) -> list[tuple[int, int]]:
+        """Return nothing: every access is declared."""
+        return []
+
+    def close(self) -> None:
+        """Give back nothing: the memory goes with the engine."""
+
+
+def _outcome_batch(outcomes: NDArray[Any], **parts: NDArray[Any]) -> OutcomeBatch:
+    """Return a batch with these companion arrays; the others are empty."""
+    return OutcomeBatch(
+        outcomes,
+        parts.get("runs", np.empty(0, RUN)),
+        parts.get("data", np.empty(0, np.uint8)),
+        parts.get("children", np.empty(0, CHILD)),
+        parts.get("child_ranges", np.empty(0, RANGE)),
+        np.empty(0, RANGE),
+        np.empty(0, np.uint8),
+        np.empty(0, np.int64),
+    )
+
+
+def _joined(batches: list[OutcomeBatch]) -> OutcomeBatch:
+    """Return several batches as one, their rows in order."""
+    joined = _outcome_batch(np.concatenate([np.empty(0, OUTCOME), *(b.outcomes for b in batches)]))
+    run_first = data_first = child_first = range_first = row = 0
+    for batch in batches:
+        rows = joined.outcomes[row : row + len(batch.outcomes)]
+        rows["run_first"] += run_first
+        rows["child_first"] += child_first
+        runs, children = batch.runs.copy(), batch.children.copy()
+        runs["data_first"] += data_first
+        children["heap_first"] += range_first
+        joined.runs = np.concatenate([joined.runs, runs])
+        joined.data = np.concatenate([joined.data, batch.data])
+        joined.children = np.concatenate([joined.children, children])
+        joined.child_ranges = np.concatenate([joined.child_ranges, batch.child_ranges])
+        run_first, data_first = len(joined.runs), len(joined.data)
+        child_first, range_first = len(joined.children), len(joined.child_ranges)
+        row += len(batch.outcomes)
+    return joined
