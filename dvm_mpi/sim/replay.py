@@ -10,7 +10,7 @@ Attempts that ask for the time cannot be replayed, unless the clock stands still
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Final
 
 import numpy as np
@@ -47,9 +47,9 @@ from dvm_mpi.sim.history import (
     EndedAttempt,
     GivenAttempt,
     History,
-    Span,
     ended_attempts,
 )
+from dvm_mpi.sim.loss import Loss
 from dvm_mpi.sim.pages import VersionedPages
 from dvm_mpi.sim.rules import Rules
 
@@ -94,33 +94,14 @@ def replay(
     One line for each difference and each broken rule; after the first attempt that does not do
     again what it did, memory is not looked at any more.
     """
-    rules = Rules(history).check()
-    loss = _Loss(isolation, conflict_unit)
+    loss = Loss(isolation, conflict_unit)
+    rules = Rules(history, loss).check()
     run = _Replay(history, image, settings, stdin, loss)
     for section in image.sections:
         run.pages.store(LOADED_EPOCH, section.start, section.data)
     for address, data in inputs:
         run.pages.store(LOADED_EPOCH, address, data)
     return rules + run.differences()
-
-
-@dataclass(frozen=True, slots=True)
-class _Loss:
-    """What makes an attempt lose, in the naive way."""
-
-    isolation: Isolation
-    unit: ConflictUnit
-
-    def spans(self, ended: EndedAttempt) -> list[Span]:
-        """Return what nobody else may store to between an attempt's snapshot and its commit."""
-        spans = [(start, length) for start, length, _ in ended.stores]
-        publishes = bool(ended.stores) or ended.end not in {End.ABORT, End.ABORT_DELETE}
-        if self.isolation == "serializable" and publishes:
-            spans += [(start, length) for start, length, _ in ended.loads]
-        if self.unit == "page":
-            pages = {p for s, n in spans for p in range(s // PAGE_BYTES, -(-(s + n) // PAGE_BYTES))}
-            spans = [(page * PAGE_BYTES, PAGE_BYTES) for page in sorted(pages)]
-        return spans
 
 
 class _Replay:
@@ -132,7 +113,7 @@ class _Replay:
         image: Image,
         settings: EngineSettings,
         stdin: bytes,
-        loss: _Loss,
+        loss: Loss,
     ) -> None:
         self._loss = loss
         self.pages = VersionedPages()
@@ -154,7 +135,7 @@ class _Replay:
             for start, _, data in again.stores:
                 assert data is not None
                 self.pages.store(epoch, start, data)
-        found = self._check_trap() + self._check_losers() + self._check_memory()
+        found = self._check_trap() + self._check_memory()
         if console != self._history.console:
             found.append(f"the console has {self._history.console!r}, not {console!r}")
         return found
@@ -207,23 +188,8 @@ class _Replay:
             if (newest := self.pages.last_store(start, length)) > snapshot
         ]
 
-    def _check_losers(self) -> list[str]:
-        """Who did not win must have met bytes that another stored after its snapshot."""
-        excused = {number for number, _ in self._history.orders} | self._history.given_up
-        if self._history.failure is not None:
-            return []
-        return [
-            f"attempt {number} lost to nobody"
-            for number, ended in sorted(self._history.ended.items())
-            if number not in excused
-            and not any(
-                self.pages.last_store(start, length) > self._history.given[number].snapshot
-                for start, length in self._loss.spans(ended)
-            )
-        ]
-
     def _check_trap(self) -> list[str]:
-        """The trap that ended the program comes again."""
+        """The trap that ended the program comes again, and its attempt had not lost."""
         failure = self._history.failure
         if failure is None:
             return []
@@ -234,7 +200,14 @@ class _Replay:
             and ended.trap_pc == failure.pc
             and self._history.given[number].id == failure.runner_id
         )
-        return self._again(number)[1]
+        snapshot = self._history.given[number].snapshot
+        lost = [
+            f"attempt {number} trapped, though it had lost: {length} bytes at {start:#x} were "
+            f"stored after its snapshot {snapshot}"
+            for start, length in self._loss.spans(self._history.ended[number])
+            if self.pages.last_store(start, length) > snapshot
+        ]
+        return self._again(number)[1] + lost
 
     def _check_memory(self) -> list[str]:
         """Compare every page that either side ever stored to."""

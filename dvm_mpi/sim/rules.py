@@ -7,6 +7,7 @@ Source: docs/memory-model.md, "Runners" and "Watchers".
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -14,8 +15,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi.config import LOSSES_BEFORE_RUNNING_ALONE
 from dvm_mpi.engine.interface import End
 from dvm_mpi.sim.history import CreatedRunner, GivenAttempt, History, Span
+from dvm_mpi.sim.loss import Loss
 
 _DELETIONS: Final = frozenset({End.COMMIT_DELETE, End.ABORT_DELETE})
 
@@ -38,9 +41,10 @@ class _Born:
 class Rules:
     """Checks one history; `broken` tells what is wrong, one line each."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, loss: Loss) -> None:
         self.broken: list[str] = []
         self._history = history
+        self._loss = loss
         self._epochs = dict(history.orders)
         self._born = self._births()
         self._stores = self._committed_stores()
@@ -48,6 +52,7 @@ class Rules:
     def check(self) -> list[str]:
         """Return what is wrong with the run."""
         self._check_order()
+        self._check_blocks()
         for given in self._history.given.values():
             self._check_start(given)
         for id_, born in self._born.items():
@@ -55,6 +60,7 @@ class Rules:
                 self._check_watcher(id_, born)
             else:
                 self._check_ran_once(id_, born)
+            self._check_retries(id_, born)
         return self.broken
 
     # --- what was created -----------------------------------------------------------------------
@@ -116,6 +122,59 @@ class Rules:
                 f"runner {id_:#x} of attempt {born.creator} ended {len(ended)} times, not once"
             )
 
+    def _check_blocks(self) -> None:
+        """No byte is in two blocks that commits got from `malloc`."""
+        blocks = sorted(
+            (start, start + length)
+            for number, _ in self._history.orders
+            for start, length in self._history.ended[number].mallocs
+        )
+        self.broken += [
+            f"the block at {start:#x} was given out twice"
+            for (_, end), (start, _) in pairwise(blocks)
+            if start < end
+        ]
+
+    # --- who runs again -------------------------------------------------------------------------
+    def _check_retries(self, id_: int, born: _Born) -> None:
+        """Who lost, lost to somebody, sees that commit when it runs again, and wins in the end."""
+        #: The last attempt and the losses of each runner that has not won yet.
+        losing: dict[int, tuple[int, int]] = {}
+        for number in born.attempts:
+            given = self._history.given[number]
+            lost, losses = losing.pop(given.runner, (0, 0))
+            epoch = self._lost_to(lost, born) if lost else None
+            if epoch is not None and given.snapshot < epoch:
+                self.broken.append(
+                    f"attempt {number} began on snapshot {given.snapshot}, before epoch {epoch} "
+                    f"which it had lost to as attempt {lost}"
+                )
+            if number in self._history.given_up:
+                losing[given.runner] = lost, losses
+            elif number in self._history.ended and number not in self._epochs:
+                losing[given.runner] = number, losses + 1
+                if self._lost_to(number, born) is None and self._history.failure is None:
+                    self.broken.append(f"attempt {number} lost to nobody")
+                if losses == LOSSES_BEFORE_RUNNING_ALONE:
+                    self.broken.append(f"runner {id_:#x} lost {losses + 1} times")
+
+    def _lost_to(self, number: int, born: _Born) -> int | None:
+        """Return the first epoch in which another runner stored what made it lose, if any did."""
+        given = self._history.given[number]
+        own = [n for n in born.attempts if self._history.given[n].runner == given.runner]
+        _, _, epoch, writer = self._stores
+        kept = self._loss.spans(self._history.ended[number])
+        rival = self._touches(kept) & (epoch > given.snapshot) & ~np.isin(writer, own)
+        return int(epoch[rival].min()) if rival.any() else None
+
+    def _touches(self, spans: Iterable[Span]) -> NDArray[np.bool_]:
+        """Say of each committed store whether it touches a byte of `spans`."""
+        start, end, _, _ = self._stores
+        touches = np.zeros(len(start), dtype=bool)
+        for first, length in spans:
+            touches |= (start < first + length) & (end > first)
+        return touches
+
     # --- watchers -------------------------------------------------------------------------------
     def _committed_stores(self) -> NDArray[np.int64]:
         """Return (4, n): start, end, epoch and attempt of every store that was committed."""
@@ -128,11 +187,9 @@ class Rules:
 
     def _covering(self, born: _Born) -> list[int]:
         """Return the epochs of stores into watched bytes since the template was armed."""
-        start, end, epoch, number = self._stores
-        touches = np.zeros(len(start), dtype=bool)
-        for first, length in born.runner.watched:
-            touches |= (start < first + length) & (end > first)
+        _, _, epoch, number = self._stores
         since = self._history.given[born.creator].snapshot
+        touches = self._touches(born.runner.watched)
         counts = touches & (epoch > since) & (number != born.creator)
         return [int(e) for e in np.unique(epoch[counts])]
 

@@ -59,9 +59,10 @@ CASES = (
     Case("status", 5),
     Case("storm", 5),
     Case("relay", 5),
-    Case("deleted", 8),
-    Case("tree", 5),
+    Case("deleted", 5),
+    Case("tree", 3),
     Case("tree", 5, {"ANEW": 1}),
     Case("one_page", 2),
+    Case("stale_trap", 5),
 )
 assert sum(case.seeds for case in CASES) == 300

@@ -16,7 +16,7 @@ from dvm_mpi.sim.history import CreatedRunner, EndedAttempt, History
 from dvm_mpi.sim.replay import replay
 from tests.sim.machine import ENGINE, Run, program, simulate
 
-WATCHERS, COUNTERS, CHAINS = "watchers", "counters", "chains"
+WATCHERS, COUNTERS, CHAINS, TRAP = "watchers", "counters", "chains", "trap"
 
 
 @cache
@@ -168,6 +168,29 @@ def fired_after_deletion(h: History) -> None:
     h.given[copied] = given
 
 
+def block_got_twice(h: History) -> None:
+    first, second, *_ = [number for number, _ in h.orders if h.ended[number].mallocs]
+    change(h, second, mallocs=h.ended[first].mallocs)
+
+
+def retry_before_what_it_lost_to(h: History) -> None:
+    lost = losers(h)[0]
+    again = next(n for n in sorted(h.given) if n > lost and h.given[n].id == h.given[lost].id)
+    h.given[again] = replace(h.given[again], snapshot=h.given[lost].snapshot)
+
+
+def loser_for_ever(h: History) -> None:
+    lost = losers(h)[0]
+    for number in range(max(h.given) + 1, max(h.given) + 8):
+        h.given[number] = replace(h.given[lost], number=number)
+        h.ended[number] = h.ended[lost]
+
+
+def trap_of_a_loser(h: History) -> None:
+    trapped = next(n for n in losers(h) if h.ended[n].trap >= 0)
+    h.given[trapped] = replace(h.given[trapped], snapshot=2)
+
+
 # fmt: off
 TAMPERED = (
     # what is changed            in       what is said
@@ -192,6 +215,10 @@ TAMPERED = (
     (firing_forgotten,           WATCHERS, "slept through commits"),
     (fired_twice_for_one,        WATCHERS, "without a commit since"),
     (fired_after_deletion,       WATCHERS, "fired after its deletion"),
+    (block_got_twice,            CHAINS,   "was given out twice"),
+    (retry_before_what_it_lost_to, COUNTERS, "which it had lost to"),
+    (loser_for_ever,             COUNTERS, "lost 7 times"),
+    (trap_of_a_loser,            TRAP,     "trapped, though it had lost"),
 )
 # fmt: on
 

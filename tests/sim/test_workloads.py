@@ -56,6 +56,7 @@ BROKEN = (
     ("large",            "areas",      13, 77,         "area 0, dense"),
     ("large",            "areas",      95, 77 << 32,   "area 0, wide"),
     ("trap",             "counter",     0, 4,          "counter"),
+    ("stale_trap",       "counter",     0, 9,          "counter: 9, not "),
     ("mix",              "notes",       1, 1 << 40,    "values that cell 0 went through"),
     ("mix",              "notes",       0, 1 << 40,    "which nobody stored"),
     ("mix",              "cells",       2, 5,          "cell 2: 5, not"),
@@ -89,7 +90,7 @@ BROKEN = (
     ("storm",            "noted",       4, 5,          "noted"),
     ("relay",            "cells",       2, 5,          "cells"),
     ("deleted",          "fired",       1, 2,          "fired"),
-    ("deleted",          "cells",       1, 1,          "cells"),
+    ("deleted",          "cells",    8192, 1,          "cells"),
     ("tree",             "nodes",       6, 1,          "sums: element 2"),
     ("tree",             "nodes",       7, 0,          "flags: element 2"),
 )

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from dvm_mpi.sim.workloads.workload import RunEnd, differs, unless
+from dvm_mpi.sim.workloads.workload import STRIDE_WORDS, RunEnd, differs, unless
 
-#: Cells of `long_fork` and `invariants` are this many words apart, each on a home of its own.
-_STRIDE_WORDS = 16 * 512
 #: What a reader notes that has seen half of a commit.
 _TORN = -1
 
@@ -73,7 +71,7 @@ def silent(end: RunEnd) -> list[str]:
 def long_fork(end: RunEnd) -> list[str]:
     """No increment is lost, and what readers saw is ordered: one is newer in every cell."""
     cells, writers = end.defines["CELLS"], end.defines["WRITERS"]
-    held = [end.word("cells", _STRIDE_WORDS * cell) for cell in range(cells)]
+    held = [end.word("cells", STRIDE_WORDS * cell) for cell in range(cells)]
     found = differs("cells", held, [len(range(cell, writers, cells)) for cell in range(cells)])
     chains, reads = end.defines["READERS"], end.defines["READS"]
     notes = [end.words("notes", cells, first=cells * note) for note in range(chains * reads)]
@@ -91,7 +89,7 @@ def invariants(end: RunEnd) -> list[str]:
     """Nobody saw two tags, no writer's tag was replaced twice, and one tag is left."""
     cells, writers = end.defines["CELLS"], end.defines["WRITERS"]
     tags = {(writer + 1) << 32 for writer in range(writers)}
-    held = {end.word("cells", _STRIDE_WORDS * cell) for cell in range(cells)}
+    held = {end.word("cells", STRIDE_WORDS * cell) for cell in range(cells)}
     replaced = end.words("found", writers)
     noted = end.words("notes", end.defines["READERS"] * end.defines["READS"])
     torn = [note for note in (*replaced, *noted) if note == _TORN]

@@ -30,6 +30,11 @@ _ALL: Final = (
     _workload("as many neighbours as a page has words", cells.one_page, {"RUNNERS": 512}),
     _workload("write sets of several pages", cells.large, {"RUNNERS": 6, "PAGES": 2}),
     _workload("a trap that only a winner may make", cells.trap, {"RUNNERS": 10}),
+    _workload(
+        "traps that depend on who is first",
+        cells.stale_trap,
+        {"RUNNERS": 16, "FATAL": 6},
+    ),
     # --- isolation ------------------------------------------------------------------------------
     _workload(
         "runners load three cells and store a tag of their own into two",
@@ -73,7 +78,7 @@ _ALL: Final = (
     _workload(
         "templates that are deleted while stores go on",
         watching.deleted,
-        {"TEMPLATES": 4, "STORES": 4},
+        {"TEMPLATES": 6, "STORES": 6},
     ),
     _workload("sums in a tree of watchers", watching.tree, {"LEAVES": 12, "ANEW": 0}),
 )

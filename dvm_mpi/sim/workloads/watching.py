@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dvm_mpi.sim.workloads.workload import RunEnd, differs, unless
+from dvm_mpi.sim.workloads.workload import STRIDE_WORDS, RunEnd, differs, unless
 
 
 def watchers(end: RunEnd) -> list[str]:
@@ -47,7 +47,9 @@ def deleted(end: RunEnd) -> list[str]:
     cell = int.from_bytes(bytes([1] * stores + [0] * (7 - stores) + [1]), "little")
     return [
         *differs("fired", end.words("fired", count), [1] * count),
-        *differs("cells", end.words("cells", count), [cell] * count),
+        *differs(
+            "cells", [end.word("cells", STRIDE_WORDS * i) for i in range(count)], [cell] * count
+        ),
         *differs("console", end.console, b"f" * count),
     ]
 

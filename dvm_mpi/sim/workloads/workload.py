@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from dvm_mpi.config import HOME_BLOCK_PAGES
 from dvm_mpi.control.coordinator_state import Counters, Failure
 from dvm_mpi.disa.assembler import assemble_file
 from dvm_mpi.disa.image import Image
@@ -20,6 +21,8 @@ from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 
 PROGRAMS: Final = Path(__file__).parent / "programs"
 WORD_BYTES: Final = 8
+#: Cells that shall lie on different homes are this far apart in the programs (`STRIDE`).
+STRIDE_WORDS: Final = HOME_BLOCK_PAGES * PAGE_BYTES // WORD_BYTES
 _ZERO_PAGE: Final = bytes(PAGE_BYTES)
 #: Elements of a list of words that a line about it shows.
 _SHOWN_MAX: Final = 12
