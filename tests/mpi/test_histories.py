@@ -18,7 +18,7 @@ from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.engine.reference import ReferenceEngine
 from tests.sim.bugs import BUGS
 from tests.sim.cases import CASES, Case
-from tests.sim.machine import ENGINE, program
+from tests.sim.machine import ENGINE
 
 #: `make histories` runs as many seeds as the simulator's check, 300 in all.
 RUNS_ALL_SEEDS = os.environ.get("HISTORIES", "") == "all"
@@ -62,7 +62,7 @@ def test_a_planted_fault_is_noticed(comm: Any, name: str) -> None:
     """So the check above is one that can fail: here, between processes, it does."""
     machines = import_module("tests.mpi.machine")
     bug = BUGS[name]
-    image = program(bug.program)
+    image = bug.image
     for seed in range(BUG_SEEDS):
         ended = machines.run_on_ranks(
             comm, image, settings_of(seed), engine_of(seed), seed=seed, parts=bug.parts

@@ -1,120 +1,187 @@
-"""Faults planted in the real objects, each one a rule of the commit protocol left out.
+"""Faults planted in the real objects, each one a rule of the machine left out.
 
-Every one of them runs without an error most of the time. They show that the replay would notice.
+Every one of them runs without an error most of the time. They show that those who judge runs
+(replay, rules, truths of the workloads) would notice. `python -m tests.sim.table` prints which of
+them tells what, and how soon.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
+from dvm_mpi.disa.image import Image
+from dvm_mpi.engine.interface import Engine
+from dvm_mpi.engine.reference import ReferenceEngine
+from dvm_mpi.sim.workloads import WORKLOADS
+from tests.sim.bugs_commit import (
+    AppliedBeforeAllArrived,
+    BytesBeyondEnds,
+    ChildrenOfLosers,
+    ConflictsOfPages,
+    ConsoleOfLosers,
+    ConsoleReversed,
+    EarlyRetries,
+    LeftInSleep,
+    NoConflicts,
+    NoPrecedence,
+    OvertakingEpochs,
+    StatusPagesLost,
+    TrapsOfLosers,
+    VisibleTooSoon,
+)
+from tests.sim.bugs_memory import (
+    BlocksTwice,
+    EmptyFrames,
+    FramesInPlace,
+    FreedUnderPins,
+    IdsTwice,
+    LeftoverEngine,
+    NewestPages,
+    PageImages,
+    PublishingAborts,
+    RangesOfPages,
+    SilentStoresDropped,
+    StagedPartsLost,
+    StaleCacheEngine,
+    UncleanFrames,
+)
+from tests.sim.bugs_runners import (
+    CancelForgotten,
+    DeletionForgotten,
+    DoubleInstances,
+    EarlyChildren,
+    EarlySnapshots,
+    EarlyWaking,
+    EmptyStacks,
+    InstancesWakeNobody,
+    LateArming,
+    LostTriggers,
+    MergedIntoRunning,
+    OwnCommitWakes,
+)
+from tests.sim.machine import ENGINE, Run, simulate
 
-from dvm_mpi.control.coordinator_state import Action
-from dvm_mpi.control.ordering import Ordering
-from dvm_mpi.control.scheduler import Scheduler
-from dvm_mpi.dsm.conflict import ConflictSet
-from dvm_mpi.dsm.directory import Directory
-from dvm_mpi.dsm.home import Addressed, Home
-from dvm_mpi.dsm.messages import ApplyRequested
-
-Ints = NDArray[np.int64]
-
-
-# --- a child starts before its parent's epoch is visible ----------------------------------------
-class EarlyChildren(Scheduler):
-    """Runners are born when their parent's epoch is closed, not when it is visible."""
-
-    def _close(self) -> list[Action]:
-        actions = super()._close()
-        for pending in self.state.pending.values() if actions else ():
-            for births in pending.births:
-                if not births.children["template"].any():
-                    self._publishing._bear(births)
-            pending.births = [b for b in pending.births if b.children["template"].any()]
-        return actions
-
-
-# --- a watcher is armed at its creator's commit -------------------------------------------------
-class _LateArming(Ordering):
-    def _stored_before_registration(self, batch: Any) -> NDArray[np.bool_]:
-        return np.zeros(len(batch.finished.children), dtype=bool)
-
-
-class LateArming(Scheduler):
-    """Stores between the creator's snapshot and its commit wake nobody."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._ordering = _LateArming(self.state)
-
-
-# --- page images are installed ------------------------------------------------------------------
-class PageImages(Home):
-    """A store brings its whole page along, as its runner's snapshot may have had it."""
-
-    _seen = 0
-
-    def _take_epoch(self, event: ApplyRequested) -> tuple[Addressed, ...]:
-        self._seen = event.visible
-        return super()._take_epoch(event)
-
-    def _base_frames(self, pages: Ints) -> Ints:
-        return self.directory.lookup(pages, self._seen)[0]
-
-
-# --- nobody looks for conflicts -----------------------------------------------------------------
-class _BlindConflictSet(ConflictSet):
-    def resolve(
-        self,
-        snapshots: Ints,
-        offsets: Ints,
-        runs: NDArray[Any],
-        enter: NDArray[np.bool_],
-        epoch: int,
-    ) -> Ints:
-        return super().resolve(np.full_like(snapshots, epoch), offsets, runs, enter, epoch)
-
-
-class NoConflicts(Scheduler):
-    """Whoever stores what another stored after its snapshot wins as well."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.state.conflicts = _BlindConflictSet()
-
-
-# --- frames are freed under a pin ---------------------------------------------------------------
-class _CarelessDirectory(Directory):
-    def _is_garbage(self, epochs: Ints, superseded: Ints, pins: Ints) -> NDArray[np.bool_]:
-        return np.ones(len(epochs), dtype=bool)
-
-
-class FreedUnderPins(Home):
-    """What was superseded is freed as soon as that is visible, whoever may still read it."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.directory = _CarelessDirectory(self.pool.frame_count)
+#: Write sets are staged at the homes whatever their size, in parts of at most 256 bytes.
+_STAGED: Final = {"inline_bytes_max": 4, "arena_slice_bytes": 512}
 
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A fault, the program that shows it, and how soon that must be noticed."""
+    """A fault, the workload that shows it, and how soon that must be noticed."""
 
-    parts: Mapping[str, type]
-    program: str
-    #: Some line that the replay writes about it contains this.
+    workload: str
+    #: Some line that is told about it contains this.
     told: str
     seeds_max: int
+    #: Parts of a LocalMachine that have it.
+    parts: Mapping[str, type] = field(default_factory=dict)
+    make_engine: Callable[[], Engine] = lambda: ReferenceEngine(ENGINE)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    defines: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def image(self) -> Image:
+        """The workload's program."""
+        return WORKLOADS[self.workload].image(self.defines)
+
+    def run(self, seed: int) -> Run:
+        """Run the workload with the fault in place."""
+        return simulate(
+            self.image,
+            seed,
+            settings=self.settings,
+            parts=self.parts,
+            make_engine=self.make_engine,
+        )
+
+    def run_without(self, seed: int) -> Run:
+        """Run the same without the fault."""
+        return simulate(self.image, seed, settings=self.settings)
+
+    def wrong(self, run: Run) -> list[str]:
+        """Return what the workload's truth says."""
+        workload = WORKLOADS[self.workload]
+        return workload.wrong(run.end(workload.parameters(self.defines)))
+
+
+def _coordinator(part: type, workload: str, told: str, seeds_max: int, **options: Any) -> Bug:
+    return Bug(workload, told, seeds_max, {"make_scheduler": part}, **options)
+
+
+def _home(part: type, workload: str, told: str, seeds_max: int, **options: Any) -> Bug:
+    return Bug(workload, told, seeds_max, {"make_home": part}, **options)
+
+
+def _engine(engine: type, workload: str, told: str, seeds_max: int, **options: Any) -> Bug:
+    return Bug(workload, told, seeds_max, make_engine=lambda: engine(ENGINE), **options)
 
 
 BUGS: Final = {
-    "early child": Bug({"make_scheduler": EarlyChildren}, "chains", "before its parent's", 3),
-    "armed at commit": Bug({"make_scheduler": LateArming}, "watchers", "slept through", 10),
-    "page image": Bug({"make_home": PageImages}, "neighbours", "holds", 10),
-    "no write-write check": Bug({"make_scheduler": NoConflicts}, "counters", "after its snap", 3),
-    "freed under a pin": Bug({"make_home": FreedUnderPins}, "counters", "was", 10),
+    # --- snapshots ------------------------------------------------------------------------------
+    "read latest": _home(NewestPages, "long_fork", "stores was", 5),
+    "early snapshot": _coordinator(EarlySnapshots, "lines", "before its parent's", 3),
+    "frame written in place": _home(FramesInPlace, "long_fork", "stores was", 5),
+    "freed under a pin": _home(FreedUnderPins, "counters", "was", 8),
+    "directory entry before frame": _home(
+        EmptyFrames, "lines", "stores was", 5, settings={"plane": "message"}
+    ),
+    "stale page kept": _engine(StaleCacheEngine, "mix", "was", 2),
+    "leftover private memory": _engine(LeftoverEngine, "storm", "was", 5),
+    "frame not clean": _home(UncleanFrames, "counting_watcher", "holds", 3),
+    # --- commits --------------------------------------------------------------------------------
+    "no write-write check": _coordinator(NoConflicts, "counters", "after its snap", 3),
+    "conflict range off by one": _coordinator(BytesBeyondEnds, "silent", "after its snap", 5),
+    "conflicts of whole pages": _coordinator(ConflictsOfPages, "neighbours", "lost to nobody", 3),
+    "page image": _home(PageImages, "neighbours", "holds", 3),
+    "silent store dropped": _engine(SilentStoresDropped, "silent", "stores was", 3),
+    "staged part lost": _home(StagedPartsLost, "large", "holds", 3, settings=_STAGED),
+    "applied before all arrived": _home(
+        AppliedBeforeAllArrived, "large", "holds", 4, settings=_STAGED
+    ),
+    "epochs overtaking": _coordinator(OvertakingEpochs, "long_fork", "stores was", 8),
+    "visible before all homes applied": _coordinator(VisibleTooSoon, "invariants", " was ", 6),
+    "early retry": _coordinator(EarlyRetries, "counters", "which it had lost to", 3),
+    "no precedence": _coordinator(
+        NoPrecedence, "append", "lost 7 times", 2, defines={"RUNNERS": 30}
+    ),
+    "trap of a loser": _coordinator(TrapsOfLosers, "stale_trap", "trapped, though", 4),
+    # --- runners --------------------------------------------------------------------------------
+    "early child": _coordinator(EarlyChildren, "chains", "before its parent's", 3),
+    "child of a loser": _coordinator(ChildrenOfLosers, "sleepers", "no commit created", 3),
+    "stack of a retry empty": _coordinator(EmptyStacks, "silent", "was not given what", 3),
+    "id given out twice": _coordinator(IdsTwice, "mix", "given out twice", 3),
+    "ranges rounded to pages": _coordinator(RangesOfPages, "counters", "was not given what", 3),
+    "block given out twice": _coordinator(BlocksTwice, "aborts", "given out twice", 6),
+    "abort's stores published": _engine(PublishingAborts, "aborts", "stores was", 3),
+    "abort's status page lost": _coordinator(StatusPagesLost, "status", "holds", 3),
+    "left in sleep": _coordinator(LeftInSleep, "sleepers", "ended 0 times", 3),
+    # --- watchers -------------------------------------------------------------------------------
+    "armed at commit": _coordinator(LateArming, "watchers", "slept through", 4),
+    "early waking": _coordinator(EarlyWaking, "relay", "without a commit since", 3),
+    "lost trigger": _coordinator(LostTriggers, "tree", "slept through", 5),
+    "merged wake lost": _coordinator(MergedIntoRunning, "storm", "slept through", 4),
+    "double instance": _coordinator(
+        DoubleInstances,
+        "storm",
+        "without a commit since",
+        4,
+        settings={"workers": 3},
+        defines={"CELLS": 12, "WATCHERS": 2},
+    ),
+    "own commit wakes": _coordinator(OwnCommitWakes, "aborts", "without a commit since", 3),
+    "instances wake nobody": _coordinator(InstancesWakeNobody, "relay", "slept through", 3),
+    "deletion forgotten": _coordinator(DeletionForgotten, "deleted", "after its deletion", 5),
+    "cancel forgotten": _coordinator(
+        CancelForgotten,
+        "deleted",
+        "after its deletion",
+        6,
+        settings={"homes": 8, "workers": 4},
+        defines={"STORES": 7},
+    ),
+    # --- output ---------------------------------------------------------------------------------
+    "console of a loser": _coordinator(ConsoleOfLosers, "counters", "the console has", 3),
+    "console out of order": _coordinator(ConsoleReversed, "counters", "the console has", 8),
 }

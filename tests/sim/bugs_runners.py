@@ -1,0 +1,193 @@
+"""Planted faults of births and wakings: who starts too early, twice, or never."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.control.coordinator_state import Action, PendingEpoch
+from dvm_mpi.control.lifecycle import Kind, State
+from dvm_mpi.control.messages import Dispatched
+from dvm_mpi.control.ordering import Ordering
+from dvm_mpi.control.publishing import Publishing
+from dvm_mpi.control.scheduler import Scheduler
+from dvm_mpi.engine.interface import RUN
+
+Ints = NDArray[np.int64]
+
+
+class _FaultyPublishing(Scheduler):
+    """A coordinator whose publishing is another one."""
+
+    made_of: type[Publishing]
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._publishing = self.made_of(self.state)
+
+
+# --- births -------------------------------------------------------------------------------------
+class EarlyChildren(Scheduler):
+    """Runners are born when their parent's epoch is closed, not when it is visible."""
+
+    def _close(self) -> list[Action]:
+        actions = super()._close()
+        for pending in self.state.pending.values() if actions else ():
+            for births in pending.births:
+                if not births.children["template"].any():
+                    self._publishing._bear(births)
+            pending.births = [b for b in pending.births if b.children["template"].any()]
+        return actions
+
+
+class EarlySnapshots(Scheduler):
+    """Runners are sent out on the epoch before the newest visible one, where that is known."""
+
+    def _dispatched(self, worker: int, rows: Ints) -> Dispatched:
+        log = self.state.log
+        visible = log.visible
+        log.visible = max(visible - 1, self.state.conflicts._horizon)
+        try:
+            return super()._dispatched(worker, rows)
+        finally:
+            log.visible = visible
+
+
+class EmptyStacks(Scheduler):
+    """A runner that lost does not get the stack again that its creator left."""
+
+    def _describe(self, snapshot: int, numbers: Ints, rows: Ints, r: NDArray[Any]) -> Dispatched:
+        r = r.copy()
+        r["image_count"][r["losses"] > 0] = 0
+        return super()._describe(snapshot, numbers, rows, r)
+
+
+# --- arming and waking --------------------------------------------------------------------------
+class _LateOrdering(Ordering):
+    def _stored_before_registration(self, batch: Any) -> NDArray[np.bool_]:
+        return np.zeros(len(batch.finished.children), dtype=bool)
+
+
+class LateArming(Scheduler):
+    """Stores between the creator's snapshot and its commit wake nobody."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._ordering = _LateOrdering(self.state)
+
+
+class EarlyWaking(Scheduler):
+    """Watchers wake when an epoch is closed, not when it is visible."""
+
+    def _close(self) -> list[Action]:
+        actions = super()._close()
+        for pending in self.state.pending.values() if actions else ():
+            self._publishing._wake(pending, {})
+            pending.writers, pending.run_counts = [], []
+            pending.runs = [np.empty(0, RUN)]
+        return actions
+
+
+class _ForgetfulPublishing(Publishing):
+    def _wake(self, pending: PendingEpoch, authors: dict[int, int]) -> None:
+        """Wake by the first commit of the epoch only."""
+        if not pending.writers:
+            return
+        writers, counts = np.concatenate(pending.writers), np.concatenate(pending.run_counts)
+        runs = np.concatenate(pending.runs)[: counts[0]]
+        first = PendingEpoch(writers=[writers[:1]], run_counts=[counts[:1]], runs=[runs])
+        super()._wake(first, authors)
+
+
+class LostTriggers(_FaultyPublishing):
+    """Of several commits in one epoch only the first wakes watchers."""
+
+    made_of = _ForgetfulPublishing
+
+
+class _MergingPublishing(Publishing):
+    def _queue_instances(self, templates: Ints) -> None:
+        table = self._state.table.rows
+        running = (table["kind"] == Kind.INSTANCE) & (table["state"] == State.RUNNING)
+        super()._queue_instances(templates[~np.isin(templates, table["template"][running])])
+
+
+class MergedIntoRunning(_FaultyPublishing):
+    """A commit queues no instance while one runs, though that one does not see the commit."""
+
+    made_of = _MergingPublishing
+
+
+class _GenerousPublishing(Publishing):
+    def _queue_instances(self, templates: Ints) -> None:
+        for template in templates.tolist():
+            self._state.table.rows["queued_instance"][template] = -1
+            super()._queue_instances(np.array([template]))
+
+
+class DoubleInstances(_FaultyPublishing):
+    """Every commit queues an instance, also where one is queued already."""
+
+    made_of = _GenerousPublishing
+
+
+class _SelfWakingPublishing(Publishing):
+    def _wake(self, pending: PendingEpoch, authors: dict[int, int]) -> None:
+        super()._wake(pending, {})
+
+
+class OwnCommitWakes(_FaultyPublishing):
+    """The commit that creates a watcher wakes it."""
+
+    made_of = _SelfWakingPublishing
+
+
+class _SelflessPublishing(Publishing):
+    def _wake(self, pending: PendingEpoch, authors: dict[int, int]) -> None:
+        """Leave out what instances of watchers have stored."""
+        rows = self._state.table.rows
+        instances = rows["attempt"][rows["kind"] == Kind.INSTANCE]
+        if not pending.writers:
+            return
+        foreign = ~np.isin(np.concatenate(pending.writers), instances)
+        counts = np.concatenate(pending.run_counts)
+        others = PendingEpoch(
+            writers=[np.concatenate(pending.writers)[foreign]],
+            run_counts=[counts[foreign]],
+            runs=[np.concatenate(pending.runs)[np.repeat(foreign, counts)]],
+        )
+        super()._wake(others, authors)
+
+
+class InstancesWakeNobody(_FaultyPublishing):
+    """What an instance of a watcher commits wakes no watcher."""
+
+    made_of = _SelflessPublishing
+
+
+# --- deletion -----------------------------------------------------------------------------------
+class _KeepingPublishing(Publishing):
+    def _delete(self, templates: list[int]) -> None:
+        del templates
+
+
+class DeletionForgotten(_FaultyPublishing):
+    """`exit:cd` deletes nothing."""
+
+    made_of = _KeepingPublishing
+
+
+class _LenientPublishing(Publishing):
+    def _delete(self, templates: list[int]) -> None:
+        """Delete templates, and let queued instances go on."""
+        table = self._state.table
+        table.rows["queued_instance"][templates] = -1
+        super()._delete(templates)
+
+
+class CancelForgotten(_FaultyPublishing):
+    """An instance that is queued when its template is deleted runs all the same."""
+
+    made_of = _LenientPublishing
