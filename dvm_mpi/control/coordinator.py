@@ -53,8 +53,8 @@ class Host(Protocol):
     def ordered(self, order: scheduling.RecordOrder) -> None:
         """See which attempts committed, in their order."""
 
-    def given_up(self, note: scheduling.RecordGivenUp) -> None:
-        """See which attempts were given up on."""
+    def claimed(self, claim: scheduling.Claim) -> None:
+        """See who lost to what, what woke whom, and who was given up on."""
 
     def delivered(self, target: Part, message: Message) -> None:
         """See a batch that is sent to a worker, and every event of the scheduler."""
@@ -176,8 +176,8 @@ class Coordinator:
                 self._host.printed(action.data)
             elif isinstance(action, scheduling.RecordOrder):
                 self._host.ordered(action)
-            elif isinstance(action, scheduling.RecordGivenUp):
-                self._host.given_up(action)
+            elif isinstance(action, scheduling.Claim):
+                self._host.claimed(action)
             else:
                 if action.failure is not None:
                     self._note_fault()

@@ -75,6 +75,28 @@ class RecordGivenUp:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordLoss:
+    """Note for a history: these attempts lost to stores of these epochs; their runners retry."""
+
+    numbers: NDArray[np.int64]
+    epochs: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordWaking:
+    """Note for a history: each of these commits woke a template, pair by pair.
+
+    `writers` are attempts, `ids` those of the templates. The instance that must see the commit has
+    the row `instances` from its first attempt on, which is `next_attempt` or a later one.
+    """
+
+    writers: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    instances: NDArray[np.int64]
+    next_attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """A trap that was ordered without a conflict: the program's end.
 
@@ -112,7 +134,9 @@ class Complete:
     watchers: tuple[ArmedWatcher, ...]
 
 
-Action = ToWorker | ToHome | Print | RecordOrder | RecordGivenUp | Complete
+#: What the coordinator says of its decisions, for whoever judges them.
+Claim = RecordLoss | RecordWaking | RecordGivenUp
+Action = ToWorker | ToHome | Print | RecordOrder | Claim | Complete
 
 
 # --- state --------------------------------------------------------------------------------------

@@ -55,8 +55,8 @@ class Observer(Protocol):
     def ordered(self, order: actions.RecordOrder) -> None:
         """See which attempts committed, in their order."""
 
-    def given_up(self, note: actions.RecordGivenUp) -> None:
-        """See which attempts were given up on."""
+    def claimed(self, claim: actions.Claim) -> None:
+        """See who lost to what, what woke whom, and who was given up on."""
 
 
 class Silent:
@@ -77,7 +77,7 @@ class Silent:
     def ordered(self, order: actions.RecordOrder) -> None:
         """Do not look."""
 
-    def given_up(self, note: actions.RecordGivenUp) -> None:
+    def claimed(self, claim: actions.Claim) -> None:
         """Do not look."""
 
 
@@ -356,8 +356,8 @@ class LocalMachine:
             self.observer.printed(action.data)
         elif isinstance(action, actions.RecordOrder):
             self.observer.ordered(action)
-        elif isinstance(action, actions.RecordGivenUp):
-            self.observer.given_up(action)
+        elif isinstance(action, actions.Claim):
+            self.observer.claimed(action)
         else:
             self._ending = Ending(action.failure, action.watchers)
 

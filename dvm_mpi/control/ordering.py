@@ -22,6 +22,7 @@ from dvm_mpi.control.coordinator_state import (
     Births,
     CoordinatorState,
     Failure,
+    RecordLoss,
     RecordOrder,
     ToHome,
 )
@@ -256,7 +257,8 @@ class Ordering:
                 state.reservations.remember(row, wanted)
         state.table.apply(rows, Event.LOST)
         state.blocked = np.concatenate([state.blocked, rows])
-        return self._discard(batch.finished, lost)
+        numbers = batch.finished.records["attempt"][lost]
+        return [RecordLoss(numbers, against[lost]), *self._discard(batch.finished, lost)]
 
     def _discard(self, finished: Finished, positions: NDArray[np.int64]) -> list[Action]:
         """Undo what records that do not count have taken: staged bytes, children's stacks."""

@@ -18,6 +18,7 @@ from dvm_mpi.control.coordinator_state import (
     CoordinatorState,
     PendingEpoch,
     Print,
+    RecordWaking,
 )
 from dvm_mpi.control.grants import child_grants
 from dvm_mpi.control.lifecycle import Event, Kind, State
@@ -42,9 +43,9 @@ class Publishing:
         authors: dict[int, int] = {}
         for births in pending.births:
             authors.update(self._bear(births))
-        self._wake(pending, authors)
+        claims = self._wake(pending, authors)
         state.compact()
-        return [Print(data) for data in pending.console]
+        return [*claims, *(Print(data) for data in pending.console)]
 
     def unblock(self, visible: int) -> None:
         """Queue the losers whose conflict is visible now, in the order in which they lost."""
@@ -90,17 +91,26 @@ class Publishing:
         self._queue_instances(armed[births.wakes[template]])
         return dict(zip(armed.tolist(), births.creators[template].tolist(), strict=True))
 
-    def _wake(self, pending: PendingEpoch, authors: dict[int, int]) -> None:
-        """Queue an instance of each template that a write set of the epoch touches."""
+    def _wake(self, pending: PendingEpoch, authors: dict[int, int]) -> list[Action]:
+        """Queue an instance of each template that a write set of the epoch touches; say so."""
         if len(self._state.watches) == 0 or not pending.writers:
-            return
+            return []
         writers = np.concatenate(pending.writers)
         counts = np.concatenate(pending.run_counts)
         runs: NDArray[Any] = np.concatenate(pending.runs)
         offsets = np.concatenate([[0], np.cumsum(counts)])
         records, templates = self._state.watches.match(offsets, runs)
         own = np.array([authors.get(t, 0) for t in templates.tolist()], dtype=np.int64)
-        self._queue_instances(templates[own != writers[records]])
+        woken = own != writers[records]
+        templates = templates[woken]
+        if len(templates) == 0:
+            return []
+        self._queue_instances(templates)
+        table = self._state.table.rows
+        instances = table["queued_instance"][templates]
+        ids = table["id"][templates]
+        next_attempt = self._state.last_attempt + 1
+        return [RecordWaking(writers[records][woken], ids, instances, next_attempt)]
 
     def _queue_instances(self, templates: NDArray[np.int64]) -> None:
         """Queue one instance of each, in order of first mention.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi import __version__, config
 from dvm_mpi.control.coordinator import Coordinator
-from dvm_mpi.control.coordinator_state import Complete, RecordGivenUp, RecordOrder
+from dvm_mpi.control.coordinator_state import Claim, Complete, RecordOrder
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.diagnosis import Narrator
 from dvm_mpi.control.messages import Message, RankFailed
@@ -79,8 +79,8 @@ class Owner:
     def ordered(self, order: RecordOrder) -> None:
         """Nothing is kept of the order."""
 
-    def given_up(self, note: RecordGivenUp) -> None:
-        """Nothing is kept of what counts for nothing."""
+    def claimed(self, claim: Claim) -> None:
+        """Nothing is kept of the claims."""
 
     def delivered(self, target: Part, message: Message) -> None:
         """Nothing is kept of the messages."""

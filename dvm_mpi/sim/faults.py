@@ -86,9 +86,7 @@ def parse_faults(text: str) -> frozenset[str]:
     return names
 
 
-def draw_plan(
-    names: frozenset[str], chance: Random, rank_count: int, workers: range
-) -> FaultPlan:
+def draw_plan(names: frozenset[str], chance: Random, rank_count: int, workers: range) -> FaultPlan:
     """Draw what goes wrong; `workers` are the ranks that execute runners."""
     slowness = [1.0] * rank_count
     if "slow" in names:
@@ -132,4 +130,3 @@ def _draw_faults(
             dead.add(rank)
         faults.append(Fault(at_ns, kind, rank, duration_ns))
     return faults
-

@@ -6,13 +6,21 @@ when the history is read. It judges nothing: `replay` does.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.control.coordinator_state import Failure, RecordGivenUp, RecordOrder
+from dvm_mpi.control.coordinator_state import (
+    Claim,
+    Failure,
+    RecordGivenUp,
+    RecordLoss,
+    RecordOrder,
+    RecordWaking,
+)
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.driver import Silent
 from dvm_mpi.control.messages import Dispatched, Finished, Message
@@ -95,6 +103,10 @@ class History:
     failure: Failure | None = None
     #: Attempts that were given up on: their runners were dispatched anew.
     given_up: set[int] = field(default_factory=set)
+    #: Attempts that lost, with the epochs of the stores that they lost to, as claimed.
+    losses: list[tuple[int, int]] = field(default_factory=list)
+    #: Commits and the first attempts of the instances that they woke, as claimed.
+    wakings: list[tuple[int, int]] = field(default_factory=list)
 
 
 def ended_attempts(batch: Finished | OutcomeBatch) -> list[EndedAttempt]:
@@ -174,7 +186,7 @@ class Recorder(Silent):
         self._dispatched: list[tuple[int, Dispatched]] = []
         self._finished: list[Finished] = []
         self._orders: list[RecordOrder] = []
-        self._given_up: set[int] = set()
+        self._claims: list[Claim] = []
         self._console = bytearray()
 
     def printed(self, data: NDArray[np.uint8]) -> None:
@@ -192,15 +204,13 @@ class Recorder(Silent):
         """Keep the commit order."""
         self._orders.append(order)
 
-    def given_up(self, note: RecordGivenUp) -> None:
-        """Keep who was given up on."""
-        self._given_up.update(note.numbers.tolist())
+    def claimed(self, claim: Claim) -> None:
+        """Keep who lost to what, what woke whom, and who was given up on."""
+        self._claims.append(claim)
 
     def history(self, failure: Failure | None, pages: dict[int, bytes]) -> History:
         """Return the history of a run that has ended, with the memory that it left."""
-        history = History(
-            console=self._console, failure=failure, pages=pages, given_up=self._given_up
-        )
+        history = History(console=self._console, failure=failure, pages=pages)
         for worker, dispatched in self._dispatched:
             history.given.update((a.number, a) for a in given_attempts(dispatched, worker))
         for finished in self._finished:
@@ -208,7 +218,30 @@ class Recorder(Silent):
             history.ended.update(zip(numbers, ended_attempts(finished), strict=True))
         for order in self._orders:
             history.orders += [(number, order.epoch) for number in order.numbers.tolist()]
+        for claim in self._claims:
+            if isinstance(claim, RecordLoss):
+                pairs = zip(claim.numbers.tolist(), claim.epochs.tolist(), strict=True)
+                history.losses += pairs
+            elif isinstance(claim, RecordGivenUp):
+                history.given_up.update(claim.numbers.tolist())
+        history.wakings += self._first_attempts(history)
         return history
+
+    def _first_attempts(self, history: History) -> list[tuple[int, int]]:
+        """Return commits and the first attempts that they woke; cancelled instances have none."""
+        attempts: dict[tuple[int, int], list[int]] = {}
+        for number, given in sorted(history.given.items()):
+            attempts.setdefault((given.runner, given.id), []).append(number)
+        found = []
+        for claim in self._claims:
+            if not isinstance(claim, RecordWaking):
+                continue
+            rows = (claim.writers, claim.instances, claim.ids)
+            for writer, row, id_ in zip(*(column.tolist() for column in rows), strict=True):
+                own = attempts.get((row, id_), [])
+                place = bisect_left(own, claim.next_attempt)
+                found += [(writer, own[place])] if place < len(own) else []
+        return found
 
 
 def held_pages(home: Home, visible: int) -> dict[int, bytes]:

@@ -366,4 +366,3 @@ class SimulatedMachine(LocalMachine):
             f"{state.running_count} running and {len(state.held)} held back: "
             f"{'; '.join(waits[:_TOLD_MAX])}{more}"
         )
-

@@ -17,6 +17,7 @@ import numpy as np
 from dvm_mpi.config import BATCH_FUEL
 from dvm_mpi.control.coordinator_state import (
     Action,
+    Claim,
     Complete,
     Print,
     RecordGivenUp,
@@ -113,6 +114,7 @@ class Coordinator:
     given_up: list[int] = field(default_factory=list)
     printed: list[bytes] = field(default_factory=list)
     orders: list[RecordOrder] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
     complete: Complete | None = None
     batches: list[tuple[int, int]] = field(default_factory=list)
 
@@ -158,6 +160,8 @@ class Coordinator:
                 self.orders.append(action)
             elif isinstance(action, RecordGivenUp):
                 self.given_up += action.numbers.tolist()
+            elif isinstance(action, Claim):
+                self.claims.append(action)
             else:
                 assert self.complete is None
                 self.complete = action

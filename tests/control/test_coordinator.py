@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi import config
 from dvm_mpi.control.coordinator import Coordinator
-from dvm_mpi.control.coordinator_state import Complete, RecordGivenUp, RecordOrder
+from dvm_mpi.control.coordinator_state import Claim, Complete, RecordOrder
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.messages import (
     Dispatched,
@@ -60,7 +60,7 @@ class Listener:
     def ordered(self, order: RecordOrder) -> None:
         self.committed += order.numbers.tolist()
 
-    def given_up(self, note: RecordGivenUp) -> None:
+    def claimed(self, claim: Claim) -> None:
         pass
 
     def delivered(self, target: Part, message: Message) -> None:

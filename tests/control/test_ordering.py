@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dvm_mpi.config import EPOCH_US_MAX
+from dvm_mpi.control.coordinator_state import RecordLoss
 from dvm_mpi.control.messages import LeaseRequested
 from dvm_mpi.engine.interface import End, LeaseKind, TrapKind
 from dvm_mpi.layout import PAGE_BYTES
@@ -38,6 +39,17 @@ def test_a_loser_waits_for_what_it_lost_to() -> None:
     assert c.scheduler.counters.retries == 1
     c.apply()
     assert c.one(B).snapshot >= lost_to
+
+
+def test_it_is_told_which_epoch_a_loser_lost_to() -> None:
+    c = with_children(Child(A), Child(B))
+    loser = c.one(B)
+    c.ends(c.one(A), stores=[X])
+    c.ends(loser, stores=[X])
+    (claim,) = c.claims
+    assert isinstance(claim, RecordLoss)
+    assert claim.numbers.tolist() == [loser.number]
+    assert claim.epochs.tolist() == [c.orders[-1].epoch]
 
 
 def test_neighbouring_bytes_and_the_same_snapshot_do_not_conflict() -> None:

@@ -6,6 +6,7 @@ that store there or elsewhere. A firing is an instance of W that runs.
 
 from __future__ import annotations
 
+from dvm_mpi.control.coordinator_state import RecordWaking
 from dvm_mpi.control.lifecycle import State
 from dvm_mpi.engine.interface import End
 from tests.control.coordinator import (
@@ -204,6 +205,29 @@ def test_one_instance_is_queued_for_many_commits_and_sees_them_all() -> None:
     while not c.runs(W):
         c.ends(c.runs(B)[0])
     assert c.one(W).snapshot >= later
+
+
+def test_it_is_told_which_commits_woke_which_instance() -> None:
+    """Both of two commits that are merged into one waking."""
+    c = busy()
+    causes = [c.one(A).number]
+    c.ends(c.one(A), stores=[(X, b"new")], children=[Child(B)] * 3)
+    c.tick(10_000)
+    c.apply()
+    causes.append(c.runs(A)[0].number)
+    c.ends(c.runs(A)[0], stores=[(X + 4, b"later")])
+    c.tick(20_000)
+    c.apply()
+    first, second = c.claims
+    assert isinstance(first, RecordWaking)
+    assert isinstance(second, RecordWaking)
+    assert [*first.writers.tolist(), *second.writers.tolist()] == causes
+    assert first.instances.tolist() == second.instances.tolist()
+    while not c.runs(W):
+        c.ends(c.runs(B)[0])
+    instance = c.one(W)
+    assert first.ids.tolist() == [instance.id]
+    assert instance.number >= second.next_attempt > first.next_attempt
 
 
 def test_it_leaves_the_queue_when_it_is_dispatched() -> None:

@@ -91,14 +91,14 @@ class EarlyWaking(Scheduler):
 
 
 class _ForgetfulPublishing(Publishing):
-    def _wake(self, pending: PendingEpoch, authors: dict[int, int]) -> None:
+    def _wake(self, pending: PendingEpoch, authors: dict[int, int]) -> list[Action]:
         """Wake by the first commit of the epoch only."""
         if not pending.writers:
-            return
+            return []
         writers, counts = np.concatenate(pending.writers), np.concatenate(pending.run_counts)
         runs = np.concatenate(pending.runs)[: counts[0]]
         first = PendingEpoch(writers=[writers[:1]], run_counts=[counts[:1]], runs=[runs])
-        super()._wake(first, authors)
+        return super()._wake(first, authors)
 
 
 class LostTriggers(_FaultyPublishing):
@@ -134,8 +134,8 @@ class DoubleInstances(_FaultyPublishing):
 
 
 class _SelfWakingPublishing(Publishing):
-    def _wake(self, pending: PendingEpoch, authors: dict[int, int]) -> None:
-        super()._wake(pending, {})
+    def _wake(self, pending: PendingEpoch, authors: dict[int, int]) -> list[Action]:
+        return super()._wake(pending, {})
 
 
 class OwnCommitWakes(_FaultyPublishing):
@@ -145,12 +145,12 @@ class OwnCommitWakes(_FaultyPublishing):
 
 
 class _SelflessPublishing(Publishing):
-    def _wake(self, pending: PendingEpoch, authors: dict[int, int]) -> None:
+    def _wake(self, pending: PendingEpoch, authors: dict[int, int]) -> list[Action]:
         """Leave out what instances of watchers have stored."""
         rows = self._state.table.rows
         instances = rows["attempt"][rows["kind"] == Kind.INSTANCE]
         if not pending.writers:
-            return
+            return []
         foreign = ~np.isin(np.concatenate(pending.writers), instances)
         counts = np.concatenate(pending.run_counts)
         others = PendingEpoch(
@@ -158,7 +158,7 @@ class _SelflessPublishing(Publishing):
             run_counts=[counts[foreign]],
             runs=[np.concatenate(pending.runs)[np.repeat(foreign, counts)]],
         )
-        super()._wake(others, authors)
+        return super()._wake(others, authors)
 
 
 class InstancesWakeNobody(_FaultyPublishing):

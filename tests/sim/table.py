@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
+from dvm_mpi.sim.loss import Loss
 from dvm_mpi.sim.rules import Rules
 from tests.sim.bugs import BUGS, Bug
 from tests.sim.machine import Run
@@ -27,7 +28,7 @@ class Caught:
 
 def judges_of(bug: Bug, run: Run) -> tuple[str, ...]:
     """Return who finds something wrong with a run: rules, replay, the workload's truth."""
-    broken = Rules(run.history).check()
+    broken = Rules(run.history, Loss()).check()
     replayed = run.differences[len(broken) :]
     found = {"rules": broken, "replay": replayed, "truth": bug.wrong(run)}
     return tuple(judge for judge, lines in found.items() if lines)
