@@ -111,6 +111,10 @@ BAD = (
         history("1: -> x1", "2: -> x0", "3: -> y1", "4: -> x1", "5: -> y2", "6: x0 y2"),
         ("no snapshot in the claimed order", "it loaded 0 at x", "it loaded 2 at y"),
         SNAPSHOT, (1, 2, 3, 4, 5, 6)),
+    Bad("stored over what it cannot have seen, though no value is unique",
+        history("1: -> x1", "2: -> y2", "3: -> x2", "4: -> x1", "5: -> z5", "6: x1 y0 -> z6"),
+        ("no snapshot in the claimed order", "it is number 6", "it loaded 0 at y"),
+        SNAPSHOT, (1, 2, 3, 4, 5, 6)),
 )
 
 GOOD = (
