@@ -206,7 +206,7 @@ def test_life_cycle_is_drawn_as_it_is() -> None:
 def test_every_module_has_its_place() -> None:
     """`table.py` stands for a file of the layer whose section names it, `reference*.py` for all."""
     text = TEXTS["docs/ARCHITECTURE.md"]
-    layers = re.split(r"^### `(\w+)/`", text, flags=re.MULTILINE)
+    layers = re.split(r"^### `(\w+(?:/\w+)*)/`", text, flags=re.MULTILINE)
     sections = {"": layers[0], **dict(zip(layers[1::2], layers[2::2], strict=True))}
     lost = []
     for layer, section in sections.items():
