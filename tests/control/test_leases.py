@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dvm_mpi.config import (
     ID_LEASE_COUNT,
@@ -27,6 +29,7 @@ from dvm_mpi.layout import (
     STATUS_AREAS,
     stack_slot_bytes,
 )
+from tests.properties import tried
 
 #: With leases of full length, three blocks of these fill the area of automatic stacks.
 LARGE_STACK = 256 * MIB
@@ -154,3 +157,86 @@ def test_the_last_bytes_go_to_a_malloc_that_fits() -> None:
     assert refused.start == refused.end
     fits = book.lease(LeaseKind.MALLOC, 2 * PAGE_BYTES + 1)
     assert (fits.start, fits.end) == (MALLOC_END - 3 * PAGE_BYTES, MALLOC_END)
+
+
+class BookBesideSets(RuleBasedStateMachine):
+    """Blocks of all kinds are handed out; stacks end in any order and come back as whole blocks.
+
+    Large stacks and little of the other areas: everything runs out within an example.
+    """
+
+    @initialize(ids_left=st.integers(1, 3), malloc_pages_left=st.integers(1, 900))
+    def make(self, ids_left: int, malloc_pages_left: int) -> None:
+        self.book = LeaseBook(STACK_BYTES_MAX)
+        self.block_slots = stack_lease_count(STACK_BYTES_MAX)
+        self.slot_bytes = stack_slot_bytes(STACK_BYTES_MAX)
+        self.block_bytes = self.block_slots * self.slot_bytes
+        self.book._next_id = (
+            STATUS_AREAS[1][1] - ids_left * PAGE_BYTES * ID_LEASE_COUNT - PAGE_BYTES
+        )
+        self.book._next_malloc = MALLOC_END - malloc_pages_left * PAGE_BYTES
+        block_count = (STACKS_END - STACKS_START) // self.block_bytes
+        self.first_stack = STACKS_START + (block_count - 3) * self.block_bytes
+        self.book._next_stack = self.first_stack
+        self.ids_end = self.book._next_id
+        self.malloc_end = self.book._next_malloc
+        #: Slots that have not ended, by the start of their block; blocks to be used again.
+        self.alive: dict[int, set[int]] = {}
+        self.ended: list[int] = []
+
+    @rule()
+    def lease_ids(self) -> None:
+        if self.ids_end == STATUS_AREAS[1][1]:
+            with pytest.raises(LimitError):
+                self.book.lease(LeaseKind.ID)
+            return
+        lease = self.book.lease(LeaseKind.ID)
+        assert (lease.kind, lease.start) == (LeaseKind.ID, self.ids_end)
+        assert lease.start < lease.end <= STATUS_AREAS[1][1]
+        self.ids_end = lease.end
+
+    @rule(wanted=st.integers(1, 2_000 * PAGE_BYTES))
+    def lease_malloc(self, wanted: int) -> None:
+        lease = self.book.lease(LeaseKind.MALLOC, wanted)
+        assert lease.start == self.malloc_end
+        if self.malloc_end + wanted > MALLOC_END:
+            assert lease.end == lease.start
+        else:
+            assert wanted <= lease.end - lease.start
+            assert lease.end <= MALLOC_END
+            assert lease.end % PAGE_BYTES == 0
+        self.malloc_end = lease.end
+
+    @rule()
+    def lease_stacks(self) -> None:
+        fresh = self.first_stack + self.block_bytes * (len(self.alive) + len(self.ended))
+        if fresh + self.block_bytes > STACKS_END and not self.ended:
+            with pytest.raises(LimitError):
+                self.book.lease(LeaseKind.STACK)
+            return
+        if fresh + self.block_bytes > STACKS_END:
+            fresh = self.ended.pop(0)
+        lease = self.book.lease(LeaseKind.STACK)
+        assert (lease.start, lease.end) == (fresh, fresh + self.block_bytes)
+        slots = range(lease.start, lease.end, self.slot_bytes)
+        self.alive[lease.start] = {slot + GUARD_BYTES for slot in slots}
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def end_stacks(self, data: st.DataObject) -> None:
+        every = sorted(base for bases in self.alive.values() for base in bases)
+        gone = data.draw(st.lists(st.sampled_from(every), unique=True) | st.just(every))
+        self.book.end_stacks(np.array(gone, dtype=np.int64))
+        for start in sorted(self.alive):
+            self.alive[start] -= set(gone)
+            if not self.alive[start]:
+                del self.alive[start]
+                self.ended.append(start)
+
+    @invariant()
+    def nothing_is_out_twice(self) -> None:
+        assert not self.alive.keys() & set(self.ended)
+
+
+TestBookBesideSets = BookBesideSets.TestCase
+TestBookBesideSets.settings = tried(40, steps=30)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dvm_mpi.config import BATCH_FUEL, BATCH_RUNNERS_MAX, BATCHES_PER_WORKER
 from dvm_mpi.control.placement import LengthEstimate, share_out
+from tests.properties import tried
 
 # fmt: off
 #   ready  running       batch  shares
@@ -32,24 +35,44 @@ def test_shares() -> None:
         assert found == expected, (ready, running, batch)
 
 
+def one_by_one(ready: int, running: list[int], batch: int) -> list[int]:
+    """Serve the workers in turn, the least loaded first, as long as there is anything."""
+    fair = max(-(-ready // len(running)), 1)
+    shares = [0] * len(running)
+    for worker in sorted(range(len(running)), key=lambda w: (running[w], w)):
+        room = batch * BATCHES_PER_WORKER - running[worker]
+        if room >= batch:
+            shares[worker] = min(room, fair, ready - sum(shares))
+    return shares
+
+
 @given(
-    ready=st.integers(0, 3_000),
-    running=st.lists(st.integers(0, 600), min_size=1, max_size=20),
-    batch=st.integers(1, BATCH_RUNNERS_MAX),
+    ready=st.integers(0, 40) | st.integers(0, 3_000),
+    running=st.lists(st.integers(0, 9) | st.integers(0, 600), min_size=1, max_size=20),
+    batch=st.integers(1, 9) | st.integers(1, BATCH_RUNNERS_MAX),
 )
-def test_shares_keep_the_limits_and_waste_no_idle_worker(
+@tried(200)
+def test_shares_are_those_of_serving_one_worker_after_another(
     ready: int, running: list[int], batch: int
 ) -> None:
-    loads = np.array(running)
-    shares = share_out(ready, loads, batch)
-    assert (shares >= 0).all()
-    assert shares.sum() <= ready
-    assert (shares + loads <= np.maximum(loads, batch * BATCHES_PER_WORKER)).all()
-    has_room = loads <= batch * (BATCHES_PER_WORKER - 1)
-    if ready >= len(running):
-        assert (shares[has_room] > 0).all()
-    elif has_room.any():
-        assert shares.sum() > 0 or ready == 0
+    shares = share_out(ready, np.array(running), batch).tolist()
+    assert shares == one_by_one(ready, running, batch)
+    if ready and any(load <= batch * (BATCHES_PER_WORKER - 1) for load in running):
+        assert sum(shares) > 0, "a worker has room, and nobody gets anything"
+
+
+@given(groups=st.lists(st.lists(st.integers(1, 10 * BATCH_FUEL), max_size=6), max_size=12))
+@tried(100)
+def test_the_estimate_is_a_running_mean_whatever_the_groups(groups: list[list[int]]) -> None:
+    """A group counts as its mean, observed once for each of its runners."""
+    lengths, mean = LengthEstimate(), float(BATCH_FUEL)
+    for group in groups:
+        lengths.observe(np.array(group, dtype=np.int64))
+        for _ in group:
+            mean += 0.2 * (sum(group) / len(group) - mean)
+        assert math.isclose(lengths.mean, mean, rel_tol=1e-9)
+        assert 1 <= lengths.batch_runners <= BATCH_RUNNERS_MAX
+        assert lengths.batch_runners in {1, BATCH_RUNNERS_MAX, int(BATCH_FUEL / lengths.mean)}
 
 
 def test_batches_have_about_the_same_fuel() -> None:

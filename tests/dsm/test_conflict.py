@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from dvm_mpi import config
 from dvm_mpi.dsm import conflict, last_writers
 from dvm_mpi.dsm.conflict import ConflictSet
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import RANGE
+from tests.properties import tried
 
 
 class NaiveConflictSet:
@@ -64,33 +71,85 @@ def store(conflicts, start, length, epoch):
 BASE = 1 << 40
 
 
-@given(seed=st.integers(0, 2**32 - 1), span=st.sampled_from([64, 400, 3000]))
-@settings(max_examples=60, deadline=None)
-def test_agrees_with_one_entry_per_byte(seed, span):
-    """Random batches on a small space: conflicts, newest epochs and invariants after each."""
-    random = np.random.default_rng(seed)
-    real, naive = ConflictSet(), NaiveConflictSet()
-    longest = int(random.choice([2, 9, span // 2]))
-    has_loads = bool(random.integers(2))
-    for epoch in range(2, 2 + int(random.integers(4, 24))):
-        records = []
-        for _ in range(random.integers(1, 20)):
-            runs = [
-                (BASE + int(random.integers(span)), int(random.integers(0, longest + 1)))
-                for _ in range(random.integers(0, 4))
+SPAN = 2_000
+Run = tuple[int, int]
+#: (start, length): mostly words near each other, some wide, some empty.
+RUNS = st.tuples(
+    st.integers(0, 40) | st.integers(0, SPAN), st.integers(0, 9) | st.integers(0, SPAN)
+).map(lambda run: (BASE + run[0], run[1]))
+#: (how much older than the newest possible, runs, whether a winner is entered, loads).
+RECORDS = st.lists(
+    st.tuples(
+        st.integers(0, 4),
+        st.lists(RUNS, max_size=4),
+        st.booleans() | st.just(True),
+        st.just([]) | st.lists(RUNS, max_size=2),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+class ConflictSetBesideBytes(RuleBasedStateMachine):
+    """Batches in commit order, with snapshots that lag behind, and a horizon that follows.
+
+    Conflicts are exact at all times; newest epochs are exact above the horizon, and bounds below.
+    """
+
+    @initialize(ranges_kept=st.sampled_from([1, 4, 1_000]))
+    def make(self, ranges_kept: int) -> None:
+        self.real, self.naive = ConflictSet(ranges_kept), NaiveConflictSet()
+        self.epoch, self.horizon = 2, 1
+
+    def same(self, records: list[tuple[int, list[Run], bool, list[Run]]]) -> None:
+        expected = self.naive.resolve(records, self.epoch)
+        assert resolve(self.real, records, self.epoch) == expected
+        self.real.check_invariants()
+
+    @rule(batch=RECORDS, later=st.integers(0, 2))
+    def commit(self, batch: list[tuple[int, list[Run], bool, list[Run]]], later: int) -> None:
+        self.epoch += later
+        newest = self.epoch - 1
+        self.same(
+            [
+                (max(newest - age, self.horizon), runs, enter, loads)
+                for age, runs, enter, loads in batch
             ]
-            loaded = [
-                (BASE + int(random.integers(span)), int(random.integers(0, longest + 1)))
-                for _ in range(random.integers(0, 3) if has_loads else 0)
-            ]
-            snapshot = int(random.integers(max(1, epoch - 4), epoch))
-            records.append((snapshot, runs, bool(random.integers(5)), loaded))
-        assert resolve(real, records, epoch) == naive.resolve(records, epoch)
-        real.check_invariants()
-        asked = [
-            (BASE + int(random.integers(span)), int(random.integers(0, span))) for _ in range(8)
-        ]
-        assert real.newest(ranges(asked)).tolist() == [naive.newest([one]) for one in asked]
+        )
+
+    @rule(
+        start=st.integers(0, SPAN),
+        stride=st.integers(1, 9),
+        count=st.integers(100, 400),
+        length=st.integers(1, 4),
+    )
+    def scatter(self, start: int, stride: int, count: int, length: int) -> None:
+        """One record of so many runs that leaves split."""
+        runs = [(BASE + start + stride * k, length) for k in range(count)]
+        self.same([(self.epoch - 1, runs, True, [])])
+
+    @rule(lag=st.integers(1, 3))
+    def forget(self, lag: int) -> None:
+        self.horizon = max(self.horizon, self.epoch - lag)
+        self.real.forget(self.horizon)
+        self.real.check_invariants()
+        self.newest([(BASE + 5 * k, 3) for k in range(SPAN // 5)])
+
+    @rule(asked=st.lists(RUNS, min_size=1, max_size=6))
+    def newest(self, asked: list[tuple[int, int]]) -> None:
+        told = self.real.newest(ranges(asked)).tolist()
+        for found, exact in zip(
+            told, map(self.naive.newest, [[one] for one in asked]), strict=True
+        ):
+            assert found == exact if exact > self.horizon else exact <= found <= self.horizon
+
+    @invariant()
+    def nothing_kept_for_nothing(self) -> None:
+        assert self.real.range_count <= len(self.naive.epoch_of)
+
+
+def test_agrees_with_one_entry_per_byte():
+    run_state_machine_as_test(ConflictSetBesideBytes, settings=tried(50, steps=20))
 
 
 def test_splits_leaves_and_clears_them():
@@ -182,35 +241,6 @@ def test_rewriting_one_array_does_not_grow_it():
     conflicts.check_invariants()
     assert conflicts.range_count == 1
     assert conflicts.held_bytes == held
-
-
-@given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
-def test_forgetting_changes_no_answer_that_may_be_asked(seed):
-    """Conflicts stay exact; newest epochs too above the horizon, and bounds below it."""
-    random = np.random.default_rng(seed)
-    real, naive = ConflictSet(ranges_kept=40), NaiveConflictSet()
-    horizon = 1
-    for epoch in range(2, 40):
-        records = [
-            (
-                int(random.integers(horizon, epoch)),
-                [(BASE + int(random.integers(2_000)), int(random.integers(1, 9)))],
-                True,
-            )
-            for _ in range(20)
-        ]
-        assert resolve(real, records, epoch) == naive.resolve(records, epoch)
-        if random.integers(3) == 0:
-            horizon = int(random.integers(horizon, epoch + 1))
-            real.forget(horizon)
-            real.check_invariants()
-        for start, length in zip(
-            random.integers(2_000, size=10), random.integers(200, size=10), strict=True
-        ):
-            asked = [(BASE + int(start), int(length))]
-            told, exact = int(real.newest(ranges(asked))[0]), naive.newest(asked)
-            assert told == exact if exact > horizon else exact <= told <= horizon
 
 
 def test_forgetting_bounds_scattered_history():

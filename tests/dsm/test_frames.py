@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from dvm_mpi.dsm.frames import FramePool, frame_extents, reserve_frames
 from dvm_mpi.dsm.messages import NO_FRAME
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES
+from tests.properties import tried
 
 
 def naive_choice(free, count):
@@ -20,32 +24,41 @@ def naive_choice(free, count):
     return ordered[:count]
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_agrees_with_a_set_of_free_frames(seed):
-    random = np.random.default_rng(seed)
-    total = int(random.integers(20, 120))
-    pool = FramePool(reserve_frames(total))
-    free, held = set(range(total)), []
-    for _ in range(400):
-        if random.integers(2) or not held:
-            count = int(random.integers(0, 9))
-            if count > len(free):
-                with pytest.raises(LimitError):
-                    pool.allocate(count)
-                pool.check_invariants()
-                continue
-            expected = naive_choice(free, count) if count else []
-            assert pool.allocate(count).tolist() == expected
-            free -= set(expected)
-            held += expected
-        else:
-            random.shuffle(held)
-            count = int(random.integers(0, min(len(held), 9) + 1))
-            gone, held = held[:count], held[count:]
-            pool.free(np.array(gone, np.int64))
-            free |= set(gone)
-        pool.check_invariants()
-        assert pool.in_use == len(held)
+class PoolBesideSet(RuleBasedStateMachine):
+    """Frames are taken in groups and given back in any order, now and then more than there are."""
+
+    @initialize(total=st.integers(1, 40))
+    def make(self, total: int) -> None:
+        self.pool = FramePool(reserve_frames(total))
+        self.free, self.held = set(range(total)), []
+
+    @rule(count=st.integers(0, 9))
+    def allocate(self, count: int) -> None:
+        if count > len(self.free):
+            with pytest.raises(LimitError):
+                self.pool.allocate(count)
+            return
+        expected = naive_choice(self.free, count) if count else []
+        assert self.pool.allocate(count).tolist() == expected
+        self.free -= set(expected)
+        self.held += expected
+
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        gone = data.draw(st.lists(st.sampled_from(self.held), unique=True) if self.held else NONE)
+        self.pool.free(np.array(gone, np.int64))
+        self.held = [frame for frame in self.held if frame not in gone]
+        self.free |= set(gone)
+
+    @invariant()
+    def agree(self) -> None:
+        self.pool.check_invariants()
+        assert self.pool.in_use == len(self.held)
+
+
+NONE = st.just([])
+TestPoolBesideSet = PoolBesideSet.TestCase
+TestPoolBesideSet.settings = tried(40, steps=40)
 
 
 def test_a_full_pool_names_sizes_and_the_remedy():
@@ -79,19 +92,20 @@ def test_reserving_more_than_there_are_addresses_is_an_error():
         reserve_frames(1 << 40)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_extents_cover_each_frame_once(seed):
+@given(wanted=st.lists(st.integers(0, 12) | st.just(NO_FRAME), max_size=12))
+@tried(60)
+def test_extents_cover_each_frame_once(wanted):
     """Copying extent by extent gives the same rows as copying frame by frame."""
-    random = np.random.default_rng(seed)
-    frames = random.integers(0, 13, 40)
-    frames[random.integers(0, 40, 8)] = NO_FRAME
-    frames[20:30] = np.arange(3, 13)
     pool = FramePool(reserve_frames(13))
     pool.memory[:] = np.arange(1, 14)[:, None]
+    frames = np.array(wanted, np.int64)
     contents = pool.read(frames)
-    assert contents.shape == (40, PAGE_BYTES)
-    assert (contents == (frames + 1)[:, None]).all()
-    _, counts, _ = frame_extents(frames)
-    assert counts.max() >= 10
-    assert counts.sum() == (frames != NO_FRAME).sum()
-    assert frame_extents(np.array([NO_FRAME]))[0].size == 0
+    assert contents.shape == (len(wanted), PAGE_BYTES)
+    assert (contents == np.where(frames == NO_FRAME, 0, frames + 1)[:, None]).all()
+    firsts, counts, rows = frame_extents(frames)
+    copied = zip(firsts.tolist(), counts.tolist(), rows.tolist(), strict=True)
+    told = [(row + k, first + k) for first, count, row in copied for k in range(count)]
+    assert told == [(row, frame) for row, frame in enumerate(wanted) if frame != NO_FRAME]
+    ends = list(zip(rows + counts, firsts + counts, strict=True))
+    begins = list(zip(rows, firsts, strict=True))
+    assert not set(ends) & set(begins), "neighbours are one extent"

@@ -3,35 +3,57 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from dvm_mpi.dsm import hashing
 from dvm_mpi.dsm.hashing import IntMap
+from tests.properties import tried
+
+#: Few numbers, so that keys come again; stretches of them, so that the table grows.
+NUMBERS = st.lists(st.integers(0, 60), max_size=12) | st.builds(
+    lambda first, count: list(range(first, first + count)), st.integers(0, 300), st.integers(0, 90)
+)
 
 
-@pytest.mark.parametrize("spread", [1, 1 << 20, 1 << 45])
-def test_agrees_with_a_dictionary(spread):
+class MapBesideDictionary(RuleBasedStateMachine):
     """Keys in stretches, in strides and far apart; batches hold a key twice now and then."""
-    random = np.random.default_rng(spread % 97)
-    real, naive = IntMap(), {}
-    for step in range(300):
-        keys = random.integers(0, 500, int(random.integers(0, 30))) * spread
-        if random.integers(3):
-            values = random.integers(-9, 1 << 40, keys.size)
-            real.put(keys, values)
-            naive.update(zip(keys.tolist(), values.tolist(), strict=True))
-        else:
-            real.remove(keys)
-            for key in keys.tolist():
-                naive.pop(key, None)
-        asked = np.arange(0, 520) * spread
-        assert real.get(asked, -7).tolist() == [naive.get(key, -7) for key in asked.tolist()]
-        assert len(real) == len(naive)
-        if step % 20 == 0:
-            real.check_invariants()
-    keys, values = real.items()
-    assert dict(zip(keys.tolist(), values.tolist(), strict=True)) == naive
-    assert keys.tolist() == sorted(naive)
+
+    @initialize(spread=st.sampled_from([1, 1 << 20, (1 << 45) + 1]))
+    def make(self, spread: int) -> None:
+        self.real, self.naive = IntMap(), dict[int, int]()
+        self.spread, self.value = spread, -9
+
+    def keys(self, numbers: list[int]) -> list[int]:
+        return [number * self.spread for number in numbers]
+
+    @rule(numbers=NUMBERS)
+    def put(self, numbers: list[int]) -> None:
+        keys = self.keys(numbers)
+        values = range(self.value, self.value + len(keys))
+        self.value += len(keys)
+        self.real.put(np.array(keys, np.int64), np.array(values, np.int64))
+        self.naive |= dict(zip(keys, values, strict=True))
+
+    @rule(numbers=NUMBERS)
+    def remove(self, numbers: list[int]) -> None:
+        self.real.remove(np.array(self.keys(numbers), np.int64))
+        for key in self.keys(numbers):
+            self.naive.pop(key, None)
+
+    @invariant()
+    def agree(self) -> None:
+        self.real.check_invariants()
+        assert len(self.real) == len(self.naive)
+        keys, values = self.real.items()
+        assert list(zip(keys.tolist(), values.tolist(), strict=True)) == sorted(self.naive.items())
+        asked = self.keys(list(range(70)))
+        expected = [self.naive.get(key, -77) for key in asked]
+        assert self.real.get(np.array(asked), -77).tolist() == expected
+
+
+TestMapBesideDictionary = MapBesideDictionary.TestCase
+TestMapBesideDictionary.settings = tried(30, steps=25)
 
 
 def test_removal_closes_the_gap_across_the_end_of_the_table():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dvm_mpi.dsm import ranges
 from dvm_mpi.dsm.messages import RUN
 from dvm_mpi.layout import PAGE_BYTES, RANGE
+from tests.properties import tried
 
 rows = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12)), max_size=8)
 
@@ -27,20 +31,43 @@ def assert_normal(found):
     assert (ends[:-1] < found["start"][1:]).all()
 
 
-@given(left=rows, right=rows)
-@settings(max_examples=200, deadline=None)
-def test_set_operations(left, right):
-    a, b = ranges.normalise(make(left)), ranges.normalise(make(right))
-    assert byte_set(a) == byte_set(make(left))
-    left_alone = ranges.subtract(a, b)
-    assert_normal(left_alone)
-    assert byte_set(left_alone) == byte_set(a) - byte_set(b)
-    assert ranges.total_bytes(a) == len(byte_set(a))
-    assert_normal(a)
+class RangesBesideBytes(RuleBasedStateMachine):
+    """A set that grows and shrinks by ranges in any order, empty and overlapping ones too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.real, self.naive = make([]), set()
+
+    @rule(added=rows)
+    def add(self, added):
+        self.real = ranges.normalise(np.concatenate((make(added), self.real)))
+        self.naive |= byte_set(make(added))
+
+    @rule(gone=rows)
+    def take_away(self, gone):
+        self.real = ranges.subtract(self.real, ranges.normalise(make(gone)))
+        self.naive -= byte_set(make(gone))
+
+    @rule(kept=rows)
+    def cut_down(self, kept):
+        """What is in both, as what is left without what is not in the other."""
+        outside = ranges.subtract(self.real, ranges.normalise(make(kept)))
+        self.real = ranges.subtract(self.real, outside)
+        self.naive &= byte_set(make(kept))
+
+    @invariant()
+    def agree(self):
+        assert_normal(self.real)
+        assert byte_set(self.real) == self.naive
+        assert ranges.total_bytes(self.real) == len(self.naive)
+
+
+TestRangesBesideBytes = RangesBesideBytes.TestCase
+TestRangesBesideBytes.settings = tried(40, steps=20)
 
 
 @given(held=rows, asked=rows)
-@settings(max_examples=200, deadline=None)
+@tried(200)
 def test_covering(held, asked):
     normal = ranges.normalise(make(held))
     expected = [set(range(s, s + n)) <= byte_set(normal) for s, n in asked]
@@ -52,7 +79,7 @@ def test_covering(held, asked):
         st.tuples(st.integers(0, 9 * PAGE_BYTES), st.integers(0, 3 * PAGE_BYTES)), max_size=6
     )
 )
-@settings(max_examples=100, deadline=None)
+@tried(100)
 def test_pages(pairs):
     expected = [
         {b // PAGE_BYTES for b in (s, *range(s, s + n, PAGE_BYTES), s + n - 1)} if n else set()
@@ -66,7 +93,7 @@ def test_pages(pairs):
 
 
 @given(pairs=rows, block=st.sampled_from([1, 4, 7, 64]))
-@settings(max_examples=150, deadline=None)
+@tried(150)
 def test_cut_at(pairs, block):
     runs = np.empty(len(pairs), RUN)
     runs["start"] = [s for s, _ in pairs]
@@ -91,6 +118,15 @@ def test_cutting_drops_empty_runs():
     pieces, cut_from = ranges.cut_at(runs, 64)
     assert pieces.tolist() == [(0, 8, 0)]
     assert cut_from.tolist() == [1]
+
+
+@given(numbers=st.lists(st.integers(0, 9), max_size=12))
+@tried(150)
+def test_joined_stretches_are_the_numbers_again(numbers):
+    firsts, counts = ranges.join_consecutive(np.array(numbers, np.int64))
+    assert ranges.expand(firsts, counts).tolist() == numbers
+    steps = [b - a == 1 for a, b in pairwise(numbers)]
+    assert firsts.size == (len(numbers) and 1 + steps.count(False))
 
 
 def test_join_consecutive():

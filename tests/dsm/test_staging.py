@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dvm_mpi import config
 from dvm_mpi.dsm.messages import RUN, Staged
 from dvm_mpi.dsm.staging import StagingArena, arena_slice_bytes, cut_parts
 from dvm_mpi.layout import PAGE_BYTES
+from tests.properties import tried
 
 
 def part_of(serial, part, *lengths):
@@ -18,36 +20,53 @@ def part_of(serial, part, *lengths):
     return Staged(1, serial, part, False, runs, np.empty(0, np.uint8))
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_parts_never_overlap_and_every_one_finds_room_at_last(seed):
-    """Two homes; releases mostly in order; whoever is refused fits once the slice is empty."""
-    random = np.random.default_rng(seed)
-    arena, held = StagingArena(100), [{}, {}]
-    refused = 0
-    for serial in range(500):
-        home = int(random.integers(2))
-        lengths = random.integers(1, 30, int(random.integers(1, 4))).tolist()
-        placed = arena.place(home, part_of(serial, 0, *lengths))
+HOMES, SLICE_BYTES = 2, 100
+
+
+class ArenaBesideBytes(RuleBasedStateMachine):
+    """Parts are placed and given back at two homes, in order or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arena = StagingArena(SLICE_BYTES)
+        self.held: list[dict[int, set[int]]] = [{} for _ in range(HOMES)]
+        self.serial = 0
+
+    @rule(
+        home=st.integers(0, HOMES - 1), lengths=st.lists(st.integers(1, 30), min_size=1, max_size=3)
+    )
+    def place(self, home: int, lengths: list[int]) -> None:
+        self.serial += 1
+        placed = self.arena.place(home, part_of(self.serial, 0, *lengths))
         if placed is None:
-            refused += 1
-            assert held[home]
-            keys = list(held[home])
-            for key in (
-                keys if random.integers(2) else keys[: 1 + int(random.integers(len(keys)))][::-1]
-            ):
-                arena.release(home, key, 0)
-                del held[home][key]
-        else:
-            firsts = placed.runs["data_first"].tolist()
-            assert firsts == [firsts[0] + sum(lengths[:k]) for k in range(len(lengths))]
-            held[home][serial] = set(range(firsts[0], firsts[0] + sum(lengths)))
-        arena.check_invariants()
-        for blocks in held:
-            occupied = [byte for block in blocks.values() for byte in block]
-            assert len(occupied) == len(set(occupied))
-            assert max(occupied, default=0) < 100
-        assert [arena.parts_under_way(h) for h in (0, 1)] == [len(blocks) for blocks in held]
-    assert refused > 20
+            # Who is refused finds room once the slice is empty: it has something to wait for.
+            assert self.held[home]
+            return
+        firsts = placed.runs["data_first"].tolist()
+        assert firsts == [firsts[0] + sum(lengths[:k]) for k in range(len(lengths))]
+        taken = set(range(firsts[0], firsts[0] + sum(lengths)))
+        assert max(taken) < SLICE_BYTES
+        assert all(taken.isdisjoint(other) for other in self.held[home].values())
+        self.held[home][self.serial] = taken
+
+    @precondition(lambda self: any(self.held))
+    @rule(data=st.data(), home=st.integers(0, HOMES - 1))
+    def release(self, data: st.DataObject, home: int) -> None:
+        home = home if self.held[home] else 1 - home
+        oldest = next(iter(self.held[home]))
+        serial = data.draw(st.just(oldest) | st.sampled_from(list(self.held[home])))
+        self.arena.release(home, serial, 0)
+        del self.held[home][serial]
+
+    @invariant()
+    def agree(self) -> None:
+        self.arena.check_invariants()
+        for home, held in enumerate(self.held):
+            assert self.arena.parts_under_way(home) == len(held)
+
+
+TestArenaBesideBytes = ArenaBesideBytes.TestCase
+TestArenaBesideBytes.settings = tried(40, steps=30)
 
 
 def test_a_full_slice_refuses_until_it_is_released():
@@ -87,7 +106,7 @@ def test_all_slices_of_an_arena_are_within_its_limit(workers):
     rows=st.lists(st.tuples(st.integers(0, 900), st.integers(0, 40)), max_size=6),
     part_bytes=st.sampled_from([1, 7, 16, 100]),
 )
-@settings(max_examples=150, deadline=None)
+@tried(150)
 def test_cutting_into_parts(rows, part_bytes):
     """Every byte is in one part, in order, with its place in the data; parts are full."""
     runs = np.array([(s, n, 50 * k) for k, (s, n) in enumerate(rows)], RUN)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dvm_mpi.dsm import watch_tree
 from dvm_mpi.dsm.watch import WatchIndex
 from dvm_mpi.layout import RANGE
+from tests.properties import tried
 
 
 def ranges(rows):
@@ -29,38 +32,55 @@ def naive_match(watched, records):
     )
 
 
-def random_ranges(random, span, longest):
-    count = int(random.integers(0, 4))
-    return [
-        (int(random.integers(span)), int(random.integers(0, longest + 1))) for _ in range(count)
-    ]
+#: Ranges that overlap, repeat, touch and are empty.
+SPANS = st.lists(
+    st.tuples(
+        st.integers(0, 40) | st.integers(0, 2_000), st.integers(0, 8) | st.integers(0, 2_000)
+    ),
+    max_size=3,
+)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_agrees_with_a_list_of_ranges(seed):
-    """Templates come and go; ranges overlap, repeat, touch and are empty."""
-    random = np.random.default_rng(seed)
-    span = int(random.choice([40, 300, 5_000]))
-    longest = int(random.choice([1, 8, span]))
-    index, watched = WatchIndex(), {}
-    for step in range(300):
-        if random.integers(3) or not watched:
-            template = int(random.integers(1 << 40))
-            watched[template] = random_ranges(random, span, longest)
-            index.add(template, ranges(watched[template]))
-        else:
-            template = list(watched)[int(random.integers(len(watched)))]
-            index.remove(template)
-            del watched[template]
-        records = [random_ranges(random, span, 20) for _ in range(3)]
-        assert match(index, *records) == naive_match(watched, records)
-        assert len(index) == len(watched)
-        if step % 10 == 0:
-            index.check_invariants()
-    for template in list(watched):
-        index.remove(template)
-    index.check_invariants()
-    assert index.range_count == 0
+class IndexBesideList(RuleBasedStateMachine):
+    """Templates come and go, one at a time and many at once; stores are matched in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.index, self.watched, self.serial = WatchIndex(), {}, 0
+
+    @rule(groups=st.lists(SPANS, min_size=1, max_size=6), step=st.sampled_from([1, -7, 1 << 33]))
+    def add(self, groups: list[list[tuple[int, int]]], step: int) -> None:
+        """Numbers of templates ascend, descend or jump."""
+        first = (1 << 40) + self.serial
+        self.serial += 100
+        templates = [first + step * k for k in range(len(groups))]
+        counts = np.array([len(rows) for rows in groups])
+        rows = ranges([row for group in groups for row in group])
+        self.index.add_many(np.array(templates), counts, rows)
+        self.watched |= dict(zip(templates, groups, strict=True))
+
+    @precondition(lambda self: self.watched)
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        some = st.lists(st.sampled_from(list(self.watched)), unique=True, max_size=6)
+        gone = data.draw(some)
+        self.index.remove_many(np.array(gone, np.int64))
+        for template in gone:
+            del self.watched[template]
+
+    @rule(records=st.lists(SPANS, min_size=1, max_size=4))
+    def store(self, records: list[list[tuple[int, int]]]) -> None:
+        assert match(self.index, *records) == naive_match(self.watched, records)
+
+    @invariant()
+    def agree(self) -> None:
+        self.index.check_invariants()
+        assert len(self.index) == len(self.watched)
+        assert self.index.range_count == sum(n > 0 for g in self.watched.values() for _, n in g)
+
+
+TestIndexBesideList = IndexBesideList.TestCase
+TestIndexBesideList.settings = tried(25, steps=20)
 
 
 # fmt: off
@@ -109,25 +129,6 @@ def test_adding_twice_and_removing_twice_are_our_faults():
     index.remove(4)
     with pytest.raises(AssertionError, match="does not watch"):
         index.remove(4)
-
-
-def test_many_at_once_are_as_many_one_by_one():
-    random = np.random.default_rng(4)
-    singly, together = WatchIndex(), WatchIndex()
-    held = [random_ranges(random, 400, 30) for _ in range(200)]
-    for template, rows in enumerate(held):
-        singly.add(template, ranges(rows))
-    counts = np.array([len(rows) for rows in held])
-    together.add_many(np.arange(200), counts, ranges([row for rows in held for row in rows]))
-    gone = random.permutation(200)[:90]
-    together.remove_many(gone)
-    for template in gone.tolist():
-        singly.remove(template)
-    together.check_invariants()
-    assert len(together) == len(singly) == 110
-    assert together.range_count == singly.range_count
-    for k in range(430):
-        assert match(together, [(k, 1)]) == match(singly, [(k, 1)])
 
 
 def path_length(index):
