@@ -149,7 +149,7 @@ class ConflictSetBesideBytes(RuleBasedStateMachine):
 
 
 def test_agrees_with_one_entry_per_byte():
-    run_state_machine_as_test(ConflictSetBesideBytes, settings=tried(50, steps=20))
+    run_state_machine_as_test(ConflictSetBesideBytes, settings=tried(40, steps=15))
 
 
 def test_splits_leaves_and_clears_them():
