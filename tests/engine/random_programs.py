@@ -51,16 +51,27 @@ INTERESTING_FLOATS = (
 )  # fmt: skip
 
 
-@dataclass
+@dataclass(frozen=True)
 class Scene:
     """One program and all that its run depends on."""
 
-    image: Image
+    #: Targets of branches count instructions (`tests.engine.machine.program`).
     listing: list[Instruction]
-    tasks: list[Task]
-    memory: dict[int, int]
-    stdin: bytes
+    tasks: list[Task] = field(default_factory=lambda: [Task()])
+    memory: dict[int, int] = field(default_factory=dict)
+    stdin: bytes = b""
+    #: Engine settings other than the usual ones.
     changes: dict[str, Any] = field(default_factory=dict)
+    #: Fuel of one slice.
+    slice_fuel: int = 1_000
+    is_flat: bool = False
+    #: What follows the instructions in the text.
+    tail: bytes = b""
+
+    @property
+    def image(self) -> Image:
+        """The assembled program."""
+        return program(*self.listing, flat=self.is_flat, tail=self.tail)
 
 
 def random_bits(rng: random.Random, type_name: str) -> int:
@@ -298,7 +309,7 @@ def random_scene(seed: int) -> Scene:
             image = []
         task_id = OWN_ID + runner * PAGE_BYTES
         tasks.append(Task(TEXT_START, random_grants(rng), 1, 10 + runner, task_id, stack, image))
-    image_of_program = program(*listing, flat=rng.random() < 0.5, tail=rng.randbytes(3))
+    is_flat, tail = rng.random() < 0.5, rng.randbytes(3)
     changes = {
         "allow_undeclared": rng.random() < 0.2,
         "fuel_max": rng.choice([500, 500, 500, 30, 60]),
@@ -306,4 +317,5 @@ def random_scene(seed: int) -> Scene:
     # Of its own source, so that older seeds keep their programs.
     tracking_rng = random.Random(-seed - 1)
     changes["loads"] = tracking_rng.choice([*LoadTracking, LoadTracking.CONTENT])
-    return Scene(image_of_program, listing, tasks, memory, rng.randbytes(5), changes)
+    slice_fuel = 1_000 if seed % 3 else 7
+    return Scene(listing, tasks, memory, rng.randbytes(5), changes, slice_fuel, is_flat, tail)

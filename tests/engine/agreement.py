@@ -1,0 +1,57 @@
+"""One program on every engine, and what they do not agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from dvm_mpi.engine.interp import InterpEngine
+from dvm_mpi.engine.reference import ReferenceEngine
+from tests.engine.machine import Ended, EngineMaker, Host, batch, settings
+from tests.engine.random_programs import Scene
+
+#: The first is the one that the others are compared with.
+ENGINES: Final[dict[str, EngineMaker]] = {"reference": ReferenceEngine, "interp": InterpEngine}
+#: What an engine is observed to do when it raises instead: always a defect of ours.
+RAISED: Final = "raised"
+
+
+def observed(maker: EngineMaker, scene: Scene) -> dict[str, Any]:
+    """Run a scene, and return all that the engine lets its host see."""
+    image = scene.image
+    try:
+        engine = maker(settings(**scene.changes))
+        try:
+            engine.load(image, scene.stdin)
+            host = Host(engine, scene.memory, malloc_left=1 << 20)
+            engine.begin(batch(scene.tasks))
+            ended: list[Ended] = host.run(scene.slice_fuel)
+            return {
+                "ended": ended,
+                "undeclared": engine.undeclared_accesses(),
+                "misses": host.misses,
+                "slept": host.slept_us,
+            }
+        finally:
+            engine.close()
+    except Exception as error:
+        return {RAISED: f"{type(error).__name__}: {error}"}
+
+
+def disagreements(
+    scene: Scene, engines: Mapping[str, EngineMaker] = ENGINES
+) -> tuple[list[str], dict[str, Any]]:
+    """Return what differs between engines, in words, and what the first one was seen to do."""
+    (first, maker), *others = engines.items()
+    expected = observed(maker, scene)
+    found = [f"{first} raised {expected[RAISED]}"] if RAISED in expected else []
+    for name, other in others:
+        got = observed(other, scene)
+        if RAISED in got:
+            found.append(f"{name} raised {got[RAISED]}")
+        found += [
+            f"{key}:\n  {first}: {expected[key]}\n  {name}: {got[key]}"
+            for key in expected.keys() & got.keys() - {RAISED}
+            if expected[key] != got[key]
+        ]
+    return found, expected
