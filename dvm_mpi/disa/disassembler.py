@@ -156,7 +156,7 @@ def _elements(image: Image) -> list[_Element]:
     found: list[_Element] = []
     position = layout.TEXT_START
     starts = image.lines.addresses.tolist()
-    for start, limit in zip(starts, [*starts[1:], end], strict=True):
+    for start, limit in pairwise([*starts, end]):
         instruction = _exact(image.text, start, limit)
         if instruction is None:
             continue

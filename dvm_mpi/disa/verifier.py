@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from dvm_mpi import layout
 from dvm_mpi.config import ERRORS_SHOWN_MAX
@@ -84,7 +85,7 @@ class _Verifier:
             return
         yield from self._entry()
         text_end = layout.TEXT_START + len(self._image.text)
-        for address, end in zip(self._starts, [*self._starts[1:], text_end], strict=True):
+        for address, end in pairwise([*self._starts, text_end]):
             try:
                 instruction = decode(self._image.text, address - layout.TEXT_START, address)
             except DecodeError as error:

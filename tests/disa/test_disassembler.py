@@ -104,3 +104,8 @@ def test_constants_keep_their_bits(name: str, bits: int) -> None:
 )
 def test_odd_floats(value: str) -> None:
     assert_identity(assemble_text(f"mov ${value}:fd, r1:fd", "t.dasm", {}))
+
+
+def test_text_without_an_instruction_comes_back() -> None:
+    image = assemble_text("here: .quad 7, 8", "data.dasm", {})
+    assert assemble_text(disassemble(image), "again.dasm", {}).text == image.text

@@ -22,6 +22,12 @@ def test_a_good_program_has_no_findings(varied: Image) -> None:
     verify(varied, operands=True)
 
 
+def test_text_without_an_instruction_has_no_entry() -> None:
+    """Data alone, as a forgotten `.data` leaves it; found by `make fuzz`."""
+    (found,) = findings("here: .space 16")
+    assert "the entry 0x400000000 is data in the text" in found
+
+
 REMEDIES = {
     "branch": "branch to a label of an instruction",
     "entry": "name an instruction's label with .entry",
