@@ -242,9 +242,14 @@ histories: $(ENVIRONMENT) ## record 300 runs of racing programs on ranks, and re
 		MPIR_CVAR_NOLOCAL=1 check --name histories-network $(HISTORY_NETWORK_RANKS)
 	verdict
 
-fuzz: $(ENVIRONMENT) ## try 10,000 random programs and 10,000 damaged images
+# Seconds that `make fuzz` takes, and the integer from which all that it tries is drawn. The shell
+# counts its own time under the first name.
+fuzz: SECONDS ?= 300
+unexport SECONDS
+fuzz: SEED ?= 0
+fuzz: $(ENVIRONMENT) ## try random and damaged programs for SECONDS; SEED gives others
 	$(begin)
-	FUZZ_CASES=10000 run $(BIN)/python -m pytest -n 0 -s tests/fuzz
+	run $(BIN)/python -m tests.fuzz --seconds $(SECONDS) --jobs $(JOBS) --seed $(SEED)
 	verdict
 
 coverage: $(ENVIRONMENT) ## say which lines the tests do not reach (compiled loops are not seen)

@@ -1,12 +1,12 @@
 """Programs that nobody would write: random bytes, random instructions, damaged programs.
 
-Each is a function of one integer. How many are tried is FUZZ_CASES in the environment: a few
-hundred by default, ten thousand in `make fuzz`. build/fuzz/seed-PID holds the last seed tried.
+Each is a function of one integer. The tests of this folder try a few hundred, `make fuzz` as many
+as there is time for.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
 import random
 from dataclasses import replace
 from functools import cache
@@ -16,6 +16,7 @@ import numpy as np
 
 from dvm_mpi.disa.assembler import assemble_file
 from dvm_mpi.disa.image import Image
+from dvm_mpi.disa.image_file import MAGIC, image_bytes
 from dvm_mpi.layout import DATA_START, RANGE, STACKS_START, TEXT_START
 from tests.engine.machine import program
 from tests.engine.random_programs import random_listing
@@ -30,17 +31,12 @@ VALID = (
     ("vectoradd", {"N": "40", "PARTS": "3"}),
     ("kmeans", {"N": "24", "K": "2", "PARTS": "3", "ITERATIONS": "2"}),
 )  # fmt: skip
+#: Bytes of the digest at the end of an image file.
+DIGEST_BYTES = hashlib.sha256().digest_size
 #: Cases of one test: small enough that a failure is found again soon, large enough to be few.
 CHUNK_CASES = 250
-CASES = int(os.environ.get("FUZZ_CASES", "500"))
+CASES = 500
 CHUNKS = [(start, min(CHUNK_CASES, CASES - start)) for start in range(0, CASES, CHUNK_CASES)]
-
-
-def note(seed: int) -> None:
-    """Write down what is tried next: a crash of the process leaves no other trace."""
-    folder = JOBS.parent / "build" / "fuzz"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"seed-{os.getpid()}").write_text(f"{seed}\n")
 
 
 @cache
@@ -91,3 +87,29 @@ def random_image(seed: int) -> Image:
         return flat(damaged(rng, program(*random_listing(rng), flat=True).text))
     image = valid_image(rng.randrange(len(VALID)))
     return replace(image, text=damaged(rng, image.text))
+
+
+@cache
+def valid_files() -> tuple[bytes, ...]:
+    """Return the jobs as image files."""
+    return tuple(
+        image_bytes(assemble_file(JOBS / name / f"{name}.dasm", defines)) for name, defines in VALID
+    )
+
+
+def damaged_file(seed: int) -> bytes:
+    """Return what is no good image file, or only by chance: noise, or a damaged one.
+
+    Every second damaged one has the digest that it should have, so that what lies behind the digest
+    is looked at as well.
+    """
+    rng = random.Random(seed)
+    data = rng.choice(valid_files())
+    if seed % 4 == 0:
+        return MAGIC[: rng.randrange(9)] + rng.randbytes(rng.choice([0, 1, 30, 500]))
+    while data in valid_files():
+        data = damaged(rng, data[:-DIGEST_BYTES]) + data[-DIGEST_BYTES:]
+    if seed % 2:
+        body = data[:-DIGEST_BYTES]
+        data = body + hashlib.sha256(body).digest()
+    return data
