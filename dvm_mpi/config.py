@@ -120,6 +120,14 @@ STORY_ROWS: Final = 1 << 18
 #: Runners of one dispatched batch, and batches that a worker holds at a time.
 BATCH_RUNNERS_MAX: Final = 256
 BATCHES_PER_WORKER: Final = 2
+#: Runners of one round under --deterministic. Results depend on it.
+ROUND_RUNNERS: Final = 4_096
+#: Ids and stacks, and bytes for `malloc`, of one block that a place of a round is dealt. An attempt
+#: that asks again gets so many times as many blocks as before, up to so many.
+PLACE_LEASE_COUNT: Final = 64
+PLACE_MALLOC_BYTES: Final = 1 * MIB
+PLACE_LEASE_GROWTH: Final = 16
+PLACE_LEASE_BLOCKS_MAX: Final = 256
 #: Epochs closed but not yet applied everywhere before a new one waits for its age.
 EPOCHS_IN_FLIGHT: Final = 4
 

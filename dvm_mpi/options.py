@@ -64,6 +64,7 @@ class RunOptions:
     homes: int
     seed: int | None
     data_plane: str
+    deterministic: bool
     command: tuple[str, ...]
 
 
@@ -149,6 +150,8 @@ def run_parser() -> argparse.ArgumentParser:
         help="without a launcher: partitions of the shared region (default: 1)")  # fmt: skip
     add("--seed", type=_count(0, 2**63 - 1), default=None, metavar="N",
         help="without a launcher: shuffle the order of events (default: fixed)")  # fmt: skip
+    add("--deterministic", action="store_true",
+        help="the same memory and output every time, on any number of ranks; slower")  # fmt: skip
     add("--data-plane", default="auto", choices=("auto", "rma", "message"),
         help="how bytes move between ranks: by windows or messages (default: probe)")  # fmt: skip
     add("--version", action="version", version=f"dvm {__version__}")
@@ -195,6 +198,7 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
         homes=given.homes,
         seed=given.seed,
         data_plane=given.data_plane,
+        deterministic=given.deterministic,
         command=tuple(arguments),
     )
 

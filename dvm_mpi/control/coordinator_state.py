@@ -12,7 +12,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import LOSSES_BEFORE_RUNNING_ALONE, STORY_ROWS
+from dvm_mpi.config import (
+    LOSSES_BEFORE_RESERVING,
+    LOSSES_BEFORE_RUNNING_ALONE,
+    STORY_ROWS,
+)
 from dvm_mpi.control.arena import RowArena
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.lifecycle import Event, Kind, RunnerTable, State
@@ -199,7 +203,7 @@ class CoordinatorState:
         self,
         geometry: Geometry,
         worker_count: int,
-        stack_bytes: int,
+        leases: LeaseBook,
         visible: int,
         isolation: Isolation = "snapshot",
         conflict_unit: ConflictUnit = "byte",
@@ -210,7 +214,7 @@ class CoordinatorState:
         self.watched = RowArena(RANGE)
         self.image_runs = RowArena(RUN)
         self.image_data = RowArena(np.uint8)
-        self.leases = LeaseBook(stack_bytes)
+        self.leases = leases
         self.log = CommitLog(geometry, visible)
         #: Who stored each byte last.
         self.conflicts = ConflictSet()
@@ -223,8 +227,14 @@ class CoordinatorState:
         self.counters = Counters()
         #: Runners that may start now, in order.
         self.queue = RowQueue()
-        #: Runners that have lost so often that each runs alone.
+        #: Runners that have lost so often that each runs alone; in a run of rounds all that have
+        #: lost: they come first.
         self.solo = RowQueue()
+        #: Runners of the round under way that wait for a worker; in a run of rounds only.
+        self.chosen = RowQueue()
+        #: Losses after which what a runner stored is remembered, and after which it goes to `solo`.
+        self.losses_before_remembering = LOSSES_BEFORE_RESERVING
+        self.losses_before_solo = LOSSES_BEFORE_RUNNING_ALONE
         #: Losers that wait for an epoch to become visible.
         self.blocked: NDArray[np.int64] = NO_ROWS
         #: Records that wait for a reservation to end, in order of arrival, one each.
@@ -246,6 +256,9 @@ class CoordinatorState:
         self.lacking: dict[int, tuple[int, ...]] = {}
         #: Of the attempts at each worker, those that sleep in a system call; (worker_count,).
         self.asleep: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
+        #: Of the running attempts, those whose records wait for the rest of their round;
+        #: (worker_count,).
+        self.gathered: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
         #: Row of the runner that runs alone, or -1.
         self.alone = -1
         #: The newest attempt number given out.
@@ -280,7 +293,7 @@ class CoordinatorState:
 
     def requeue(self, rows: NDArray[np.int64]) -> None:
         """Let rows that have run before start again, those that lost too often alone."""
-        alone = self.table.rows["losses"][rows] >= LOSSES_BEFORE_RUNNING_ALONE
+        alone = self.table.rows["losses"][rows] >= self.losses_before_solo
         self.solo.push(rows[alone])
         self.enqueue(rows[~alone])
 
@@ -387,7 +400,8 @@ class CoordinatorState:
         assert int((state == State.RUNNING).sum()) == self.running_count
         assert int((state == State.HELD).sum()) == len(self.held)
         waiting = np.isin(state, (State.WAITING, State.CANCELLED)).sum()
-        assert waiting == len(self.queue) + len(self.solo) + len(self.blocked)
+        queued = len(self.queue) + len(self.solo) + len(self.chosen) + len(self.blocked)
+        assert waiting == queued
         pinned = (state == State.RUNNING) | (state == State.HELD)
         epochs = self.table.rows["snapshot"][pinned].tolist()
         for rows in self.given_up.values():

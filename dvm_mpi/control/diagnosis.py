@@ -65,6 +65,10 @@ TRAPS: Final[dict[TrapKind, tuple[str, str]]] = {
         "no such system call, or a bad argument to one",
         "int 0x80 with 1 malloc, 2 usleep, 6 malloc with option or 7 gettime in 0x100000420",
     ),
+    TrapKind.NO_TIME: (
+        "gettime has no time to give under --deterministic",
+        "a run that looks at a clock is not the same every time; run without --deterministic",
+    ),
 }
 assert TRAPS.keys() == set(TrapKind)
 

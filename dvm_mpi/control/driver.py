@@ -89,7 +89,7 @@ class MachineSettings:
     the codec, as MPI does. `plane` is how bytes move: "direct" takes them where they lie, "message"
     sends them within the messages, "late" reads them some time after they were asked for. `check`
     asserts every part's invariants after each event. `isolation` serializable wants engines that
-    track loads.
+    track loads. `deterministic`: the run goes by rounds.
     """
 
     workers: int = 1
@@ -103,6 +103,7 @@ class MachineSettings:
     plane: Literal["direct", "message", "late"] = "direct"
     on_wire: bool = False
     check: bool = False
+    deterministic: bool = False
 
 
 @dataclass(slots=True)
@@ -174,6 +175,7 @@ class LocalMachine:
             LOADED_EPOCH,
             isolation=settings.isolation,
             conflict_unit=settings.conflict_unit,
+            deterministic=settings.deterministic,
         )
         for number in range(settings.workers):
             engine = make_engine()

@@ -7,6 +7,8 @@ of it was given to a runner that has ended.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,18 +32,37 @@ from dvm_mpi.layout import (
 )
 
 
+def stack_slots(stack_bytes: int) -> int:
+    """Return how many automatic stacks there is room for."""
+    return (STACKS_END - STACKS_START) // stack_slot_bytes(stack_bytes)
+
+
 def stack_lease_count(stack_bytes: int) -> int:
     """Return how many automatic stacks are leased at a time: few of large ones, to suffice."""
-    slots = (STACKS_END - STACKS_START) // stack_slot_bytes(stack_bytes)
-    return min(STACK_LEASE_COUNT, max(slots // STACK_LEASES_MIN, 1))
+    return min(STACK_LEASE_COUNT, max(stack_slots(stack_bytes) // STACK_LEASES_MIN, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSizes:
+    """What one block has of each kind: ids, automatic stacks, bytes for `malloc` at least."""
+
+    ids: int
+    stacks: int
+    malloc_bytes: int
+
+
+def worker_blocks(stack_bytes: int) -> BlockSizes:
+    """Return the sizes of blocks that workers lease."""
+    return BlockSizes(ID_LEASE_COUNT, stack_lease_count(stack_bytes), MALLOC_LEASE_BYTES)
 
 
 class LeaseBook:
     """What has been leased of each kind. Rank 0 only."""
 
-    def __init__(self, stack_bytes: int) -> None:
+    def __init__(self, stack_bytes: int, sizes: BlockSizes | None = None) -> None:
         self._slot_bytes = stack_slot_bytes(stack_bytes)
-        self._block_slots = stack_lease_count(stack_bytes)
+        self._sizes = sizes or worker_blocks(stack_bytes)
+        self._block_slots = self._sizes.stacks
         self._next_id = STATUS_AREAS[0][0]
         self._next_stack = STACKS_START
         self._next_malloc = MALLOC_START
@@ -53,8 +74,10 @@ class LeaseBook:
     def _block_bytes(self) -> int:
         return self._slot_bytes * self._block_slots
 
-    def lease(self, kind: LeaseKind, wanted_bytes: int = 0) -> Lease:
+    def lease(self, kind: LeaseKind, wanted_bytes: int = 0, blocks: int = 1) -> Lease:
         """Return a block; an empty one for MALLOC if the area cannot hold `wanted_bytes`.
+
+        As long as there is room, a lease of several blocks has them one behind the other.
 
         Raises
         ------
@@ -62,17 +85,17 @@ class LeaseBook:
             The address space has no ids or no automatic stacks left.
         """
         if kind is LeaseKind.ID:
-            return self._lease_ids()
+            return self._lease_ids(blocks)
         if kind is LeaseKind.STACK:
-            return self._lease_stacks()
-        return self._lease_malloc(wanted_bytes)
+            return self._lease_stacks(blocks)
+        return self._lease_malloc(wanted_bytes, blocks)
 
-    def _lease_ids(self) -> Lease:
+    def _lease_ids(self, blocks: int) -> Lease:
         if self._next_id == STATUS_AREAS[0][1]:
             self._next_id = STATUS_AREAS[1][0]
         area_end = next(end for start, end in STATUS_AREAS if self._next_id <= end)
         start = self._next_id
-        end = min(start + ID_LEASE_COUNT * PAGE_BYTES, area_end)
+        end = min(start + blocks * self._sizes.ids * PAGE_BYTES, area_end)
         if start == end:
             total = sum((end - start) // PAGE_BYTES for start, end in STATUS_AREAS)
             raise LimitError(
@@ -82,10 +105,13 @@ class LeaseBook:
         self._next_id = end
         return Lease(LeaseKind.ID, start, end)
 
-    def _lease_stacks(self) -> Lease:
-        if self._next_stack + self._block_bytes <= STACKS_END:
+    def _lease_stacks(self, blocks: int) -> Lease:
+        fresh_blocks = (STACKS_END - self._next_stack) // self._block_bytes
+        length = self._block_bytes
+        if fresh_blocks > 0:
             start = self._next_stack
-            self._next_stack += self._block_bytes
+            length *= min(blocks, fresh_blocks)
+            self._next_stack += length
         elif self._free_blocks:
             start = STACKS_START + self._free_blocks.pop(0) * self._block_bytes
         else:
@@ -95,12 +121,12 @@ class LeaseBook:
                 f"{self._block_slots} still holds one for a runner that is alive or to come. "
                 "Use a smaller --stack, or explicit stacks."
             )
-        return Lease(LeaseKind.STACK, start, start + self._block_bytes)
+        return Lease(LeaseKind.STACK, start, start + length)
 
-    def _lease_malloc(self, wanted_bytes: int) -> Lease:
+    def _lease_malloc(self, wanted_bytes: int, blocks: int) -> Lease:
         rounded = whole_pages(wanted_bytes)
         start = self._next_malloc
-        end = start + max(rounded, MALLOC_LEASE_BYTES)
+        end = start + max(rounded, blocks * self._sizes.malloc_bytes)
         if end > MALLOC_END:
             end = start + rounded if start + rounded <= MALLOC_END else start
         self._next_malloc = end

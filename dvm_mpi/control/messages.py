@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.dsm import messages as memory
-from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, OUTCOME, RUN
+from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, LEASES, NO_LEASES, OUTCOME, RUN
 from dvm_mpi.layout import RANGE
 
 #: What the coordinator must know of an attempt beside its outcome.
@@ -27,10 +27,16 @@ RECORD: Final = np.dtype(
     ]
 )  # fmt: skip
 
+#: In a message about a lease: it is the worker's, not one attempt's.
+OF_THE_WORKER: Final = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Dispatched:
-    """Coordinator to worker: run these attempts, all on one snapshot."""
+    """Coordinator to worker: run these attempts, all on one snapshot.
+
+    `leases`: as in `engine.interface.AttemptBatch`.
+    """
 
     snapshot: int
     numbers: NDArray[np.int64]  # of the attempts, for fencing
@@ -38,6 +44,7 @@ class Dispatched:
     grants: NDArray[Any]  # GRANT
     image_runs: NDArray[Any]  # RUN
     image_data: NDArray[np.uint8]
+    leases: NDArray[Any] = field(default_factory=lambda: NO_LEASES)  # LEASES
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +70,28 @@ class Finished:
     fetched_bytes: int
     loads: NDArray[Any] = field(default_factory=lambda: np.empty(0, RUN))  # RUN
     load_data: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    leases: NDArray[Any] = field(default_factory=lambda: NO_LEASES)  # LEASES
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRequested:
-    """Worker to coordinator: addresses of this kind are used up (`wanted_bytes`: MALLOC only)."""
+    """Worker to coordinator: addresses of this kind are used up (`wanted_bytes`: MALLOC only).
+
+    `attempt` is the number of the one that waits for addresses of its own, or OF_THE_WORKER.
+    """
 
     worker: int
     kind: int
     wanted_bytes: int
+    attempt: int = OF_THE_WORKER
 
 
 @dataclass(frozen=True, slots=True)
 class AsleepChanged:
-    """Worker to coordinator: so many of its attempts sleep now, and take no turn from others."""
+    """Worker to coordinator: so many of its attempts are set aside, and take no turn from others.
+
+    They sleep, or wait for addresses of their own.
+    """
 
     worker: int
     asleep: int
@@ -96,6 +111,7 @@ class LeaseGranted:
     kind: int
     start: int
     end: int
+    attempt: int = OF_THE_WORKER
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +245,7 @@ _ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
     "dropped_stacks": _INT64,
     "loads": RUN,
     "load_data": _BYTES,
+    "leases": LEASES,
     "pages": _INT64,
     "frames": _INT64,
     "versions": _INT64,

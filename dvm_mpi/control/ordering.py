@@ -8,16 +8,14 @@ loses if any byte that counts has a last writer after its snapshot. Nothing beco
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import LOSSES_BEFORE_RESERVING
 from dvm_mpi.control import giving_up
 from dvm_mpi.control.coordinator_state import (
-    NO_ROWS,
     Action,
     Births,
     CoordinatorState,
@@ -26,41 +24,13 @@ from dvm_mpi.control.coordinator_state import (
     RecordOrder,
     ToHome,
 )
+from dvm_mpi.control.joining import select
 from dvm_mpi.control.lifecycle import Event, Kind, State
 from dvm_mpi.control.messages import Finished
 from dvm_mpi.control.validation import Footprints
 from dvm_mpi.dsm.messages import TOKEN
-from dvm_mpi.dsm.ranges import expand, firsts_of
+from dvm_mpi.dsm.ranges import expand
 from dvm_mpi.engine.interface import End
-
-
-def select(finished: Finished, kept: NDArray[np.int64]) -> Finished:
-    """Return a message with only the records at positions `kept`, in that order.
-
-    What was said of all records together is left behind: `take` has seen to it.
-    """
-    outcomes = finished.outcomes[kept].copy()
-    children = finished.children[expand(outcomes["child_first"], outcomes["child_count"])].copy()
-    own_runs = expand(outcomes["run_first"], outcomes["run_count"])
-    image_runs = expand(children["image_first"], children["image_count"])
-    outcomes["child_first"] = firsts_of(outcomes["child_count"])
-    outcomes["run_first"] = firsts_of(outcomes["run_count"])
-    children["image_first"] = len(own_runs) + firsts_of(children["image_count"])
-    loads = finished.loads[expand(outcomes["load_first"], outcomes["load_count"])]
-    outcomes["load_first"] = firsts_of(outcomes["load_count"])
-    traps = json.loads(finished.traps) if finished.traps else {}
-    told = {str(i): traps[str(k)] for i, k in enumerate(kept.tolist()) if str(k) in traps}
-    return replace(
-        finished,
-        records=finished.records[kept],
-        outcomes=outcomes,
-        runs=finished.runs[np.concatenate([own_runs, image_runs])],
-        children=children,
-        dropped_stacks=NO_ROWS,
-        traps=json.dumps(told) if told else "",
-        fetched_bytes=0,
-        loads=loads,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +62,7 @@ class Ordering:
         current, missing = self._fence(finished)
         if len(missing):
             state.counters.fenced += len(missing)
-            actions += self._discard(finished, missing)
+            actions += self._discard(finished, missing, finished.worker)
             giving_up.settle(state, finished.worker, finished.records["attempt"][missing])
             finished = select(finished, current)
         rows = finished.outcomes["runner"]
@@ -252,30 +222,41 @@ class Ordering:
         table["ready_epoch"][rows] = against[lost]
         state.counters.retries += len(rows)
         for position, row in zip(lost.tolist(), rows.tolist(), strict=True):
-            if table["losses"][row] >= LOSSES_BEFORE_RESERVING:
+            if table["losses"][row] >= state.losses_before_remembering:
                 wanted = state.validation.at_stake(batch, position)
                 state.reservations.remember(row, wanted)
         state.table.apply(rows, Event.LOST)
         state.blocked = np.concatenate([state.blocked, rows])
         numbers = batch.finished.records["attempt"][lost]
-        return [RecordLoss(numbers, against[lost]), *self._discard(batch.finished, lost)]
+        discarded = self._discard(batch.finished, lost, table["worker"][rows])
+        return [RecordLoss(numbers, against[lost]), *discarded]
 
-    def _discard(self, finished: Finished, positions: NDArray[np.int64]) -> list[Action]:
-        """Undo what records that do not count have taken: staged bytes, children's stacks."""
+    def _discard(
+        self,
+        finished: Finished,
+        positions: NDArray[np.int64],
+        workers: int | NDArray[np.int64],
+    ) -> list[Action]:
+        """Undo what records that do not count have taken: staged bytes, children's stacks.
+
+        `workers`: who executed them.
+        """
         outcomes = finished.outcomes[positions]
         children = finished.children[expand(outcomes["child_first"], outcomes["child_count"])]
         self._state.leases.end_stacks(children["stack_base"][children["stack_automatic"] == 1])
-        tokens = self._tokens(finished, positions)
+        tokens = self._tokens(finished, positions, workers)
         return [
             ToHome(home, request)
             for home, request in self._state.log.discard(tokens, finished.runs)
         ]
 
     @staticmethod
-    def _tokens(finished: Finished, positions: NDArray[np.int64]) -> NDArray[Any]:
+    def _tokens(
+        finished: Finished, positions: NDArray[np.int64], workers: int | NDArray[np.int64]
+    ) -> NDArray[Any]:
         """Return the write sets of records as tokens, rows of the message's own `runs`."""
         tokens = np.zeros(len(positions), dtype=TOKEN)
-        tokens["worker"] = finished.worker
+        tokens["worker"] = workers
         tokens["serial"] = finished.records["serial"][positions]
         tokens["staged"] = tokens["serial"] > 0
         for name in ("run_first", "run_count"):
@@ -326,7 +307,8 @@ class Ordering:
         state.table.apply(rows, Event.ORDERED)
         pending.ordered.append(rows)
         pending.deletions += state.table.rows["template"][rows[deletes]].tolist()
-        state.log.append(self._tokens(finished, won), finished.runs, finished.data)
+        tokens = self._tokens(finished, won, state.table.rows["worker"][rows])
+        state.log.append(tokens, finished.runs, finished.data)
         counts = outcomes["run_count"]
         pending.writers.append(numbers)
         pending.run_counts.append(counts)
@@ -370,7 +352,7 @@ class Ordering:
             runner_entry=int(runner["entry"]),
             newr_pc=int(runner["newr_pc"]),
             attempt=int(runner["losses"]) + 1,
-            worker=finished.worker,
+            worker=int(runner["worker"]),
             trap=int(outcome["trap"]),
             pc=int(outcome["trap_pc"]),
             address=int(outcome["trap_address"]),

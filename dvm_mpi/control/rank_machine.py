@@ -55,6 +55,8 @@ class RankSettings:
     inline_bytes_max: int = config.INLINE_BYTES_MAX
     isolation: Isolation = "snapshot"
     conflict_unit: ConflictUnit = "byte"
+    #: Whether the run goes by rounds, so that it does not depend on ranks and timing.
+    deterministic: bool = False
 
 
 class RankMachine:
@@ -126,6 +128,7 @@ class RankMachine:
                 workers_ready=False,
                 isolation=settings.isolation,
                 conflict_unit=settings.conflict_unit,
+                deterministic=settings.deterministic,
             )
             self.rank.coordinator = Coordinator(
                 scheduler, image, transport.size, transport.send, host

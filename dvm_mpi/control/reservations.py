@@ -39,6 +39,10 @@ class Reservations:
         """Note what a loser wants to find unchanged, for its next attempts."""
         self._wanted[row] = ranges
 
+    def wanted(self, row: int) -> NDArray[Any]:
+        """Return what a loser stored in its last attempt; nothing if that is not known."""
+        return self._wanted.get(row, np.zeros(0, dtype=RANGE))
+
     def forget(self, row: int) -> None:
         """Drop everything about a runner that ended."""
         self._wanted.pop(row, None)

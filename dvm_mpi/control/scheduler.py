@@ -5,11 +5,13 @@ Ties are broken by row, then worker number; the same events give the same action
 Invariant: a runner is dispatched only on a visible snapshot that is pinned until its record has
 been ordered, and only when the epoch that created it (or that it lost to) is visible.
 
-The three parts: `ordering` (records in), `publishing` (epochs visible), and dispatch, here.
+The three parts: `ordering` (records in), `publishing` (epochs visible), and dispatch, here. A run
+that must be the same every time goes by `rounds`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,6 +36,7 @@ from dvm_mpi.control.coordinator_state import (
     ToWorker,
 )
 from dvm_mpi.control.grants import normalise_grouped
+from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.lifecycle import Event, Kind, State
 from dvm_mpi.control.messages import (
     AsleepChanged,
@@ -46,11 +49,12 @@ from dvm_mpi.control.messages import (
 from dvm_mpi.control.ordering import Ordering
 from dvm_mpi.control.placement import share_out
 from dvm_mpi.control.publishing import Publishing
+from dvm_mpi.control.rounds import Rounds, apart, place_blocks, round_runners
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import EpochApplied, FramesLacking, PinsMoved
 from dvm_mpi.dsm.ranges import expand, firsts_of, round_to_pages
-from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, RUN, Lease, LeaseKind
+from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, NO_LEASES, RUN, Lease, LeaseKind
 from dvm_mpi.layout import GUARD_BYTES, RANGE
 
 #: Rows at the head of the queue that are looked at together for cancelled instances.
@@ -122,6 +126,8 @@ class Scheduler:
         `serializable` wants workers whose engines track loads.
     conflict_unit
         What two runners must not both store.
+    deterministic
+        Whether the run goes by rounds, so that it does not depend on workers and timing.
     """
 
     def __init__(
@@ -134,10 +140,15 @@ class Scheduler:
         workers_ready: bool = True,
         isolation: Isolation = "snapshot",
         conflict_unit: ConflictUnit = "byte",
+        deterministic: bool = False,
     ) -> None:
+        self._rounds = Rounds(round_runners(stack_bytes)) if deterministic else None
+        leases = LeaseBook(stack_bytes, place_blocks(stack_bytes) if deterministic else None)
         self.state = CoordinatorState(
-            geometry, worker_count, stack_bytes, visible, isolation, conflict_unit
+            geometry, worker_count, leases, visible, isolation, conflict_unit
         )
+        if deterministic:
+            self.state.losses_before_remembering = self.state.losses_before_solo = 1
         self.state.ready[:] = workers_ready
         self._ordering = Ordering(self.state)
         self._publishing = Publishing(self.state)
@@ -158,7 +169,8 @@ class Scheduler:
     @property
     def queued_count(self) -> int:
         """Runners that wait for a worker, an epoch or their turn to run alone."""
-        return len(self.state.queue) + len(self.state.solo) + len(self.state.blocked)
+        state = self.state
+        return len(state.queue) + len(state.solo) + len(state.chosen) + len(state.blocked)
 
     @property
     def closes_at_us(self) -> int | None:
@@ -180,7 +192,7 @@ class Scheduler:
         was_empty = state.log.open_records == 0
         if isinstance(event, Finished):
             giving_up.hear(state, event.worker)
-            actions += self._ordering.take(event)
+            actions += self._take_records(event)
         elif isinstance(event, WorkerTold):
             actions += self._hear(event)
         elif isinstance(event, EpochApplied):
@@ -216,21 +228,41 @@ class Scheduler:
             self.state.asleep[event.worker] = event.asleep
         elif isinstance(event, WorkerReady):
             self.state.ready[event.worker] = True
+        elif self._rounds is None:
+            return [self._granted(event)]
         else:
-            lease = self._lease(LeaseKind(event.kind), event.wanted_bytes)
-            granted = LeaseGranted(int(lease.kind), lease.start, lease.end)
-            return [ToWorker(event.worker, granted)]
+            self._rounds.ask(event)
         return []
 
-    def _lease(self, kind: LeaseKind, wanted_bytes: int) -> Lease:
-        """Return a block of addresses; one for `malloc` is fresh, nobody ever stored there."""
-        lease = self.state.leases.lease(kind, wanted_bytes)
+    def _take_records(self, finished: Finished) -> list[Action]:
+        """Order records now, or with the rest of their round."""
+        rounds, state = self._rounds, self.state
+        if rounds is None:
+            return self._ordering.take(finished)
+        rounds.take(finished)
+        state.gathered[finished.worker] += len(finished.records)
+        # The rest of the round goes in batches of the right size.
+        state.lengths.observe(finished.outcomes["instructions"])
+        if not rounds.is_complete:
+            return []
+        state.gathered[:] = 0
+        return self._ordering.take(rounds.settle())
+
+    def _granted(self, request: LeaseRequested, blocks: int = 1) -> ToWorker:
+        """Answer a request for addresses."""
+        lease = self._lease(LeaseKind(request.kind), request.wanted_bytes, blocks)
+        granted = LeaseGranted(int(lease.kind), lease.start, lease.end, request.attempt)
+        return ToWorker(request.worker, granted)
+
+    def _lease(self, kind: LeaseKind, wanted_bytes: int = 0, blocks: int = 1) -> Lease:
+        """Return addresses; those for `malloc` are fresh, nobody ever stored there."""
+        lease = self.state.leases.lease(kind, wanted_bytes, blocks)
         while kind is LeaseKind.MALLOC and lease.start < lease.end:
             block = np.array([(lease.start, lease.end - lease.start)], dtype=RANGE)
             if self.state.conflicts.newest(block)[0] == 0:
                 break
             # Somebody declared addresses of the malloc area before they were given out.
-            lease = self.state.leases.lease(kind, wanted_bytes)
+            lease = self.state.leases.lease(kind, wanted_bytes, blocks)
         return lease
 
     def _start(self, event: Started) -> None:
@@ -322,23 +354,66 @@ class Scheduler:
         if state.alone >= 0 or len(workers) == 0:
             return []
         self._publishing.unblock(state.log.visible)
+        if self._rounds is not None:
+            return self._dispatch_round(self._rounds, workers)
         if len(state.solo):
             return self._dispatch_alone(int(workers[0]))
         self._drop_cancelled()
-        if len(state.queue) == 0:
+        return self._share_out(workers, len(state.queue), self._take)
+
+    def _share_out(
+        self,
+        workers: NDArray[np.intp],
+        ready: int,
+        take: Callable[[int], NDArray[np.int64]],
+    ) -> list[Action]:
+        """Send `ready` runners to the workers that have room; `take` returns the next rows."""
+        state = self.state
+        if ready == 0:
             return []
         # Some of those that sleep may have been given up on.
-        awake = np.maximum(state.running - state.asleep, 0)[workers]
+        awake = np.maximum(state.running - state.asleep - state.gathered, 0)[workers]
         batch_runners = state.lengths.batch_runners
-        share = share_out(len(state.queue), awake, batch_runners)
+        share = share_out(ready, awake, batch_runners)
         given = share > 0
         actions: list[Action] = []
         for worker, count in zip(workers[given].tolist(), share[given].tolist(), strict=True):
-            rows = self._take(count)
+            rows = take(count)
             for first in range(0, len(rows), batch_runners):
                 batch = rows[first : first + batch_runners]
                 actions.append(ToWorker(worker, self._dispatched(worker, batch)))
         return actions
+
+    def _dispatch_round(self, rounds: Rounds, workers: NDArray[np.intp]) -> list[Action]:
+        """Send out the round under way, or the next one if every commit is visible."""
+        state = self.state
+        if not rounds.is_under_way:
+            if state.log.open_records or state.log.epochs_in_flight:
+                return []
+            rows = self._choose_round(rounds.runners_max)
+            state.chosen.push(rows)
+            rounds.begin(len(rows), state.last_attempt + 1)
+            rounds.deal(self._lease)
+        actions = self._share_out(workers, len(state.chosen), state.chosen.pop)
+        if rounds.all_wait:
+            actions += [self._granted(*answered) for answered in rounds.answer()]
+        return actions
+
+    def _choose_round(self, runners_max: int) -> NDArray[np.int64]:
+        """Take the next round off the queues: losers first, then whoever is next.
+
+        The first one cannot lose. Of losers that stored to the same bytes one goes at a time: the
+        others would lose again.
+        """
+        state = self.state
+        losers = state.solo.pop(len(state.solo))
+        looked_at = losers[:runners_max]
+        goes = apart([state.reservations.wanted(row) for row in looked_at.tolist()])
+        state.solo.push(np.concatenate([looked_at[~goes], losers[runners_max:]]))
+        rows = looked_at[goes]
+        while len(losers) < runners_max and len(rows) < runners_max and len(state.queue):
+            rows = np.concatenate([rows, self._take(runners_max - len(rows))])
+        return rows
 
     def _drop_cancelled(self) -> None:
         """Free the cancelled instances at the head of the queue."""
@@ -387,8 +462,9 @@ class Scheduler:
         table["snapshot"][rows] = snapshot
         table["worker"][rows] = worker
         self._leave_queue(rows, r)
-        for row in rows[r["losses"] >= LOSSES_BEFORE_RESERVING].tolist():
-            state.reservations.activate(row)
+        if self._rounds is None:
+            for row in rows[r["losses"] >= LOSSES_BEFORE_RESERVING].tolist():
+                state.reservations.activate(row)
         state.pins.add(snapshot, len(rows))
         state.running[worker] += len(rows)
         state.counters.attempts += len(rows)
@@ -426,7 +502,8 @@ class Scheduler:
         where = runs["data_first"] + r["image_data_first"][owner]
         data = state.image_data.rows[expand(where, runs["length"])]
         runs["data_first"] = firsts_of(runs["length"])
-        return Dispatched(snapshot, numbers, attempts, grants, runs, data)
+        leases = NO_LEASES if self._rounds is None else self._rounds.dispatch(len(rows))
+        return Dispatched(snapshot, numbers, attempts, grants, runs, data, leases)
 
     # --- end ------------------------------------------------------------------------------------
     def _finish(self) -> list[Action]:
@@ -457,4 +534,6 @@ class Scheduler:
         """Assert that tables, pins and epochs agree."""
         if self.state.failure is None:
             self.state.check_invariants()
+        if self._rounds is not None:
+            self._rounds.check_invariants()
         self.state.log.check_invariants()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dvm_mpi.config import BATCH_FUEL, INLINE_BYTES_MAX
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.messages import (
+    OF_THE_WORKER,
     RECORD,
     AnswerRequested,
     AsleepChanged,
@@ -106,13 +107,15 @@ class _Lookup:
 
 
 @dataclass(slots=True)
-class _Sleeper:
-    """A parked attempt and when it goes on."""
+class _Parked:
+    """An attempt that was set aside: it sleeps, or waits for addresses of its own."""
 
-    wakes_at_us: int
     handle: int
+    number: int
     snapshot: int
     grants: NDArray[Any]  # GRANT, of this attempt
+    #: When it goes on, if it sleeps.
+    wakes_at_us: int = 0
 
 
 @dataclass(slots=True)
@@ -163,14 +166,21 @@ class Worker:
         self._phase = Phase.IDLE
         self._batches: deque[Dispatched] = deque()
         self._current: Dispatched | None = None
-        #: Snapshot of the batch, or of the sleeper that was woken.
+        #: Whether attempts come with addresses of their own, instead of sharing this worker's.
+        self._attempts_bring_leases = False
+        #: Place in its batch of the attempt in the view that waits for a lease.
+        self._leasing_index = 0
+        #: Snapshot of the batch, or of the parked attempt that goes on.
         self._snapshot = 0
-        #: The woken sleeper that runs outside of any batch.
-        self._woken: _Sleeper | None = None
+        #: The attempt that was parked, and goes on outside of any batch.
+        self._resumed: _Parked | None = None
         #: Read-ahead of the running attempt, and its place in the batch.
         self._read_ahead = ReadAhead()
         self._read_ahead_index = -1
-        self._sleepers: list[_Sleeper] = []
+        self._sleepers: list[_Parked] = []
+        #: Attempts that wait for a lease of their own, by number; and what came for them.
+        self._asking: dict[int, _Parked] = {}
+        self._granted: deque[tuple[_Parked, Lease]] = deque()
         #: The scheduler's numbers of the runners that this worker has, by attempt number: one may
         #: be here twice, if an attempt was given up on and sleeps here still.
         self._runners: dict[int, int] = {}
@@ -213,6 +223,8 @@ class Worker:
             waits.append(f"room in the staging arena of home {self._outbox[0].pieces[0][0]}")
         if self._sleepers:
             waits.append(counted(len(self._sleepers), "sleeping runner"))
+        if self._asking:
+            waits.append(f"addresses for {counted(len(self._asking), 'runner')}")
         return "; ".join(waits) or "runners to be dispatched"
 
     @property
@@ -235,7 +247,7 @@ class Worker:
         assert self._phase is not Phase.IDLE or not self._batches, "nothing is done, but could be"
         assert all(sleeper.snapshot > 0 for sleeper in self._sleepers)
         is_running = self._phase in {Phase.READY, Phase.FETCHING, Phase.LEASING}
-        assert is_running == (self._current is not None or self._woken is not None)
+        assert is_running == (self._current is not None or self._resumed is not None)
 
     # --- messages -------------------------------------------------------------------------------
     def handle(self, event: WorkerEvent) -> tuple[Sent, ...]:
@@ -243,22 +255,35 @@ class Worker:
         sent: list[Sent] = []
         if isinstance(event, Dispatched):
             self._batches.append(event)
+            if self._phase is Phase.LEASING and self._attempts_bring_leases:
+                # Others may be what it waits for.
+                sent += self._make_way(self._leasing_index)
+                self._current = self._resumed = None
+                self._phase = Phase.IDLE
             if self._phase is Phase.IDLE:
                 sent += self._next()
         elif isinstance(event, LookupAnswered):
             self._take_answer(event)
         elif isinstance(event, LeaseGranted):
-            assert self._phase is Phase.LEASING
-            self.engine.grant_lease(Lease(LeaseKind(event.kind), event.start, event.end))
-            self._phase = Phase.READY
+            sent += self._take_lease(event)
         elif isinstance(event, AnswerRequested):
-            sent.append((_COORDINATOR, AsleepChanged(self.number, len(self._sleepers))))
+            sent.append(self._asleep_changed())
         else:
             assert isinstance(event, ArenaReleased)
             self._arena.release(event.home, event.serial, event.part)
             sent += self._depart()
             sent += self._next()
         return tuple(sent)
+
+    def _take_lease(self, granted: LeaseGranted) -> list[Sent]:
+        lease = Lease(LeaseKind(granted.kind), granted.start, granted.end)
+        if granted.attempt in self._asking:
+            self._granted.append((self._asking.pop(granted.attempt), lease))
+            return self._next() if self._phase is Phase.IDLE else []
+        assert self._phase is Phase.LEASING
+        self.engine.grant_lease(lease)
+        self._phase = Phase.READY
+        return []
 
     def poll_plane(self) -> tuple[Sent, ...]:
         """Take the pages that have come beside the messages; return what is to be sent."""
@@ -275,11 +300,19 @@ class Worker:
             return []
         sleeper = min(due, key=lambda s: (s.wakes_at_us, s.handle))
         self._sleepers.remove(sleeper)
-        self.engine.unpark(sleeper.handle)
-        self._woken, self._snapshot = sleeper, sleeper.snapshot
+        return self._resume(sleeper)
+
+    def _resume(self, parked: _Parked) -> list[Sent]:
+        """Put a parked attempt back on the engine, which is idle."""
+        self.engine.unpark(parked.handle)
+        self._resumed, self._snapshot = parked, parked.snapshot
         self._read_ahead, self._read_ahead_index = ReadAhead(), -1
         self._phase = Phase.READY
-        return [(_COORDINATOR, AsleepChanged(self.number, len(self._sleepers)))]
+        return [self._asleep_changed()]
+
+    def _asleep_changed(self) -> Sent:
+        asleep = len(self._sleepers) + len(self._asking) + len(self._granted)
+        return _COORDINATOR, AsleepChanged(self.number, asleep)
 
     # --- running --------------------------------------------------------------------------------
     def run_slice(self, fuel: int, now_us: int) -> tuple[tuple[Sent, ...], int]:
@@ -295,27 +328,59 @@ class Worker:
         if stopped.reason is Reason.PAGE_MISSED:
             sent += self._fetch_missed(stopped)
         elif stopped.reason is Reason.LEASE_NEEDED:
-            assert stopped.lease is not None
-            self._phase = Phase.LEASING
-            request = LeaseRequested(self.number, int(stopped.lease), stopped.lease_bytes)
-            sent.append((_COORDINATOR, request))
+            sent += self._request_lease(stopped)
         elif stopped.reason is Reason.SLEEPING:
-            grants = self._grants(stopped.index)
-            handle = self.engine.park()
-            wakes_at_us = now_us + stopped.sleep_us
-            self._sleepers.append(_Sleeper(wakes_at_us, handle, self._snapshot, grants))
-            sent.append((_COORDINATOR, AsleepChanged(self.number, len(self._sleepers))))
+            sleeper = self._park(stopped.index)
+            sleeper.wakes_at_us = now_us + stopped.sleep_us
+            self._sleepers.append(sleeper)
+            sent.append(self._asleep_changed())
         elif stopped.reason is Reason.BATCH_DONE:
-            self._current = self._woken = None
+            self._current = self._resumed = None
             self._phase = Phase.IDLE
             sent += self.wake(now_us)
             sent += self._next()
         return tuple(sent), stopped.instructions
 
+    def _request_lease(self, stopped: Exit) -> list[Sent]:
+        """Ask for addresses; an attempt that brings its own ones makes way for others."""
+        assert stopped.lease is not None
+        number = self._number(stopped.index) if self._attempts_bring_leases else OF_THE_WORKER
+        request = LeaseRequested(self.number, int(stopped.lease), stopped.lease_bytes, number)
+        sent: list[Sent] = [(_COORDINATOR, request)]
+        if self._attempts_bring_leases and self._has_more_to_do(stopped.index):
+            sent += self._make_way(stopped.index)
+        else:
+            self._phase, self._leasing_index = Phase.LEASING, stopped.index
+        return sent
+
+    def _has_more_to_do(self, index: int) -> bool:
+        """Say whether anybody else is to run here, now or later."""
+        is_last = self._current is None or index + 1 == len(self._current.attempts)
+        return not is_last or bool(self._batches or self._granted or self._sleepers)
+
+    def _make_way(self, index: int) -> list[Sent]:
+        """Set the running attempt, which waits for addresses, aside."""
+        parked = self._park(index)
+        self._asking[parked.number] = parked
+        return [self._asleep_changed()]
+
+    def _park(self, index: int) -> _Parked:
+        """Set the running attempt aside; the engine goes on with the next one."""
+        number, grants = self._number(index), self._grants(index)
+        self._resumed = None
+        return _Parked(self.engine.park(), number, self._snapshot, grants)
+
+    def _number(self, index: int) -> int:
+        """Return the number of the running attempt."""
+        if self._resumed is not None:
+            return self._resumed.number
+        assert self._current is not None
+        return int(self._current.numbers[index])
+
     def _grants(self, index: int) -> NDArray[Any]:
         """Return the declared ranges of the running attempt."""
-        if self._woken is not None:
-            return self._woken.grants
+        if self._resumed is not None:
+            return self._resumed.grants
         assert self._current is not None
         attempt = self._current.attempts[index]
         first = int(attempt["grant_first"])
@@ -325,20 +390,28 @@ class Worker:
         """Begin the next batch, if the engine is free and nothing has to leave first."""
         if self._phase is Phase.STAGING and not self._outbox:
             self._phase = Phase.IDLE
-        if self._phase is not Phase.IDLE or not self._batches:
+        if self._phase is not Phase.IDLE or not (self._batches or self._granted):
             return []
         if self._outbox:
             # What has not left fills the arenas: executing more would only make it worse.
             self._phase = Phase.STAGING
             return []
+        if self._granted:
+            parked, lease = self._granted.popleft()
+            sent = self._resume(parked)
+            self.engine.grant_lease(lease)
+            return sent
         batch = self._batches.popleft()
         self._current, self._snapshot = batch, batch.snapshot
+        self._attempts_bring_leases = len(batch.leases) > 0
         self._runners.update(
             zip(batch.numbers.tolist(), batch.attempts["runner"].tolist(), strict=True)
         )
         attempts = batch.attempts.copy()
         attempts["runner"] = batch.numbers
-        self.engine.begin(AttemptBatch(attempts, batch.grants, batch.image_runs, batch.image_data))
+        self.engine.begin(
+            AttemptBatch(attempts, batch.grants, batch.image_runs, batch.image_data, batch.leases)
+        )
         self._read_ahead, self._read_ahead_index = ReadAhead(), -1
         pages, newest = eager_pages(batch.grants)
         return self._look_up(self.engine.missing(pages, newest, batch.snapshot))
@@ -419,6 +492,7 @@ class Worker:
             fetched_bytes=self._fetched_bytes,
             loads=ended.loads,
             load_data=ended.load_data,
+            leases=ended.leases,
         )
         self._fetched_bytes = 0
         self._outbox.append(_Departure(finished, pieces, ended.data))

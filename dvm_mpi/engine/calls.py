@@ -433,6 +433,9 @@ def _usleep(state: State, microseconds: int) -> None:
 
 @compiled
 def _gettime(state: State) -> None:
+    if state[Field.REFUSES_TIME]:
+        fault(state, TrapKind.NO_TIME, -1)
+        return
     if not state[Field.CLOCK_READY]:
         state[Field.STOP] = Stop.CLOCK_WANTED
         return

@@ -79,6 +79,13 @@ CHILD: Final = _record(
     "newr_pc",                       # address of the creating instruction
 )  # fmt: skip
 
+#: What is left of the addresses that one attempt hands out: a block of each kind, half-open.
+LEASES: Final = _record(
+    "id_next", "id_end", "stack_next", "stack_end", "malloc_next", "malloc_end",
+)  # fmt: skip
+#: Of attempts that hand out their engine's addresses.
+NO_LEASES: Final = np.zeros(0, dtype=LEASES)
+
 
 class End(IntEnum):
     """How an attempt ended; the first four are the codes of `exit`."""
@@ -104,6 +111,7 @@ class TrapKind(IntEnum):
     FUEL_EXHAUSTED = 8
     BAD_DESCRIPTOR = 9
     BAD_SYSTEM_CALL = 10
+    NO_TIME = 11  # `gettime` where a run must not depend on time
 
 
 class LoadTracking(IntEnum):
@@ -172,12 +180,17 @@ class TrapDetail:
 
 @dataclass(slots=True)
 class AttemptBatch:
-    """Attempts to run, with their companion arrays; the caller's, read-only to the engine."""
+    """Attempts to run, with their companion arrays; the caller's, read-only to the engine.
+
+    `leases` has a row for each attempt that brings its own addresses, and is empty if all hand out
+    those of their engine. An engine sees batches of one sort only.
+    """
 
     attempts: NDArray[Any]  # ATTEMPT
     grants: NDArray[Any]  # GRANT
     image_runs: NDArray[Any]  # RUN
     image_data: NDArray[np.uint8]
+    leases: NDArray[Any] = field(default_factory=lambda: NO_LEASES)  # LEASES
 
 
 @dataclass(slots=True)
@@ -199,6 +212,8 @@ class OutcomeBatch:
     load_data: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, dtype=np.uint8))
     #: By position in `outcomes`, for those whose end is TRAP.
     traps: dict[int, TrapDetail] = field(default_factory=dict)
+    #: What the attempts have left of their own leases, a row each; empty if they had none.
+    leases: NDArray[Any] = field(default_factory=lambda: NO_LEASES)  # LEASES
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,15 +230,15 @@ class EngineSettings:
     """What an engine is built with; sizes in bytes.
 
     `fuel_max` is instructions per attempt, 0 for no limit. `cache_bytes` limits the cached pages.
-    `clock` returns nanoseconds since the Unix epoch, for `gettime`. `loads` costs time at every
-    load from SR, so it is off unless a run needs what it tells.
+    `clock` returns nanoseconds since the Unix epoch, for `gettime`, which traps if it is None.
+    `loads` costs time at every load from SR, so it is off unless a run needs what it tells.
     """
 
     stack_bytes: int
     fuel_max: int
     allow_undeclared: bool
     cache_bytes: int
-    clock: Callable[[], int]
+    clock: Callable[[], int] | None
     loads: LoadTracking = LoadTracking.NONE
 
 
@@ -256,7 +271,11 @@ class Engine(Protocol):
         """Return the attempts that ended since the last call, and forget them."""
 
     def grant_lease(self, lease: Lease) -> None:
-        """Add addresses to hand out. An empty MALLOC lease means: this one `malloc` returns 0."""
+        """Add addresses to hand out. An empty MALLOC lease means: this one `malloc` returns 0.
+
+        Where attempts bring their own addresses it goes to the running one, in place of what that
+        has left of this kind.
+        """
 
     def missing(
         self, pages: NDArray[np.int64], newest: NDArray[np.int64], snapshot: int

@@ -33,7 +33,7 @@ from dvm_mpi.engine.lease_blocks import LeaseBlocks, automatic_stack_bytes
 from dvm_mpi.engine.page_cache import PageCache
 from dvm_mpi.engine.parking import ParkedAttempt, copy_attempt, restore_attempt
 from dvm_mpi.engine.predecode import CELLS_PAGE, Program
-from dvm_mpi.engine.state import Buffers, Field, List, Phase, Stop
+from dvm_mpi.engine.state import LEASE_FIELDS, Buffers, Field, List, Phase, Stop
 from dvm_mpi.layout import PAGE_BYTES, stack_slot_bytes
 
 #: Where each kind of lease is in the state: next address, end of the block.
@@ -63,6 +63,7 @@ class InterpEngine:
         self._state[Field.STACK_BYTES] = automatic_stack_bytes(settings)
         self._state[Field.ALLOW_UNDECLARED] = settings.allow_undeclared
         self._state[Field.LOAD_TRACKING] = settings.loads
+        self._state[Field.REFUSES_TIME] = settings.clock is None
         self._leases = LeaseBlocks()
         self._program: Program | None = None
         self._text = b""
@@ -97,12 +98,14 @@ class InterpEngine:
         """Take a batch."""
         assert not self._is_running, "an attempt of the last batch is unfinished"
         assert self._state[Field.CURSOR] == self._state[Field.ATTEMPT_COUNT], "unfinished batch"
-        arrays = (batch.attempts, batch.grants, batch.image_runs, batch.image_data)
+        arrays = (batch.attempts, batch.grants, batch.image_runs, batch.image_data, batch.leases)
         self._batch = AttemptBatch(*(np.ascontiguousarray(array) for array in arrays))
         self._state[Field.ATTEMPTS] = self._batch.attempts.ctypes.data
         self._state[Field.BATCH_GRANTS] = self._batch.grants.ctypes.data
         self._state[Field.IMAGE_RUNS] = self._batch.image_runs.ctypes.data
         self._state[Field.IMAGE_DATA] = self._batch.image_data.ctypes.data
+        leases = self._batch.leases
+        self._state[Field.BATCH_LEASES] = leases.ctypes.data if len(leases) else 0
         self._state[Field.CURSOR] = 0
         self._state[Field.ATTEMPT_COUNT] = len(batch.attempts)
         self._buffers.shrink(List.SAVED)
@@ -128,6 +131,7 @@ class InterpEngine:
             rows = int(self._state[Field.FULL_ROWS])
             self._buffers.grow(List(self._state[Field.FULL_LIST]), rows)
         elif stop is Stop.CLOCK_WANTED:
+            assert self._settings.clock is not None, "without a clock gettime traps"
             self._state[Field.CLOCK_NS] = self._settings.clock()
             self._state[Field.CLOCK_READY] = 1
         elif stop is Stop.DECODE_WANTED:
@@ -163,6 +167,7 @@ class InterpEngine:
             load_data=take(List.LOAD_DATA),
             dropped_stacks=take(List.DROPPED_STACKS),
             traps=self._traps,
+            leases=take(List.ENDED_LEASES),
         )
         self._traps = {}
         return taken
@@ -179,13 +184,23 @@ class InterpEngine:
     # --- leases -------------------------------------------------------------------------------
     def grant_lease(self, lease: Lease) -> None:
         """Add addresses to hand out; an empty MALLOC lease refuses the waiting `malloc`."""
-        self._take_back_leases()
-        self._leases.add(lease)
-        self._hand_out_leases()
+        if self._attempts_bring_leases:
+            self._claim()
+            if lease.start < lease.end:
+                at, end = _LEASE_FIELDS[lease.kind]
+                self._state[at], self._state[end] = lease.start, lease.end
+        else:
+            self._take_back_leases()
+            self._leases.add(lease)
+            self._hand_out_leases()
         if lease.kind is LeaseKind.MALLOC and lease.start >= lease.end:
             self._claim()
             assert self._is_running, "a refusal answers the running attempt"
             self._state[Field.MALLOC_REFUSED] = 1
+
+    @property
+    def _attempts_bring_leases(self) -> bool:
+        return bool(self._state[Field.BATCH_LEASES])
 
     def _take_back_leases(self) -> None:
         for kind, (at, end) in _LEASE_FIELDS.items():
@@ -200,6 +215,8 @@ class InterpEngine:
         """Bring forward a leased block that fits; ask the caller for one if there is none."""
         kind = LeaseKind(self._state[Field.WANTED_KIND])
         wanted = int(self._state[Field.WANTED_BYTES])
+        if self._attempts_bring_leases:
+            return Exit(Reason.LEASE_NEEDED, index, 0, lease=kind, lease_bytes=wanted)
         needed = {
             LeaseKind.ID: PAGE_BYTES,
             LeaseKind.STACK: stack_slot_bytes(self._settings.stack_bytes),
@@ -302,6 +319,8 @@ class InterpEngine:
         assert not self._is_running, "another attempt runs"
         attempt = self._parked.pop(handle)
         restore_attempt(self._space, self._buffers, self._static_pages, attempt)
+        if self._attempts_bring_leases:
+            self._state[LEASE_FIELDS] = attempt.leases
 
     # --- pages --------------------------------------------------------------------------------
     def missing(

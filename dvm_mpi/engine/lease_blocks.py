@@ -1,12 +1,15 @@
 """The addresses that an engine may hand out: leased blocks, taken from in the order of granting.
 
 Both engines follow the same rule, so that they give out the same addresses: the front block
-serves until a request does not fit; then the first block that fits comes to the front.
+serves until a request does not fit; then the first block that fits comes to the front. An attempt
+that brings its own addresses has one block of each kind, and a grant takes its place.
 """
 
 from __future__ import annotations
 
-from dvm_mpi.engine.interface import EngineSettings, Lease, LeaseKind
+from typing import Any
+
+from dvm_mpi.engine.interface import LEASES, EngineSettings, Lease, LeaseKind
 from dvm_mpi.layout import whole_pages
 
 
@@ -57,3 +60,42 @@ class LeaseBlocks:
         start, _ = self.front(kind)
         self.use_up_to(kind, start + length)
         return start
+
+
+class AttemptLeases:
+    """The addresses of one attempt, for the reference: a block of each kind."""
+
+    def __init__(self, row: Any) -> None:
+        #: `[next, end)` by kind; `row` is one of LEASES.
+        self._blocks = {
+            kind: [int(row[f"{kind.name.lower()}_{part}"]) for part in ("next", "end")]
+            for kind in LeaseKind
+        }
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """What is left, in the order of LEASES."""
+        return tuple(word for kind in LeaseKind for word in self._blocks[kind])
+
+    def add(self, lease: Lease) -> None:
+        """Take a block in place of what is left of its kind; an empty one changes nothing."""
+        if lease.start < lease.end:
+            self._blocks[lease.kind] = [lease.start, lease.end]
+
+    def bring_forward(self, kind: LeaseKind, length: int) -> bool:
+        """Say whether the block holds `length` bytes."""
+        start, end = self._blocks[kind]
+        return end - start >= length
+
+    def take(self, kind: LeaseKind, length: int) -> int | None:
+        """Hand out `length` bytes; None if the block does not hold them."""
+        if not self.bring_forward(kind, length):
+            return None
+        start = self._blocks[kind][0]
+        self._blocks[kind][0] += length
+        return start
+
+
+assert LEASES.names == tuple(
+    f"{kind.name.lower()}_{part}" for kind in LeaseKind for part in ("next", "end")
+)

@@ -25,7 +25,16 @@ from dvm_mpi.engine.address_space import (
 from dvm_mpi.engine.address_space import CHILD as CHILD_FLAG
 from dvm_mpi.engine.calls import record_of
 from dvm_mpi.engine.compiled import compiled
-from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, OUTCOME, RUN, End, TrapKind
+from dvm_mpi.engine.interface import (
+    ATTEMPT,
+    CHILD,
+    GRANT,
+    LEASES,
+    OUTCOME,
+    RUN,
+    End,
+    TrapKind,
+)
 from dvm_mpi.engine.lists import append, count_of, lacks_room, row_at, set_count
 from dvm_mpi.engine.loads import clear_notes, collect_loads
 from dvm_mpi.engine.machine_words import (
@@ -63,6 +72,8 @@ _GRANT_BYTES: Final = GRANT.itemsize
 _OUTCOME_BYTES: Final = OUTCOME.itemsize
 _CHILD_BYTES: Final = CHILD.itemsize
 _RUN_BYTES: Final = RUN.itemsize
+_LEASES_BYTES: Final = LEASES.itemsize
+_LEASE_WORDS: Final = _LEASES_BYTES // WORD_BYTES
 # Rows are read and written by position; these are the orders that the code below follows.
 assert ATTEMPT.names == (
     "runner", "id", "entry", "snapshot", "stack_base", "stack_bytes", "stack_automatic",
@@ -104,6 +115,8 @@ def enter(state: State) -> int:
         return Stop.LIST_FULL
     state[Field.INDEX] = state[Field.CURSOR]
     state[Field.CURSOR] += 1
+    if state[Field.BATCH_LEASES] != 0:
+        _take_leases(state)
     state[Field.RUNNER] = load_i64(row)
     state[Field.ID] = load_i64(row + 1 * WORD_BYTES)
     state[Field.SNAPSHOT] = load_i64(row + 3 * WORD_BYTES)
@@ -135,6 +148,22 @@ def enter(state: State) -> int:
         # A bad entry traps as if an instruction stood there.
         return end_by_trap(state, entry, 1)
     return 0
+
+
+@compiled
+def _take_leases(state: State) -> None:
+    """Hand out the addresses that the attempt brings."""
+    row = state[Field.BATCH_LEASES] + state[Field.INDEX] * _LEASES_BYTES
+    for word in range(_LEASE_WORDS):
+        state[Field.ID_NEXT + word] = load_i64(row + word * WORD_BYTES)
+
+
+@compiled
+def _return_leases(state: State) -> None:
+    """Tell what the attempt has left of its addresses; the list has room."""
+    row = append(state, List.ENDED_LEASES, _LEASES_BYTES)
+    for word in range(_LEASE_WORDS):
+        store_i64(row + word * WORD_BYTES, state[Field.ID_NEXT + word])
 
 
 @compiled
@@ -232,12 +261,13 @@ def leave(state: State) -> int:
     load_first = count_of(state, List.LOADS)
     load_data_first = count_of(state, List.LOAD_DATA)
     end = state[Field.END]
-    _sort_pairs(row_at(state, List.DIRTY, 0, PAIR_BYTES), count_of(state, List.DIRTY))
-    _sort_pairs(row_at(state, List.LOADED, 0, PAIR_BYTES), count_of(state, List.LOADED))
+    for pages in (List.DIRTY, List.LOADED):
+        _sort_pairs(row_at(state, pages, 0, PAIR_BYTES), count_of(state, pages))
     is_abort = end in (End.ABORT, End.ABORT_DELETE)
     is_complete = (
         not lacks_room(state, List.OUTCOMES, 1)
         and collect_loads(state)
+        and not lacks_room(state, List.ENDED_LEASES, 1)
         and _collect_runs(state, is_abort)
     )
     run_count = count_of(state, List.RUNS) - run_first
@@ -255,6 +285,8 @@ def leave(state: State) -> int:
         set_count(state, List.LOADS, load_first)
         set_count(state, List.LOAD_DATA, load_data_first)
         return Stop.LIST_FULL
+    if state[Field.BATCH_LEASES] != 0:
+        _return_leases(state)
     row = append(state, List.OUTCOMES, _OUTCOME_BYTES)
     store_i64(row, state[Field.RUNNER])
     store_i64(row + 1 * WORD_BYTES, end)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.engine.address_space import CACHED, CHILD, DIRTY, LISTED, READ, WRITE, AddressSpace
-from dvm_mpi.engine.state import ATTEMPT_FIELDS, Buffers, Field, List
+from dvm_mpi.engine.state import ATTEMPT_FIELDS, LEASE_FIELDS, Buffers, Field, List
 from dvm_mpi.layout import PAGE_SHIFT, PR_END
 
 #: Lists that go with the attempt as they are.
@@ -45,6 +45,8 @@ class ParkedAttempt:
     is_fresh: NDArray[np.bool_]
     #: Masks of loaded bytes, by row of LOADED.
     load_masks: NDArray[np.uint8]
+    #: The addresses that it could hand out (LEASE_FIELDS); its own only if it brought some.
+    leases: NDArray[np.int64]
 
 
 def copy_attempt(
@@ -72,6 +74,7 @@ def copy_attempt(
         masks=space.masks[dirty_pages],
         is_fresh=dirty_rows[:, 1] < 0,
         load_masks=space.load_masks[buffers.rows(List.LOADED)[:, 0]],
+        leases=state[LEASE_FIELDS].copy(),
     )
 
 

@@ -28,7 +28,7 @@ from dvm_mpi.engine.interface import (
     Reason,
     TrapKind,
 )
-from dvm_mpi.engine.lease_blocks import LeaseBlocks, automatic_stack_bytes
+from dvm_mpi.engine.lease_blocks import AttemptLeases, LeaseBlocks, automatic_stack_bytes
 from dvm_mpi.engine.reference_memory import (
     AttemptMemory,
     Coverage,
@@ -84,7 +84,7 @@ class ReferenceEngine:
     def load(self, image: Image, stdin: bytes) -> None:
         """Take the program and standard input."""
         program = ReferenceProgram(image)
-        self._around = Surroundings(self._settings, program, stdin, self._leases)
+        self._around = Surroundings(self._settings, program, stdin)
 
     def begin(self, batch: AttemptBatch) -> None:
         """Take a batch."""
@@ -144,7 +144,8 @@ class ReferenceEngine:
         memory.store(CELL_STACK_BASE, WORD_BYTES, row["stack_base"])
         memory.store(CELL_STACK_SIZE, WORD_BYTES, row["stack_bytes"])
         memory.store(CELL_ID, WORD_BYTES, row["id"])
-        return Attempt(index, row["runner"], row["id"], row["entry"] & _MASK64, memory)
+        leases = AttemptLeases(batch.leases[index]) if len(batch.leases) else self._leases
+        return Attempt(index, row["runner"], row["id"], row["entry"] & _MASK64, memory, leases)
 
     def _advance(self, attempt: Attempt, fuel: int) -> Exit:
         """Execute up to `fuel` instructions; the attempt may end on the way."""
@@ -226,7 +227,10 @@ class ReferenceEngine:
     # --- addresses and pages ------------------------------------------------------------------
     def grant_lease(self, lease: Lease) -> None:
         """Add addresses to hand out; an empty MALLOC lease refuses the waiting `malloc`."""
-        self._leases.add(lease)
+        if self._running is not None:
+            self._running.leases.add(lease)
+        else:
+            self._leases.add(lease)
         if lease.kind is LeaseKind.MALLOC and lease.start >= lease.end:
             assert self._running is not None, "a refusal answers the running attempt"
             self._running.malloc_refused = True

@@ -10,6 +10,7 @@ import numpy as np
 
 from dvm_mpi.engine.interface import (
     CHILD,
+    LEASES,
     OUTCOME,
     RUN,
     End,
@@ -18,6 +19,7 @@ from dvm_mpi.engine.interface import (
     TrapDetail,
     TrapKind,
 )
+from dvm_mpi.engine.lease_blocks import AttemptLeases, LeaseBlocks
 from dvm_mpi.engine.reference_memory import AttemptMemory, Span
 from dvm_mpi.layout import PAGE_BYTES, RANGE
 
@@ -53,6 +55,8 @@ class Attempt:
     id: int
     pc: int
     memory: AttemptMemory
+    #: Where ids, stacks and malloc blocks come from: the engine's, or what the attempt brought.
+    leases: LeaseBlocks | AttemptLeases
     instructions: int = 0
     #: Bytes that the present `strcmp` has found equal in earlier steps.
     compared: int = 0
@@ -105,6 +109,7 @@ class OutcomeLists:
     load_data: bytearray = field(default_factory=bytearray)
     dropped_stacks: list[int] = field(default_factory=list)
     traps: dict[int, TrapDetail] = field(default_factory=dict)
+    leases: list[tuple[int, ...]] = field(default_factory=list)
 
     def add(self, attempt: Attempt, detail: TrapDetail | None) -> None:
         """Add one ended attempt; `detail` only for a trap."""
@@ -130,6 +135,8 @@ class OutcomeLists:
         else:
             dropped = (child.stack[0] for child in attempt.children if child.stack_is_automatic)
             self.dropped_stacks += dropped
+        if isinstance(attempt.leases, AttemptLeases):
+            self.leases.append(attempt.leases.row)
         if detail is not None:
             self.traps[len(self.outcomes)] = detail
         self.outcomes.append((
@@ -186,4 +193,5 @@ class OutcomeLists:
             load_data=np.frombuffer(bytes(self.load_data), dtype=np.uint8),
             dropped_stacks=np.array(self.dropped_stacks, dtype=np.int64),
             traps=self.traps,
+            leases=np.array(self.leases, dtype=LEASES),
         )

@@ -34,7 +34,7 @@ from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.disa.table import BY_MNEMONIC, ExitMode
 from dvm_mpi.disa.types import Mode
 from dvm_mpi.engine.interface import End, EngineSettings, LeaseKind, TrapKind
-from dvm_mpi.engine.lease_blocks import LeaseBlocks, automatic_stack_bytes
+from dvm_mpi.engine.lease_blocks import automatic_stack_bytes
 from dvm_mpi.engine.reference_arithmetic import (
     ARITHMETIC,
     DivisionByZeroError,
@@ -95,7 +95,6 @@ class Surroundings:
     settings: EngineSettings
     program: ReferenceProgram
     stdin: bytes
-    leases: LeaseBlocks
 
 
 class Stepper:
@@ -305,7 +304,7 @@ def _newr(step: Stepper, instruction: Instruction) -> None:
     heap, _ = _read_ranges(step, at_heap)
     watched, watched_count = _read_ranges(step, at_watched)
     entry, _ = _load_field(step, at_entry)
-    leases = step.around.leases
+    leases = step.attempt.leases
     stack_bytes = automatic_stack_bytes(step.around.settings)
     slot_bytes = stack_slot_bytes(stack_bytes)
     if not leases.bring_forward(LeaseKind.ID, PAGE_BYTES):
@@ -349,7 +348,7 @@ def _malloc(step: Stepper, length: int) -> tuple[int, ...]:
         return (0,)
     # Even an empty block has an address of its own.
     block_bytes = max(whole_pages(length), PAGE_BYTES)
-    start = step.around.leases.take(LeaseKind.MALLOC, block_bytes)
+    start = step.attempt.leases.take(LeaseKind.MALLOC, block_bytes)
     if start is None:
         raise LeaseWantedError(LeaseKind.MALLOC, block_bytes)
     step.memory.coverage.mallocs.append((start, length))
@@ -364,7 +363,10 @@ def _usleep(step: Stepper, microseconds: int) -> tuple[int, ...]:
 
 
 def _gettime(step: Stepper, _argument: int) -> tuple[int, ...]:
-    seconds, nanoseconds = divmod(step.around.settings.clock(), 1_000_000_000)
+    clock = step.around.settings.clock
+    if clock is None:
+        raise FaultError(TrapKind.NO_TIME)
+    seconds, nanoseconds = divmod(clock(), 1_000_000_000)
     return 0, seconds, nanoseconds
 
 

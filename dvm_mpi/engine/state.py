@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.engine.interface import CHILD, GRANT, OUTCOME, RUN
+from dvm_mpi.engine.interface import CHILD, GRANT, LEASES, OUTCOME, RUN
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES, RANGE
 
@@ -91,6 +91,7 @@ class List(_Counted):
     LOADS = auto()  # RUN
     LOAD_DATA = auto()
     DROPPED_STACKS = auto()  # bases
+    ENDED_LEASES = auto()  # LEASES, of attempts that bring their own
     # Of the engine.
     UNDECLARED = auto()  # (pc, address)
     RETIRED = auto()  # (page, 0): private or fresh memory to give back
@@ -130,6 +131,7 @@ class Field(_Counted):
     BATCH_GRANTS = auto()
     IMAGE_RUNS = auto()
     IMAGE_DATA = auto()
+    BATCH_LEASES = auto()  # 0: the attempts hand out the engine's addresses
 
     # --- why compiled code stopped ------------------------------------------------------------
     STOP = auto()
@@ -147,6 +149,7 @@ class Field(_Counted):
     STACK_BYTES = auto()  # of automatic stacks, whole pages
     ALLOW_UNDECLARED = auto()
     LOAD_TRACKING = auto()  # a LoadTracking
+    REFUSES_TIME = auto()
     TEXT_BYTES = auto()
     RECORD_AT = auto()  # host address of an int64 for each byte of text: its record, 0, or -1
     STDIN = auto()
@@ -166,6 +169,9 @@ class Field(_Counted):
 
 
 ATTEMPT_FIELDS: Final = slice(Field.PHASE, Field.CURSOR)
+#: The addresses to hand out, in the order of LEASES.
+LEASE_FIELDS: Final = slice(Field.ID_NEXT, Field.MALLOC_LEASE_END + 1)
+assert LEASE_FIELDS.stop - LEASE_FIELDS.start == len(LEASES.names or ())
 FIELD_COUNT: Final = Field.LISTS + 3 * len(List)
 #: One word for each source operand that takes from standard input.
 SCRATCH_WORDS: Final = 8
@@ -202,6 +208,7 @@ _LISTS: Final[dict[List, tuple[np.dtype[Any], int, int, str]]] = {
     List.LOAD_DATA: (_BYTE, 1 << 16, 16_384 * _M, "loaded bytes of ended attempts"),
     List.UNDECLARED: (_PAIR, 1 << 6, 16 * _M, "instructions with undeclared accesses"),
     List.DROPPED_STACKS: (_WORD, 1 << 6, 16 * _M, "children that were not created"),
+    List.ENDED_LEASES: (LEASES, 1 << 8, 16 * _M, "ended attempts"),
     List.RETIRED: (_PAIR, 1 << 10, 1 << 10, "pages to give back"),
     List.STATIC: (_WORD, 1 << 5, 1 << 5, "private pages named directly"),
 }

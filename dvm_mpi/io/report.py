@@ -43,6 +43,8 @@ class RunReport:
     homes: int
     #: The seed of the driver's order; None for the default order.
     seed: int | None
+    #: Whether memory and output are the same on any number of ranks, and every time.
+    deterministic: bool
 
     #: From the start of the process to the first work on the program: imports and checks.
     startup_s: float

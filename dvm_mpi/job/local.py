@@ -142,6 +142,7 @@ class Run:
     def _headline(self) -> str:
         o = self._options
         order = "fixed order" if o.seed is None else f"seed {o.seed}"
+        order += ", deterministic" if o.deterministic else ""
         return (
             f"dvm {__version__}{revision()}: {o.program}, 1 rank, "
             f"{report.counted(o.workers, 'worker')}, {report.counted(o.homes, 'home')}, "
@@ -181,7 +182,11 @@ class Run:
         self._prepare(watcher)
         memory = default_memory_bytes() if o.memory_bytes is None else o.memory_bytes
         settings = MachineSettings(
-            workers=o.workers, homes=o.homes, stack_bytes=o.stack_bytes, memory_bytes=memory
+            workers=o.workers,
+            homes=o.homes,
+            stack_bytes=o.stack_bytes,
+            memory_bytes=memory,
+            deterministic=o.deterministic,
         )
         delivery = InOrder() if o.seed is None else Shuffled(o.seed, config.SLICE_FUEL)
         self._machine = LocalMachine(
@@ -276,6 +281,7 @@ class Run:
             workers=o.workers,
             homes=o.homes,
             seed=o.seed,
+            deterministic=o.deterministic,
             startup_s=t.startup_s,
             load_s=t.load_s,
             work_s=t.work_s,

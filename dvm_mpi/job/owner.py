@@ -64,6 +64,7 @@ class Owner:
         return (
             f"dvm {__version__}{revision()}: {self._options.program}, "
             f"{report.counted(self._rank_count, 'rank')}, engine {self._options.engine}"
+            f"{', deterministic' if self._options.deterministic else ''}"
         )
 
     def take_program(self, image: Image, outputs: list[tuple[ArraySpec, ArrayDeclaration]]) -> None:
@@ -203,6 +204,7 @@ class Owner:
             workers=int(self.coordinator.scheduler.state.ready.sum()),
             homes=self._rank_count,
             seed=None,
+            deterministic=o.deterministic,
             startup_s=self._startup_s,
             load_s=max(self.loaded_at - self.began_at, 0.0),
             work_s=max(ended_at - self.loaded_at, 0.0) if self.loaded_at else 0.0,

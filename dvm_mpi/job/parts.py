@@ -75,7 +75,7 @@ def make_engine_factory(options: RunOptions) -> Callable[[], Engine]:
         fuel_max=options.fuel,
         allow_undeclared=options.allow_undeclared,
         cache_bytes=config.CACHE_BYTES_DEFAULT,
-        clock=time.time_ns,
+        clock=None if options.deterministic else time.time_ns,
     )
     if options.engine == "reference":
         from dvm_mpi.engine.reference import ReferenceEngine

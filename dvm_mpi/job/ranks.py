@@ -146,6 +146,7 @@ class RanksRun:
             stack_bytes=self._options.stack_bytes,
             memory_bytes=plan.memory_bytes,
             arena_slice_bytes=arena_slice_bytes(transport.size),
+            deterministic=self._options.deterministic,
         )
         machine = RankMachine(
             transport,

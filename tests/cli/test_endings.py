@@ -118,11 +118,12 @@ def report_of(dvm: Command) -> dict[str, object]:
 
 def test_report_of_a_good_end(every_dvm: Command) -> None:
     options = ("--report", "run.json", "--seed", "7", "--workers", "2", "--homes", "3")
-    assert every_dvm.run(INCREMENT, *options).code == ExitCode.OK
+    assert every_dvm.run(INCREMENT, *options, "--deterministic").code == ExitCode.OK
     told = report_of(every_dvm)
     expected = {
         "program": "p.dasm", "exit_code": 0, "engine": every_dvm.engine, "seed": 7,
-        "workers": 2, "homes": 3, "runners": 1, "commits": 1, "retries": 0, "aborts": 0, "traps": 0,
+        "deterministic": True, "workers": 2, "homes": 3, "runners": 1, "commits": 1, "retries": 0,
+        "aborts": 0, "traps": 0,
         "watcher_firings": 0, "instructions": 1 + 3 * 12 + 2, "bytes_committed": 96,
         "console_bytes": 1,
     }  # fmt: skip

@@ -153,6 +153,13 @@ CASES = [
         ("    int 0x3",),
         name="another interrupt",
     ),
+    Case(
+        TrapKind.NO_TIME,
+        2,
+        "main:   mov $7, syscall_number\n        int $0x80\n        exit:c\n",
+        ("    int 0x80", "      number at 0x100000420 = 7"),
+        options=("--deterministic",),
+    ),
 ]
 
 

@@ -36,7 +36,7 @@ from dvm_mpi.dsm.messages import (
     PinsMoved,
     StagingEnded,
 )
-from dvm_mpi.engine.interface import CHILD, OUTCOME, RUN, End
+from dvm_mpi.engine.interface import CHILD, LEASES, OUTCOME, RUN, End
 from dvm_mpi.layout import GUARD_BYTES, PAGE_BYTES, RANGE, STACKS_START, STATUS_AREAS, TEXT_START
 
 STACK_BYTES = 8192
@@ -102,6 +102,7 @@ class Coordinator:
     workers_ready: bool = True
     isolation: Isolation = "snapshot"
     conflict_unit: ConflictUnit = "byte"
+    deterministic: bool = False
     #: Runners per batch that the scheduler believes to be right.
     batch: int = 256
     #: Attempts that run, by number, in the order of dispatch.
@@ -127,6 +128,7 @@ class Coordinator:
             workers_ready=self.workers_ready,
             isolation=self.isolation,
             conflict_unit=self.conflict_unit,
+            deterministic=self.deterministic,
         )
         # A runner is short here, so that batches are as large as a test wants them.
         self.scheduler.state.lengths.observe = lambda instructions: None  # type: ignore[method-assign]
@@ -283,6 +285,7 @@ class Coordinator:
             traps="",
             fetched_bytes=0,
             loads=np.array(loads, dtype=RUN),
+            leases=np.zeros(len(ends) if self.deterministic else 0, dtype=LEASES),
         )
 
     def _child(self, child: Child, ranges: list[Span]) -> Any:

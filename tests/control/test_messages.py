@@ -99,7 +99,7 @@ REFUSED = {
     "an unknown kind": (words(99), "kind 99 is unknown"),
     "a negative kind": (words(-1), "kind -1 is unknown"),
     "no fields": (words(2, 0), "LeaseRequested: the header is cut off"),
-    "more than a message": (words(2, 0, 0, 0, 0), "LeaseRequested: 8 bytes too many"),
+    "more than a message": (words(2, 0, 0, 0, 0, 0), "LeaseRequested: 8 bytes too many"),
     "an array that is cut off": (words(9, 40), "DiscardRequested.tokens: 40 bytes do not fit"),
     "a negative length": (words(9, -8), "DiscardRequested.tokens: -8 bytes do not fit"),
     "half an element": (words(9, 8, 0), "DiscardRequested.tokens: 8 bytes are no whole elements"),
@@ -116,7 +116,9 @@ def test_refusals_name_the_message_and_the_field(case: str) -> None:
 
 def test_a_text_that_is_no_text_is_refused() -> None:
     finished = [number for number, cls in enumerate(MESSAGES) if cls.__name__ == "Finished"]
-    buffer = np.concatenate([words(*finished, *[0] * 10, 1, 0, 0, 0), np.full(8, 0xFF, np.uint8)])
+    buffer = np.concatenate(
+        [words(*finished, *[0] * 10, 1, 0, 0, 0, 0), np.full(8, 0xFF, np.uint8)]
+    )
     with pytest.raises(CodecError, match=r"Finished\.traps: not UTF-8"):
         decode(buffer)
 
@@ -137,7 +139,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "RankFinished", "RunEnded", "StatusRequested", "StatusReported", "StagingEnded",
         "PinsMoved", "FramesLacking", "AnswerRequested",
     ]  # fmt: skip
-    assert encode(LeaseRequested(4, 5, 6)).view("<i8").tolist() == [2, 4, 5, 6]
+    assert encode(LeaseRequested(4, 5, 6, 7)).view("<i8").tolist() == [2, 4, 5, 6, 7]
     assert encode(EpochApplied(1, 2, 3)).view("<i8").tolist() == [10, 1, 2, 3]
 
 

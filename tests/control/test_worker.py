@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dvm_mpi.control.messages import AsleepChanged, Dispatched, Finished, LeaseGranted
+from dvm_mpi.control.messages import (
+    AsleepChanged,
+    Dispatched,
+    Finished,
+    LeaseGranted,
+    LeaseRequested,
+)
 from dvm_mpi.control.worker import Worker
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.message_plane import MessagePlane
@@ -22,6 +29,7 @@ from dvm_mpi.engine.interface import (
     ATTEMPT,
     CHILD,
     GRANT,
+    LEASES,
     OUTCOME,
     RUN,
     End,
@@ -49,6 +57,8 @@ class Shelf:
         self.parked = 0
         #: What the worker calls the attempts that have begun and not ended.
         self.names: list[int] = []
+        self.unparked: list[int] = []
+        self.granted: list[tuple[int, int]] = []
 
     def begin(self, batch: Any) -> None:
         self.names += batch.attempts["runner"].tolist()
@@ -85,10 +95,10 @@ class Shelf:
         return self.parked
 
     def unpark(self, handle: int) -> None:
-        assert handle == self.parked
+        self.unparked.append(handle)
 
     def grant_lease(self, lease: Any) -> None:
-        pass
+        self.granted.append((lease.start, lease.end))
 
 
 class Plane:
@@ -397,3 +407,51 @@ def test_other_waits_are_told_as_what_they_are() -> None:
     assert asleep == AsleepChanged(4, 1)
     worker.run_slice(100, 0)
     assert worker.waits_for == "1 sleeping runner"
+
+
+# --- attempts that bring their own addresses ----------------------------------------------------
+ID_NEEDED = Exit(Reason.LEASE_NEEDED, 0, 1, lease=LeaseKind.ID)
+DONE = Exit(Reason.BATCH_DONE, 0, 1)
+
+
+def bringing(runner_count: int, first_number: int = 1) -> Dispatched:
+    given = batch([], runner_count)
+    numbers = np.arange(first_number, first_number + runner_count)
+    return replace(given, numbers=numbers, leases=np.zeros(runner_count, LEASES))
+
+
+def test_who_waits_for_own_addresses_makes_way_for_others() -> None:
+    """The second of a batch runs while the first waits, which then goes on with what it got."""
+    engine = Shelf()
+    worker = worker_of(engine, Plane())
+    handle(worker, bringing(2))
+    engine.stops = [ID_NEEDED, DONE]
+    sent, _ = worker.run_slice(100, 0)
+    asked, asleep = (message for _, message in sent)
+    assert asked == LeaseRequested(4, LeaseKind.ID, 0, 1)
+    assert asleep == AsleepChanged(4, 1)
+    assert worker.is_runnable
+    worker.run_slice(100, 0)
+    assert worker.waits_for == "addresses for 1 runner"
+    handle(worker, LeaseGranted(int(LeaseKind.ID), 10, 20, 1))
+    assert (engine.unparked, engine.granted) == ([1], [(10, 20)])
+    assert worker.is_runnable
+
+
+def test_who_waits_alone_stays_in_the_view_until_others_come() -> None:
+    engine = Shelf()
+    worker = worker_of(engine, Plane())
+    handle(worker, bringing(1))
+    engine.stops = [ID_NEEDED, ID_NEEDED, DONE]
+    worker.run_slice(100, 0)
+    assert engine.parked == 0
+    handle(worker, LeaseGranted(int(LeaseKind.ID), 10, 20, 1))
+    assert worker.is_runnable
+    worker.run_slice(100, 0)
+    (_, asleep), *_ = worker.handle(bringing(1, first_number=2))
+    assert asleep == AsleepChanged(4, 1)
+    assert engine.parked == 1
+    handle(worker, LeaseGranted(int(LeaseKind.ID), 30, 40, 1))
+    assert engine.unparked == [], "the engine is busy"
+    worker.run_slice(100, 0)
+    assert (engine.unparked, engine.granted) == ([1], [(10, 20), (30, 40)])

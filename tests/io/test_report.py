@@ -27,6 +27,7 @@ REPORT = RunReport(
     workers=3,
     homes=4,
     seed=None,
+    deterministic=False,
     startup_s=0.4,
     load_s=0.25,
     work_s=2.0,

@@ -101,7 +101,7 @@ class _QuietAborts(Ordering):
     def _win(self, batch: Any, won: Ints, wakes: Flags, epoch: int) -> list[Action]:
         outcomes = batch.finished.outcomes.copy()
         outcomes["run_count"][outcomes["end"] == End.ABORT] = 0
-        batch.finished = replace(batch.finished, outcomes=outcomes)
+        batch = replace(batch, finished=replace(batch.finished, outcomes=outcomes))
         return super()._win(batch, won, wakes, epoch)
 
 
@@ -121,11 +121,11 @@ class _FertileLosers(Ordering):
         self._enter_children(finished, outcomes, numbers, wakes, self._state.log.open_epoch)
         return super()._lose(batch, lost, against)
 
-    def _discard(self, finished: Any, positions: Ints) -> list[Action]:
+    def _discard(self, finished: Any, positions: Ints, workers: int | Ints) -> list[Action]:
         """Let the children of losers keep their stacks."""
         outcomes = finished.outcomes.copy()
         outcomes["child_count"][positions] = 0
-        return super()._discard(replace(finished, outcomes=outcomes), positions)
+        return super()._discard(replace(finished, outcomes=outcomes), positions, workers)
 
 
 class ChildrenOfLosers(Scheduler):

@@ -141,8 +141,8 @@ class IdsTwice(Scheduler):
 
     _first: Lease | None = None
 
-    def _lease(self, kind: LeaseKind, wanted_bytes: int) -> Lease:
-        lease = super()._lease(kind, wanted_bytes)
+    def _lease(self, kind: LeaseKind, wanted_bytes: int = 0, blocks: int = 1) -> Lease:
+        lease = super()._lease(kind, wanted_bytes, blocks)
         if kind is not LeaseKind.ID:
             return lease
         self._first = self._first or lease
@@ -162,8 +162,8 @@ class RangesOfPages(Scheduler):
 class BlocksTwice(Scheduler):
     """Every lease for `malloc` begins where the area begins."""
 
-    def _lease(self, kind: LeaseKind, wanted_bytes: int) -> Lease:
-        lease = super()._lease(kind, wanted_bytes)
+    def _lease(self, kind: LeaseKind, wanted_bytes: int = 0, blocks: int = 1) -> Lease:
+        lease = super()._lease(kind, wanted_bytes, blocks)
         if kind is not LeaseKind.MALLOC:
             return lease
         return Lease(kind, MALLOC_START, MALLOC_START + lease.end - lease.start)

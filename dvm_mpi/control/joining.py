@@ -1,0 +1,109 @@
+"""Messages of ended attempts, put together and taken apart. Decides nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.control.messages import Finished
+from dvm_mpi.dsm.ranges import expand, firsts_of
+from dvm_mpi.engine.interface import NO_LEASES
+
+#: The worker of a message whose records come from several.
+SEVERAL: Final = -1
+_NO_STACKS: Final = np.zeros(0, dtype=np.int64)
+
+
+def select(finished: Finished, kept: NDArray[np.int64]) -> Finished:
+    """Return a message with only the records at positions `kept`, in that order.
+
+    What was said of all records together is left behind: `Ordering.take` has seen to it.
+    """
+    outcomes = finished.outcomes[kept].copy()
+    children = finished.children[expand(outcomes["child_first"], outcomes["child_count"])].copy()
+    own_runs = expand(outcomes["run_first"], outcomes["run_count"])
+    image_runs = expand(children["image_first"], children["image_count"])
+    outcomes["child_first"] = firsts_of(outcomes["child_count"])
+    outcomes["run_first"] = firsts_of(outcomes["run_count"])
+    children["image_first"] = len(own_runs) + firsts_of(children["image_count"])
+    loads = finished.loads[expand(outcomes["load_first"], outcomes["load_count"])]
+    outcomes["load_first"] = firsts_of(outcomes["load_count"])
+    traps = json.loads(finished.traps) if finished.traps else {}
+    told = {str(i): traps[str(k)] for i, k in enumerate(kept.tolist()) if str(k) in traps}
+    return replace(
+        finished,
+        records=finished.records[kept],
+        outcomes=outcomes,
+        runs=finished.runs[np.concatenate([own_runs, image_runs])],
+        children=children,
+        dropped_stacks=_NO_STACKS,
+        traps=json.dumps(told) if told else "",
+        fetched_bytes=0,
+        loads=loads,
+        leases=NO_LEASES,
+    )
+
+
+def join(parts: Sequence[Finished]) -> Finished:
+    """Return one message, of SEVERAL workers, with the records of all parts in their order."""
+    outcomes = _shifted(
+        [part.outcomes for part in parts],
+        run_first=[part.runs for part in parts],
+        child_first=[part.children for part in parts],
+        console_first=[part.console for part in parts],
+        malloc_first=[part.mallocs for part in parts],
+        load_first=[part.loads for part in parts],
+    )
+    children = _shifted(
+        [part.children for part in parts],
+        heap_first=[part.child_ranges for part in parts],
+        watched_first=[part.child_ranges for part in parts],
+        image_first=[part.runs for part in parts],
+    )
+    runs = _shifted([part.runs for part in parts], data_first=[part.data for part in parts])
+    loads = _shifted([part.loads for part in parts], data_first=[p.load_data for p in parts])
+    told: dict[str, Any] = {}
+    for part, first in zip(parts, _firsts([p.records for p in parts]), strict=True):
+        traps = json.loads(part.traps) if part.traps else {}
+        told |= {str(int(position) + first): trap for position, trap in traps.items()}
+    return Finished(
+        worker=SEVERAL,
+        records=np.concatenate([part.records for part in parts]),
+        outcomes=outcomes,
+        runs=runs,
+        data=np.concatenate([part.data for part in parts]),
+        children=children,
+        child_ranges=np.concatenate([part.child_ranges for part in parts]),
+        mallocs=np.concatenate([part.mallocs for part in parts]),
+        console=np.concatenate([part.console for part in parts]),
+        dropped_stacks=np.concatenate([part.dropped_stacks for part in parts]),
+        traps=json.dumps(told) if told else "",
+        fetched_bytes=sum(part.fetched_bytes for part in parts),
+        loads=loads,
+        load_data=np.concatenate([part.load_data for part in parts]),
+        leases=np.concatenate([part.leases for part in parts]),
+    )
+
+
+def _firsts(arrays: Sequence[NDArray[Any]]) -> list[int]:
+    """Return where each array begins in all of them together."""
+    found: list[int] = firsts_of(np.array([len(array) for array in arrays])).tolist()
+    return found
+
+
+def _shifted(rows: Sequence[NDArray[Any]], **companions: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return all rows together; each named column counts in its companions together.
+
+    A column that says -1 points nowhere: staged bytes are not in a message.
+    """
+    joined = np.concatenate(rows)
+    lengths = [len(array) for array in rows]
+    for column, arrays in companions.items():
+        shift = np.repeat(np.array(_firsts(arrays), dtype=np.int64), lengths)
+        joined[column] += np.where(joined[column] >= 0, shift, 0)
+    return joined
