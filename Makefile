@@ -86,8 +86,8 @@ run $(BIN)/python -m tests.mpi --name $(MPI) $(TEST_RANKS)
 endef
 
 .PHONY: help venv hello kmeans primes treesum vectoradd lint types quick test test-mpi \
-	test-openmpi sweep bits big endings histories fuzz coverage bench busy-home docs ci clean \
-	distclean
+	test-openmpi sweep bits deterministic big endings histories fuzz coverage bench busy-home docs ci \
+	clean distclean
 
 help: ## show this list
 	@printf 'make TARGET, where TARGET is one of\n\n'
@@ -221,6 +221,12 @@ bits: build/kmeans/input.h5 ## run three jobs on up to 16 ranks in every way, an
 	$(begin)
 	run $(BIN)/python -m tests.ranks.bits
 	[[ $(MPI) != mpich ]] || $(MAKE) --no-print-directory bits MPI=openmpi
+	verdict
+
+deterministic: $(ENVIRONMENT) ## --deterministic: one result on all machines, ranks and orders of events
+	$(begin)
+	DETERMINISTIC=all run $(BIN)/python -m pytest -n 0 tests/sim/test_deterministic.py \
+		tests/ranks/test_deterministic.py
 	verdict
 
 big: $(ENVIRONMENT) ## write and read 8 GiB on 4 ranks, and watch their memory (12 GiB at most)
