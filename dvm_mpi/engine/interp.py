@@ -77,7 +77,7 @@ class InterpEngine:
         self._traps: dict[int, TrapDetail] = {}
         #: As in reference.py: pages installed for the instruction that waits, and which it is.
         self._installed_for_miss = 0
-        self._missed_at: tuple[int, int] | None = None
+        self._installed_at: tuple[int, int] | None = None
 
     # --- program and batch --------------------------------------------------------------------
     def load(self, image: Image, stdin: bytes) -> None:
@@ -144,7 +144,6 @@ class InterpEngine:
         elif stop is Stop.BATCH_DONE:
             return Exit(Reason.BATCH_DONE, int(self._state[Field.CURSOR]), 0)
         elif stop is Stop.PAGE_MISSED:
-            self._missed_at = self._place
             return Exit(Reason.PAGE_MISSED, index, 0, page=int(self._state[Field.MISSED_PAGE]))
         elif stop is Stop.SLEEPING:
             return Exit(Reason.SLEEPING, index, 0, sleep_us=int(self._state[Field.SLEEP_US]))
@@ -357,8 +356,10 @@ class InterpEngine:
             clean = ~is_dirty
             pages, versions, until, data = (a[clean] for a in (pages, versions, until, data))
         self._cache.install(pages, versions, until, data)
-        if not self._is_running or self._missed_at != self._place:
+        place = self._place if self._is_running else None
+        if place is None or place != self._installed_at:
             self._installed_for_miss = 0
+        self._installed_at = place
         self._installed_for_miss += len(pages)
         self._cache.evict(self._installed_for_miss)
 

@@ -74,11 +74,11 @@ class ReferenceEngine:
         self._ended = OutcomeLists(settings.loads)
         self._undeclared: list[tuple[int, int]] = []
         self._undeclared_pcs: set[int] = set()
-        #: Pages installed since the present instruction first missed one: never evicted, or an
-        #: instruction that needs more pages than the cache holds would never end.
+        #: Pages installed for the present instruction: never evicted, or an instruction that needs
+        #: more pages than the cache holds would never end.
         self._installed_for_miss = 0
-        #: Attempt and instruction count of the last miss.
-        self._missed_at: tuple[int, int] | None = None
+        #: Attempt and instruction count of the last install.
+        self._installed_at: tuple[int, int] | None = None
 
     # --- program and batch --------------------------------------------------------------------
     def load(self, image: Image, stdin: bytes) -> None:
@@ -174,7 +174,6 @@ class ReferenceEngine:
             attempt.end_by_trap(fault.kind, fault.address)
         except MissedError as missed:
             self._note_undeclared(attempt, attempt.pc)
-            self._missed_at = (attempt.index, attempt.instructions)
             return Exit(Reason.PAGE_MISSED, attempt.index, 0, page=missed.page)
         except LeaseWantedError as wanted:
             self._note_undeclared(attempt, attempt.pc)
@@ -271,8 +270,10 @@ class ReferenceEngine:
         for page, version, epoch, content in rows:
             self._frames.put(page, Frame(version, epoch, content.tobytes()))
         running = self._running
-        if running is None or self._missed_at != (running.index, running.instructions):
+        place = None if running is None else (running.index, running.instructions)
+        if place is None or place != self._installed_at:
             self._installed_for_miss = 0
+        self._installed_at = place
         self._installed_for_miss += len(pages)
         self._frames.evict(self._installed_for_miss)
         if running is not None:

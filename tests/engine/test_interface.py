@@ -316,6 +316,25 @@ def test_the_cache_keeps_to_its_limit(maker: EngineMaker) -> None:
     engine.close()
 
 
+def test_a_scan_keeps_to_the_limit(maker: EngineMaker) -> None:
+    """Each instruction of a long attempt misses a page; those of earlier ones may go."""
+    engine = maker(settings(cache_bytes=8 * PAGE_BYTES))
+    engine.load(ADD_PAGES, b"")
+    engine.begin(batch([Task(runner=runner) for runner in range(4)]))
+    host = Host(engine, dict(WORDS))
+    numbers = pages(*range(PAGE + 10, PAGE + 17))
+    ones = np.ones(len(numbers), dtype=np.int64)
+    while (stop := engine.run(100)).reason is not Reason.BATCH_DONE:
+        host.answer(stop)
+        # Read ahead: after each miss room is left for no page of the misses before.
+        engine.install(numbers, ones, ones, np.zeros((len(numbers), PAGE_BYTES), dtype=np.uint8))
+        numbers += len(numbers)
+        held = engine.cached_versions(pages(*range(PAGE, PAGE + 200)))
+        assert (held >= 0).sum() <= 8 + 1
+    assert len(unpack(engine.take_outcomes())) == 4
+    engine.close()
+
+
 def test_an_instruction_that_needs_more_pages_than_the_cache_holds_ends(maker: EngineMaker) -> None:
     """`newr` reads descriptors of 20 pages with a cache of two."""
     count = 20 * PAGE_BYTES // 16

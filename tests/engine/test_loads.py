@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from dvm_mpi.disa.image import Image
 from dvm_mpi.disa.instruction import Instruction
-from dvm_mpi.engine.address_space import AddressSpace
+from dvm_mpi.engine.address_space import LOAD_MASKS, AddressSpace
 from dvm_mpi.engine.interface import End, LoadTracking, Reason
 from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.engine.reference import ReferenceEngine
@@ -302,8 +303,32 @@ def test_random_loads_and_stores_match_a_model(maker: EngineMaker, seed: int) ->
     assert ended.stored.keys() == stored
 
 
+def resident_bytes_at(address: int) -> int:
+    """Return how much of the mapping that begins at a host address is in memory."""
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    (at,) = (i for i, line in enumerate(lines) if line.startswith(f"{address:x}-"))
+    resident = next(line for line in lines[at:] if line.startswith("Rss:"))
+    return int(resident.split()[1]) * 1024
+
+
+def test_pages_that_left_the_cache_give_the_memory_of_their_masks_back() -> None:
+    """Attempts that scan 2,000 pages each: their masks take a megabyte."""
+    engine = InterpEngine(settings(loads=LoadTracking.PLACES, cache_bytes=16 * PAGE_BYTES))
+    engine.load(summing(2_000), b"")
+    before = resident_bytes_at(LOAD_MASKS)
+    for _ in range(3):
+        engine.begin(batch([Task(grants=((DATA_START, 2_000 * PAGE_BYTES, 0),))]))
+        host = Host(engine)
+        host.page = lambda page: np.zeros(PAGE_BYTES, np.uint8)  # type: ignore[method-assign]
+        (ended,) = host.run()
+        assert ended.row["load_count"] == 2_000
+    grown = resident_bytes_at(LOAD_MASKS) - before
+    engine.close()
+    # Up to 1,024 pages wait to be given back together.
+    assert grown < 600 * 1024
+
+
 def test_the_view_is_left_without_notes() -> None:
-    """Pages that left the cache give the memory of their masks back."""
     engine = InterpEngine(settings(loads=LoadTracking.CONTENT, cache_bytes=16 * PAGE_BYTES))
     engine.load(summing(200), b"")
     for _ in range(3):
