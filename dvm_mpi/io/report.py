@@ -45,6 +45,10 @@ class RunReport:
     seed: int | None
     #: Whether memory and output are the same on any number of ranks, and every time.
     deterministic: bool
+    #: What concurrent runners may see, and what two of them must not both store: as the options
+    #: say it.
+    isolation: str
+    conflict_unit: str
 
     #: From the start of the process to the first work on the program: imports and checks.
     startup_s: float

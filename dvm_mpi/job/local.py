@@ -187,6 +187,8 @@ class Run:
             stack_bytes=o.stack_bytes,
             memory_bytes=memory,
             deterministic=o.deterministic,
+            isolation=o.isolation,
+            conflict_unit=o.conflict_unit,
         )
         delivery = InOrder() if o.seed is None else Shuffled(o.seed, config.SLICE_FUEL)
         self._machine = LocalMachine(
@@ -282,6 +284,8 @@ class Run:
             homes=o.homes,
             seed=o.seed,
             deterministic=o.deterministic,
+            isolation=o.isolation,
+            conflict_unit=o.conflict_unit,
             startup_s=t.startup_s,
             load_s=t.load_s,
             work_s=t.work_s,

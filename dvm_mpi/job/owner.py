@@ -205,6 +205,8 @@ class Owner:
             homes=self._rank_count,
             seed=None,
             deterministic=o.deterministic,
+            isolation=o.isolation,
+            conflict_unit=o.conflict_unit,
             startup_s=self._startup_s,
             load_s=max(self.loaded_at - self.began_at, 0.0),
             work_s=max(ended_at - self.loaded_at, 0.0) if self.loaded_at else 0.0,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dvm_mpi import config
-from dvm_mpi.engine.interface import Engine, EngineSettings
+from dvm_mpi.engine.interface import Engine, EngineSettings, LoadTracking
 from dvm_mpi.errors import ExitCode
 from dvm_mpi.native import store
 from dvm_mpi.options import RunOptions
@@ -76,6 +76,7 @@ def make_engine_factory(options: RunOptions) -> Callable[[], Engine]:
         allow_undeclared=options.allow_undeclared,
         cache_bytes=config.CACHE_BYTES_DEFAULT,
         clock=None if options.deterministic else time.time_ns,
+        loads=LoadTracking.NONE if options.isolation == "snapshot" else LoadTracking.PLACES,
     )
     if options.engine == "reference":
         from dvm_mpi.engine.reference import ReferenceEngine

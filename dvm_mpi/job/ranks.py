@@ -147,6 +147,8 @@ class RanksRun:
             memory_bytes=plan.memory_bytes,
             arena_slice_bytes=arena_slice_bytes(transport.size),
             deterministic=self._options.deterministic,
+            isolation=self._options.isolation,
+            conflict_unit=self._options.conflict_unit,
         )
         machine = RankMachine(
             transport,

@@ -28,8 +28,8 @@ def text_of(ended: Ended) -> str:
 # fmt: off
 OPTIONS = [
     # words                           what the message says
-    (["--isolation", "serializable"], "--isolation serializable is not built"),
-    (["--conflict-unit", "page"],     "--conflict-unit page is not built"),
+    (["--isolation", "read"],         "invalid choice: 'read'"),
+    (["--conflict-unit", "word"],     "invalid choice: 'word'"),
     (["--engine", "translate"],       "--engine translate is not built"),
     (["--engine", "auto"],            "--engine auto is not built"),
     (["--engine", "fast"],            "invalid choice: 'fast'"),
@@ -68,8 +68,8 @@ def test_option_is_refused(dvm: Command, words: list[str], told: str) -> None:
 
 
 def test_an_option_that_is_not_built_says_what_to_use(dvm: Command) -> None:
-    ended = dvm.run(GOOD, "--isolation", "serializable")
-    assert text_of(ended).endswith("only --isolation snapshot is built")
+    ended = dvm.run(GOOD, "--engine", "auto")
+    assert text_of(ended).endswith("use --engine interp")
 
 
 def test_a_misspelt_subcommand(dvm: Command) -> None:

@@ -14,7 +14,7 @@ from dvm_mpi.control.messages import RankFailed
 from dvm_mpi.control.rank_machine import RankMachine, RankSettings
 from dvm_mpi.control.transport import Transport
 from dvm_mpi.disa.image import Image
-from dvm_mpi.engine.interface import Engine
+from dvm_mpi.engine.interface import Engine, EngineSettings
 from dvm_mpi.sim.history import History, Recorder, held_pages
 from dvm_mpi.sim.replay import replay
 from tests.sim.machine import ENGINE, Run
@@ -68,11 +68,12 @@ def run_on_ranks(
     seed: int | None = None,
     slice_fuel_max: int = 60,
     is_replayed: bool = True,
+    engine_settings: EngineSettings = ENGINE,
     parts: Mapping[str, Any] | None = None,
 ) -> Ended:
     """Run a program on all ranks of `comm`; with a seed, slices and pauses are drawn from it.
 
-    `parts` are what a RankMachine is made of.
+    `parts` are what a RankMachine is made of; `engine_settings` are those of the engines.
     """
     transport = Transport(comm)
     owner = Owner() if transport.rank == 0 else None
@@ -114,5 +115,12 @@ def run_on_ranks(
         history: History = owner.history(owner.ending.failure, together)
         assert machine.rank.coordinator is not None
         counters = machine.rank.coordinator.scheduler.counters
-        ended.run = Run(image, history, replay(history, image, ENGINE), counters)
+        differences = replay(
+            history,
+            image,
+            engine_settings,
+            isolation=settings.isolation,
+            conflict_unit=settings.conflict_unit,
+        )
+        ended.run = Run(image, history, differences, counters)
     return ended

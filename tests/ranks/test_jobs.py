@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def job(name: str, **parameters: int) -> tuple[str, ...]:
 def test_primes(dvm: Run, rank_count: int, plane: str) -> None:
     ended = dvm(rank_count, *job("primes", LIMIT=20_000, PARTS=7), "--data-plane", plane)
     assert (ended.code, ended.out) == (0, f"{count_primes(20_000)}\n"), ended.err
+
+
+def test_primes_under_serializable_with_conflicts_on_pages(dvm: Run, tmp_path: Path) -> None:
+    modes = ("--isolation", "serializable", "--conflict-unit", "page")
+    parameters = job("primes", LIMIT=20_000, PARTS=7)
+    ended = dvm(2, *parameters, *modes, "--report", str(tmp_path / "run.json"))
+    assert (ended.code, ended.out) == (0, f"{count_primes(20_000)}\n"), ended.err
+    told = json.loads((tmp_path / "run.json").read_text())
+    assert (told["isolation"], told["conflict_unit"]) == ("serializable", "page")
 
 
 @pytest.mark.parametrize("style", [1, 2])
