@@ -8,13 +8,15 @@ nothing waits in a circle. Two overlapping reservations are never given.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.control.grants import overlaps
 from dvm_mpi.layout import RANGE
+
+_NOTHING: Final = np.zeros(0, dtype=RANGE)
 
 
 class Reservations:
@@ -41,7 +43,7 @@ class Reservations:
 
     def wanted(self, row: int) -> NDArray[Any]:
         """Return what a loser stored in its last attempt; nothing if that is not known."""
-        return self._wanted.get(row, np.zeros(0, dtype=RANGE))
+        return self._wanted.get(row, _NOTHING)
 
     def forget(self, row: int) -> None:
         """Drop everything about a runner that ended."""

@@ -53,12 +53,13 @@ def place_blocks(stack_bytes: int) -> BlockSizes:
 
 def apart(write_sets: Sequence[NDArray[Any]]) -> NDArray[np.bool_]:
     """Say which write sets (RANGE) meet none of those before them that meet none themselves."""
-    empty = [np.zeros(0, dtype=RANGE)]
     sizes = np.array([len(ranges) for ranges in write_sets], dtype=np.int64)
+    # Numpy joins plain words much faster than thousands of arrays of rows.
+    words = [np.zeros(0, dtype=np.int64), *(ranges.view(np.int64) for ranges in write_sets)]
     against = ConflictSet().resolve(
         np.zeros(len(sizes), dtype=np.int64),
         np.concatenate([[0], np.cumsum(sizes)]),
-        np.concatenate([*empty, *write_sets]),
+        np.concatenate(words).view(RANGE),
         np.ones(len(sizes), dtype=bool),
         1,
     )

@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from tests.ranks.launch import Ended
+from tests.ranks.launch import Ended, run_ranks
 from tests.sim.machine import PROGRAMS
 
 RUNS_ALL = os.environ.get("DETERMINISTIC", "") == "all"
@@ -37,13 +39,20 @@ def left_by(dvm: Run, folder: Path, rank_count: int, *options: str) -> tuple[str
     return digest.hexdigest(), ended.out
 
 
-def test_any_number_of_ranks_leaves_the_same(dvm: Run, tmp_path: Path) -> None:
-    expected = left_by(dvm, tmp_path, ALONE, "--deterministic")
-    for rank_count in SIZES:
-        for repetition in range(REPETITIONS):
-            left = left_by(dvm, tmp_path, rank_count, "--deterministic")
-            assert left == expected, f"{rank_count} ranks, repetition {repetition}"
-            print(f"{rank_count} ranks, repetition {repetition}: {left[0][:16]}")
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Return what a run without a launcher leaves."""
+    folder = tmp_path_factory.mktemp("alone")
+    return left_by(partial(run_ranks, folder=folder), folder, ALONE, "--deterministic")
+
+
+@pytest.mark.parametrize("rank_count", SIZES)
+def test_any_number_of_ranks_leaves_the_same(
+    dvm: Run, tmp_path: Path, expected: tuple[str, str], rank_count: int
+) -> None:
+    for repetition in range(REPETITIONS):
+        left = left_by(dvm, tmp_path, rank_count, "--deterministic")
+        assert left == expected, f"repetition {repetition}"
 
 
 def test_without_the_option_results_differ(dvm: Run, tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -31,8 +32,9 @@ from dvm_mpi.sim.replay import replay
 from tests.sim.machine import ENGINE, SLICE_FUEL, program
 
 RUNS_ALL = os.environ.get("DETERMINISTIC", "") == "all"
-#: Small, so that a small program has many rounds.
-ROUND_RUNNERS = 16
+#: Few, so that a small program has many rounds.
+ROUND_RUNNERS = 8
+RACERS = 12
 #: Without a clock, as `--deterministic` has it.
 TIMELESS = replace(ENGINE, clock=None)
 ENGINES: dict[str, Callable[[], Engine]] = {
@@ -76,26 +78,42 @@ def run(
     return digest.hexdigest(), bytes(history.console)
 
 
-def combinations(is_whole: bool) -> Iterator[tuple[str, int, int, str, int]]:
-    """Return engine, workers, homes, plane and seed of each run."""
-    few = [(1, 1, "direct", 0), (2, 2, "message", 1), (3, 4, "late", 2), (8, 1, "message", 3)]
-    every = product((1, 2, 3, 8), (1, 2, 4), ("direct", "message", "late"), range(20))
-    for workers, homes, plane, seed in every if is_whole else few:
-        yield list(ENGINES)[seed % 2], workers, homes, plane, seed
+@cache
+def expected(name: str) -> tuple[str, bytes]:
+    """Return what a program leaves, checked at every step, and equal to its replay."""
+    image = racing(name)
+    return run(image, "reference", 99, workers=2, homes=1, check=True, is_replayed=True)
 
 
-@pytest.mark.parametrize("name", ["order", "watchers", "chains", "stacks", "sleepers", "large"])
-def test_any_machine_leaves_the_same(name: str) -> None:
-    image = program(name)
-    expected = run(image, "reference", 99, workers=2, homes=1, check=True, is_replayed=True)
-    for engine, workers, homes, plane, seed in combinations(RUNS_ALL and name == "order"):
-        left = run(image, engine, seed, workers=workers, homes=homes, plane=plane)
-        assert left == expected, f"{engine} {workers} {homes} {plane} {seed}"
+def racing(name: str) -> Image:
+    return program(name, RUNNERS=RACERS) if name == "order" else program(name)
+
+
+#: Workers, homes and plane.
+FEW = ((1, 1, "direct"), (2, 2, "message"), (3, 4, "late"), (8, 1, "message"))
+EVERY = tuple(product((1, 2, 3, 8), (1, 2, 4), ("direct", "message", "late")))
+
+
+@pytest.mark.parametrize("machine", EVERY if RUNS_ALL else FEW)
+def test_any_machine_and_any_order_leaves_the_same(machine: tuple[int, int, str]) -> None:
+    workers, homes, plane = machine
+    for seed in range(20) if RUNS_ALL else (workers, workers + 1):
+        engine = ("interp", "reference")[seed % 2]
+        left = run(racing("order"), engine, seed, workers=workers, homes=homes, plane=plane)
+        assert left == expected("order"), f"{engine}, seed {seed}"
+
+
+@pytest.mark.parametrize("name", ["watchers", "chains", "stacks", "sleepers", "large"])
+def test_other_racing_programs_leave_the_same(name: str) -> None:
+    for seed, (workers, homes, plane) in enumerate(FEW):
+        engine = ("interp", "reference")[seed % 2]
+        left = run(racing(name), engine, seed, workers=workers, homes=homes, plane=plane)
+        assert left == expected(name), f"{engine}, seed {seed}"
 
 
 def test_without_the_option_runs_differ() -> None:
     """So the test above is one that can fail."""
-    image = program("order")
+    image = racing("order")
     left = {
         run(image, "interp", seed, workers=workers, deterministic=False)
         for workers, seed in ((1, 0), (8, 2))
@@ -106,10 +124,9 @@ def test_without_the_option_runs_differ() -> None:
 
 def test_write_sets_that_are_staged_keep_their_owners() -> None:
     """Records of several workers are ordered in one message; each lies in its own arena."""
-    image = program("order")
-    expected = run(image, "interp", 0, workers=1)
+    image = racing("order")
     left = run(image, "interp", 1, workers=3, homes=2, inline_bytes_max=4, arena_slice_bytes=512)
-    assert left == expected
+    assert left == expected("order")
 
 
 def test_the_first_trap_of_a_round_ends_the_program_and_the_others_leave_nothing() -> None:
