@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from dvm_mpi import config
 from dvm_mpi.control.coordinator_state import Counters
 from dvm_mpi.control.delivery import Shuffled
 from dvm_mpi.control.driver import LocalMachine, MachineSettings
+from dvm_mpi.disa.assembler import assemble_file
 from dvm_mpi.disa.image import Image
 from dvm_mpi.engine.interface import Engine, EngineSettings, LoadTracking
 from dvm_mpi.engine.reference import ReferenceEngine
@@ -18,6 +20,7 @@ from dvm_mpi.sim.history import History, Recorder, held_pages
 from dvm_mpi.sim.replay import replay
 from dvm_mpi.sim.workloads import WORKLOADS, RunEnd
 
+PROGRAMS = Path(__file__).parent / "programs"
 WORKERS = 12
 HOMES = 4
 #: Slices are this long at most, so that attempts are cut in the middle.
@@ -32,8 +35,11 @@ ENGINE = EngineSettings(
 
 
 def program(name: str, **defines: int) -> Image:
-    """Return the assembled program of a workload."""
-    return WORKLOADS[name].image(defines)
+    """Return the assembled program of a workload, or one that only tests have."""
+    if name in WORKLOADS:
+        return WORKLOADS[name].image(defines)
+    given = {key: str(value) for key, value in defines.items()}
+    return assemble_file(PROGRAMS / f"{name}.dasm", given)
 
 
 @dataclass(frozen=True, slots=True)
