@@ -30,9 +30,9 @@ class Case:
         """Its program, assembled."""
         return self.workload.image(self.defines)
 
-    def wrong(self, run: Run) -> list[str]:
-        """Return what the workload's truth says of a run."""
-        return self.workload.wrong(run.end(self.workload.parameters(self.defines)))
+    def wrong(self, run: Run, **modes: str) -> list[str]:
+        """Return what the workload's truth says of a run; `modes` are those of the machine."""
+        return self.workload.wrong(run.end(self.workload.parameters(self.defines)), **modes)
 
 
 CASES = (
