@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dvm_mpi.disa.image import Image
-from dvm_mpi.engine.interface import Engine
+from dvm_mpi.engine.interface import Engine, EngineSettings, LoadTracking
 from dvm_mpi.engine.reference import ReferenceEngine
+from dvm_mpi.sim.checker.check import Verdict, check
+from dvm_mpi.sim.checker.observation import Level
+from dvm_mpi.sim.checker.observe import observe
 from dvm_mpi.sim.workloads import WORKLOADS
 from tests.sim.bugs_commit import (
     AppliedBeforeAllArrived,
@@ -25,6 +28,7 @@ from tests.sim.bugs_commit import (
     EarlyRetries,
     LeftInSleep,
     NoConflicts,
+    NoFencing,
     NoPrecedence,
     OvertakingEpochs,
     StatusPagesLost,
@@ -61,7 +65,7 @@ from tests.sim.bugs_runners import (
     MergedIntoRunning,
     OwnCommitWakes,
 )
-from tests.sim.machine import ENGINE, Run, simulate
+from tests.sim.machine import OBSERVING, Run, simulate, simulate_in_time
 
 #: Write sets are staged at the homes whatever their size, in parts of at most 256 bytes.
 _STAGED: Final = {"inline_bytes_max": 4, "arena_slice_bytes": 512}
@@ -77,9 +81,11 @@ class Bug:
     seeds_max: int
     #: Parts of a LocalMachine that have it.
     parts: Mapping[str, type] = field(default_factory=dict)
-    make_engine: Callable[[], Engine] = lambda: ReferenceEngine(ENGINE)
+    make_engine: Callable[[EngineSettings], Engine] = ReferenceEngine
     settings: Mapping[str, Any] = field(default_factory=dict)
     defines: Mapping[str, int] = field(default_factory=dict)
+    #: What goes wrong beside it, in simulated time; none: an order of events is drawn.
+    faults: frozenset[str] = frozenset()
 
     @property
     def image(self) -> Image:
@@ -88,17 +94,27 @@ class Bug:
 
     def run(self, seed: int) -> Run:
         """Run the workload with the fault in place."""
+        if self.faults:
+            return simulate_in_time(self.image, seed, self.faults, self.parts)
         return simulate(
             self.image,
             seed,
             settings=self.settings,
             parts=self.parts,
-            make_engine=self.make_engine,
+            tracking=LoadTracking.CONTENT,
+            make_engine=lambda: self.make_engine(OBSERVING),
         )
 
     def run_without(self, seed: int) -> Run:
         """Run the same without the fault."""
-        return simulate(self.image, seed, settings=self.settings)
+        if self.faults:
+            return simulate_in_time(self.image, seed, self.faults)
+        return simulate(self.image, seed, settings=self.settings, tracking=LoadTracking.CONTENT)
+
+    def verdict(self, run: Run) -> Verdict:
+        """Return what the checker says of a run's values."""
+        observations, _ = observe(run.history, run.image)
+        return check(observations, Level.SNAPSHOT)
 
     def wrong(self, run: Run) -> list[str]:
         """Return what the workload's truth says."""
@@ -115,7 +131,7 @@ def _home(part: type, workload: str, told: str, seeds_max: int, **options: Any) 
 
 
 def _engine(engine: type, workload: str, told: str, seeds_max: int, **options: Any) -> Bug:
-    return Bug(workload, told, seeds_max, make_engine=lambda: engine(ENGINE), **options)
+    return Bug(workload, told, seeds_max, make_engine=engine, **options)
 
 
 BUGS: Final = {
@@ -145,6 +161,9 @@ BUGS: Final = {
     "early retry": _coordinator(EarlyRetries, "counters", "which it had lost to", 3),
     "no precedence": _coordinator(
         NoPrecedence, "append", "lost 7 times", 2, defines={"RUNNERS": 30}
+    ),
+    "no fencing": _coordinator(
+        NoFencing, "bank", "after its snap", 6, faults=frozenset({"suspect", "pause", "slow"})
     ),
     "trap of a loser": _coordinator(TrapsOfLosers, "stale_trap", "trapped, though", 4),
     # --- runners --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.control.coordinator_state import Action, Print
+from dvm_mpi.control.lifecycle import State
 from dvm_mpi.control.ordering import Ordering
 from dvm_mpi.control.publishing import Publishing
 from dvm_mpi.control.scheduler import Scheduler
@@ -78,6 +79,22 @@ class TrapsOfLosers(Scheduler):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.state.conflicts = _LenientConflictSet()
+
+
+# --- who is late --------------------------------------------------------------------------------
+class _OpenOrdering(Ordering):
+    def _fence(self, finished: Any) -> tuple[Ints, Ints]:
+        """Take the record of any attempt whose runner runs, here or elsewhere."""
+        states = self._state.table.rows["state"][finished.outcomes["runner"]]
+        return np.flatnonzero(states == State.RUNNING), np.flatnonzero(states != State.RUNNING)
+
+
+class NoFencing(Scheduler):
+    """An attempt that was given up on may still commit."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._ordering = _OpenOrdering(self.state)
 
 
 # --- losers -------------------------------------------------------------------------------------

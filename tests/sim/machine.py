@@ -18,6 +18,8 @@ from dvm_mpi.engine.interface import Engine, EngineSettings, LoadTracking
 from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.sim.history import History, Recorder, held_pages
 from dvm_mpi.sim.replay import replay
+from dvm_mpi.sim.simulation import Simulation
+from dvm_mpi.sim.simulation import simulate as simulation_of
 from dvm_mpi.sim.workloads import WORKLOADS, RunEnd
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -32,6 +34,8 @@ ENGINE = EngineSettings(
     cache_bytes=config.CACHE_BYTES_DEFAULT,
     clock=lambda: 0,
 )
+#: The same, with what attempts loaded: for histories that are judged by values.
+OBSERVING = replace(ENGINE, loads=LoadTracking.CONTENT)
 
 
 def program(name: str, **defines: int) -> Image:
@@ -117,3 +121,15 @@ def simulate(
         conflict_unit=machine.settings.conflict_unit,
     )
     return Run(image, history, differences, counters)
+
+
+def simulate_in_time(
+    image: Image, seed: int, faults: frozenset[str], parts: Mapping[str, Any] | None = None
+) -> Run:
+    """Run a program on eight ranks in simulated time, where things go wrong, and replay it."""
+    simulation = Simulation(ranks=8, seed=seed, faults=faults)
+    run = simulation_of(
+        simulation, image, lambda: ReferenceEngine(OBSERVING), parts=dict(parts or {})
+    )
+    assert run.history is not None
+    return Run(image, run.history, replay(run.history, image, OBSERVING), run.counters)

@@ -27,10 +27,11 @@ class Caught:
 
 
 def judges_of(bug: Bug, run: Run) -> tuple[str, ...]:
-    """Return who finds something wrong with a run: rules, replay, the workload's truth."""
+    """Return who finds something wrong with a run; the checker knows values only."""
     broken = Rules(run.history, Loss()).check()
     replayed = run.differences[len(broken) :]
-    found = {"rules": broken, "replay": replayed, "truth": bug.wrong(run)}
+    anomaly = bug.verdict(run).anomaly
+    found = {"rules": broken, "replay": replayed, "checker": anomaly, "truth": bug.wrong(run)}
     return tuple(judge for judge, lines in found.items() if lines)
 
 

@@ -26,7 +26,8 @@ def sound_runs() -> list[Any]:
     """Return one bug of each set-up, and how many seeds its bugs have at most."""
     seeds: dict[str, tuple[str, int]] = {}
     for name, bug in BUGS.items():
-        set_up = f"{bug.workload} {sorted(bug.defines.items())} {sorted(bug.settings.items())}"
+        set_up = f"{bug.workload} {sorted(bug.defines.items())} {sorted(bug.settings.items())} "
+        set_up += ",".join(sorted(bug.faults))
         first, most = seeds.get(set_up, (name, 0))
         seeds[set_up] = first, max(most, bug.seeds_max)
     return [pytest.param(*given, id=set_up) for set_up, given in seeds.items()]
@@ -38,3 +39,4 @@ def test_without_the_fault_the_same_seeds_are_clean(name: str, seeds: int) -> No
         run = BUGS[name].run_without(seed)
         assert run.differences == []
         assert BUGS[name].wrong(run) == []
+        assert BUGS[name].verdict(run).anomaly is None
