@@ -16,7 +16,14 @@ from pathlib import Path
 from dvm_mpi.errors import DvmError, ExitCode, FileError, UsageError
 from dvm_mpi.launch.environment import Launch, detect
 from dvm_mpi.launch.signals import Signals
-from dvm_mpi.options import SUBCOMMANDS, RunOptions, parse_run, run_parser, subcommand_parser
+from dvm_mpi.options import (
+    SUBCOMMANDS,
+    RunOptions,
+    parse_run,
+    run_parser,
+    simulate_options,
+    subcommand_parser,
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,6 +59,7 @@ def _dispatch(arguments: list[str]) -> int:
             "disasm": _disassemble,
             "check": _check,
             "estimate": _estimate,
+            "simulate": _simulate,
         }
         return perform[arguments[0]](given)
     _refuse_misspelt_subcommand(arguments)
@@ -100,6 +108,14 @@ def _assemble(given: Namespace) -> int:
     save_image(image, target)
     print(f"{target}: {len(image.text):,} bytes of text, {len(image.symbols):,} symbols")
     return ExitCode.OK
+
+
+def _simulate(given: Namespace) -> int:
+    from dvm_mpi.job.simulate import run_simulations
+
+    code, text = run_simulations(simulate_options(given))
+    print(text)
+    return code
 
 
 def _disassemble(given: Namespace) -> int:

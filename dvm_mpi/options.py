@@ -17,7 +17,7 @@ from dvm_mpi import __version__, config
 from dvm_mpi.errors import UsageError
 from dvm_mpi.layout import whole_pages
 
-SUBCOMMANDS: Final = ("asm", "disasm", "check", "estimate")
+SUBCOMMANDS: Final = ("asm", "disasm", "check", "estimate", "simulate")
 
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
@@ -36,8 +36,8 @@ examples:
   python -m dvm_mpi check jobs/kmeans/kmeans.dasm
 
 subcommands: asm (text to image), disasm (image to text), check (verify without running),
-estimate (the memory that a run on several ranks needs);
-each has a --help of its own. Exit codes: docs/operations.md.
+estimate (the memory that a run on several ranks needs), simulate (thousands of ranks in simulated
+time); each has a --help of its own. Exit codes: docs/operations.md.
 """
 
 
@@ -202,8 +202,94 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
     )
 
 
+_SIMULATE_EXAMPLES: Final = """\
+examples:
+  python -m dvm_mpi simulate --workload bank --ranks 1000 --seed 7
+  python -m dvm_mpi simulate --workload all --ranks 12 --seeds 20 --faults all --check all
+  python -m dvm_mpi simulate jobs/treesum/treesum.dasm --ranks 64 --network heavy --trace a.txt
+  python -m dvm_mpi simulate --workload synthetic --ranks 1000 --check none
+
+The same seed gives the same run, byte for byte: compare two traces. docs/simulation.md has more.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulateOptions:
+    """What `simulate` was asked for; either `program` or `workload` says what runs."""
+
+    program: Path | None
+    workload: str
+    defines: dict[str, str]
+    ranks: int
+    workers: int
+    seed: int
+    seeds: int
+    network: str
+    faults: str
+    engine: str
+    data_plane: str
+    check: Literal["none", "end", "all"]
+    trace: Path | None
+    json: bool
+    quiet: bool
+
+
+def _simulate_parser() -> argparse.ArgumentParser:
+    """Return the parser of `python -m dvm_mpi simulate`; `simulate_options` reads on."""
+    parser = _Parser(
+        prog="python -m dvm_mpi simulate",
+        description="Run a program on many ranks in simulated time; one seed repeats it exactly.",
+        epilog=_SIMULATE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("program", type=Path, nargs="?", metavar="PROGRAM", help="the program's file, or:")
+    add("--workload", default="", metavar="NAME",
+        help="racing programs that know their truth: names, 'all', or 'synthetic'")  # fmt: skip
+    add("-D", dest="defines", action="append", type=_define, default=[], metavar="NAME=VALUE",
+        help="define a name for the assembler, or a workload's parameter")  # fmt: skip
+    add("--ranks", type=_count(1, 1 << 16), default=12, metavar="N",
+        help="ranks, each with a home and a worker (default: 12)")  # fmt: skip
+    add("--workers", type=_count(0, 1 << 16), default=0, metavar="N",
+        help="ranks that execute runners (default: as in the real program)")  # fmt: skip
+    add("--seed", type=_count(0, 2**63 - 1), default=1, metavar="N",
+        help="what all delays and faults are drawn from (default: 1)")  # fmt: skip
+    add("--seeds", type=_count(1, 1 << 32), default=1, metavar="N",
+        help="simulate N seeds from --seed on, to the first wrong one (default: 1)")  # fmt: skip
+    add("--network", default="exponential", choices=("none", "exponential", "heavy"),
+        help="delays of messages; heavy ones have a long tail (default: exponential)")  # fmt: skip
+    add("--faults", default="none", metavar="LIST",
+        help="all, or some of slow,pause,suspect,death,arena,frames (default: none)")  # fmt: skip
+    add("--engine", default="reference", choices=("reference", "interp"),
+        help="how runners are executed (default: reference)")  # fmt: skip
+    add("--data-plane", default="rma", choices=("rma", "message"),
+        help="whether bytes move beside the messages or within them (default: rma)")  # fmt: skip
+    add("--check", default="end", choices=("none", "end", "all"),
+        help="end: replay the run; all: invariants at each event too (default: end)")  # fmt: skip
+    add("--trace", type=Path, metavar="FILE", help="write every event, one line each")
+    add("--json", action="store_true", help="print the figures as one line of JSON")
+    add("--quiet", action="store_true", help="print no line for each seed of a sweep")
+    return parser
+
+
+def simulate_options(given: argparse.Namespace) -> SimulateOptions:
+    """Return the options of a simulation, from what its parser has read.
+
+    Raises
+    ------
+    UsageError
+        It is not said what to simulate.
+    """
+    if (given.program is None) == (given.workload == ""):
+        raise UsageError("say what to simulate: either PROGRAM or --workload NAME")
+    return SimulateOptions(**(vars(given) | {"defines": dict(given.defines)}))
+
+
 def subcommand_parser(name: str) -> argparse.ArgumentParser:
     """Return the parser of one subcommand."""
+    if name == "simulate":
+        return _simulate_parser()
     about = {
         "asm": "Assemble a program's text into an image file.",
         "disasm": "Print an image as text that assembles to the same bytes.",

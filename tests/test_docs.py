@@ -100,7 +100,7 @@ def test_commands_are_understood(document: str, words: list[str]) -> None:
         program = subcommand_parser(words[0]).parse_args(words[1:]).program
     else:
         program = parse_run(words).program
-    if program.parts[0] == "jobs" and program.parts[1] != "NAME":
+    if program is not None and program.parts[0] == "jobs" and program.parts[1] != "NAME":
         assert (ROOT / program).is_file(), document
 
 

@@ -46,6 +46,7 @@ CLOCK_DOORS = {
     "dvm_mpi/job/owner.py",
     "dvm_mpi/job/parts.py",
     "dvm_mpi/job/ranks.py",
+    "dvm_mpi/job/simulate.py",
     "dvm_mpi/job/start.py",
     "dvm_mpi/job/vigil.py",
     "dvm_mpi/control/rank.py",
@@ -58,7 +59,11 @@ CLOCK_DOORS = {
     "dvm_mpi/native/compilation.py",
 }
 #: Who may draw numbers, always from a seed that the user can give.
-CHANCE_DOORS = {"dvm_mpi/control/delivery.py"}
+CHANCE_DOORS = {
+    "dvm_mpi/control/delivery.py",
+    "dvm_mpi/sim/faults.py",
+    "dvm_mpi/sim/network.py",
+}
 
 #: Judges of runs: it is tests that call them.
 INSTRUMENTS = ("dvm_mpi/sim/",)

@@ -288,12 +288,14 @@ class SimulatedMachine(LocalMachine):
     def _hand_over(self, arrival: _Arrival) -> None:
         """Let a part handle a message; the dead do not."""
         target, message = arrival.target, arrival.message
-        if target[0] == "worker" and self._ranks[target[1]].is_silent:
-            return
         if self._trace is not None:
             self._trace.message(self._now_ns, arrival.source, target, message)
         if isinstance(message, WorkerSuspected | WorkerLost):
             self._schedule(message)
+            return
+        if target[0] == "worker" and self._ranks[target[1]].is_silent:
+            # What it was told belongs to the history all the same.
+            self.observer.delivered(target, message)
             return
         self._deliver(target, message)
         if target[0] == "worker":

@@ -7,9 +7,9 @@ first comes first, so one seed gives one order.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from heapq import heappop, heappush
+from random import Random
 from typing import Any, Final
 
 #: What any message takes at least.
@@ -21,22 +21,22 @@ _TAIL: Final = 1.1
 _LONGEST_NS: Final = 50_000_000
 
 
-def _none(random: random.Random) -> int:
-    del random
+def _none(chance: Random) -> int:
+    del chance
     return LATENCY_NS
 
 
-def _exponential(random: random.Random) -> int:
-    return LATENCY_NS + int(random.expovariate(1 / _EXTRA_NS))
+def _exponential(chance: Random) -> int:
+    return LATENCY_NS + int(chance.expovariate(1 / _EXTRA_NS))
 
 
-def _heavy(random: random.Random) -> int:
-    drawn = _EXTRA_NS * (random.paretovariate(_TAIL) - 1.0)
+def _heavy(chance: Random) -> int:
+    drawn = _EXTRA_NS * (chance.paretovariate(_TAIL) - 1.0)
     return LATENCY_NS + int(min(drawn, _LONGEST_NS))
 
 
 #: How long a message, or a read of a home's memory, is under way: by the name of the network.
-NETWORKS: Final[dict[str, Callable[[random.Random], int]]] = {
+NETWORKS: Final[dict[str, Callable[[Random], int]]] = {
     "none": _none,
     "exponential": _exponential,
     "heavy": _heavy,
@@ -79,9 +79,9 @@ class Network:
         The run's source of chance, shared with whatever else is drawn.
     """
 
-    def __init__(self, name: str, chance: random.Random) -> None:
+    def __init__(self, name: str, chance: Random) -> None:
         self._delay = NETWORKS[name]
-        self._random = chance
+        self._chance = chance
         #: When the latest message of each pair of ranks arrives.
         self._latest: dict[tuple[int, int], int] = {}
 
@@ -93,15 +93,15 @@ class Network:
         if source == target:
             return at_ns
         pair = source, target
-        arrives = max(at_ns + self._delay(self._random), self._latest.get(pair, 0))
+        arrives = max(at_ns + self._delay(self._chance), self._latest.get(pair, 0))
         self._latest[pair] = arrives
         return arrives
 
     def read_ns(self, at_ns: int) -> int:
         """Return when a read of another rank's memory takes place that is begun now."""
-        return at_ns + self._delay(self._random)
+        return at_ns + self._delay(self._chance)
 
 
-def source_of_chance(seed: int) -> random.Random:
+def source_of_chance(seed: int) -> Random:
     """Return what everything is drawn from in a run of this seed."""
-    return random.Random(seed)
+    return Random(seed)

@@ -1,8 +1,9 @@
 """Runners without a program: what each one does is drawn from a hash of the seed and its number.
 
 For simulations of very many runners. The engine takes and gives back what any engine does, but
-computes whole batches at once. The first runner creates parents, those create leaves, and each leaf
-adds 1 to some words of one array. So the array's sum is known, whoever loses how often.
+computes whole batches at once. The first runner creates parents, and those create leaves. Each leaf
+adds 1 to a word of its own, next to its neighbours' words, and some add 1 to a word that others may
+want as well. So the sum of all words is known, whoever loses how often.
 
 A runner's number travels as its entry: to the scheduler both are opaque.
 """
@@ -35,8 +36,11 @@ Ints = NDArray[np.int64]
 
 _FIRST_PAGE: Final = DATA_START >> PAGE_SHIFT
 _PAGE_WORDS: Final = PAGE_BYTES // WORD_BYTES
-#: Leaves that follow each other store to the same pages, so that they can be in each other's way.
-_CLUSTER_LEAVES: Final = 64
+#: One leaf in so many wants a shared word, and for how many leaves there is a page of those.
+_SHARING: Final = 32
+_LEAVES_PER_SHARED_PAGE: Final = 4_096
+#: Leaves that one parent creates, at most.
+_LEAVES_PER_PARENT: Final = 250_000
 #: Multipliers of the hash (splitmix64).
 _MIX: Final = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _MASK64: Final = (1 << 64) - 1
@@ -44,28 +48,26 @@ _MASK64: Final = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class SyntheticWork:
-    """What the runners do.
-
-    `leaves` are created by parents, about as many parents as each has leaves. A leaf loads and
-    stores one word in each of `words` parts of an array of `pages` pages, and counts as
-    `instructions`.
-    """
+    """How many leaves there are; each attempt of any runner counts as so many instructions."""
 
     seed: int
     leaves: int = 100_000
-    words: int = 2
-    pages: int = 1_024
     instructions: int = 4_000
 
     @property
     def parents(self) -> int:
         """How many runners create leaves."""
-        return max(int(self.leaves**0.5), 1)
+        return -(-self.leaves // _LEAVES_PER_PARENT)
 
     @property
-    def runner_count(self) -> int:
-        """All runners."""
-        return 1 + self.parents + self.leaves
+    def shared_words(self) -> int:
+        """How many words are wanted by many."""
+        return -(-self.leaves // _LEAVES_PER_SHARED_PAGE) * _PAGE_WORDS
+
+    @property
+    def pages(self) -> int:
+        """Pages of the array: the shared words, then one word for each leaf."""
+        return -(-(self.shared_words + self.leaves) // _PAGE_WORDS)
 
     def image(self) -> Image:
         """Return a program of nothing but the array, for a machine to load."""
@@ -74,7 +76,7 @@ class SyntheticWork:
 
     def wrong(self, total: int) -> list[str]:
         """Return what is wrong about the sum of the array at the end, one line each."""
-        expected = self.leaves * self.words
+        expected = self.words_of(np.arange(self.leaves))[0].size
         if total == expected:
             return []
         return [f"{self.leaves} leaves have added {total} to the array, not {expected}"]
@@ -86,19 +88,21 @@ class SyntheticWork:
             (parent + 1) * self.leaves // self.parents,
         )
 
-    def addresses(self, leaves: Ints) -> Ints:
-        """Return the words that leaves add to: (n, words), ascending in each row."""
-        part_pages = self.pages // self.words
-        parts = np.arange(self.words)
-        cluster = leaves[:, np.newaxis] // _CLUSTER_LEAVES * self.words + parts
-        page = self._hash(cluster, 1) % np.uint64(part_pages)
-        word = self._hash(leaves[:, np.newaxis] * self.words + parts, 2) % np.uint64(_PAGE_WORDS)
-        pages = _FIRST_PAGE + parts * part_pages + page.astype(np.int64)
-        return np.asarray((pages << PAGE_SHIFT) + word.astype(np.int64) * WORD_BYTES)
+    def words_of(self, leaves: Ints) -> tuple[Ints, Ints]:
+        """Return the addresses of the words that leaves add to, leaf by leaf, ascending.
 
-    def _hash(self, numbers: Ints, stream: int) -> NDArray[np.uint64]:
+        And how many each leaf has: one or two.
+        """
+        drawn = self._hash(leaves)
+        shares = drawn % np.uint64(_SHARING) == 0
+        shared = (drawn >> np.uint64(32)) % np.uint64(self.shared_words)
+        words = np.stack([shared.astype(np.int64), self.shared_words + leaves], axis=1)
+        is_used = np.stack([shares, np.ones(len(leaves), bool)], axis=1)
+        return DATA_START + words[is_used] * WORD_BYTES, is_used.sum(axis=1)
+
+    def _hash(self, numbers: Ints) -> NDArray[np.uint64]:
         first, second, third = map(np.uint64, _MIX)
-        offset = np.uint64((self.seed * 4 + stream) * _MIX[0] & _MASK64)
+        offset = np.uint64(self.seed * _MIX[0] & _MASK64)
         z = numbers.astype(np.uint64) * first + offset
         z = (z ^ (z >> np.uint64(30))) * second
         z = (z ^ (z >> np.uint64(27))) * third
@@ -149,14 +153,12 @@ class SyntheticEngine:
 
     def _run_leaves(self, rows: NDArray[Any], leaves: Ints) -> None:
         """Add 1 to each leaf's words, as of its snapshot."""
-        addresses = self._work.addresses(leaves)
-        words = (addresses.reshape(-1) - DATA_START) // WORD_BYTES
-        loaded = self._content.reshape(-1).view(np.int64)[words]
+        addresses, counts = self._work.words_of(leaves)
+        loaded = self._content.reshape(-1).view(np.int64)[(addresses - DATA_START) // WORD_BYTES]
         outcomes = self._outcomes(rows)
-        outcomes["run_count"] = self._work.words
-        outcomes["run_first"] = firsts_of(outcomes["run_count"])
-        runs = np.zeros(words.size, RUN)
-        runs["start"], runs["length"] = addresses.reshape(-1), WORD_BYTES
+        outcomes["run_count"], outcomes["run_first"] = counts, firsts_of(counts)
+        runs = np.zeros(addresses.size, RUN)
+        runs["start"], runs["length"] = addresses, WORD_BYTES
         runs["data_first"] = firsts_of(runs["length"])
         self._ended.append(_outcome_batch(outcomes, runs=runs, data=(loaded + 1).view(np.uint8)))
 
@@ -174,12 +176,10 @@ class SyntheticEngine:
         children["entry"] = TEXT_START + np.arange(first, end)
         child_ranges = np.empty(0, RANGE)
         if number:
-            leaves = np.arange(first, end) - 1 - work.parents
-            addresses = work.addresses(leaves).reshape(-1)
+            addresses, counts = work.words_of(np.arange(first, end) - 1 - work.parents)
             child_ranges = np.zeros(addresses.size, RANGE)
             child_ranges["start"], child_ranges["length"] = addresses, WORD_BYTES
-            children["heap_count"] = work.words
-            children["heap_first"] = firsts_of(children["heap_count"])
+            children["heap_count"], children["heap_first"] = counts, firsts_of(counts)
         outcomes = self._outcomes(rows)
         outcomes["child_count"] = len(children)
         self._ended.append(_outcome_batch(outcomes, children=children, child_ranges=child_ranges))
