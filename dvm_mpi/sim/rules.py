@@ -151,12 +151,18 @@ class Rules:
                 )
             if number in self._history.given_up:
                 losing[given.runner] = lost, losses
-            elif number in self._history.ended and number not in self._epochs:
+            elif number in self._history.ended and not self._is_decided(number):
                 losing[given.runner] = number, losses + 1
                 if self._lost_to(number, born) is None and self._history.failure is None:
                     self.broken.append(f"attempt {number} lost to nobody")
                 if losses == LOSSES_BEFORE_RUNNING_ALONE:
                     self.broken.append(f"runner {id_:#x} lost {losses + 1} times")
+
+    def _is_decided(self, number: int) -> bool:
+        """Whether an attempt was the runner's last: it committed, or its trap ended the program."""
+        failure, ended = self._history.failure, self._history.ended[number]
+        is_fatal = failure is not None and ended.end == End.TRAP and ended.trap_pc == failure.pc
+        return number in self._epochs or is_fatal
 
     def _lost_to(self, number: int, born: _Born) -> int | None:
         """Return the first epoch in which another runner stored what made it lose, if any did."""
