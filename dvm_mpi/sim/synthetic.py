@@ -41,6 +41,9 @@ _SHARING: Final = 32
 _LEAVES_PER_SHARED_PAGE: Final = 4_096
 #: Leaves that one parent creates, at most.
 _LEAVES_PER_PARENT: Final = 250_000
+#: Pages that an engine has room for at first, and keeps from one batch to the next at most.
+_CACHED_PAGES_FIRST: Final = 8
+_CACHED_PAGES_MAX: Final = 256
 #: Multipliers of the hash (splitmix64).
 _MIX: Final = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _MASK64: Final = (1 << 64) - 1
@@ -52,7 +55,7 @@ class SyntheticWork:
 
     seed: int
     leaves: int = 100_000
-    instructions: int = 4_000
+    instructions: int = 1_000
 
     @property
     def parents(self) -> int:
@@ -118,8 +121,11 @@ class SyntheticEngine:
         self._cursor = 0
         self._ids: list[tuple[int, int]] = []
         self._ended: list[OutcomeBatch] = []
-        # Left unset on purpose: of pages that this worker never reads nothing takes memory.
-        self._content = np.empty((work.pages, PAGE_BYTES), np.uint8)
+        #: Cached pages in the order in which they came, room for more behind them; and where each
+        #: page of the array is there, -1 if it is not.
+        self._content = np.empty((_CACHED_PAGES_FIRST, PAGE_BYTES), np.uint8)
+        self._cached_count = 0
+        self._slots = np.full(work.pages, -1, np.int64)
         self._versions = np.full(work.pages, -1, np.int64)
         self._until = np.full(work.pages, -1, np.int64)
 
@@ -131,6 +137,9 @@ class SyntheticEngine:
         """Take a batch."""
         assert self._batch is None or self._cursor == len(self._batch.attempts), "unfinished batch"
         self._batch, self._cursor = batch, 0
+        if self._cached_count > _CACHED_PAGES_MAX:
+            self._slots[:] = self._versions[:] = -1
+            self._cached_count = 0
 
     def run(self, fuel: int) -> Exit:
         """Execute as many attempts as the fuel is for, one at least."""
@@ -154,7 +163,8 @@ class SyntheticEngine:
     def _run_leaves(self, rows: NDArray[Any], leaves: Ints) -> None:
         """Add 1 to each leaf's words, as of its snapshot."""
         addresses, counts = self._work.words_of(leaves)
-        loaded = self._content.reshape(-1).view(np.int64)[(addresses - DATA_START) // WORD_BYTES]
+        pages, words = np.divmod((addresses - DATA_START) // WORD_BYTES, _PAGE_WORDS)
+        loaded = self._content.view(np.int64)[self._slots[pages], words]
         outcomes = self._outcomes(rows)
         outcomes["run_count"], outcomes["run_first"] = counts, firsts_of(counts)
         runs = np.zeros(addresses.size, RUN)
@@ -241,7 +251,12 @@ class SyntheticEngine:
     def install(self, pages: Ints, versions: Ints, until: Ints, data: NDArray[np.uint8]) -> None:
         """Copy pages into the view."""
         rows = pages - _FIRST_PAGE
-        self._content[rows] = data
+        fresh = rows[self._slots[rows] < 0]
+        while self._cached_count + len(fresh) > len(self._content):
+            self._content = np.concatenate([self._content, np.empty_like(self._content)])
+        self._slots[fresh] = self._cached_count + np.arange(len(fresh))
+        self._cached_count += len(fresh)
+        self._content[self._slots[rows]] = data
         self._versions[rows], self._until[rows] = versions, until
 
     def undeclared_accesses(self) -> list[tuple[int, int]]:
