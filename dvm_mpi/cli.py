@@ -60,6 +60,7 @@ def _dispatch(arguments: list[str]) -> int:
             "check": _check,
             "estimate": _estimate,
             "simulate": _simulate,
+            "replay": _replay,
         }
         return perform[arguments[0]](given)
     _refuse_misspelt_subcommand(arguments)
@@ -163,3 +164,20 @@ def _estimate(given: Namespace) -> int:
         except OSError as error:
             raise FileError(f"cannot write {given.json}: {error.strerror}") from error
     return ExitCode.OK
+
+
+def _replay(given: Namespace) -> int:
+    from dvm_mpi.job.replaying import Replaying, ReplayOptions
+    from dvm_mpi.sim.steps import Shown
+
+    options = ReplayOptions(
+        record=given.record,
+        attempt=given.attempt,
+        runner=given.runner,
+        lists=given.lists,
+        array=given.array,
+        epoch=given.epoch,
+        output=given.output,
+        shown=Shown(given.lines, given.steps),
+    )
+    return Replaying(options, print).perform()

@@ -96,6 +96,20 @@ STALL_S: Final = 10.0
 FILE_CHUNK_BYTES: Final = 1 * MIB
 #: Decompressed chunks of an HDF5 input that are kept while it is read.
 CHUNK_CACHE_BYTES: Final = 32 * MIB
+#: A record of a run is kept in chunks of this size, and what was gathered for it is written when
+#: there is so much, or so many seconds after the last time.
+RECORD_CHUNK_BYTES: Final = 256 * KIB
+RECORD_BUFFER_BYTES: Final = 1 * MIB
+RECORD_FLUSH_S: Final = 1.0
+#: Pages of the end that each home puts into a record at most; of more, the rest is left out.
+RECORD_PAGES_MAX: Final = 16_384
+#: One source file, and how many, that a record keeps for the sake of traces.
+RECORD_SOURCE_BYTES_MAX: Final = 1 * MIB
+RECORD_SOURCES_MAX: Final = 256
+#: Steps of a trace that are shown unless `--steps` says otherwise: the last ones.
+TRACE_STEPS_SHOWN: Final = 1_000
+#: Instructions of traced attempts that a run executes again between two turns.
+TRACE_FUEL: Final = 2_000
 #: Standard input is kept whole, since every attempt reads it from its beginning.
 STDIN_BYTES_MAX: Final = 1 * GIB
 #: Datasets that a message about a wrong name lists.

@@ -22,6 +22,7 @@ class ExitCode(IntEnum):
     LIMIT = 6
     WATCHERS_LEFT = 7
     LAUNCH = 8
+    UNSOUND = 9
     INTERRUPTED = 130
     READER_GONE = 141
     TERMINATED = 143
@@ -38,6 +39,7 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
     ExitCode.LIMIT: "a limit was reached: memory, runner ids, stacks or another named in the text",
     ExitCode.WATCHERS_LEFT: "the program ended with armed watchers, under --strict-watchers",
     ExitCode.LAUNCH: "the ranks were started in a way that cannot work; nothing was run",
+    ExitCode.UNSOUND: "a record is not what its program and the rules of memory allow (`replay`)",
     ExitCode.INTERRUPTED: "ended by Ctrl-C (SIGINT), with the summary of what was done",
     ExitCode.READER_GONE: "the reader of standard output went away (`| head`); ended quietly",
     ExitCode.TERMINATED: "ended by SIGTERM, with the summary of what was done",

@@ -17,7 +17,7 @@ from dvm_mpi import __version__, config
 from dvm_mpi.errors import UsageError
 from dvm_mpi.layout import whole_pages
 
-SUBCOMMANDS: Final = ("asm", "disasm", "check", "estimate", "simulate")
+SUBCOMMANDS: Final = ("asm", "disasm", "check", "estimate", "simulate", "replay")
 
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
@@ -33,11 +33,13 @@ examples:
   python -m dvm_mpi jobs/hello/hello.dasm
   python -m dvm_mpi jobs/primes/primes.dasm -D LIMIT=100000
   python -m dvm_mpi jobs/vectoradd/vectoradd.dasm --out c=sum.h5:c --report run.json
+  python -m dvm_mpi jobs/treesum/treesum.dasm --record tree.h5
   python -m dvm_mpi check jobs/kmeans/kmeans.dasm
 
 subcommands: asm (text to image), disasm (image to text), check (verify without running),
 estimate (the memory that a run on several ranks needs), simulate (thousands of ranks in simulated
-time); each has a --help of its own. Exit codes: docs/operations.md.
+time), replay (look at a recorded run); each has a --help of its own.
+Exit codes: docs/operations.md.
 """
 
 
@@ -59,6 +61,10 @@ class RunOptions:
     conflict_unit: Literal["byte", "page"]
     strict_watchers: bool
     report: Path | None
+    record: Path | None
+    trace_runner: str | None
+    trace_output: Path | None
+    dump: Path | None
     quiet: bool
     workers: int
     homes: int
@@ -66,6 +72,11 @@ class RunOptions:
     data_plane: str
     deterministic: bool
     command: tuple[str, ...]
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether engines note what attempts load, and records hold all that they store."""
+        return self.record is not None or self.trace_runner is not None
 
 
 def parse_size(text: str) -> int:
@@ -145,6 +156,15 @@ def run_parser() -> argparse.ArgumentParser:
     add("--strict-watchers", action="store_true",
         help="exit with 7 if watchers are still armed at the end")  # fmt: skip
     add("--report", type=Path, metavar="FILE.json", help="write figures of the run as JSON")
+    add("--record", type=Path, metavar="FILE.h5",
+        help="write down all that runners did, for `replay`; the run takes longer")  # fmt: skip
+    add("--trace-runner", metavar="WHICH",
+        help="trace a runner by source line: its id, LABEL where it begins, or LABEL:K for the "
+             "K-th attempt there")  # fmt: skip
+    add("--trace-output", type=Path, metavar="FILE",
+        help="write traces to FILE (default: standard error)")  # fmt: skip
+    add("--dump", type=Path, metavar="FOLDER",
+        help="write every array to FOLDER/NAME.npy at the end, also after a trap")  # fmt: skip
     add("--quiet", action="store_true", help="print only the program's output and errors")
     add("--workers", type=_count(1, 4096), default=1, metavar="N",
         help="without a launcher: workers that take turns (default: 1)")  # fmt: skip
@@ -177,6 +197,8 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
             f"--stack {given.stack}: automatic stacks have {config.STACK_BYTES_DEFAULT:,} to "
             f"{config.STACK_BYTES_MAX:,} bytes; write it like 64K or 1M"
         )
+    if given.trace_output is not None and given.trace_runner is None:
+        raise UsageError("--trace-output: nothing is traced; say what with --trace-runner")
     return RunOptions(
         program=given.program,
         defines=dict(given.defines),
@@ -192,6 +214,10 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
         conflict_unit=given.conflict_unit,
         strict_watchers=given.strict_watchers,
         report=given.report,
+        record=given.record,
+        trace_runner=given.trace_runner,
+        trace_output=given.trace_output,
+        dump=given.dump,
         quiet=given.quiet,
         workers=given.workers,
         homes=given.homes,
@@ -290,6 +316,8 @@ def subcommand_parser(name: str) -> argparse.ArgumentParser:
     """Return the parser of one subcommand."""
     if name == "simulate":
         return _simulate_parser()
+    if name == "replay":
+        return _replay_parser()
     about = {
         "asm": "Assemble a program's text into an image file.",
         "disasm": "Print an image as text that assembles to the same bytes.",
@@ -314,6 +342,68 @@ def subcommand_parser(name: str) -> argparse.ArgumentParser:
     if name == "estimate":
         _add_estimate_options(parser)
     return parser
+
+
+_REPLAY_EXAMPLES: Final = """\
+examples:
+  python -m dvm_mpi jobs/treesum/treesum.dasm --record tree.h5
+  python -m dvm_mpi replay tree.h5                      check all of it
+  python -m dvm_mpi replay tree.h5 --list               what there is
+  python -m dvm_mpi replay tree.h5 --attempt 3          what attempt 3 did, step by step
+  python -m dvm_mpi replay tree.h5 --runner main --lines 20-30 --steps 50
+  python -m dvm_mpi replay tree.h5 --array result --epoch 2 -o result.npy
+"""
+
+
+def _replay_parser() -> argparse.ArgumentParser:
+    """Return the parser of `python -m dvm_mpi replay`."""
+    parser = _Parser(
+        prog="python -m dvm_mpi replay",
+        description="Check a run that was recorded with --record, or look at what a runner did.",
+        epilog=_REPLAY_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("record", type=Path, metavar="FILE.h5", help="what --record wrote")
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--list", dest="lists", action="store_true", help="list the attempts")
+    add("--attempt", type=_count(1, 2**62), default=None, metavar="N",
+        help="execute attempt N alone, and trace it by source line")  # fmt: skip
+    add("--runner", default=None, metavar="WHICH",
+        help="the same for a runner: its id, LABEL where it begins, or LABEL:K")  # fmt: skip
+    add("--array", default=None, metavar="NAME", help="show an array, or write it to a file")
+    add = parser.add_argument
+    add("--lines", type=_line_range, default=None, metavar="FROM-TO",
+        help="of a trace, only what these source lines did, both included")  # fmt: skip
+    add("--steps", type=_steps, default=-config.TRACE_STEPS_SHOWN, metavar="N",
+        help=f"of a trace, the first N steps, or with -N the last N "
+             f"(default: -{config.TRACE_STEPS_SHOWN})")  # fmt: skip
+    add("--epoch", type=_count(1, 2**62), default=None, metavar="E",
+        help="the array as of this epoch (default: as of the end)")  # fmt: skip
+    add("-o", "--output", type=Path, default=None, metavar="FILE.npy",
+        help="write the array to this file")  # fmt: skip
+    return parser
+
+
+def _line_range(text: str) -> tuple[int, int]:
+    """Return a half-open range of line numbers."""
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    first, end = (int(match[1]), int(match[2] or match[1]) + 1) if match else (0, 0)
+    if not 1 <= first < end:
+        raise argparse.ArgumentTypeError(f"'{text}' is no range of lines; write it like 10-20")
+    return first, end
+
+
+def _steps(text: str) -> int:
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if not count:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no number of steps; write it like 100 or -100"
+        )
+    return count
 
 
 def _add_estimate_options(parser: argparse.ArgumentParser) -> None:

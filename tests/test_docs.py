@@ -2,6 +2,8 @@
 
 A fence ```` ```dasm NAME ```` is a complete program; ```` ```output ```` after it is what running
 it gives, on standard output and standard error. Programs in `jobs/NAME/` may include `../lib/`.
+A fence ```` ```session NAME ```` has commands about that program, one after another, each with
+what it prints.
 """
 
 from __future__ import annotations
@@ -73,6 +75,45 @@ def test_programs_do_what_is_said(
     assert (code == 0) == ("error:" not in heard and "trap:" not in heard)
 
 
+def sessions() -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Return document, program and, in their order, commands of its sessions with their output.
+
+    An output that begins with `…` is the end of what is printed.
+    """
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for document, text in TEXTS.items():
+        for info, body in fences(text):
+            if info.startswith("session "):
+                parts = re.split(r"^\$ python -m dvm_mpi (.*)\n", body, flags=re.MULTILINE)[1:]
+                steps = list(zip(parts[::2], parts[1::2], strict=True))
+                found.setdefault((document, info.removeprefix("session ")), []).extend(steps)
+    return [(document, name, steps) for (document, name), steps in found.items()]
+
+
+@pytest.mark.parametrize(("document", "name", "steps"), sessions(), ids=lambda x: str(x)[:30])
+def test_sessions_go_as_is_said(
+    document: str,
+    name: str,
+    steps: list[tuple[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (text,) = (p.text for p in programs() if (p.document, p.name) == (document, name))
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for command, output in steps:
+        words = shlex.split(command)
+        if words[0] not in SUBCOMMANDS:
+            words += ["--engine", "reference", "--quiet", "--stdin", "/dev/null"]
+        main(words)
+        heard = "".join(capfd.readouterr())
+        if output.startswith("…\n"):
+            assert heard.endswith(output.removeprefix("…\n")), command
+        else:
+            assert heard == output, command
+
+
 def test_every_document_with_programs_is_read() -> None:
     """A misspelt fence would be skipped without a word."""
     assert {p.document for p in programs()} == {
@@ -97,7 +138,8 @@ def commands() -> list[tuple[str, list[str]]]:
 @pytest.mark.parametrize(("document", "words"), commands())
 def test_commands_are_understood(document: str, words: list[str]) -> None:
     if words[0] in SUBCOMMANDS:
-        program = subcommand_parser(words[0]).parse_args(words[1:]).program
+        given = vars(subcommand_parser(words[0]).parse_args(words[1:]))
+        program = given.get("program") or given["record"]
     else:
         program = parse_run(words).program
     if program is not None and program.parts[0] == "jobs" and program.parts[1] != "NAME":

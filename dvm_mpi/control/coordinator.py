@@ -20,6 +20,7 @@ from dvm_mpi.control.diagnosis import Narrator
 from dvm_mpi.control.messages import (
     CoordinatorEvent,
     Message,
+    PagesHeld,
     RankFailed,
     RankFinished,
     RankLoaded,
@@ -131,6 +132,9 @@ class Coordinator:
             if event.serial == self._serial:
                 self._asked.discard(event.rank)
                 self._answers[event.rank] = event.text
+            return
+        if isinstance(event, PagesHeld):
+            self._host.delivered(("coordinator", 0), event)
             return
         self._heard_at_us = self._now_us
         self._stall_us = int(config.STALL_S * _US_PER_S)

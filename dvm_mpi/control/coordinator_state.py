@@ -104,7 +104,7 @@ class RecordWaking:
 class Failure:
     """A trap that was ordered without a conflict: the program's end.
 
-    `attempt` counts the runner's own attempts, from 1.
+    `attempt` counts the runner's own attempts, from 1; `number` is its number in a history.
     """
 
     runner_id: int
@@ -118,6 +118,7 @@ class Failure:
     instructions: int
     operands: tuple[str, ...]
     nearest: tuple[int, int] | None
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,8 +88,9 @@ class MachineSettings:
     `memory_bytes` is for the frames of all homes together. `on_wire` sends every message through
     the codec, as MPI does. `plane` is how bytes move: "direct" takes them where they lie, "message"
     sends them within the messages, "late" reads them some time after they were asked for. `check`
-    asserts every part's invariants after each event. `isolation` serializable wants engines that
-    track loads. `deterministic`: the run goes by rounds.
+    asserts every part's invariants after each event. With `tells_staged` records hold all stored
+    bytes, for a history. `isolation` serializable wants engines that track loads.
+    `deterministic`: the run goes by rounds.
     """
 
     workers: int = 1
@@ -98,6 +99,7 @@ class MachineSettings:
     memory_bytes: int = config.GIB
     arena_slice_bytes: int = config.ARENA_SLICE_BYTES
     inline_bytes_max: int = config.INLINE_BYTES_MAX
+    tells_staged: bool = False
     isolation: Isolation = "snapshot"
     conflict_unit: ConflictUnit = "byte"
     plane: Literal["direct", "message", "late"] = "direct"
@@ -189,6 +191,7 @@ class LocalMachine:
                     plane,
                     settings.arena_slice_bytes,
                     settings.inline_bytes_max,
+                    settings.tells_staged,
                 )
             )
         self.loader = Loader(self.geometry, dict(enumerate(self._parts.homes)))

@@ -11,7 +11,8 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import FILE_CHUNK_BYTES
+from dvm_mpi.config import FILE_CHUNK_BYTES, RECORD_PAGES_MAX
+from dvm_mpi.control.messages import PagesHeld
 from dvm_mpi.disa.image import ArrayDeclaration
 from dvm_mpi.dsm import ranges
 from dvm_mpi.dsm.geometry import Geometry
@@ -99,3 +100,18 @@ def write_outputs(
         settle_outputs(places)
     finally:
         drop_outputs(places)
+
+
+def told_pages(home: Home, snapshot: int) -> Iterator[PagesHeld]:
+    """Yield what a home holds as of `snapshot`, for a record of the run; at least one message.
+
+    Of more than RECORD_PAGES_MAX pages those with the highest addresses are left out.
+    """
+    pages = home.directory.pages()
+    left_out = max(len(pages) - RECORD_PAGES_MAX, 0)
+    kept = pages[: len(pages) - left_out]
+    batch_pages = FILE_CHUNK_BYTES // PAGE_BYTES
+    for first in range(0, max(len(kept), 1), batch_pages):
+        batch = kept[first : first + batch_pages]
+        content = home.read(batch, snapshot).reshape(-1)
+        yield PagesHeld(home.index, left_out, batch, content)

@@ -179,6 +179,20 @@ class StatusReported:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class PagesHeld:
+    """Rank to coordinator, for a record of the run: what its home holds as of the end.
+
+    `content` is PAGE_BYTES of each page, back to back. All messages of a home together give every
+    page that was ever stored to, but for `left_out` of them.
+    """
+
+    home: int
+    left_out: int
+    pages: NDArray[np.int64]
+    content: NDArray[np.uint8]
+
+
 WorkerEvent = (
     Dispatched | LeaseGranted | AnswerRequested | memory.LookupAnswered | memory.ArenaReleased
 )
@@ -191,7 +205,7 @@ CoordinatorEvent = (
     | memory.FramesLacking
 )
 #: From a rank to the coordinator, about the run.
-SessionEvent = RankLoaded | RankFailed | RankFinished | StatusReported
+SessionEvent = RankLoaded | RankFailed | RankFinished | StatusReported | PagesHeld
 #: From the coordinator to a rank, about the run.
 RankEvent = ProgramEnded | RunEnded | StatusRequested
 Message = WorkerEvent | CoordinatorEvent | memory.HomeEvent | SessionEvent | RankEvent
@@ -222,6 +236,7 @@ MESSAGES: Final[tuple[type[Any], ...]] = (
     memory.PinsMoved,
     memory.FramesLacking,
     AnswerRequested,
+    PagesHeld,
 )
 _NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 
@@ -339,6 +354,13 @@ def _rows(raw: NDArray[np.uint8], name: str, place: str) -> NDArray[Any]:
     if len(raw) % element.itemsize:
         raise CodecError(f"{place}: {len(raw)} bytes are no whole elements")
     return raw.view(element)
+
+
+def wire_layout() -> str:
+    """Describe the wire form of all messages: equal texts read each other's buffers."""
+    told = [(cls.__name__, [(f.name, str(f.type)) for f in fields(cls)]) for cls in MESSAGES]
+    elements = [(name, element.descr) for name, element in sorted(_ELEMENTS.items())]
+    return json.dumps([told, elements])
 
 
 def encode_traps(traps: dict[int, Any]) -> str:

@@ -359,4 +359,5 @@ class Ordering:
             instructions=int(outcome["instructions"]),
             operands=tuple(operands),
             nearest=None if nearest is None else (int(nearest[0]), int(nearest[1])),
+            number=int(finished.records["attempt"][position]),
         )

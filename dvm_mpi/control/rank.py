@@ -23,6 +23,7 @@ from dvm_mpi.control.messages import (
     LeaseGranted,
     LeaseRequested,
     Message,
+    PagesHeld,
     ProgramEnded,
     RankFailed,
     RankFinished,
@@ -66,6 +67,7 @@ _TO_COORDINATOR: Final = (
     RankFailed,
     RankFinished,
     StatusReported,
+    PagesHeld,
 )
 
 #: Writes this rank's part of the outputs; returns figures for the report, as JSON.

@@ -53,6 +53,8 @@ class RankSettings:
     memory_bytes: int = config.GIB
     arena_slice_bytes: int = config.ARENA_SLICE_BYTES
     inline_bytes_max: int = config.INLINE_BYTES_MAX
+    #: Whether records hold the bytes of staged write sets too, for a history.
+    tells_staged: bool = False
     isolation: Isolation = "snapshot"
     conflict_unit: ConflictUnit = "byte"
     #: Whether the run goes by rounds, so that it does not depend on ranks and timing.
@@ -156,6 +158,7 @@ class RankMachine:
                 plane,
                 settings.arena_slice_bytes,
                 settings.inline_bytes_max,
+                settings.tells_staged,
             )
         )
 

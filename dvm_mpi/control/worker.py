@@ -146,6 +146,8 @@ class Worker:
         may be under way to each home.
     inline_bytes_max
         Larger write sets are staged at the homes before their record leaves.
+    tells_staged
+        Whether records hold the bytes of staged write sets as well, for a history.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class Worker:
         plane: DataPlane,
         arena_slice_bytes: int,
         inline_bytes_max: int = INLINE_BYTES_MAX,
+        tells_staged: bool = False,
     ) -> None:
         self.number = number
         self.engine = engine
@@ -163,6 +166,7 @@ class Worker:
         self._plane = plane
         self._arena = StagingArena(arena_slice_bytes)
         self._inline_bytes_max = inline_bytes_max
+        self._tells_staged = tells_staged
         self._phase = Phase.IDLE
         self._batches: deque[Dispatched] = deque()
         self._current: Dispatched | None = None
@@ -475,7 +479,7 @@ class Worker:
         ended.outcomes["runner"] = [self._runners.pop(n) for n in records["attempt"].tolist()]
         pieces = self._large_write_sets(ended, records)
         runs, data = ended.runs, ended.data
-        if pieces:
+        if pieces and not self._tells_staged:
             runs, data = _without_staged(ended, records["serial"] > 0)
         finished = Finished(
             worker=self.number,

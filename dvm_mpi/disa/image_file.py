@@ -47,7 +47,7 @@ _LINE_ROW_BYTES: Final = 8 + 4 + 4
 _NAME: Final = re.compile(r"[A-Za-z_.][\w.]*", re.ASCII)
 
 
-class _Damaged(Exception):
+class DamagedImageError(Exception):
     """Why a file is no image; the text goes into the SourceError."""
 
 
@@ -152,12 +152,12 @@ def load_image(path: Path | str) -> Image:
     data = _read(Path(path), IMAGE_FILE_BYTES_MAX + 1)
     try:
         return image_from_bytes(data)
-    except _Damaged as why:
+    except DamagedImageError as why:
         raise SourceError(f"{path}: not a good image: {why}; assemble it again") from None
 
 
 def image_from_bytes(data: bytes) -> Image:
-    """Return the image whose file has these bytes; `_Damaged` if there is none."""
+    """Return the image whose file has these bytes; `DamagedImageError` if there is none."""
     header, payload = _split(data)
     fields = _Fields(_parse_header(header))
     text_bytes = fields.integer("text_bytes", 0, IMAGE_BYTES_MAX)
@@ -190,7 +190,7 @@ def image_from_bytes(data: bytes) -> Image:
 
 def _require(condition: bool, why: str) -> None:
     if not condition:
-        raise _Damaged(why)
+        raise DamagedImageError(why)
 
 
 def _split(data: bytes) -> tuple[bytes, bytes]:
@@ -213,7 +213,7 @@ def _parse_header(header: bytes) -> dict[str, Any]:
     try:
         parsed = json.loads(header)
     except (ValueError, RecursionError):
-        raise _Damaged("its header is not JSON") from None
+        raise DamagedImageError("its header is not JSON") from None
     _require(isinstance(parsed, dict), "its header is no object")
     assert isinstance(parsed, dict)
     return parsed

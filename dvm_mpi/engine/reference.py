@@ -7,6 +7,7 @@ The invariant to remember: between two attempts only the frame cache and the lea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -58,10 +59,15 @@ _MASK64: Final = (1 << 64) - 1
 
 
 class ReferenceEngine:
-    """Implements `interface.Engine` slowly and plainly."""
+    """Implements `interface.Engine` slowly and plainly; `make_stepper` is for who looks on."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        make_stepper: Callable[[Surroundings, Attempt], Stepper] = Stepper,
+    ) -> None:
         self._settings = settings
+        self._make_stepper = make_stepper
         self._frames = FrameCache(settings.cache_bytes)
         self._leases = LeaseBlocks()
         self._around: Surroundings | None = None
@@ -150,7 +156,7 @@ class ReferenceEngine:
     def _advance(self, attempt: Attempt, fuel: int) -> Exit:
         """Execute up to `fuel` instructions; the attempt may end on the way."""
         assert self._around is not None, "load comes before run"
-        step = Stepper(self._around, attempt)
+        step = self._make_stepper(self._around, attempt)
         fuel_max = self._settings.fuel_max
         last = attempt.instructions + fuel
         try:

@@ -75,7 +75,7 @@ def _operand_text(instruction: Instruction, index: int, peek: Peek) -> str:
     kind = instruction.type_of(index) if is_typed else DEFAULT
     width = instruction.width_of(index)
     if operand.mode is Mode.IMMEDIATE:
-        return f"{name} = ${_value_text(operand.value, kind, width)}"
+        return f"{name} = ${value_text(operand.value, kind, width)}"
     address = operand.value
     place = f"{address:#x}"
     if operand.mode is not Mode.DIRECT:
@@ -96,7 +96,7 @@ def _cell_text(name: str, address: int, kind: Type, peek: Peek, place: str = "")
     place = place or f"{address:#x}"
     if value is None:
         return f"{name} at {place}: cannot be read"
-    return f"{name} at {place} = {_value_text(value, kind, kind.width_bytes)}"
+    return f"{name} at {place} = {value_text(value, kind, kind.width_bytes)}"
 
 
 def _look(peek: Peek, address: int, width: int) -> int | None:
@@ -104,7 +104,8 @@ def _look(peek: Peek, address: int, width: int) -> int | None:
     return None if address == CELL_STDIN else peek(address, width)
 
 
-def _value_text(bits: int, kind: Type, width: int) -> str:
+def value_text(bits: int, kind: Type, width: int) -> str:
+    """Return an operand's bits as text: a number, and in hexadecimal what may be an address."""
     if kind.kind is Kind.FLOAT:
         return repr(float_of_bits(bits, width))
     if kind.kind is Kind.SIGNED:

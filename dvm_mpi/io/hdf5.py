@@ -21,7 +21,10 @@ from dvm_mpi.errors import FileError
 from dvm_mpi.io.blocks import Index
 
 #: What h5py raises, by call and version, for a file that HDF5 cannot make sense of.
-_FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+
+#: HDF5's words for a file that is being written, or whose writer was killed.
+_NOT_CLOSED = "file consistency flags"
 
 
 class Hdf5Source:
@@ -40,7 +43,7 @@ class Hdf5Source:
         """Where the bytes lie in the file, if they lie there in a row; None if they do not."""
         try:
             offset: int | None = self._dataset.id.get_offset()
-        except _FAULTS:
+        except FAULTS:
             # Whoever reads it meets the damage again, and tells it.
             return None
         return offset
@@ -49,10 +52,10 @@ class Hdf5Source:
         """Read a box; HDF5 converts the byte order."""
         try:
             self._dataset.read_direct(target, index)
-        except _FAULTS as error:
+        except FAULTS as error:
             raise FileError(
                 f"{self._place}: '{self._path}' is damaged: its data cannot be read "
-                f"({_reason(error)}); make it again"
+                f"({reason(error)}); make it again"
             ) from error
 
     def close(self) -> None:
@@ -93,9 +96,9 @@ class Hdf5File:
 
         try:
             item = self._file.get(name)
-        except _FAULTS as error:
+        except FAULTS as error:
             self.close()
-            raise _damaged(self._place, self._path, error) from error
+            raise damaged(self._place, self._path, error) from error
         return Hdf5Source(item, self._path, self._place) if isinstance(item, h5py.Dataset) else None
 
     def datasets(self, count_max: int) -> list[tuple[str, str]]:
@@ -111,9 +114,9 @@ class Hdf5File:
 
         try:
             self._file.visititems(visit)
-        except _FAULTS as error:
+        except FAULTS as error:
             self.close()
-            raise _damaged(self._place, self._path, error) from error
+            raise damaged(self._place, self._path, error) from error
         return found
 
     def check_place(self, name: str) -> None:
@@ -164,17 +167,48 @@ def open_file(path: Path, place: str) -> Hdf5File:
         return Hdf5File(h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES), path, place)
     except PermissionError as error:
         raise FileError(f"{place}: cannot read '{path}': {error.strerror}") from error
-    except _FAULTS as error:
-        raise _damaged(place, path, error) from error
+    except FAULTS as error:
+        raise damaged(place, path, error) from error
 
 
-def _damaged(place: str, path: Path, error: BaseException) -> FileError:
+def open_grown_file(path: Path, place: str) -> Any:
+    """Open a file that grows, or that a killed process left behind; of h5py's own kind.
+
+    Raises
+    ------
+    FileError
+        It cannot be read, is damaged, or not HDF5 at all.
+    """
+    import h5py
+
+    try:
+        with path.open("rb") as probe:
+            probe.read(1)
+        if not h5py.is_hdf5(path):
+            raise FileError(f"{place}: '{path}' is not an HDF5 file")
+        try:
+            return h5py.File(path, "r")
+        except OSError as error:
+            if _NOT_CLOSED not in str(error):
+                raise
+            # Readers of growing files try damaged places again and again: not for other faults.
+            return h5py.File(path, "r", swmr=True)
+    except FileNotFoundError as error:
+        raise FileError(f"{place}: there is no file '{path}'") from error
+    except PermissionError as error:
+        raise FileError(f"{place}: cannot read '{path}': {error.strerror}") from error
+    except FAULTS as error:
+        raise damaged(place, path, error) from error
+
+
+def damaged(place: str, path: Path, error: BaseException) -> FileError:
+    """Return what to tell of a file that HDF5 cannot make sense of."""
     return FileError(
-        f"{place}: '{path}' is truncated or damaged ({_reason(error)}); copy or make it again"
+        f"{place}: '{path}' is truncated or damaged ({reason(error)}); copy or make it again"
     )
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Return HDF5's words in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -227,7 +261,7 @@ def allocate(part: Path, entries: Sequence[Entry]) -> list[int]:
     except RuntimeError as error:
         # What fails while the file is closed: a full disk, with the number in HDF5's words.
         number = re.search(r"errno = (\d+)", str(error))
-        raise OSError(int(number[1]) if number else 0, _reason(error)) from error
+        raise OSError(int(number[1]) if number else 0, reason(error)) from error
 
 
 def _allocate_dataset(file: Any, entry: Entry) -> int:

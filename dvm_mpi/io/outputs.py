@@ -32,8 +32,9 @@ from dvm_mpi.io.specs import ArraySpec
 class Place:
     """Where the bytes of one output go; of plain values, so that it can be sent as JSON."""
 
-    #: The option as it was given: heads messages.
+    #: The option as it was given: heads messages; and the array.
     option: str
+    name: str
     #: The file that will be replaced, and the one beside it that grows.
     target: str
     part: str
@@ -51,7 +52,7 @@ class OutputPart:
         try:
             self._file = os.open(place.part, os.O_WRONLY)
         except OSError as error:
-            raise _cannot_write(place.option, Path(place.target), error) from error
+            raise cannot_write(place.option, Path(place.target), error) from error
 
     def __enter__(self) -> OutputPart:
         return self
@@ -78,7 +79,7 @@ class OutputPart:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> FileError:
-        return _cannot_write(self._place.option, Path(self._place.target), error)
+        return cannot_write(self._place.option, Path(self._place.target), error)
 
 
 def check_outputs(specs: Sequence[ArraySpec]) -> None:
@@ -100,7 +101,7 @@ def check_outputs(specs: Sequence[ArraySpec]) -> None:
             part.touch()
             part.unlink()
         except OSError as error:
-            raise _cannot_write(spec.place, spec.path, error) from error
+            raise cannot_write(spec.place, spec.path, error) from error
         if spec.dataset is not None and target.exists():
             with hdf5.open_file(target, spec.place) as file:
                 file.check_place(spec.dataset)
@@ -135,11 +136,11 @@ def make_outputs(
             except BaseException as error:
                 part.unlink(missing_ok=True)
                 if isinstance(error, OSError):
-                    raise _cannot_write(members[0][0].place, target, error) from error
+                    raise cannot_write(members[0][0].place, target, error) from error
                 raise
             for (spec, declaration), offset in zip(members, offsets, strict=True):
                 count = declaration.byte_count
-                places[spec] = Place(spec.place, str(target), str(part), offset, count)
+                places[spec] = Place(spec.place, spec.name, str(target), str(part), offset, count)
     except BaseException:
         drop_outputs(list(places.values()))
         raise
@@ -181,7 +182,7 @@ def _telling(place: Place) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _cannot_write(place.option, Path(place.target), error) from error
+        raise cannot_write(place.option, Path(place.target), error) from error
 
 
 def _make_file(
@@ -219,7 +220,8 @@ def _part_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}.part")
 
 
-def _cannot_write(option: str, path: Path, error: OSError) -> FileError:
+def cannot_write(option: str, path: Path, error: OSError) -> FileError:
+    """Return what to tell of a file that cannot be written; `option` heads the message."""
     folder = path.parent
     if not holds(folder.is_dir):
         why = f"there is no folder '{folder}'; make it first: mkdir -p '{folder}'"

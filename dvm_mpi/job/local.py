@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 
 from dvm_mpi import __version__, config
 from dvm_mpi.control.capacity import check_fits
-from dvm_mpi.control.delivery import InOrder, Shuffled
+from dvm_mpi.control.coordinator_state import Claim, RecordOrder
+from dvm_mpi.control.delivery import InOrder, Part, Shuffled
 from dvm_mpi.control.diagnosis import Narrator
 from dvm_mpi.control.driver import Ending, LocalMachine, MachineSettings, Silent
-from dvm_mpi.control.dumper import write_outputs
+from dvm_mpi.control.dumper import told_pages, write_outputs
+from dvm_mpi.control.messages import Message
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import open_program
 from dvm_mpi.disa.verifier import verify
@@ -40,8 +42,10 @@ from dvm_mpi.job.parts import (
     revision,
     say,
     tell_code_folder,
+    with_dumps,
 )
 from dvm_mpi.job.preparation import Preparation
+from dvm_mpi.job.recording import Recording, check_recording
 from dvm_mpi.options import RunOptions
 
 
@@ -62,6 +66,8 @@ class _Watcher(Silent):
         self._out = out
         self._progress = progress
         self._signal = 0
+        #: What is written down of the run, once it begins.
+        self.recording: Recording | None = None
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
         """Note a signal; the run ends at the next turn. A second one ends the process at once."""
@@ -73,6 +79,23 @@ class _Watcher(Silent):
     def printed(self, data: NDArray[np.uint8]) -> None:
         """Print what a commit wrote."""
         self._out.write(data.tobytes())
+        if self.recording is not None:
+            self.recording.printed(data)
+
+    def delivered(self, target: Part, message: Message) -> None:
+        """Let a message be written down."""
+        if self.recording is not None:
+            self.recording.delivered(target, message)
+
+    def ordered(self, order: RecordOrder) -> None:
+        """Let the commit order be written down."""
+        if self.recording is not None:
+            self.recording.ordered(order)
+
+    def claimed(self, claim: Claim) -> None:
+        """Let what the coordinator says of its decisions be written down."""
+        if self.recording is not None:
+            self.recording.claimed(claim)
 
     def idle(self, duration_us: int) -> None:
         """Sleep, but notice signals soon."""
@@ -88,6 +111,8 @@ class _Watcher(Silent):
     def turned(self, driver: LocalMachine) -> None:
         """Draw the progress line when it is time, and obey signals."""
         self.obey()
+        if self.recording is not None:
+            self.recording.each_turn(time.monotonic())
         self._progress.update(lambda: _progress_counts(driver))
 
 
@@ -159,6 +184,8 @@ class Run:
             stack.enter_context(self._progress)
             machine = self._load(watcher)
             stack.callback(machine.close)
+            if watcher.recording is not None:
+                stack.callback(watcher.recording.close)
             began = time.perf_counter()
             try:
                 self._ending = machine.run()
@@ -174,8 +201,9 @@ class Run:
         image = open_program(o.program, o.defines)
         verify(image)
         inputs = self._match(o.inputs, "--in", image)
-        outputs = self._match(o.outputs, "--out", image)
+        outputs = with_dumps(self._match(o.outputs, "--out", image), o.dump, image)
         check_outputs([spec for spec, _ in outputs])
+        check_recording(o, image, [spec for spec, _ in outputs])
         if o.report is not None:
             report.check_report(o.report)
         stdin = console.read_input(o.stdin, say)
@@ -189,6 +217,7 @@ class Run:
             deterministic=o.deterministic,
             isolation=o.isolation,
             conflict_unit=o.conflict_unit,
+            tells_staged=o.is_recorded,
         )
         delivery = InOrder() if o.seed is None else Shuffled(o.seed, config.SLICE_FUEL)
         self._machine = LocalMachine(
@@ -204,6 +233,8 @@ class Run:
             with arrays.open_input(spec, declaration) as source:
                 for _ in self._machine.loader.load_input(declaration, source.read_range):
                     watcher.turned(self._machine)
+        if o.is_recorded:
+            watcher.recording = Recording(o, image, stdin, 1)
         self._times.load_s = time.perf_counter() - began
         return self._machine
 
@@ -237,18 +268,34 @@ class Run:
             # Several workers may report one instruction; the lowest address stands for it.
             say(narrator.undeclared(sorted(dict(reversed(accesses)).items())))
         if ending.failure is not None:
-            say(narrator.trap(ending.failure))
+            remark = "" if watcher.recording is None else watcher.recording.remark(ending.failure)
+            say(narrator.trap(ending.failure) + remark)
+        self._complete_record(machine, ending, watcher)
+        self._write_outputs(machine, watcher, is_dump_only=ending.failure is not None)
+        if ending.failure is not None:
             return ExitCode.TRAP
-        self._write_outputs(machine, watcher)
         if ending.watchers and (self._options.strict_watchers or not self._options.quiet):
             say(narrator.watchers(ending.watchers, config.WATCHERS_SHOWN_MAX))
         if ending.watchers and self._options.strict_watchers:
             return ExitCode.WATCHERS_LEFT
         return ExitCode.OK
 
-    def _write_outputs(self, machine: LocalMachine, watcher: _Watcher) -> None:
+    @staticmethod
+    def _complete_record(machine: LocalMachine, ending: Ending, watcher: _Watcher) -> None:
+        """Write down the final memory, and that this was the end."""
+        if watcher.recording is None:
+            return
+        for home in machine.homes:
+            for told in told_pages(home, machine.scheduler.state.log.visible):
+                watcher.recording.delivered(("coordinator", 0), told)
+        watcher.recording.ended(ending.failure)
+
+    def _write_outputs(
+        self, machine: LocalMachine, watcher: _Watcher, *, is_dump_only: bool
+    ) -> None:
         began = time.perf_counter()
-        outputs = self._match(self._options.outputs, "--out", machine.image)
+        outputs = [] if is_dump_only else self._match(self._options.outputs, "--out", machine.image)
+        outputs = with_dumps(outputs, self._options.dump, machine.image)
         homes = dict(enumerate(machine.homes))
         visible = machine.scheduler.state.log.visible
         for _ in write_outputs(outputs, machine.geometry, homes, visible):

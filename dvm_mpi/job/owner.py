@@ -26,7 +26,8 @@ from dvm_mpi.io import console, report
 from dvm_mpi.io.outputs import Place, drop_outputs, make_outputs, settle_outputs
 from dvm_mpi.io.progress import Progress, ProgressCounts
 from dvm_mpi.io.specs import ArraySpec
-from dvm_mpi.job.parts import age_of_process_s, revision, say
+from dvm_mpi.job.parts import age_of_process_s, revision, say, with_dumps
+from dvm_mpi.job.recording import Recording
 from dvm_mpi.options import RunOptions
 
 _BY_SIGNAL: Final = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
@@ -47,6 +48,9 @@ class Owner:
         self._progress = Progress(sys.stderr, quiet=options.quiet)
         self._console = console.Console(console.standard_output(), self._progress)
         self._narrator: Narrator | None = None
+        self._image: Image | None = None
+        #: What is written down of the run, if that was asked for.
+        self.recording: Recording | None = None
         self._outputs: list[tuple[ArraySpec, ArrayDeclaration]] = []
         self._places: list[Place] = []
         self._ending: Complete | None = None
@@ -70,21 +74,30 @@ class Owner:
     def take_program(self, image: Image, outputs: list[tuple[ArraySpec, ArrayDeclaration]]) -> None:
         """Learn what runs, for messages, and what will be written."""
         self._narrator = Narrator(image)
+        self._image = image
         self._outputs = outputs
 
     # --- what the coordinator asks for ----------------------------------------------------------
     def printed(self, data: NDArray[np.uint8]) -> None:
         """Write committed output."""
         self._console.write(data.tobytes())
+        if self.recording is not None:
+            self.recording.printed(data)
 
     def ordered(self, order: RecordOrder) -> None:
-        """Nothing is kept of the order."""
+        """Let the commit order be written down."""
+        if self.recording is not None:
+            self.recording.ordered(order)
 
     def claimed(self, claim: Claim) -> None:
-        """Nothing is kept of the claims."""
+        """Let what the coordinator says of its decisions be written down."""
+        if self.recording is not None:
+            self.recording.claimed(claim)
 
     def delivered(self, target: Part, message: Message) -> None:
-        """Nothing is kept of the messages."""
+        """Let a message be written down."""
+        if self.recording is not None:
+            self.recording.delivered(target, message)
 
     def tell(self, text: str) -> None:
         """Show a line on standard error, above the progress line."""
@@ -93,16 +106,21 @@ class Owner:
             say(text)
 
     def make_outputs(self, ending: Complete) -> Generator[bool, None, tuple[str, int]]:
-        """Tell of a trap; else make the files, and return where every rank is to write."""
+        """Tell of a trap, make the files, and return where every rank is to write.
+
+        After a trap these are those of `--dump` only.
+        """
         assert self._narrator is not None
+        assert self._image is not None
         self.ended_at = time.perf_counter()
         self._ending = ending
         self._progress.clear()
         if ending.failure is not None:
-            self.fault = self._narrator.trap(ending.failure)
+            remark = "" if self.recording is None else self.recording.remark(ending.failure)
+            self.fault = self._narrator.trap(ending.failure) + remark
             say(self.fault)
-            return "", int(ExitCode.TRAP)
-        making = make_outputs(self._outputs)
+            self._outputs = []
+        making = make_outputs(with_dumps(self._outputs, self._options.dump, self._image))
         while True:
             try:
                 next(making)
@@ -112,6 +130,8 @@ class Owner:
             yield True
         left = bool(ending.watchers) and self._options.strict_watchers
         code = ExitCode.WATCHERS_LEFT if left else ExitCode.OK
+        if ending.failure is not None:
+            code = ExitCode.TRAP
         return json.dumps([asdict(place) for place in self._places]), int(code)
 
     def settle_outputs(self) -> Generator[bool, None, None]:
@@ -123,6 +143,8 @@ class Owner:
         assert self._narrator is not None
         assert self._ending is not None
         assert self.coordinator is not None
+        if self.recording is not None:
+            self.recording.ended(self._ending.failure)
         told = self.coordinator.session.figures
         self.figures = [json.loads(told[rank]) for rank in sorted(told)]
         accesses = sorted(tuple(pair) for each in self.figures for pair in each["undeclared"])
@@ -150,7 +172,9 @@ class Owner:
 
     # --- while it runs, and at its end ----------------------------------------------------------
     def each_turn(self) -> None:
-        """Draw the progress line when it is time."""
+        """Draw the progress line when it is time, and let what is written down go on."""
+        if self.recording is not None:
+            self.recording.each_turn(time.monotonic())
         if self.coordinator is not None:
             self._progress.update(self._counts)
 
@@ -170,6 +194,8 @@ class Owner:
     def close(self) -> None:
         """Take the progress line off the screen; drop files that were begun."""
         self._progress.close()
+        if self.recording is not None:
+            self.recording.close()
         drop_outputs(self._places)
 
     def conclude(self, code: int, own_peak_bytes: int) -> int:

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dvm_mpi import config
+from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.engine.interface import Engine, EngineSettings, LoadTracking
-from dvm_mpi.errors import ExitCode
+from dvm_mpi.errors import ExitCode, UsageError
+from dvm_mpi.io.specs import ArraySpec
 from dvm_mpi.native import store
 from dvm_mpi.options import RunOptions
 
@@ -76,7 +78,7 @@ def make_engine_factory(options: RunOptions) -> Callable[[], Engine]:
         allow_undeclared=options.allow_undeclared,
         cache_bytes=config.CACHE_BYTES_DEFAULT,
         clock=None if options.deterministic else time.time_ns,
-        loads=LoadTracking.NONE if options.isolation == "snapshot" else LoadTracking.PLACES,
+        loads=_tracking(options),
     )
     if options.engine == "reference":
         from dvm_mpi.engine.reference import ReferenceEngine
@@ -85,6 +87,36 @@ def make_engine_factory(options: RunOptions) -> Callable[[], Engine]:
     from dvm_mpi.engine.interp import InterpEngine
 
     return lambda: InterpEngine(settings)
+
+
+def with_dumps(
+    outputs: list[tuple[ArraySpec, ArrayDeclaration]], folder: Path | None, image: Image
+) -> list[tuple[ArraySpec, ArrayDeclaration]]:
+    """Return the outputs and, if there is a folder for `--dump`, every array with its file there.
+
+    Raises
+    ------
+    UsageError
+        The program has no arrays, or one would go where an output goes.
+    """
+    if folder is None:
+        return outputs
+    if not image.arrays:
+        raise UsageError(f"--dump {folder}: the program declares no arrays")
+    taken = {spec.target: spec.place for spec, _ in outputs}
+    dumps = []
+    for name, declaration in image.arrays.items():
+        spec = ArraySpec("--dump", name, folder / f"{name}.npy", None)
+        if spec.target in taken:
+            raise UsageError(f"{spec.place}: this collides with {taken[spec.target]}")
+        dumps.append((spec, declaration))
+    return outputs + dumps
+
+
+def _tracking(options: RunOptions) -> LoadTracking:
+    if options.is_recorded:
+        return LoadTracking.CONTENT
+    return LoadTracking.NONE if options.isolation == "snapshot" else LoadTracking.PLACES
 
 
 def revision() -> str:

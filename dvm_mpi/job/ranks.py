@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import config
-from dvm_mpi.control.dumper import write_parts
-from dvm_mpi.disa.image import Image
+from dvm_mpi.control.dumper import told_pages, write_parts
+from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import image_from_bytes
 from dvm_mpi.dsm.staging import arena_slice_bytes
 from dvm_mpi.errors import DvmError, ExitCode, WindowError
@@ -52,7 +52,8 @@ class RanksRun:
         self._vigil = Vigil(launch, signals, self._owner)
         self._machine: RankMachine | None = None
         self._inputs: Matched = []
-        self._outputs: Matched = []
+        #: Arrays of the program.
+        self._arrays: dict[str, ArrayDeclaration] = {}
 
     def execute(self) -> int:
         """Do everything, and return the exit code; does not return if the job dies by force."""
@@ -90,7 +91,7 @@ class RanksRun:
                 return self._part(transport, welcome.exit_code)
             image = image_from_bytes(welcome.image)
             self._inputs = match_arrays(options.inputs, "--in", image)
-            self._outputs = match_arrays(options.outputs, "--out", image)
+            self._arrays = image.arrays
             start.wait_for_kernels(preparation)
             start.meet(transport)
             failed = self._build(transport, image, replace(plan, plane=welcome.plane))
@@ -149,6 +150,7 @@ class RanksRun:
             deterministic=self._options.deterministic,
             isolation=self._options.isolation,
             conflict_unit=self._options.conflict_unit,
+            tells_staged=self._options.is_recorded,
         )
         machine = RankMachine(
             transport,
@@ -209,10 +211,13 @@ class RanksRun:
         """Write this rank's part of the outputs; return its figures."""
         machine = self._machine
         assert machine is not None
+        if self._options.record is not None:
+            for told in told_pages(machine.home, visible):
+                machine.rank.transport.send(0, told)
+                yield True
         if places:
             targets = [Place(**place) for place in json.loads(places)]
-            declared = [declaration for _, declaration in self._outputs]
-            matched = list(zip(targets, declared, strict=True))
+            matched = [(place, self._arrays[place.name]) for place in targets]
             homes = {self._launch.rank: machine.home}
             with arrays.told_by(self._launch.rank):
                 for _ in write_parts(matched, machine.geometry, homes, visible):

@@ -31,8 +31,9 @@ from dvm_mpi.job.greeting import (
     own_row,
 )
 from dvm_mpi.job.owner import Owner
-from dvm_mpi.job.parts import say
+from dvm_mpi.job.parts import say, with_dumps
 from dvm_mpi.job.preparation import Preparation
+from dvm_mpi.job.recording import Recording, check_recording
 from dvm_mpi.job.vigil import Vigil
 from dvm_mpi.launch import library, memory, segments
 from dvm_mpi.launch.environment import Launch, Launcher
@@ -138,13 +139,17 @@ class Start:
         verify(image)
         check_fits(image, Geometry(self._launch.size), plan.memory_bytes)
         outputs = match_arrays(o.outputs, "--out", image)
-        check_outputs([spec for spec, _ in outputs])
+        written = [spec for spec, _ in with_dumps(outputs, o.dump, image)]
+        check_outputs(written)
+        check_recording(o, image, written)
         if o.report is not None:
             report.check_report(o.report)
         for spec, declaration in match_arrays(o.inputs, "--in", image):
             arrays.open_input(spec, declaration).close()
         owner.take_program(image, outputs)
         image_file, stdin = image_bytes(image), self._read_stdin()
+        if o.is_recorded:
+            owner.recording = Recording(o, image, stdin, self._launch.size)
         return Welcome(self._launch.job, image_file, stdin, plane=plan.plane)
 
     def _read_stdin(self) -> bytes:

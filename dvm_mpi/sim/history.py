@@ -23,9 +23,10 @@ from dvm_mpi.control.coordinator_state import (
 )
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.driver import Silent
-from dvm_mpi.control.messages import Dispatched, Finished, Message
+from dvm_mpi.control.messages import Dispatched, Finished, Message, PagesHeld
 from dvm_mpi.dsm.home import Home
 from dvm_mpi.engine.interface import CHILD, OutcomeBatch
+from dvm_mpi.layout import PAGE_BYTES
 
 #: A half-open byte range as `(start, length)`.
 Span = tuple[int, int]
@@ -98,7 +99,7 @@ class History:
     #: Attempts that were ordered, with their epochs, in commit order.
     orders: list[tuple[int, int]] = field(default_factory=list)
     console: bytearray = field(default_factory=bytearray)
-    #: Every page that some home holds, as of the end.
+    #: Every page that some home holds, as of the end; if `has_all_pages`, others are zero.
     pages: dict[int, bytes] = field(default_factory=dict)
     failure: Failure | None = None
     #: Attempts that were given up on: their runners were dispatched anew.
@@ -107,6 +108,14 @@ class History:
     losses: list[tuple[int, int]] = field(default_factory=list)
     #: Commits and the first attempts of the instances that they woke, as claimed.
     wakings: list[tuple[int, int]] = field(default_factory=list)
+    has_all_pages: bool = True
+    #: Whether the run went on to the program's end; else this is how it began.
+    is_over: bool = True
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether runners may be left that have not run: by a trap, or because the run died."""
+        return self.failure is not None or not self.is_over
 
 
 def ended_attempts(batch: Finished | OutcomeBatch) -> list[EndedAttempt]:
@@ -188,6 +197,7 @@ class Recorder(Silent):
         self._orders: list[RecordOrder] = []
         self._claims: list[Claim] = []
         self._console = bytearray()
+        self._held: list[PagesHeld] = []
 
     def printed(self, data: NDArray[np.uint8]) -> None:
         """Keep committed output."""
@@ -199,6 +209,8 @@ class Recorder(Silent):
             self._dispatched.append((target[1], message))
         elif isinstance(message, Finished):
             self._finished.append(message)
+        elif isinstance(message, PagesHeld):
+            self._held.append(message)
 
     def ordered(self, order: RecordOrder) -> None:
         """Keep the commit order."""
@@ -207,6 +219,15 @@ class Recorder(Silent):
     def claimed(self, claim: Claim) -> None:
         """Keep who lost to what, what woke whom, and who was given up on."""
         self._claims.append(claim)
+
+    def pages(self) -> tuple[dict[int, bytes], bool]:
+        """Return the pages that homes told of, and whether these are all that they hold."""
+        pages = {}
+        for held in self._held:
+            content = held.content.tobytes()
+            for at, page in enumerate(held.pages.tolist()):
+                pages[page] = content[at * PAGE_BYTES : (at + 1) * PAGE_BYTES]
+        return pages, bool(self._held) and not any(held.left_out for held in self._held)
 
     def history(self, failure: Failure | None, pages: dict[int, bytes]) -> History:
         """Return the history of a run that has ended, with the memory that it left."""

@@ -5,7 +5,8 @@ with the ids, stacks and malloc addresses that it got, and must do again what it
 stores, laid over the pages one by one, must give the memory that the machine left. Nothing of the
 machine's own shared memory, caches or conflict rules takes part.
 
-Attempts that ask for the time cannot be replayed, unless the clock stands still.
+Attempts that ask for the time cannot be replayed unless the clock stands still; with `no_clock`
+they are believed.
 """
 
 from __future__ import annotations
@@ -58,8 +59,17 @@ _ALWAYS_ASK: Final = 2**62
 _SLICE_FUEL: Final = 100_000
 
 
-class _DivergedError(Exception):
+class DivergedError(Exception):
     """The attempt does something that its record does not tell."""
+
+
+class TimeAskedError(Exception):
+    """The attempt asks for the time, which no record tells."""
+
+
+def no_clock() -> int:
+    """Stand in for a clock, in the settings of engines that execute attempts again."""
+    raise TimeAskedError
 
 
 def replay(
@@ -71,6 +81,8 @@ def replay(
     inputs: tuple[tuple[int, bytes], ...] = (),
     isolation: Isolation = "snapshot",
     conflict_unit: ConflictUnit = "byte",
+    losers: bool = False,
+    timed: list[int] | None = None,
 ) -> list[str]:
     """Execute a history again, and return how it differs from what was recorded.
 
@@ -88,6 +100,11 @@ def replay(
         `(address, bytes)` of what was loaded beside the image.
     isolation, conflict_unit
         Those of the machine.
+    losers
+        Whether attempts that lost are executed again too.
+    timed
+        Gets the numbers of attempts that asked for the time where `no_clock` is the clock: they
+        cannot be executed again, and are believed.
 
     Returns
     -------
@@ -96,12 +113,15 @@ def replay(
     """
     loss = Loss(isolation, conflict_unit)
     rules = Rules(history, loss).check()
-    run = _Replay(history, image, settings, stdin, loss)
+    run = _Replay(history, image, settings, stdin, loss, losers)
     for section in image.sections:
         run.pages.store(LOADED_EPOCH, section.start, section.data)
     for address, data in inputs:
         run.pages.store(LOADED_EPOCH, address, data)
-    return rules + run.differences()
+    found = rules + run.differences()
+    if timed is not None:
+        timed += run.timed
+    return found
 
 
 class _Replay:
@@ -114,13 +134,22 @@ class _Replay:
         settings: EngineSettings,
         stdin: bytes,
         loss: Loss,
+        losers: bool,
     ) -> None:
         self._loss = loss
+        self._looks_at_losers = losers
         self.pages = VersionedPages()
         self._history = history
         self._settings = settings
-        self._engine = ReferenceEngine(settings)
-        self._engine.load(image, stdin)
+        self._image, self._stdin = image, stdin
+        self._engine = self._make_engine()
+        #: Attempts that asked for the time.
+        self.timed: list[int] = []
+
+    def _make_engine(self) -> ReferenceEngine:
+        engine = ReferenceEngine(self._settings)
+        engine.load(self._image, self._stdin)
+        return engine
 
     def differences(self) -> list[str]:
         """Replay everything; return what differs."""
@@ -135,8 +164,10 @@ class _Replay:
             for start, _, data in again.stores:
                 assert data is not None
                 self.pages.store(epoch, start, data)
-        found = self._check_trap() + self._check_memory()
-        if console != self._history.console:
+        found = self._check_trap() + self._check_losers() + self._check_memory()
+        told = self._history.console
+        # What was committed last is printed when it is visible: a run may die before.
+        if console != told and (self._history.is_over or not console.startswith(told)):
             found.append(f"the console has {self._history.console!r}, not {console!r}")
         return found
 
@@ -144,20 +175,20 @@ class _Replay:
     def _again(self, number: int) -> tuple[EndedAttempt | None, list[str]]:
         """Execute an attempt; return how it ended now, and how that differs."""
         recorded = self._history.ended[number]
+        supply = Supply(recorded, self._settings)
         try:
-            again = self._execute(self._history.given[number], recorded)
-        except _DivergedError as diverged:
+            again = self._execute(self._history.given[number], recorded, supply)
+        except DivergedError as diverged:
+            self._engine = self._make_engine()
             return None, [f"attempt {number} {diverged}"]
-        found = [
-            f"attempt {number}: {field.name} was {was!r}, and is {now!r}"
-            for field in fields(EndedAttempt)
-            if not _agree(was := getattr(recorded, field.name), now := getattr(again, field.name))
-        ]
-        return again, found
+        except TimeAskedError:
+            self.timed.append(number)
+            self._engine = self._make_engine()
+            return recorded, []
+        return again, [f"attempt {number}: {line}" for line in unlike(recorded, again, supply)]
 
-    def _execute(self, given: GivenAttempt, recorded: EndedAttempt) -> EndedAttempt:
-        supply = _Supply(recorded, self._settings)
-        self._engine.begin(_batch(given))
+    def _execute(self, given: GivenAttempt, recorded: EndedAttempt, supply: Supply) -> EndedAttempt:
+        self._engine.begin(batch_of(given))
         executed = 0
         while True:
             stop = self._engine.run(_SLICE_FUEL)
@@ -166,7 +197,7 @@ class _Replay:
                 (again,) = ended_attempts(self._engine.take_outcomes())
                 return again
             if executed > recorded.instructions:
-                raise _DivergedError(f"goes on after {recorded.instructions} instructions")
+                raise DivergedError(f"goes on after {recorded.instructions} instructions")
             if stop.reason is Reason.PAGE_MISSED:
                 self._install(stop.page, given.snapshot)
             elif stop.reason is Reason.LEASE_NEEDED:
@@ -209,12 +240,20 @@ class _Replay:
         ]
         return self._again(number)[1] + lost
 
+    def _check_losers(self) -> list[str]:
+        """Attempts that lost do the same again, if they are to be looked at too."""
+        if not self._looks_at_losers:
+            return []
+        lost = {number for number, _ in self._history.losses} & self._history.ended.keys()
+        return [line for number in sorted(lost) for line in self._again(number)[1]]
+
     def _check_memory(self) -> list[str]:
         """Compare every page that either side ever stored to."""
         found = []
         held = self._history.pages
         newest = max((epoch for _, epoch in self._history.orders), default=LOADED_EPOCH)
-        for page in sorted(held.keys() | set(self.pages.pages())):
+        is_whole = self._history.has_all_pages
+        for page in sorted(held.keys() | set(self.pages.pages() if is_whole else ())):
             expected = self.pages.read(page, newest)
             actual = held.get(page, bytes(PAGE_BYTES))
             if actual != expected:
@@ -226,7 +265,7 @@ class _Replay:
         return found
 
 
-class _Supply:
+class Supply:
     """The addresses that an attempt got, to be given out once more in their order.
 
     The record of an attempt that did not commit does not tell them; it gets addresses from the
@@ -234,6 +273,8 @@ class _Supply:
     """
 
     def __init__(self, recorded: EndedAttempt, settings: EngineSettings) -> None:
+        #: Whether it was given addresses that may be others than it had.
+        self.has_invented = False
         self._stack_bytes = automatic_stack_bytes(settings)
         self._is_told = recorded.end in {End.COMMIT, End.COMMIT_DELETE}
         self._ids = [child.fact("id") for child in recorded.children]
@@ -270,12 +311,13 @@ class _Supply:
         else:
             left = self._ids if stop.lease is LeaseKind.ID else self._stacks
             if not left:
-                raise _DivergedError("creates more runners than it did")
+                raise DivergedError("creates more runners than it did")
             start = left.pop(0)
         return Lease(stop.lease, start, start + length)
 
     def _invent(self, kind: LeaseKind, length: int) -> Lease:
         """Return addresses that nobody was given; none if `length` is 0."""
+        self.has_invented |= not self._is_told
         end = self._upper[kind]
         self._upper[kind] -= length
         return Lease(kind, end - length, end)
@@ -288,7 +330,7 @@ class _Supply:
         return pages * PAGE_BYTES == length
 
 
-def _batch(given: GivenAttempt) -> AttemptBatch:
+def batch_of(given: GivenAttempt) -> AttemptBatch:
     """Return a batch of this attempt alone, which trusts no cached page of another snapshot."""
     attempt = np.zeros(1, dtype=ATTEMPT)
     attempt["runner"], attempt["id"], attempt["entry"] = given.runner, given.id, given.entry
@@ -307,14 +349,26 @@ def _batch(given: GivenAttempt) -> AttemptBatch:
     )
 
 
-def _agree(was: object, now: object) -> bool:
+def unlike(recorded: EndedAttempt, again: EndedAttempt, supply: Supply) -> list[str]:
+    """Tell how an attempt ended otherwise than it did; what hangs on unknown addresses is left."""
+    names = [f.name for f in fields(EndedAttempt)]
+    if supply.has_invented:
+        names = ["end", "instructions", "stdin_bytes", "trap", "trap_pc", "exit_pc"]
+    return [
+        f"{name} was {was!r}, and is {now!r}"
+        for name in names
+        if not _agrees(was := getattr(recorded, name), now := getattr(again, name))
+    ]
+
+
+def _agrees(was: object, now: object) -> bool:
     """Compare a field; of stores whose bytes are not in the record only the places."""
     if isinstance(was, tuple) and isinstance(now, tuple) and len(was) == len(now):
-        return all(map(_agree_on_one, was, now))
+        return all(map(_agrees_on_one, was, now))
     return was == now
 
 
-def _agree_on_one(was: Content | object, now: Content | object) -> bool:
+def _agrees_on_one(was: Content | object, now: Content | object) -> bool:
     if isinstance(was, tuple) and isinstance(now, tuple) and was[-1] is None:
         return was[:-1] == now[:-1]
     return was == now

@@ -116,8 +116,7 @@ class Rules:
 
     def _check_ran_once(self, id_: int, born: _Born) -> None:
         ended = [n for n in born.attempts if n in self._epochs]
-        failed = self._history.failure is not None
-        if len(ended) > 1 or (not ended and not failed):
+        if len(ended) > 1 or (not ended and not self._history.ended_early):
             self.broken.append(
                 f"runner {id_:#x} of attempt {born.creator} ended {len(ended)} times, not once"
             )
@@ -153,7 +152,7 @@ class Rules:
                 losing[given.runner] = lost, losses
             elif number in self._history.ended and not self._is_decided(number):
                 losing[given.runner] = number, losses + 1
-                if self._lost_to(number, born) is None and self._history.failure is None:
+                if self._lost_to(number, born) is None and not self._history.ended_early:
                     self.broken.append(f"attempt {number} lost to nobody")
                 if losses == LOSSES_BEFORE_RUNNING_ALONE:
                     self.broken.append(f"runner {id_:#x} lost {losses + 1} times")
@@ -219,7 +218,7 @@ class Rules:
         ]
         covering, firings = self._covering(born), self._firings(born)
         name = f"watcher {id_:#x} of attempt {born.creator}"
-        if not deletions and self._history.failure is None:
+        if not deletions and not self._history.ended_early:
             last = max(firings, default=0)
             missed = [epoch for epoch in covering if epoch > last]
             if missed:

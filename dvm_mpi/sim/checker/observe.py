@@ -51,7 +51,7 @@ def observe(
     for address, data in inputs:
         loaded.store(address, data)
     left = _Memory(history.pages)
-    is_whole = history.failure is None
+    is_whole = not history.ended_early and history.has_all_pages
     observations = Observations(
         attempts,
         [*_children(history), *_instances(history), *_retries(history)],
