@@ -152,9 +152,11 @@ class Rules:
                 losing[given.runner] = lost, losses
             elif number in self._history.ended and not self._is_decided(number):
                 losing[given.runner] = number, losses + 1
-                if self._lost_to(number, born) is None and not self._history.ended_early:
-                    self.broken.append(f"attempt {number} lost to nobody")
-                if losses == LOSSES_BEFORE_RUNNING_ALONE:
+                if self._lost_to(number, born) is None:
+                    # A record that comes behind the trap that ends the program is not ordered.
+                    if not self._history.ended_early:
+                        self.broken.append(f"attempt {number} lost to nobody")
+                elif losses == LOSSES_BEFORE_RUNNING_ALONE:
                     self.broken.append(f"runner {id_:#x} lost {losses + 1} times")
 
     def _is_decided(self, number: int) -> bool:
