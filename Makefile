@@ -44,8 +44,8 @@ DVM = $(if $(filter-out 1,$(RANKS)),$(MPIEXEC) -n $(RANKS)) $(BIN)/python -m dvm
 TEST_RANKS := $(if $(filter mpich,$(MPI)),1 2 3 4 16,1 2 4 16)
 NETWORK_RANKS := $(if $(filter mpich,$(MPI)),2 3 4)
 # The same for the long check of recorded runs.
-HISTORY_RANKS := $(if $(filter mpich,$(MPI)),2 4 8,2)
-HISTORY_NETWORK_RANKS := $(if $(filter mpich,$(MPI)),2 4)
+HISTORY_RANKS := 1 2 4 8
+HISTORY_NETWORK_RANKS := $(if $(filter mpich,$(MPI)),2 4 8)
 # Processes that tests use; hypothesis and numba caches are shared between them.
 JOBS ?= 2
 # Options for every program that a target runs, for example RUN_OPTIONS="--engine reference".
@@ -242,7 +242,7 @@ endings: $(ENVIRONMENT) ## end runs in every way, 20 times each: messages, codes
 histories: $(ENVIRONMENT) ## record 300 runs of racing programs on ranks, and replay each
 	$(begin)
 	export HISTORIES=all
-	check() { run $(BIN)/python -m tests.mpi --timeout 1800 "$$@" --pytest tests/mpi/test_histories.py; }
+	check() { run $(BIN)/python -m tests.mpi --timeout 3600 "$$@" --pytest -s tests/mpi/test_histories.py; }
 	check --name histories $(HISTORY_RANKS)
 	[[ -z "$(HISTORY_NETWORK_RANKS)" ]] || \
 		MPIR_CVAR_NOLOCAL=1 check --name histories-network $(HISTORY_NETWORK_RANKS)

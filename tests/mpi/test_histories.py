@@ -1,4 +1,4 @@
-"""The workloads of `dvm_mpi/sim` on real ranks: each run equals its replay, and is true.
+"""The workloads of `dvm_mpi/sim` on real ranks: each equals its replay, is isolated, and true.
 
 Ranks race as their processors let them; a seed adds short slices, and pauses between turns. It does
 not repeat a run, as in the simulator it does: what is found here is then looked for there.
@@ -7,24 +7,34 @@ not repeat a run, as in the simulator it does: what is found here is then looked
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 import pytest
 
 from dvm_mpi import config
-from dvm_mpi.engine.interface import Engine
+from dvm_mpi.engine.interface import Engine, LoadTracking
 from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.engine.reference import ReferenceEngine
+from dvm_mpi.sim.checker.check import check
+from dvm_mpi.sim.checker.observation import Level
+from dvm_mpi.sim.checker.observe import observe
 from tests.sim.bugs import BUGS
 from tests.sim.cases import CASES, Case
-from tests.sim.machine import ENGINE
+from tests.sim.machine import ENGINE, Run
 
 #: `make histories` runs as many seeds as the simulator's check, 300 in all.
 RUNS_ALL_SEEDS = os.environ.get("HISTORIES", "") == "all"
 SEEDS = 2
 #: Where the order of events is not ours to draw, a fault may need more runs to show itself.
 BUG_SEEDS = 40
+#: Histories hold the values of all loads and stores.
+RECORDED = replace(ENGINE, loads=LoadTracking.CONTENT)
+#: What all runs of `make histories` at one number of ranks record at least.
+RUNNERS_MIN = 5_000
+#: Runners and attempts of all runs so far; on rank 0.
+FIGURES = {"runs": 0, "runners": 0, "attempts": 0}
 
 
 def settings_of(seed: int) -> Any:
@@ -37,12 +47,20 @@ def settings_of(seed: int) -> Any:
         # Half of the seeds stage whatever they can, in parts of at most 256 bytes.
         inline_bytes_max=4 if stages else 4096,
         arena_slice_bytes=512 if stages else 16384,
+        tells_staged=True,
     )
 
 
 def engine_of(seed: int) -> Engine:
     """Return an engine: the reference and the compiled one with every pair of settings."""
-    return InterpEngine(ENGINE) if seed // 4 % 2 == 0 else ReferenceEngine(ENGINE)
+    return InterpEngine(RECORDED) if seed // 4 % 2 == 0 else ReferenceEngine(RECORDED)
+
+
+def anomaly_of(run: Run) -> str:
+    """Return what the checker of isolation says of a run; empty if that is nothing."""
+    observations, order = observe(run.history, run.image)
+    verdict = check(observations, Level.SNAPSHOT, order=order)
+    return "" if verdict.anomaly is None else str(verdict)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -50,10 +68,24 @@ def test_a_run_over_mpi_equals_its_replay(comm: Any, case: Case) -> None:
     machines = import_module("tests.mpi.machine")
     image = case.image
     for seed in range(case.seeds if RUNS_ALL_SEEDS else SEEDS):
-        ended = machines.run_on_ranks(comm, image, settings_of(seed), engine_of(seed), seed=seed)
+        ended = machines.run_on_ranks(
+            comm, image, settings_of(seed), engine_of(seed), seed=seed, engine_settings=RECORDED
+        )
         if ended.run is not None:
             assert ended.run.differences == [], f"seed {seed}"
+            assert anomaly_of(ended.run) == "", f"seed {seed}"
             assert case.wrong(ended.run) == [], f"seed {seed}"
+            FIGURES["runs"] += 1
+            FIGURES["runners"] += ended.run.counters.runners
+            FIGURES["attempts"] += len(ended.run.history.ended)
+
+
+def test_so_much_was_recorded(comm: Any) -> None:
+    """The last of the runs above: `make histories` prints what they were."""
+    if comm.rank == 0:
+        told = ", ".join(f"{count:,} {what}" for what, count in FIGURES.items())
+        print(f"recorded and checked on {comm.size} ranks: {told}")
+        assert not RUNS_ALL_SEEDS or FIGURES["runners"] >= RUNNERS_MIN
 
 
 @pytest.mark.mpi(min_size=2)
@@ -65,7 +97,13 @@ def test_a_planted_fault_is_noticed(comm: Any, name: str) -> None:
     image = bug.image
     for seed in range(BUG_SEEDS):
         ended = machines.run_on_ranks(
-            comm, image, settings_of(seed), engine_of(seed), seed=seed, parts=bug.parts
+            comm,
+            image,
+            settings_of(seed),
+            engine_of(seed),
+            seed=seed,
+            engine_settings=RECORDED,
+            parts=bug.parts,
         )
         if comm.bcast(ended.run is not None and ended.run.differences != []):
             if ended.run is not None:
