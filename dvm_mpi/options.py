@@ -254,6 +254,8 @@ class SimulateOptions:
     faults: str
     engine: str
     data_plane: str
+    isolation: Literal["snapshot", "serializable"]
+    conflict_unit: Literal["byte", "page"]
     check: Literal["none", "end", "all"]
     trace: Path | None
     json: bool
@@ -291,8 +293,13 @@ def _simulate_parser() -> argparse.ArgumentParser:
         help="how runners are executed (default: reference)")  # fmt: skip
     add("--data-plane", default="rma", choices=("rma", "message"),
         help="whether bytes move beside the messages or within them (default: rma)")  # fmt: skip
+    add("--isolation", default="snapshot", choices=("snapshot", "serializable"),
+        help="what concurrent runners may see (default: snapshot)")  # fmt: skip
+    add("--conflict-unit", default="byte", choices=("byte", "page"),
+        help="what two runners must not both store (default: byte)")  # fmt: skip
     add("--check", default="end", choices=("none", "end", "all"),
-        help="end: replay the run; all: invariants at each event too (default: end)")  # fmt: skip
+        help="end: replay the run, and judge its isolation; all: invariants at each event too "
+        "(default: end)")  # fmt: skip
     add("--trace", type=Path, metavar="FILE", help="write every event, one line each")
     add("--json", action="store_true", help="print the figures as one line of JSON")
     add("--quiet", action="store_true", help="print no line for each seed of a sweep")

@@ -19,9 +19,7 @@ from dvm_mpi.io.report import counted
 from dvm_mpi.job.recording import replay_settings
 from dvm_mpi.layout import PAGE_BYTES, whole_pages
 from dvm_mpi.sim.alone import Alone
-from dvm_mpi.sim.checker.check import check
-from dvm_mpi.sim.checker.observation import Level
-from dvm_mpi.sim.checker.observe import observe
+from dvm_mpi.sim.checker.judge import anomalies
 from dvm_mpi.sim.inputs import learn_inputs
 from dvm_mpi.sim.listing import Listing, shortened, trace_lines
 from dvm_mpi.sim.pages import VersionedPages
@@ -120,16 +118,10 @@ class Replaying:
 
     def _judge(self, inputs: tuple[tuple[int, bytes], ...]) -> list[str]:
         """Return what the checker of isolation finds; it knows values and no epochs."""
-        if len(dict(self._run.history.orders)) < len(self._run.history.orders):
-            # The rules have told which attempt was ordered twice; there is no order to judge.
-            return []
-        observations, order = observe(self._run.history, self._run.image, inputs)
-        isolation = self._run.circumstances.isolation
-        levels = [Level.SNAPSHOT] + [Level.SERIALIZABLE] * (isolation == "serializable")
-        verdicts = [
-            check(observations, level, order=order, name=self._text.namer.name) for level in levels
-        ]
-        return [line for v in verdicts if v.anomaly is not None for line in str(v).split("\n")]
+        run = self._run
+        isolation = cast(Isolation, run.circumstances.isolation)
+        name = self._text.namer.name
+        return anomalies(run.history, run.image, isolation, inputs=inputs, name=name)
 
     def _summary(self) -> str:
         history, c = self._run.history, self._run.circumstances

@@ -28,8 +28,13 @@ from dvm_mpi.io.report import counted
 from dvm_mpi.job.parts import say
 from dvm_mpi.options import SimulateOptions
 from dvm_mpi.sim.faults import parse_faults
-from dvm_mpi.sim.replay import replay
-from dvm_mpi.sim.simulation import ENGINE_SETTINGS, SimulatedRun, Simulation, simulate
+from dvm_mpi.sim.simulation import (
+    ENGINE_SETTINGS,
+    SimulatedRun,
+    Simulation,
+    judge,
+    simulate,
+)
 from dvm_mpi.sim.synthetic import SyntheticEngine, SyntheticWork
 from dvm_mpi.sim.trace import Trace
 from dvm_mpi.sim.workloads import WORKLOADS, RunEnd
@@ -80,6 +85,8 @@ def run_simulations(options: SimulateOptions) -> tuple[ExitCode, str]:
         network=options.network,
         faults=parse_faults(options.faults),
         data_plane=options.data_plane,
+        isolation=options.isolation,
+        conflict_unit=options.conflict_unit,
         check=options.check,
         draws_fuel=options.workload != _SYNTHETIC,
     )
@@ -125,7 +132,8 @@ def _workload(name: str, options: SimulateOptions) -> _Subject:
     def wrong(run: SimulatedRun) -> list[str]:
         console = bytes(run.history.console) if run.history is not None else b""
         end = RunEnd(image, parameters, run.pages, console, run.failure, run.counters)
-        return workload.wrong(end)
+        modes = run.simulation
+        return workload.wrong(end, isolation=modes.isolation, conflict_unit=modes.conflict_unit)
 
     return _Subject(name, image, _engine_factory(options), wrong, True)
 
@@ -187,7 +195,7 @@ def _simulate_one(
     if run is not None:
         wrong = run.violations + subject.wrong(run)
         if run.history is not None and options.check != "none":
-            wrong += replay(run.history, subject.image, ENGINE_SETTINGS)
+            wrong += judge(run, subject.image)
     return _Finding(subject.name, simulation.seed, took_s, run, wrong)
 
 
@@ -226,6 +234,8 @@ def _command(found: _Finding, options: SimulateOptions) -> str:
         "faults": options.faults,
         "engine": options.engine,
         "data-plane": options.data_plane,
+        "isolation": options.isolation,
+        "conflict-unit": options.conflict_unit,
     }
     what += [word for name, value in given.items() if value for word in (f"--{name}", str(value))]
     return shlex.join(["python", "-m", "dvm_mpi", "simulate", *what, "--seed", str(found.seed)]) + (

@@ -11,29 +11,34 @@ from dvm_mpi import config
 from dvm_mpi.control.capacity import needed_pages
 from dvm_mpi.control.coordinator_state import Counters, Failure
 from dvm_mpi.control.driver import MachineSettings, Observer, Silent
+from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.staging import arena_slice_bytes
-from dvm_mpi.engine.interface import Engine, EngineSettings
+from dvm_mpi.engine.interface import Engine, EngineSettings, LoadTracking
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.sim.checker.judge import anomalies
 from dvm_mpi.sim.faults import FaultPlan, draw_plan
 from dvm_mpi.sim.history import History, Recorder, held_pages
 from dvm_mpi.sim.machine import SimulatedMachine, Timing
 from dvm_mpi.sim.network import source_of_chance
+from dvm_mpi.sim.replay import replay
 from dvm_mpi.sim.settled import leftovers
 from dvm_mpi.sim.trace import Trace
 
 #: A simulated rank's share of memory, and its slice of each arena: lean, for thousands of ranks.
 _HOME_BYTES: Final = 64 * config.MIB
 _SLICE_BYTES_MAX: Final = 16 * config.KIB
-#: Engines that runners are simulated with: time stands still, so that runs can be replayed.
+#: Engines that runners are simulated with: time stands still, so that runs can be replayed, and
+#: loads are noted, so that they can be judged by values.
 ENGINE_SETTINGS: Final = EngineSettings(
     stack_bytes=config.STACK_BYTES_DEFAULT,
     fuel_max=0,
     allow_undeclared=False,
     cache_bytes=config.CACHE_BYTES_DEFAULT,
     clock=lambda: 0,
+    loads=LoadTracking.CONTENT,
 )
 #: How a run with tight memory gets more, until it suffices: by this share, so often at most.
 _GROWTH: Final = 1.5
@@ -56,6 +61,8 @@ class Simulation:
     network: str = "exponential"
     faults: frozenset[str] = frozenset()
     data_plane: str = "rma"
+    isolation: Isolation = "snapshot"
+    conflict_unit: ConflictUnit = "byte"
     check: Check = "end"
     #: Whether slices are cut at drawn places.
     draws_fuel: bool = True
@@ -164,6 +171,9 @@ def _run(
         inline_bytes_max=_SLICE_BYTES_MAX // 2,
         plane="late" if simulation.data_plane == "rma" else "message",
         check=simulation.check == "all",
+        tells_staged=recorder is not None,
+        isolation=simulation.isolation,
+        conflict_unit=simulation.conflict_unit,
     )
     settings = replace(
         usual,
@@ -205,3 +215,16 @@ def _run(
         history=None if recorder is None else recorder.history(ending.failure, pages),
         pages=pages,
     )
+
+
+def judge(run: SimulatedRun, image: Image) -> list[str]:
+    """Return what replay, rules and checker find wrong with a run of which the history was kept.
+
+    Its engines were made with ENGINE_SETTINGS.
+    """
+    assert run.history is not None, "a run without a history is judged by its truth only"
+    isolation, unit = run.simulation.isolation, run.simulation.conflict_unit
+    found = replay(
+        run.history, image, ENGINE_SETTINGS, isolation=isolation, conflict_unit=unit, losers=True
+    )
+    return found + anomalies(run.history, image, isolation)

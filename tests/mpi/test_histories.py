@@ -17,12 +17,10 @@ from dvm_mpi import config
 from dvm_mpi.engine.interface import Engine, LoadTracking
 from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.engine.reference import ReferenceEngine
-from dvm_mpi.sim.checker.check import check
-from dvm_mpi.sim.checker.observation import Level
-from dvm_mpi.sim.checker.observe import observe
+from dvm_mpi.sim.checker.judge import anomalies
 from tests.sim.bugs import BUGS
 from tests.sim.cases import CASES, Case
-from tests.sim.machine import ENGINE, Run
+from tests.sim.machine import ENGINE
 
 #: `make histories` runs as many seeds as the simulator's check, 300 in all.
 RUNS_ALL_SEEDS = os.environ.get("HISTORIES", "") == "all"
@@ -56,13 +54,6 @@ def engine_of(seed: int) -> Engine:
     return InterpEngine(RECORDED) if seed // 4 % 2 == 0 else ReferenceEngine(RECORDED)
 
 
-def anomaly_of(run: Run) -> str:
-    """Return what the checker of isolation says of a run; empty if that is nothing."""
-    observations, order = observe(run.history, run.image)
-    verdict = check(observations, Level.SNAPSHOT, order=order)
-    return "" if verdict.anomaly is None else str(verdict)
-
-
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_run_over_mpi_equals_its_replay(comm: Any, case: Case) -> None:
     machines = import_module("tests.mpi.machine")
@@ -73,7 +64,7 @@ def test_a_run_over_mpi_equals_its_replay(comm: Any, case: Case) -> None:
         )
         if ended.run is not None:
             assert ended.run.differences == [], f"seed {seed}"
-            assert anomaly_of(ended.run) == "", f"seed {seed}"
+            assert anomalies(ended.run.history, image, "snapshot") == [], f"seed {seed}"
             assert case.wrong(ended.run) == [], f"seed {seed}"
             FIGURES["runs"] += 1
             FIGURES["runners"] += ended.run.counters.runners
