@@ -251,7 +251,8 @@ class Worker:
         assert self._phase is not Phase.IDLE or not self._batches, "nothing is done, but could be"
         assert all(sleeper.snapshot > 0 for sleeper in self._sleepers)
         is_running = self._phase in {Phase.READY, Phase.FETCHING, Phase.LEASING}
-        assert is_running == (self._current is not None or self._resumed is not None)
+        # Who runs has a batch or was resumed; one that was resumed and parked again has left nobody.
+        assert is_running or (self._current is None and self._resumed is None)
 
     # --- messages -------------------------------------------------------------------------------
     def handle(self, event: WorkerEvent) -> tuple[Sent, ...]:
