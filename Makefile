@@ -86,7 +86,7 @@ run $(BIN)/python -m tests.mpi --name $(MPI) $(TEST_RANKS)
 endef
 
 .PHONY: help venv hello kmeans primes treesum vectoradd lint types quick test test-mpi \
-	test-openmpi sweep bits deterministic big endings histories fuzz coverage bench busy-home docs ci \
+	test-openmpi simulate sweep bits deterministic big endings histories fuzz coverage bench busy-home docs ci \
 	clean distclean
 
 help: ## show this list
@@ -223,6 +223,11 @@ bits: build/kmeans/input.h5 ## run three jobs on up to 16 ranks in every way, an
 	[[ $(MPI) != mpich ]] || $(MAKE) --no-print-directory bits MPI=openmpi
 	verdict
 
+simulate: $(ENVIRONMENT) ## 300 seeds of all workloads with faults in simulated time, and planted faults
+	$(begin)
+	run $(BIN)/python -m tests.sim.sweep --seeds 300 --jobs $(JOBS)
+	verdict
+
 deterministic: $(ENVIRONMENT) ## --deterministic: one result on all machines, ranks and orders of events
 	$(begin)
 	DETERMINISTIC=all run $(BIN)/python -m pytest -n 0 tests/sim/test_deterministic.py \
@@ -279,7 +284,7 @@ docs: $(ENVIRONMENT) ## write the generated parts of docs/ anew
 	run $(BIN)/python -m docs.generate
 	verdict
 
-ci: test test-openmpi ## what continuous integration runs
+ci: test simulate test-openmpi ## what continuous integration runs
 	$(begin)
 	verdict
 
