@@ -139,7 +139,7 @@ def commands() -> list[tuple[str, list[str]]]:
 def test_commands_are_understood(document: str, words: list[str]) -> None:
     if words[0] in SUBCOMMANDS:
         given = vars(subcommand_parser(words[0]).parse_args(words[1:]))
-        program = given.get("program") or given["record"]
+        program = given.get("program") or given.get("record")
     else:
         program = parse_run(words).program
     if program is not None and program.parts[0] == "jobs" and program.parts[1] != "NAME":

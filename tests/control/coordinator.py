@@ -7,7 +7,7 @@ all parts are checked after every event.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -36,8 +36,8 @@ from dvm_mpi.dsm.messages import (
     PinsMoved,
     StagingEnded,
 )
-from dvm_mpi.engine.interface import CHILD, LEASES, OUTCOME, RUN, End
-from dvm_mpi.layout import GUARD_BYTES, PAGE_BYTES, RANGE, STACKS_START, STATUS_AREAS, TEXT_START
+from dvm_mpi.engine.interface import CHILD, LEASES, OUTCOME, RUN, End, LeaseKind
+from dvm_mpi.layout import GUARD_BYTES, PAGE_BYTES, RANGE, STATUS_AREAS, TEXT_START
 
 STACK_BYTES = 8192
 #: The loaded program.
@@ -134,9 +134,7 @@ class Coordinator:
         self.scheduler.state.lengths.observe = lambda instructions: None  # type: ignore[method-assign]
         self.scheduler.state.lengths.mean = BATCH_FUEL / self.batch
         self._ids = (STATUS_AREAS[0][0] + PAGE_BYTES * n for n in count(1))
-        self._stacks = (
-            STACKS_START + (GUARD_BYTES + STACK_BYTES) * n + GUARD_BYTES for n in count(1)
-        )
+        self._stacks = self._stack_bases()
         self.handle(Started(FIRST, np.array([(X, 64 * PAGE_BYTES)], dtype=RANGE)))
 
     # --- events ---------------------------------------------------------------------------------
@@ -287,6 +285,12 @@ class Coordinator:
             loads=np.array(loads, dtype=RUN),
             leases=np.zeros(len(ends) if self.deterministic else 0, dtype=LEASES),
         )
+
+    def _stack_bases(self) -> Iterator[int]:
+        """Yield automatic stacks from leases, as workers hand them out."""
+        while True:
+            lease = self.scheduler.state.leases.lease(LeaseKind.STACK)
+            yield from range(lease.start + GUARD_BYTES, lease.end, GUARD_BYTES + STACK_BYTES)
 
     def _child(self, child: Child, ranges: list[Span]) -> Any:
         row = np.zeros((), dtype=CHILD)

