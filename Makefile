@@ -244,13 +244,14 @@ endings: $(ENVIRONMENT) ## end runs in every way, 20 times each: messages, codes
 	run $(BIN)/python -m tests.ranks.endings --rounds 20
 	verdict
 
-histories: $(ENVIRONMENT) ## record 300 runs of racing programs on ranks, and replay each
+histories: $(ENVIRONMENT) ## record 300 runs on ranks in every way of MPI, replay and judge each
 	$(begin)
 	export HISTORIES=all
 	check() { run $(BIN)/python -m tests.mpi --timeout 3600 "$$@" --pytest -s tests/mpi/test_histories.py; }
 	check --name histories $(HISTORY_RANKS)
 	[[ -z "$(HISTORY_NETWORK_RANKS)" ]] || \
 		MPIR_CVAR_NOLOCAL=1 check --name histories-network $(HISTORY_NETWORK_RANKS)
+	[[ $(MPI) != mpich ]] || $(MAKE) --no-print-directory histories MPI=openmpi
 	verdict
 
 # Seconds that `make fuzz` takes, and the integer from which all that it tries is drawn. The shell
