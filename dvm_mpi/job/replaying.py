@@ -160,6 +160,12 @@ class Replaying:
             told.append("the end: the record stops before the program ended")
         elif not history.has_all_pages:
             told.append("the final memory, where the record left pages out")
+        decided = {number for number, _ in (*history.orders, *history.losses)}
+        if history.failure is not None:
+            decided.add(history.failure.number)
+        undecided = len(history.ended.keys() - decided)
+        if undecided:
+            told.append(f"{counted(undecided, 'attempt')} of which nothing was decided")
         if timed:
             told.append(f"{counted(len(timed), 'attempt')} that asked for the time")
         if self._run.circumstances.inputs:

@@ -10,6 +10,7 @@ import pytest
 
 from dvm_mpi.cli import main
 from dvm_mpi.errors import ExitCode
+from dvm_mpi.sim.tape import Kind
 from tests.cli.conftest import Command, Ended
 
 #: Three children; the first aborts, the second adds to its cell, the third too.
@@ -121,6 +122,10 @@ def test_a_record_whose_run_died_is_checked_as_far_as_it_goes(dvm: Command) -> N
     ended = replayed(dvm)
     assert ended.code == ExitCode.OK
     assert "not checked: the end: the record stops before the program ended" in ended.out
+    with h5py.File(dvm.folder / "r.h5", "r+") as file:
+        kinds = file["entries"]["kind"].tolist()
+        file["entries"].resize((kinds.index(Kind.ORDER),))
+    assert "1 attempt of which nothing was decided" in replayed(dvm).out
     with h5py.File(dvm.folder / "r.h5", "r+") as file:
         file["entries"].resize((0,))
     assert replayed(dvm).code == ExitCode.OK
