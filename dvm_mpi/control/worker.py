@@ -251,7 +251,7 @@ class Worker:
         assert self._phase is not Phase.IDLE or not self._batches, "nothing is done, but could be"
         assert all(sleeper.snapshot > 0 for sleeper in self._sleepers)
         is_running = self._phase in {Phase.READY, Phase.FETCHING, Phase.LEASING}
-        # Who runs has a batch or was resumed; one that was resumed and parked again has left nobody.
+        # The other way it does not hold: who was resumed and parks again leaves nobody behind.
         assert is_running or (self._current is None and self._resumed is None)
 
     # --- messages -------------------------------------------------------------------------------

@@ -78,8 +78,12 @@ def started(code: str, *wrapper: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def said(process: subprocess.Popen[str]) -> str:
+    """Return the next line, and take no byte more: `communicate` does not look into buffers."""
     assert process.stdout is not None
-    return process.stdout.readline().rstrip("\n")
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(process.stdout.fileno(), 1)):
+        line += byte
+    return line.decode().rstrip("\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
