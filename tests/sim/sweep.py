@@ -27,9 +27,9 @@ from tests.sim import table
 
 #: Parameters for a sweep, where many small runs show more than few large ones.
 SIZES: Final[dict[str, dict[str, int]]] = {
-    "one_page": {"RUNNERS": 48},
-    "children": {"CHILDREN": 60},
-    "large": {"RUNNERS": 3},
+    "one_page": {"RUNNERS": 24},
+    "children": {"CHILDREN": 24},
+    "large": {"RUNNERS": 2},
 }
 #: Each fault alone, none, and all together, in turn.
 FAULT_SETS: Final = (*(frozenset({name}) for name in FAULTS), frozenset[str](), frozenset(FAULTS))
