@@ -6,12 +6,17 @@ from dataclasses import replace
 
 import pytest
 
+from dvm_mpi.control.validation import Isolation
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.engine.interface import End, LoadTracking
+from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.sim.checker.check import check
+from dvm_mpi.sim.checker.judge import anomalies
 from dvm_mpi.sim.checker.observation import Level
 from dvm_mpi.sim.checker.observe import observe
 from dvm_mpi.sim.history import EndedAttempt, GivenAttempt, History
+from dvm_mpi.sim.simulation import ENGINE_SETTINGS, Simulation
+from dvm_mpi.sim.simulation import simulate as simulate_time
 from tests.sim.bugs import BUGS
 from tests.sim.cases import CASES, Case
 from tests.sim.machine import program, simulate
@@ -133,3 +138,24 @@ def test_a_staged_store_has_unknown_bytes() -> None:
     )
     observations, order = observe(history, EMPTY)
     assert check(observations, Level.SNAPSHOT, order=order).anomaly is None
+
+
+@pytest.mark.parametrize("isolation", ["snapshot", "serializable"])
+def test_write_skew_is_found_where_only_snapshots_are_promised(isolation: Isolation) -> None:
+    """In simulated time, with faults; the values alone tell, at the level of serial orders."""
+    image = program("write_skew")
+    found = []
+    for seed in range(6):
+        simulation = Simulation(
+            ranks=4, seed=seed, isolation=isolation, faults=frozenset({"slow", "suspect"})
+        )
+        run = simulate_time(simulation, image, lambda: ReferenceEngine(ENGINE_SETTINGS))
+        assert run.history is not None
+        assert anomalies(run.history, image, isolation) == []
+        verdict = check(observe(run.history, image)[0], Level.SERIALIZABLE)
+        found += [str(verdict)] if verdict.anomaly is not None else []
+    if isolation == "snapshot":
+        assert found
+        assert all("write skew" in text for text in found)
+    else:
+        assert found == []
