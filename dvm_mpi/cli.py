@@ -178,6 +178,7 @@ def _replay(given: Namespace) -> int:
         array=given.array,
         epoch=given.epoch,
         output=given.output,
+        isolation=given.isolation,
         shown=Shown(given.lines, given.steps),
     )
     return Replaying(options, print).perform()

@@ -389,6 +389,8 @@ def _replay_parser() -> argparse.ArgumentParser:
         help="the array as of this epoch (default: as of the end)")  # fmt: skip
     add("-o", "--output", type=Path, default=None, metavar="FILE.npy",
         help="write the array to this file")  # fmt: skip
+    add("--isolation", default=None, choices=("snapshot", "serializable"),
+        help="what values are measured against (default: what the run was promised)")  # fmt: skip
     return parser
 
 

@@ -44,6 +44,8 @@ class ReplayOptions:
     #: With `array`: as of which epoch (None: the end), and into which file (None: as text).
     epoch: int | None
     output: Path | None
+    #: What values are measured against; None: what the run was promised.
+    isolation: Isolation | None
     shown: Shown
 
 
@@ -56,6 +58,7 @@ class Replaying:
         self._run: RecordedRun = read_run(options.record, "replay")
         self._text = TraceText(self._run.image, self._run.sources)
         c = self._run.circumstances
+        self._isolation = options.isolation or cast(Isolation, c.isolation)
         self._settings = replay_settings(
             c.stack_bytes, c.fuel_max, c.allow_undeclared, c.deterministic
         )
@@ -110,18 +113,21 @@ class Replaying:
         for line in self._limits(timed):
             self._tell(f"  not checked: {line}")
         if found:
-            self._tell("BAD: this run is not what its program and the rules of memory allow")
+            measure = "its program and the rules of memory allow"
+            if self._isolation != c.isolation:
+                measure = (
+                    f"--isolation {self._isolation} would allow; it had --isolation {c.isolation}"
+                )
+            self._tell(f"BAD: this run is not what {measure}")
             return ExitCode.UNSOUND
-        level = "serializable" if c.isolation == "serializable" else "isolated by snapshots"
+        level = "serializable" if self._isolation == "serializable" else "isolated by snapshots"
         self._tell(f"good: every attempt does again what it did, and all are {level}")
         return ExitCode.OK
 
     def _judge(self, inputs: tuple[tuple[int, bytes], ...]) -> list[str]:
         """Return what the checker of isolation finds; it knows values and no epochs."""
-        run = self._run
-        isolation = cast(Isolation, run.circumstances.isolation)
-        name = self._text.namer.name
-        return anomalies(run.history, run.image, isolation, inputs=inputs, name=name)
+        run, name = self._run, self._text.namer.name
+        return anomalies(run.history, run.image, self._isolation, inputs=inputs, name=name)
 
     def _summary(self) -> str:
         history, c = self._run.history, self._run.circumstances

@@ -96,6 +96,40 @@ def test_losers_are_executed_again_too(dvm: Command, seed: int) -> None:
     assert replayed(dvm).code == ExitCode.OK
 
 
+SKEW = """
+        .bss
+        .align  4096
+a:      .space  8
+        .align  4096
+b:      .space  8
+        .text
+main:   .runner one, heap=[($a, $8), ($b, $8)]
+        .runner two, heap=[($a, $8), ($b, $8)]
+        exit:c
+one:    add     a, $1, b
+        exit:c
+two:    add     b, $2, a
+        exit:c
+"""
+
+
+@pytest.mark.parametrize("isolation", ["snapshot", "serializable"])
+def test_a_run_can_be_measured_against_more_than_it_was_promised(
+    dvm: Command, isolation: str
+) -> None:
+    options = ("--workers", "2", "--isolation", isolation, "--record", "r.h5")
+    assert dvm.run(SKEW, *options).code == ExitCode.OK
+    assert replayed(dvm).code == ExitCode.OK
+    measured = replayed(dvm, "--isolation", "serializable")
+    if isolation == "serializable":
+        assert measured.code == ExitCode.OK
+    else:
+        assert measured.code == ExitCode.UNSOUND
+        assert "write skew" in measured.out
+        assert "loaded 0 at a" in measured.out
+        assert "BAD: this run is not what --isolation serializable would allow" in measured.out
+
+
 def changed_record(dvm: Command, find: bytes, put: bytes) -> Ended:
     """Change bytes of the record, as a fault of the machine would have, and replay it."""
     with h5py.File(dvm.folder / "r.h5", "r+") as file:
