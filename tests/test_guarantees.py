@@ -49,14 +49,13 @@ class Listener(Silent):
 Runner = Callable[..., Result]
 
 
-@pytest.fixture(params=["reference", "interp"])
-def run(request: pytest.FixtureRequest) -> Runner:
-    """Return what runs a text on one engine; `out` is the program's array of that name."""
+def runner_on(engine: str) -> Runner:
+    """Return what runs a text on an engine; `out` is the program's array of that name."""
 
     def run_text(
         text: str, *options: str, seed: int | None = None, workers: int = 2, stdin: bytes = b""
     ) -> Result:
-        given = parse_run(["test.dasm", "--engine", request.param, *options])
+        given = parse_run(["test.dasm", "--engine", engine, *options])
         image = assemble_text(text, "test.dasm", {})
         listener = Listener()
         delivery: Delivery = InOrder() if seed is None else Shuffled(seed, config.SLICE_FUEL)
@@ -80,6 +79,11 @@ def run(request: pytest.FixtureRequest) -> Runner:
         )
 
     return run_text
+
+
+@pytest.fixture(params=["reference", "interp"])
+def run(request: pytest.FixtureRequest) -> Runner:
+    return runner_on(request.param)
 
 
 # --- memory ----------------------------------------------------------------------------------

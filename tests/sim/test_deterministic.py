@@ -122,6 +122,13 @@ def test_without_the_option_runs_differ() -> None:
     assert len({console for _, console in left}) == 2
 
 
+def test_records_ordered_as_they_come_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds alone are not enough: a fault that leaves out the order within them."""
+    monkeypatch.setattr(rounds, "select", lambda joined, _: joined)
+    left = {run(racing("order"), "interp", seed, workers=8) for seed in range(3)}
+    assert len(left) > 1
+
+
 def test_write_sets_that_are_staged_keep_their_owners() -> None:
     """Records of several workers are ordered in one message; each lies in its own arena."""
     image = racing("order")
