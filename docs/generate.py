@@ -2,8 +2,8 @@
 
 A section stands between `<!-- generated: NAME -->` and `<!-- end of generated -->`. Its text comes
 from the code that it describes: the instruction table, options, exit codes, traps, limits, the
-report's fields. Everything outside the marks is written by hand and never touched. To run:
-`python -m docs.generate`.
+report's fields, workloads. Everything outside the marks is written by hand and never touched. To
+run: `python -m docs.generate`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dvm_mpi.disa import manual
 from dvm_mpi.errors import EXIT_CODE_MEANINGS
 from dvm_mpi.io.report import RunReport
 from dvm_mpi.options import run_parser
+from dvm_mpi.sim.workloads import WORKLOADS
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -75,6 +76,21 @@ def report_fields() -> str:
     )
 
 
+def workloads() -> str:
+    """Return the table of the racing programs, with the parameters that `-D` sets."""
+    return _table(
+        ("workload", "what its runners do, or must find", "parameters"),
+        (
+            (
+                f"`{workload.name}`",
+                workload.summary,
+                ", ".join(f"{key} {value}" for key, value in workload.defaults.items()),
+            )
+            for workload in WORKLOADS.values()
+        ),
+    )
+
+
 def _commented(source: str, definition: str) -> Iterator[tuple[list[str], str]]:
     """Yield the names that stand under each `#:` comment, and the comment."""
     pattern = r"((?:^#: .*\n)+)((?:^(?!#: |# ---).+\n?)*)"
@@ -110,6 +126,7 @@ def sections() -> dict[str, str]:
         "traps": traps(),
         "report": report_fields(),
         "limits": limits(),
+        "workloads": workloads(),
     }
 
 

@@ -1,7 +1,7 @@
 """Tests of docs/memory-model.md fail if the engine breaks what they show.
 
-For the guarantees that no planted fault of tests/sim/bugs.py breaks: these concern one attempt
-alone, and a replay under the same engine would repeat the fault instead of noticing it.
+For the guarantees that no planted fault of tests/sim/bugs.py breaks: they concern what one attempt
+does alone, and a replay would make the same fault of the reference engine again.
 """
 
 from __future__ import annotations
