@@ -126,7 +126,8 @@ def test_sessions_go_as_is_said(
 def test_every_document_with_programs_is_read() -> None:
     """A misspelt fence would be skipped without a word."""
     assert {p.document for p in programs()} == {
-        "README.md", "docs/assembler.md", "docs/operations.md", "docs/writing-jobs.md",
+        "README.md", "docs/assembler.md", "docs/operations.md", "docs/simulation.md",
+        "docs/writing-jobs.md",
     }  # fmt: skip
     assert sum(p.output is not None for p in programs()) >= 5
 
