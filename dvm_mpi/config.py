@@ -71,6 +71,13 @@ CONFLICT_RANGES_MAX: Final = 1 << 24
 #: Losses after which a runner's ranges are reserved, and after which it runs alone.
 LOSSES_BEFORE_RESERVING: Final = 3
 LOSSES_BEFORE_RUNNING_ALONE: Final = 6
+#: Places where attempts lose that a run counts apart: those with the most losses.
+CONTENTION_SITES_KEPT: Final = 100
+#: How many of these a message names, and when there is one: if so many attempts have lost, and so
+#: large a share of all.
+CONTENTION_SITES_SHOWN: Final = 5
+CONTENTION_LOSSES_TOLD: Final = 100
+CONTENTION_SHARE_TOLD: Final = 0.1
 
 # --- messages between ranks ---------------------------------------------------------------------
 #: Buffers taken in one turn, so that a flood of them does not keep a rank from its own work.

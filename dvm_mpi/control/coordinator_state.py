@@ -18,6 +18,7 @@ from dvm_mpi.config import (
     STORY_ROWS,
 )
 from dvm_mpi.control.arena import RowArena
+from dvm_mpi.control.contention import Contention
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.lifecycle import Event, Kind, RunnerTable, State
 from dvm_mpi.control.messages import Finished, Message
@@ -226,6 +227,8 @@ class CoordinatorState:
         self.reservations = Reservations()
         self.lengths = LengthEstimate()
         self.counters = Counters()
+        #: Where attempts have lost, for whoever looks at the run.
+        self.contention = Contention()
         #: Runners that may start now, in order.
         self.queue = RowQueue()
         #: Runners that have lost so often that each runs alone; in a run of rounds all that have

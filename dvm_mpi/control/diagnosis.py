@@ -10,13 +10,14 @@ from typing import Final
 
 import numpy as np
 
-from dvm_mpi.config import GIB
+from dvm_mpi.config import CONTENTION_SITES_SHOWN, GIB
+from dvm_mpi.control.contention import ContendedSite
 from dvm_mpi.control.coordinator_state import ArmedWatcher, Failure
 from dvm_mpi.disa.disassembler import format_instruction
 from dvm_mpi.disa.encoding import DecodeError, decode
 from dvm_mpi.disa.image import Image
 from dvm_mpi.engine.interface import TrapKind
-from dvm_mpi.io.report import counted
+from dvm_mpi.io.report import ContendedLine, counted
 from dvm_mpi.layout import TEXT_START
 
 #: What a trap means, and what to do about it.
@@ -103,16 +104,17 @@ class Narrator:
 
     def label(self, address: int) -> str:
         """Return `label`, `label+offset` or the plain address."""
+        name = self.name(address)
+        return f"{name} ({address:#x})" if name else hexadecimal(address)
+
+    def name(self, address: int) -> str:
+        """Return `label` or `label+offset`; empty if no label is near."""
         at = int(np.searchsorted(self._label_addresses, address, side="right")) - 1
-        if at < 0:
-            return hexadecimal(address)
-        offset = address - int(self._label_addresses[at])
+        offset = address - int(self._label_addresses[at]) if at >= 0 else _LABEL_REACH_BYTES
+        if offset >= _LABEL_REACH_BYTES:
+            return ""
         name = self._label_names[at]
-        if offset == 0:
-            return f"{name} ({address:#x})"
-        return (
-            f"{name}+{offset:#x} ({address:#x})" if offset < _LABEL_REACH_BYTES else f"{address:#x}"
-        )
+        return f"{name}+{offset:#x}" if offset else name
 
     def instruction(self, pc: int) -> str:
         """Return the text of the instruction at `pc`."""
@@ -163,6 +165,36 @@ class Narrator:
             )
         if len(left) > shown_max:
             lines.append(f"  and {len(left) - shown_max:,} more")
+        return "\n".join(lines)
+
+    def contended(self, sites: tuple[ContendedSite, ...]) -> tuple[ContendedLine, ...]:
+        """Return where attempts lost, in the program's terms, for the report."""
+        return tuple(
+            ContendedLine(
+                line=self.place(site.pc),
+                label=self.name(site.pc),
+                entry=self.name(site.entry) or hexadecimal(site.entry),
+                losses=site.losses,
+                most=site.most,
+                address=site.address,
+                name=self.name(site.address),
+            )
+            for site in sites
+        )
+
+    def contention(self, sites: tuple[ContendedSite, ...]) -> str:
+        """Return where most attempts lost, one line each, and what to do about it."""
+        lines = []
+        for told in self.contended(sites[:CONTENTION_SITES_SHOWN]):
+            times = "once" if told.most == 1 else f"{told.most:,} times"
+            lines.append(
+                f"{told.line} (in {told.entry}): {counted(told.losses, 'attempt')} lost and ran "
+                f"again, one runner {times}; others had stored to "
+                f"{told.name or 'memory'} ({told.address:#x})"
+            )
+        if len(sites) > CONTENTION_SITES_SHOWN:
+            lines.append(f"and at {counted(len(sites) - CONTENTION_SITES_SHOWN, 'more place')}")
+        lines.append("remedy: let each runner store to bytes of its own, and join them afterwards")
         return "\n".join(lines)
 
     def undeclared(self, accesses: list[tuple[int, int]]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.control import giving_up
+from dvm_mpi.control.contention import lowest_newer
 from dvm_mpi.control.coordinator_state import (
     Action,
     Births,
@@ -221,6 +222,7 @@ class Ordering:
         table["losses"][rows] += 1
         table["ready_epoch"][rows] = against[lost]
         state.counters.retries += len(rows)
+        self._note_contention(batch, lost)
         for position, row in zip(lost.tolist(), rows.tolist(), strict=True):
             if table["losses"][row] >= state.losses_before_remembering:
                 wanted = state.validation.at_stake(batch, position)
@@ -230,6 +232,20 @@ class Ordering:
         numbers = batch.finished.records["attempt"][lost]
         discarded = self._discard(batch.finished, lost, table["worker"][rows])
         return [RecordLoss(numbers, against[lost]), *discarded]
+
+    def _note_contention(self, batch: _Batch, lost: NDArray[np.int64]) -> None:
+        """Count where the losers wanted to commit, or trapped."""
+        state, rows = self._state, batch.rows[lost]
+        outcomes = batch.finished.outcomes[lost]
+        pcs = np.where(outcomes["end"] == End.TRAP, outcomes["trap_pc"], outcomes["exit_pc"])
+
+        def find_address(index: int) -> int:
+            position = int(lost[index])
+            wanted = state.validation.at_stake(batch, position)
+            return lowest_newer(state.conflicts, wanted, int(batch.snapshots[position]))
+
+        table = state.table.rows
+        state.contention.note(table["entry"][rows], pcs, table["losses"][rows], find_address)
 
     def _discard(
         self,

@@ -23,6 +23,23 @@ _PREFIXES = ("", "k", "M", "G", "T", "P")
 _PACKAGES = ("numpy", "numba", "llvmlite", "h5py")
 
 
+@dataclass(frozen=True, slots=True)
+class ContendedLine:
+    """One place in a program where attempts lost; the file has the same names."""
+
+    #: `file:line` of the `exit` or trap, and its nearest label.
+    line: str
+    label: str
+    #: Where the runners begin, as a label.
+    entry: str
+    #: Attempts that lost there, and the highest number of losses of one runner.
+    losses: int
+    most: int
+    #: A byte that another one had stored first, and its name in the program, empty if it has none.
+    address: int
+    name: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
     """What one run did. Times are seconds, sizes bytes; the file has the same names."""
@@ -66,6 +83,10 @@ class RunReport:
     aborts: int
     traps: int
     retries: int
+    #: Where attempts lost, most losses first, each with `line` of the `exit`, nearest `label`,
+    #: `entry` of the runners, `losses`, the `most` of one runner, and `address` and `name` of a
+    #: byte that others had stored first.
+    contention: tuple[ContendedLine, ...]
     #: Watcher instances that were queued, and templates still armed at the end.
     watcher_firings: int
     watchers_left: int

@@ -42,6 +42,7 @@ from dvm_mpi.job.parts import (
     revision,
     say,
     tell_code_folder,
+    tell_contention,
     with_dumps,
 )
 from dvm_mpi.job.preparation import Preparation
@@ -316,6 +317,7 @@ class Run:
         # Of a program that never began, the message that says why is all there is to tell.
         if not self._options.quiet and self._times.work_s:
             say(report.summary(figures))
+            tell_contention(self._machine.scheduler, Narrator(self._machine.image))
         return code
 
     def _figures(self, machine: LocalMachine, code: ExitCode) -> report.RunReport:
@@ -342,6 +344,9 @@ class Run:
             aborts=c.aborts,
             traps=int(ending is not None and ending.failure is not None),
             retries=c.retries,
+            contention=Narrator(machine.image).contended(
+                machine.scheduler.state.contention.sites()
+            ),
             watcher_firings=c.watcher_firings,
             watchers_left=len(ending.watchers) if ending is not None else 0,
             epochs=c.epochs,

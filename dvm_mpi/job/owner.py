@@ -26,7 +26,7 @@ from dvm_mpi.io import console, report
 from dvm_mpi.io.outputs import Place, drop_outputs, make_outputs, settle_outputs
 from dvm_mpi.io.progress import Progress, ProgressCounts
 from dvm_mpi.io.specs import ArraySpec
-from dvm_mpi.job.parts import age_of_process_s, revision, say, with_dumps
+from dvm_mpi.job.parts import age_of_process_s, revision, say, tell_contention, with_dumps
 from dvm_mpi.job.recording import Recording
 from dvm_mpi.options import RunOptions
 
@@ -211,6 +211,8 @@ class Owner:
                 code = code or int(error.exit_code)
         if not self._options.quiet and figures.work_s:
             say(report.summary(figures))
+            if self._narrator is not None:
+                tell_contention(self.coordinator.scheduler, self._narrator)
         return code
 
     def _report(self, code: int, own_peak_bytes: int) -> report.RunReport:
@@ -242,6 +244,9 @@ class Owner:
             aborts=c.aborts,
             traps=int(ending is not None and ending.failure is not None),
             retries=c.retries,
+            contention=()
+            if self._narrator is None
+            else self._narrator.contended(self.coordinator.scheduler.state.contention.sites()),
             watcher_firings=c.watcher_firings,
             watchers_left=len(ending.watchers) if ending is not None else 0,
             epochs=c.epochs,

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from dvm_mpi import config
+from dvm_mpi.control.contention import is_worth_telling
+from dvm_mpi.control.diagnosis import Narrator
+from dvm_mpi.control.scheduler import Scheduler
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.engine.interface import Engine, EngineSettings, LoadTracking
 from dvm_mpi.errors import ExitCode, UsageError
@@ -46,6 +50,16 @@ def tell_code_folder() -> None:
     notice = store.choose_folder().notice
     if notice:
         say(f"dvm: {notice}")
+
+
+def tell_contention(scheduler: Scheduler, narrator: Narrator) -> None:
+    """Say where attempts lost, if many did."""
+    c = scheduler.counters
+    if is_worth_telling(c.retries, c.attempts):
+        say(
+            f"dvm: {c.retries:,} of {c.attempts:,} attempts lost to commits of others:\n"
+            f"{textwrap.indent(narrator.contention(scheduler.state.contention.sites()), '  ')}"
+        )
 
 
 def peak_memory_bytes() -> int:
