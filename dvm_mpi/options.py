@@ -256,6 +256,8 @@ class SimulateOptions:
     data_plane: str
     isolation: Literal["snapshot", "serializable"]
     conflict_unit: Literal["byte", "page"]
+    deterministic: bool
+    inputs: tuple[str, ...]
     check: Literal["none", "end", "all"]
     trace: Path | None
     json: bool
@@ -277,6 +279,8 @@ def _simulate_parser() -> argparse.ArgumentParser:
         help="racing programs that know their truth: names, 'all', or 'synthetic'")  # fmt: skip
     add("-D", dest="defines", action="append", type=_define, default=[], metavar="NAME=VALUE",
         help="define a name for the assembler, or a workload's parameter")  # fmt: skip
+    add("--in", dest="inputs", action="append", default=[], metavar="NAME=FILE:DATASET",
+        help="fill the array NAME of PROGRAM, as in a run")  # fmt: skip
     add("--ranks", type=_count(1, 1 << 16), default=12, metavar="N",
         help="ranks, each with a home and a worker (default: 12)")  # fmt: skip
     add("--workers", type=_count(0, 1 << 16), default=0, metavar="N",
@@ -290,13 +294,16 @@ def _simulate_parser() -> argparse.ArgumentParser:
     add("--faults", default="none", metavar="LIST",
         help="all, or some of slow,pause,suspect,death,arena,frames (default: none)")  # fmt: skip
     add("--engine", default="reference", choices=("reference", "interp"),
-        help="how runners are executed (default: reference)")  # fmt: skip
+        help="how runners are executed (default: reference; interp is much faster where "
+        "they are long, and takes longer to start where ranks are many)")  # fmt: skip
     add("--data-plane", default="rma", choices=("rma", "message"),
         help="whether bytes move beside the messages or within them (default: rma)")  # fmt: skip
     add("--isolation", default="snapshot", choices=("snapshot", "serializable"),
         help="what concurrent runners may see (default: snapshot)")  # fmt: skip
     add("--conflict-unit", default="byte", choices=("byte", "page"),
         help="what two runners must not both store (default: byte)")  # fmt: skip
+    add("--deterministic", action="store_true",
+        help="by rounds, as in a run; not with the faults suspect and death")  # fmt: skip
     add("--check", default="end", choices=("none", "end", "all"),
         help="end: replay the run, and judge its isolation; all: invariants at each event too "
         "(default: end)")  # fmt: skip
@@ -312,11 +319,14 @@ def simulate_options(given: argparse.Namespace) -> SimulateOptions:
     Raises
     ------
     UsageError
-        It is not said what to simulate.
+        It is not said what to simulate, or a workload is given inputs.
     """
     if (given.program is None) == (given.workload == ""):
         raise UsageError("say what to simulate: either PROGRAM or --workload NAME")
-    return SimulateOptions(**(vars(given) | {"defines": dict(given.defines)}))
+    if given.program is None and given.inputs:
+        raise UsageError(f"--in {given.inputs[0]}: workloads have no inputs, only a PROGRAM has")
+    values = {"defines": dict(given.defines), "inputs": tuple(given.inputs)}
+    return SimulateOptions(**(vars(given) | values))
 
 
 def subcommand_parser(name: str) -> argparse.ArgumentParser:

@@ -23,6 +23,9 @@ FAULTS: Final = {
     "frames": "homes have hardly more frames than the program needs to end at all",
 }
 
+#: Those that make the machine give up on attempts: rounds cannot do without one.
+GIVING_UP: Final = frozenset({"suspect", "death"})
+
 _FAULTS_MAX: Final = 32
 #: Mean time between two faults: drawn between these, so that short and long runs see some.
 _GAP_NS: Final = (20_000, 5_000_000)

@@ -7,19 +7,23 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dvm_mpi import config
 from dvm_mpi.control.capacity import needed_pages
+from dvm_mpi.control.contention import ContendedSite
 from dvm_mpi.control.coordinator_state import Counters, Failure
-from dvm_mpi.control.driver import MachineSettings, Observer, Silent
+from dvm_mpi.control.driver import MachineSettings, Silent
 from dvm_mpi.control.validation import ConflictUnit, Isolation
-from dvm_mpi.disa.image import Image
+from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.staging import arena_slice_bytes
 from dvm_mpi.engine.interface import Engine, EngineSettings, LoadTracking
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES
 from dvm_mpi.sim.checker.judge import anomalies
-from dvm_mpi.sim.faults import FaultPlan, draw_plan
+from dvm_mpi.sim.faults import GIVING_UP, FaultPlan, draw_plan
 from dvm_mpi.sim.history import History, Recorder, held_pages
 from dvm_mpi.sim.machine import SimulatedMachine, Timing
 from dvm_mpi.sim.network import source_of_chance
@@ -40,12 +44,19 @@ ENGINE_SETTINGS: Final = EngineSettings(
     clock=lambda: 0,
     loads=LoadTracking.CONTENT,
 )
+#: What was loaded into an array before the first runner started: all its bytes, uint8.
+Input = tuple[ArrayDeclaration, NDArray[np.uint8]]
 #: How a run with tight memory gets more, until it suffices: by this share, so often at most.
 _GROWTH: Final = 1.5
 _GROWN_MAX: Final = 24
 
 #: What is asserted: nothing, what must hold at the end, or all parts' invariants at every event.
 Check = Literal["none", "end", "all"]
+
+
+def engine_settings(*, deterministic: bool) -> EngineSettings:
+    """Return what engines are made with; a deterministic run has no time to give."""
+    return replace(ENGINE_SETTINGS, clock=None) if deterministic else ENGINE_SETTINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,8 @@ class Simulation:
     data_plane: str = "rma"
     isolation: Isolation = "snapshot"
     conflict_unit: ConflictUnit = "byte"
+    #: By rounds; never with faults of `faults.GIVING_UP`.
+    deterministic: bool = False
     check: Check = "end"
     #: Whether slices are cut at drawn places.
     draws_fuel: bool = True
@@ -81,6 +94,8 @@ class SimulatedRun:
 
     simulation: Simulation
     counters: Counters
+    #: Where attempts lost, most losses first.
+    contention: tuple[ContendedSite, ...]
     failure: Failure | None
     simulated_ns: int
     events: int
@@ -104,6 +119,7 @@ def simulate(
     image: Image,
     make_engine: Callable[[], Engine],
     *,
+    inputs: tuple[Input, ...] = (),
     trace: Trace | None = None,
     records_history: bool = True,
     parts: dict[str, Any] | None = None,
@@ -118,6 +134,8 @@ def simulate(
         The program.
     make_engine
         Called once for each rank.
+    inputs
+        What is loaded beside the program.
     trace
         Told of every event.
     records_history
@@ -132,37 +150,46 @@ def simulate(
     LimitError
         A limit was reached.
     """
+    assert not (simulation.deterministic and simulation.faults & GIVING_UP)
     ranks = simulation.worker_ranks
     # The plan has a source of its own, so that the machine draws the same with other faults.
     chance = source_of_chance(simulation.seed ^ 0x5EED)
     plan = draw_plan(simulation.faults, chance, simulation.ranks, ranks)
-    recorder = Recorder() if records_history else None
+
+    def run(home_bytes: int) -> SimulatedRun:
+        recorder = Recorder() if records_history else None
+        settings = _settings(simulation, plan, home_bytes, is_recorded=records_history)
+        timing = Timing(
+            simulation.seed, simulation.network, ranks, draws_fuel=simulation.draws_fuel
+        )
+        machine = SimulatedMachine(
+            image,
+            settings,
+            timing,
+            plan,
+            make_engine,
+            observer=recorder or Silent(),
+            trace=trace,
+            **(parts or {}),
+        )
+        return _finish(simulation, machine, inputs, recorder)
+
     if plan.spare_frames is None:
-        return _run(simulation, plan, image, make_engine, _HOME_BYTES, trace, recorder, parts)
+        return run(_HOME_BYTES)
     filled = int(needed_pages(image, Geometry(simulation.ranks)).max())
     frames = filled + plan.spare_frames
     for _ in range(_GROWN_MAX):
         # What suffices is found by trying: less than that ends with an error, in order.
-        recorder = Recorder() if records_history else None
         try:
-            return _run(
-                simulation, plan, image, make_engine, frames * PAGE_BYTES, trace, recorder, parts
-            )
+            return run(frames * PAGE_BYTES)
         except LimitError:
             frames = int(frames * _GROWTH) + 1
     raise LimitError(f"even {frames:,} frames for each home do not suffice")
 
 
-def _run(
-    simulation: Simulation,
-    plan: FaultPlan,
-    image: Image,
-    make_engine: Callable[[], Engine],
-    home_bytes: int,
-    trace: Trace | None,
-    recorder: Recorder | None,
-    parts: dict[str, Any] | None,
-) -> SimulatedRun:
+def _settings(
+    simulation: Simulation, plan: FaultPlan, home_bytes: int, *, is_recorded: bool
+) -> MachineSettings:
     usual = MachineSettings(
         workers=simulation.ranks,
         homes=simulation.ranks,
@@ -171,60 +198,74 @@ def _run(
         inline_bytes_max=_SLICE_BYTES_MAX // 2,
         plane="late" if simulation.data_plane == "rma" else "message",
         check=simulation.check == "all",
-        tells_staged=recorder is not None,
+        tells_staged=is_recorded,
         isolation=simulation.isolation,
         conflict_unit=simulation.conflict_unit,
+        deterministic=simulation.deterministic,
     )
-    settings = replace(
+    return replace(
         usual,
         arena_slice_bytes=plan.arena_slice_bytes or usual.arena_slice_bytes,
         inline_bytes_max=plan.inline_bytes_max or usual.inline_bytes_max,
     )
-    timing = Timing(
-        simulation.seed,
-        simulation.network,
-        simulation.worker_ranks,
-        draws_fuel=simulation.draws_fuel,
-    )
-    observer: Observer = recorder or Silent()
-    machine = SimulatedMachine(
-        image,
-        settings,
-        timing,
-        plan,
-        make_engine,
-        observer=observer,
-        trace=trace,
-        **(parts or {}),
-    )
+
+
+def _finish(
+    simulation: Simulation,
+    machine: SimulatedMachine,
+    inputs: tuple[Input, ...],
+    recorder: Recorder | None,
+) -> SimulatedRun:
+    """Load the inputs, run to the end, and look at what is left; the machine is closed."""
     with closing(machine):
+        for declaration, content in inputs:
+            _load(machine, declaration, content)
         ending = machine.run()
         simulated_ns = machine.now_ns
         machine.settle()
         found = leftovers(machine) if simulation.check != "none" else []
-        visible = machine.scheduler.state.log.visible
+        state = machine.scheduler.state
+        visible = state.log.visible
         pages = dict(item for home in machine.homes for item in held_pages(home, visible).items())
     return SimulatedRun(
         simulation=simulation,
-        counters=machine.scheduler.counters,
+        counters=state.counters,
+        contention=state.contention.sites(),
         failure=ending.failure,
         simulated_ns=simulated_ns,
         events=machine.event_count,
-        frames=home_bytes // PAGE_BYTES,
+        frames=machine.homes[0].pool.frame_count,
         violations=found,
         history=None if recorder is None else recorder.history(ending.failure, pages),
         pages=pages,
     )
 
 
-def judge(run: SimulatedRun, image: Image) -> list[str]:
+def _load(
+    machine: SimulatedMachine, declaration: ArrayDeclaration, content: NDArray[np.uint8]
+) -> None:
+    def read(start: int, target: NDArray[np.uint8]) -> None:
+        target[:] = content[start : start + target.size]
+
+    for _ in machine.loader.load_input(declaration, read):
+        pass
+
+
+def judge(run: SimulatedRun, image: Image, inputs: tuple[Input, ...] = ()) -> list[str]:
     """Return what replay, rules and checker find wrong with a run of which the history was kept.
 
-    Its engines were made with ENGINE_SETTINGS.
+    Its engines were made with `engine_settings`; `inputs` are those of the run.
     """
     assert run.history is not None, "a run without a history is judged by its truth only"
     isolation, unit = run.simulation.isolation, run.simulation.conflict_unit
+    loaded = tuple((declaration.address, data.tobytes()) for declaration, data in inputs)
     found = replay(
-        run.history, image, ENGINE_SETTINGS, isolation=isolation, conflict_unit=unit, losers=True
+        run.history,
+        image,
+        engine_settings(deterministic=run.simulation.deterministic),
+        inputs=loaded,
+        isolation=isolation,
+        conflict_unit=unit,
+        losers=True,
     )
-    return found + anomalies(run.history, image, isolation)
+    return found + anomalies(run.history, image, isolation, inputs=loaded)
