@@ -13,6 +13,7 @@ from dvm_mpi.control.coordinator_state import CoordinatorState
 from dvm_mpi.control.lifecycle import State
 from dvm_mpi.control.worker import Worker
 from dvm_mpi.dsm.home import Home
+from dvm_mpi.dsm.messages import NO_FRAME
 from dvm_mpi.sim.machine import SimulatedMachine
 
 
@@ -67,7 +68,7 @@ def _left_of_worker(worker: Worker) -> Iterator[str]:
 
 
 def _left_of_home(home: Home, state: CoordinatorState, excused: set[int]) -> Iterator[str]:
-    """Tell of staged bytes, and of frames beyond one for each page and snapshot in use."""
+    """Tell of staged bytes, and of frames that no snapshot in use shows, nor the end."""
     if home.epochs_waiting:
         yield f"home {home.index} has epochs to apply: {home.waits_for}"
     staged = sorted(home.workers_with_staged_bytes() - excused)
@@ -75,6 +76,13 @@ def _left_of_home(home: Home, state: CoordinatorState, excused: set[int]) -> Ite
         yield f"home {home.index} keeps staged bytes of workers {staged}"
     home.collect(state.log.visible, state.pins.epochs)
     home.check_invariants()
-    pages = home.directory.pages().size
-    if home.pool.in_use > pages * (1 + len(state.pins.epochs)):
-        yield f"home {home.index} has {home.pool.in_use} frames for {pages} pages"
+    live = _live_frames(home, [state.log.visible, *state.pins.epochs.tolist()])
+    if home.pool.in_use != live:
+        yield f"home {home.index} has {home.pool.in_use} frames in use, and {live} are live"
+
+
+def _live_frames(home: Home, snapshots: list[int]) -> int:
+    """Count the frames that hold some page as of some snapshot: without pins, one for each page."""
+    pages = home.directory.pages()
+    shown = np.unique([home.directory.lookup(pages, snapshot)[0] for snapshot in snapshots])
+    return int((shown != NO_FRAME).sum())

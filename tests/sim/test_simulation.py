@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from dvm_mpi.control.driver import StalledError
+from dvm_mpi.control.loader import LOADED_EPOCH
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.dsm.home import Addressed, Home
 from dvm_mpi.dsm.messages import ApplyRequested, DiscardRequested
@@ -111,6 +113,13 @@ class _Forgetful(Home):
         return ()
 
 
+class _Hoarding(Home):
+    """Keeps what was loaded, as if its snapshot were in use for ever."""
+
+    def collect(self, visible: int, pins: NDArray[np.int64]) -> None:
+        super().collect(visible, np.union1d(pins, [LOADED_EPOCH]))
+
+
 class _Silent(Home):
     """Never applies an epoch after the first few."""
 
@@ -122,6 +131,12 @@ def test_staged_bytes_that_are_left_are_told() -> None:
     simulation = Simulation(ranks=4, seed=1, faults=parse_faults("arena"))
     run = run_workload("large", simulation, parts={"make_home": _Forgetful})
     assert any("keeps staged bytes of workers" in line for line in run.violations)
+
+
+def test_a_frame_too_many_is_told() -> None:
+    """One page of one home: its first version stays, beside the newest."""
+    run = run_workload("bank", Simulation(ranks=4, seed=1), parts={"make_home": _Hoarding})
+    assert run.violations == ["home 0 has 2 frames in use, and 1 are live"]
 
 
 def test_a_run_in_which_nothing_can_happen_says_who_waits() -> None:
