@@ -103,6 +103,8 @@ class CommitLog:
         `tokens` and `runs` as for `append`; tokens that are not staged need no message.
         """
         staged = tokens[tokens["staged"] == 1]
+        if staged.size == 0:
+            return ()
         shares = self._shares_of(staged, runs, np.empty(0, np.uint8))
         return tuple((home, DiscardRequested(held)) for home, held, _, _ in shares)
 
@@ -146,18 +148,30 @@ class CommitLog:
         rows = ranges.expand(tokens["run_first"], tokens["run_count"])
         pieces, cut_from, homes = self._geometry.cut(runs[rows])
         owners = np.repeat(np.arange(tokens.size), tokens["run_count"])[cut_from]
+        if homes.size == 0:
+            return []
+        order = np.argsort(homes, kind="stable")
+        homes, owners = homes[order], owners[order]
         is_inline = tokens["staged"][owners] == 0
+        packed_runs, packed = byte_copy.gather(pieces[order[is_inline]], data)
+        is_other_home = homes[1:] != homes[:-1]
+        begins = ranges.begins_of(is_other_home | (owners[1:] != owners[:-1]))
+        inline_before = np.concatenate(([0], np.cumsum(is_inline)))
+        held = tokens[owners[begins]]
+        held["run_first"] = inline_before[begins]
+        held["run_count"] = np.diff(inline_before[np.append(begins, homes.size)])
+        # Of each home, and behind the last: where its pieces, tokens, runs and bytes begin.
+        bounds = np.append(ranges.begins_of(is_other_home), homes.size)
+        run_bounds = inline_before[bounds]
+        byte_bounds = np.append(packed_runs["data_first"], packed.size)[run_bounds]
+        token_bounds = np.searchsorted(begins, bounds)
         shares = []
-        for home in np.unique(homes):
-            at_home = np.flatnonzero(homes == home)
-            owner, first = np.unique(owners[at_home], return_index=True)
-            inline_before = np.concatenate(([0], np.cumsum(is_inline[at_home])))
-            held = tokens[owner]
-            held["run_first"] = inline_before[first]
-            held["run_count"] = np.diff(inline_before[np.append(first, at_home.size)])
-            shares.append(
-                (int(home), held, *byte_copy.gather(pieces[at_home[is_inline[at_home]]], data))
-            )
+        for row, home in enumerate(homes[bounds[:-1]].tolist()):
+            own = held[token_bounds[row] : token_bounds[row + 1]]
+            own_runs = packed_runs[run_bounds[row] : run_bounds[row + 1]]
+            own["run_first"] -= run_bounds[row]
+            own_runs["data_first"] -= byte_bounds[row]
+            shares.append((home, own, own_runs, packed[byte_bounds[row] : byte_bounds[row + 1]]))
         return shares
 
     def _apply_request(self, epoch: int, pins: Ints, shares: list[Share]) -> ApplyRequested:
