@@ -141,6 +141,8 @@ STORY_ROWS: Final = 1 << 18
 #: Runners of one dispatched batch, and batches that a worker holds at a time.
 BATCH_RUNNERS_MAX: Final = 256
 BATCHES_PER_WORKER: Final = 2
+#: Of more workers than this each gets a runner more at least, at a time, for every so many of them.
+WORKERS_PER_LEAST_RUNNER: Final = 16
 #: Runners of one round under --deterministic. Results depend on it.
 ROUND_RUNNERS: Final = 4_096
 #: Ids and stacks, and bytes for `malloc`, of one block that a place of a round is dealt. An attempt

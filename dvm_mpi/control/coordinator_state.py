@@ -246,6 +246,8 @@ class CoordinatorState:
         self.pending: dict[int, PendingEpoch] = {}
         #: Attempts that run at each worker; (worker_count,).
         self.running: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
+        #: Runners of the batch that each worker got last; (worker_count,).
+        self.newest_batch: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
         #: Workers that have an engine to run attempts with; (worker_count,).
         self.ready: NDArray[np.bool_] = np.zeros(worker_count, dtype=bool)
         #: Workers that do not answer: not ready until they do; (worker_count,).

@@ -8,7 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import BATCH_FUEL, BATCH_RUNNERS_MAX, BATCHES_PER_WORKER
+from dvm_mpi.config import (
+    BATCH_FUEL,
+    BATCH_RUNNERS_MAX,
+    BATCHES_PER_WORKER,
+    WORKERS_PER_LEAST_RUNNER,
+)
 from dvm_mpi.dsm.ranges import firsts_of
 
 #: Weight of the newest measurement in the running mean of runner lengths.
@@ -34,18 +39,37 @@ class LengthEstimate:
         return int(min(max(BATCH_FUEL / max(self.mean, 1.0), 1.0), BATCH_RUNNERS_MAX))
 
 
-def share_out(ready: int, running: NDArray[np.int64], batch_runners: int) -> NDArray[np.int64]:
+def share_out(
+    ready: int, running: NDArray[np.int64], newest: NDArray[np.int64], batch_runners: int
+) -> NDArray[np.int64]:
     """Return how many of `ready` runners each worker gets now; (worker_count,) int64.
 
     The least loaded worker is served first and nobody gets more than a fair share, so that
     one worker does not take what would keep all of them busy. A worker holds at most
     `BATCHES_PER_WORKER` batches, and gets more when there is room for a whole one: small batches
     would come back as small ones, and call for others as small. What finds no place waits.
+
+    Where there are many workers the coordinator's time is what is short, and each share costs it a
+    message there and one back. So no share is of a few runners, although the queue ends; and while
+    the first ends tell that runners are short, and batches grow from one runner to hundreds, nobody
+    gets some of every size: only who has no more than the batch that it got last gets another.
+
+    Parameters
+    ----------
+    ready
+        Runners that may start.
+    running, newest
+        (worker_count,) attempts that each worker has, and those of the batch that it got last.
+    batch_runners
+        Runners of a whole batch.
     """
+    least = len(running) // WORKERS_PER_LEAST_RUNNER
     room = batch_runners * BATCHES_PER_WORKER - running
-    capacity = np.where(room >= batch_runners, room, 0)
+    has_room = room >= batch_runners
+    if least > 0:
+        has_room &= running <= newest
     fair = -(-ready // len(running))
-    capacity = np.minimum(capacity, max(fair, 1))
+    capacity = np.minimum(np.where(has_room, room, 0), max(fair, least, 1))
     # Of thousands of workers most are busy, and this is asked at almost every message.
     able = np.flatnonzero(capacity)
     order = able[np.argsort(running[able], kind="stable")]

@@ -374,7 +374,7 @@ class Scheduler:
         # Some of those that sleep may have been given up on.
         awake = np.maximum(state.running - state.asleep - state.gathered, 0)[workers]
         batch_runners = state.lengths.batch_runners
-        share = share_out(ready, awake, batch_runners)
+        share = share_out(ready, awake, state.newest_batch[workers], batch_runners)
         given = share > 0
         actions: list[Action] = []
         for worker, count in zip(workers[given].tolist(), share[given].tolist(), strict=True):
@@ -467,6 +467,7 @@ class Scheduler:
                 state.reservations.activate(row)
         state.pins.add(snapshot, len(rows))
         state.running[worker] += len(rows)
+        state.newest_batch[worker] = len(rows)
         state.counters.attempts += len(rows)
         return self._describe(snapshot, numbers, rows, r)
 

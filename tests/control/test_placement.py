@@ -8,7 +8,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvm_mpi.config import BATCH_FUEL, BATCH_RUNNERS_MAX, BATCHES_PER_WORKER
+from dvm_mpi.config import (
+    BATCH_FUEL,
+    BATCH_RUNNERS_MAX,
+    BATCHES_PER_WORKER,
+    WORKERS_PER_LEAST_RUNNER,
+)
 from dvm_mpi.control.placement import LengthEstimate, share_out
 from tests.properties import tried
 
@@ -31,33 +36,60 @@ SHARES = (
 
 def test_shares() -> None:
     for ready, running, batch, expected in SHARES:
-        found = share_out(ready, np.array(running), batch).tolist()
+        newest = np.full(len(running), batch)
+        found = share_out(ready, np.array(running), newest, batch).tolist()
         assert found == expected, (ready, running, batch)
 
 
-def one_by_one(ready: int, running: list[int], batch: int) -> list[int]:
+def test_one_of_many_workers_with_more_than_its_newest_batch_gets_nothing() -> None:
+    """Runners turned out to be short after single ones were sent: those come back first."""
+    running, newest = np.array([2, 1, 0, 300] * 4), np.array([1, 1, 1, 256] * 4)
+    assert share_out(10_000, running, newest, 256).tolist() == [0, 511, 512, 0] * 4
+    few = slice(WORKERS_PER_LEAST_RUNNER - 1)
+    assert share_out(10_000, running[few], newest[few], 256)[0] == 510
+
+
+def test_shares_of_very_many_workers_are_not_single_runners() -> None:
+    """As many workers as runners: each share costs the coordinator a message there and back."""
+    count = 5 * WORKERS_PER_LEAST_RUNNER
+    nobody = np.zeros(count, dtype=np.int64)
+    assert share_out(count, nobody, nobody, BATCH_RUNNERS_MAX).tolist() == (
+        [5] * (count // 5) + [0] * (count - count // 5)
+    )
+    # Where a batch is one runner, a long one, nobody gets more than there is room for.
+    assert share_out(count, nobody, nobody, 1).max() == BATCHES_PER_WORKER
+
+
+def one_by_one(ready: int, running: list[int], newest: list[int], batch: int) -> list[int]:
     """Serve the workers in turn, the least loaded first, as long as there is anything."""
-    fair = max(-(-ready // len(running)), 1)
+    least = len(running) // WORKERS_PER_LEAST_RUNNER
+    fair = max(-(-ready // len(running)), least, 1)
     shares = [0] * len(running)
     for worker in sorted(range(len(running)), key=lambda w: (running[w], w)):
         room = batch * BATCHES_PER_WORKER - running[worker]
-        if room >= batch:
+        if room >= batch and (least == 0 or running[worker] <= newest[worker]):
             shares[worker] = min(room, fair, ready - sum(shares))
     return shares
 
 
 @given(
     ready=st.integers(0, 40) | st.integers(0, 3_000),
-    running=st.lists(st.integers(0, 9) | st.integers(0, 600), min_size=1, max_size=20),
+    loads=st.lists(
+        st.tuples(st.integers(0, 9) | st.integers(0, 600), st.integers(0, 9) | st.just(256)),
+        min_size=1,
+        max_size=40,
+    ),
     batch=st.integers(1, 9) | st.integers(1, BATCH_RUNNERS_MAX),
 )
 @tried(200)
 def test_shares_are_those_of_serving_one_worker_after_another(
-    ready: int, running: list[int], batch: int
+    ready: int, loads: list[tuple[int, int]], batch: int
 ) -> None:
-    shares = share_out(ready, np.array(running), batch).tolist()
-    assert shares == one_by_one(ready, running, batch)
-    if ready and any(load <= batch * (BATCHES_PER_WORKER - 1) for load in running):
+    running, newest = ([load[part] for load in loads] for part in (0, 1))
+    shares = share_out(ready, np.array(running), np.array(newest), batch).tolist()
+    assert shares == one_by_one(ready, running, newest, batch)
+    most = batch * (BATCHES_PER_WORKER - 1)
+    if ready and any(load <= min(most, own) for load, own in loads):
         assert sum(shares) > 0, "a worker has room, and nobody gets anything"
 
 

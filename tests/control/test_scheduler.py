@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -66,9 +68,9 @@ def test_nothing_is_decided_while_other_homes_are_awaited(monkeypatch: pytest.Mo
     c.tick(EPOCH_US_MAX)
     looks: list[int] = []
 
-    def look(ready: int, running: NDArray[np.int64], batch_runners: int) -> NDArray[np.int64]:
+    def look(ready: int, *rest: Any) -> NDArray[np.int64]:
         looks.append(ready)
-        return share_out(ready, running, batch_runners)
+        return share_out(ready, *rest)
 
     monkeypatch.setattr(scheduler, "share_out", look)
     c.apply(1)
