@@ -15,6 +15,7 @@ from bench.commands import Commands
 from bench.machine import Program
 from bench.measure import Measure, doubts, table, take_rounds
 from bench.memory import Applying, Conflicts
+from bench.simulating import records_per_cpu_second
 from dvm_mpi.io.report import host, versions
 from dvm_mpi.job.parts import revision
 
@@ -72,6 +73,10 @@ def all_measures(folder: Path) -> list[Measure]:
         Measure("home: whole pages applied", "GB/s", applying.whole_pages_gb_per_second),
         Measure("home: memcpy of the same", "GB/s", applying.memcpy_gb_per_second),
         Measure("home: stores of 8 bytes applied", "stores/s", applying.small_stores_per_second),
+        Measure(
+            "simulation of 1,000 ranks", "records/s", records_per_cpu_second, ">= 30,000",
+            rounds_max=1,
+        ),
     ]  # fmt: skip
 
 
