@@ -251,8 +251,11 @@ class Worker:
         assert self._phase is not Phase.IDLE or not self._batches, "nothing is done, but could be"
         assert all(sleeper.snapshot > 0 for sleeper in self._sleepers)
         is_running = self._phase in {Phase.READY, Phase.FETCHING, Phase.LEASING}
-        # The other way it does not hold: who was resumed and parks again leaves nobody behind.
-        assert is_running or (self._current is None and self._resumed is None)
+        has_attempts = self._current is not None or self._resumed is not None
+        assert is_running or not has_attempts
+        # Who was woken outside of any batch and sleeps again leaves an engine with nothing to do,
+        # which says so in the next slice.
+        assert has_attempts or not is_running or self._phase is Phase.READY
 
     # --- messages -------------------------------------------------------------------------------
     def handle(self, event: WorkerEvent) -> tuple[Sent, ...]:

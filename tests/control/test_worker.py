@@ -409,6 +409,23 @@ def test_other_waits_are_told_as_what_they_are() -> None:
     assert worker.waits_for == "1 sleeping runner"
 
 
+def test_who_sleeps_again_leaves_nothing_to_run() -> None:
+    """Woken outside of any batch, it sleeps once more: the next slice finds nothing to do."""
+    engine = Shelf()
+    worker = worker_of(engine, Plane())
+    handle(worker, batch([]))
+    engine.stops = [Exit(Reason.SLEEPING, 0, 1, sleep_us=50), Exit(Reason.BATCH_DONE, 0, 1)]
+    worker.run_slice(100, 0)
+    worker.run_slice(100, 0)
+    worker.wake(50)
+    engine.stops = [Exit(Reason.SLEEPING, 0, 1, sleep_us=50), Exit(Reason.BATCH_DONE, 0, 0)]
+    worker.run_slice(100, 50)
+    worker.check_invariants()
+    worker.run_slice(100, 50)
+    worker.check_invariants()
+    assert worker.wakes_at_us == 100
+
+
 # --- attempts that bring their own addresses ----------------------------------------------------
 ID_NEEDED = Exit(Reason.LEASE_NEEDED, 0, 1, lease=LeaseKind.ID)
 DONE = Exit(Reason.BATCH_DONE, 0, 1)
