@@ -152,7 +152,7 @@ BUGS: Final = {
     "conflicts of whole pages": _coordinator(ConflictsOfPages, "neighbours", "lost to nobody", 3),
     "page image": _home(PageImages, "neighbours", "holds", 3),
     "silent store dropped": _engine(SilentStoresDropped, "silent", "stores was", 3),
-    "staged part lost": _home(StagedPartsLost, "large", "holds", 3, settings=_STAGED),
+    "staged part lost": _home(StagedPartsLost, "large", "loads was", 3, settings=_STAGED),
     "applied before all arrived": _home(
         AppliedBeforeAllArrived, "large", "holds", 4, settings=_STAGED
     ),
@@ -173,7 +173,7 @@ BUGS: Final = {
     "id given out twice": _coordinator(IdsTwice, "mix", "given out twice", 3),
     "ranges rounded to pages": _coordinator(RangesOfPages, "counters", "was not given what", 3),
     "block given out twice": _coordinator(BlocksTwice, "aborts", "given out twice", 6),
-    "abort's stores published": _engine(PublishingAborts, "aborts", "stores was", 3),
+    "abort's stores published": _engine(PublishingAborts, "aborts", "holds", 3),
     "abort's status page lost": _coordinator(StatusPagesLost, "status", "holds", 3),
     "left in sleep": _coordinator(LeftInSleep, "sleepers", "ended 0 times", 3),
     # --- watchers -------------------------------------------------------------------------------
