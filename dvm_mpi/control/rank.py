@@ -8,9 +8,11 @@ generator that is stepped once a turn.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 from dvm_mpi import config
@@ -86,6 +88,20 @@ def now_us() -> int:
     return time.monotonic_ns() // _NS_PER_US
 
 
+@contextmanager
+def _without_long_collections() -> Iterator[None]:
+    """Keep what exists by now out of the search for garbage, which would stop this rank.
+
+    Modules and tables live as long as the run. To look through them takes 20 ms, far longer than a
+    turn, and it comes without notice.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 class Rank:
     """The parts of one rank.
 
@@ -156,12 +172,13 @@ class Rank:
     def run(self, each_turn: Callable[[], None]) -> int:
         """Take turns until the run is over, and return its exit code; sleeps when idle."""
         nap = Nap()
-        while self.exit_code is None:
-            each_turn()
-            if self.turn():
-                nap.end()
-            else:
-                nap.sleep()
+        with _without_long_collections():
+            while self.exit_code is None:
+                each_turn()
+                if self.turn():
+                    nap.end()
+                else:
+                    nap.sleep()
         return self.exit_code
 
     def turn(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -276,6 +277,20 @@ def test_the_run_ends_when_rank_0_says_so_and_not_before() -> None:
     assert ranks.worker is not None
     assert ranks.worker.heard == []
     assert ranks.heard(2) == [], "after the end nobody listens any more"
+
+
+def test_no_search_for_garbage_stops_a_running_rank() -> None:
+    """What was there before the run is looked through before it and after it, not during it."""
+    ranks = Ranks(Computing())
+    kept = []
+
+    def each_turn() -> None:
+        kept.append(gc.get_freeze_count())
+        ranks.say(0, RunEnded(0))
+
+    assert ranks.rank.run(each_turn) == 0
+    assert min(kept) > 0
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_full_home_ends_the_run_with_its_text() -> None:
