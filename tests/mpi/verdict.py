@@ -25,6 +25,8 @@ from tests.mpi.waiting import wait
 STORY_BYTES = 8192
 #: How long a rank whose test failed waits for the others: they may be waiting for it.
 ALARM_S = 5
+#: How long any other waits: a test may take 300 s (`timeout` in setup.cfg) before its rank is ended.
+PATIENCE_S = 330
 POLL_S = 0.0005
 
 
@@ -51,6 +53,9 @@ class Verdict:
         if report.failed:
             self._stories.append(f"{report.when}: {report.longreprtext}")
         if report.when == "teardown":
+            # A rank that only waits ends nobody: the one that hangs is to show where, and its
+            # launcher drops what it prints while another is ending the job.
+            item.config.hook.pytest_timeout_cancel_timer(item=item)
             others = self._exchange(item.nodeid)
             if others and not self._stories:
                 report.outcome = "failed"
@@ -84,11 +89,12 @@ class Verdict:
         return [f"rank {rank}, {story}" for rank, story in enumerate(stories) if story]
 
     def _wait(self, request: Any, failure: str | None) -> None:
-        """Wait for the other ranks; those who come with a failure do not wait for ever."""
-        deadline = time.monotonic() + ALARM_S
+        """Wait for the other ranks; those who come with a failure do not wait for long."""
+        deadline = time.monotonic() + (PATIENCE_S if failure is None else ALARM_S)
         while not request.Test():
-            if failure is not None and time.monotonic() > deadline:
-                self._abort(f"{failure}\nthe other ranks do not come: all are ended")
+            if time.monotonic() > deadline:
+                told = "passed here" if failure is None else failure
+                self._abort(f"{told}\nthe other ranks do not come: all are ended")
             time.sleep(POLL_S)
 
     def _abort(self, story: str) -> None:
