@@ -178,26 +178,26 @@ class RankMachine:
             self.windows.close()
 
     def _make_windows(self, turn: Callable[[], None]) -> Windows | None:
-        """Make the windows; try them first if the choice is ours."""
-        settings = self._settings
-        if settings.plane == MESSAGE:
-            return None
-        windows = Windows(
-            self._transport.comm,
-            self._frame_count(),
-            self._transport.size,
-            settings.arena_slice_bytes,
-            probe.MAILBOX_BYTES,
-        )
+        """Make the windows; if the choice is ours, only after small ones have shown their worth.
+
+        Not every library leaves the memory of a window alone until it is used: Open MPI, with ranks
+        on several hosts, fills all of it.
+        """
+        settings, comm = self._settings, self._transport.comm
         if settings.plane == AUTO:
-            finding = self._try(windows, turn)
-            if not finding.answers:
-                windows.close()
-                self.plane = MESSAGE
-                self.remark = f"{finding}: data travels in messages"
-                return None
-            self.plane = RMA
-        return windows
+            self.plane = self._choose_plane(turn)
+        if self.plane == MESSAGE:
+            return None
+        return Windows(comm, self._frame_count(), comm.Get_size(), settings.arena_slice_bytes)
+
+    def _choose_plane(self, turn: Callable[[], None]) -> str:
+        trial = Windows(self._transport.comm, 1, 1, PAGE_BYTES, probe.MAILBOX_BYTES)
+        finding = self._try(trial, turn)
+        trial.close()
+        if finding.answers:
+            return RMA
+        self.remark = f"{finding}: data travels in messages"
+        return MESSAGE
 
     def _try(self, windows: Windows, turn: Callable[[], None]) -> probe.Finding:
         trying = probe.probe(windows, platform.node())
