@@ -180,7 +180,7 @@ class Run:
             tell_code_folder()
         watcher = _Watcher(self._console, self._progress)
         with ExitStack() as stack:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
                 stack.callback(signal.signal, number, signal.signal(number, watcher.interrupt))
             stack.enter_context(self._progress)
             machine = self._load(watcher)

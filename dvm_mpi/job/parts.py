@@ -27,8 +27,8 @@ class Interrupted(Exception):
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        is_term = number == signal.SIGTERM
-        self.exit_code = ExitCode.TERMINATED if is_term else ExitCode.INTERRUPTED
+        is_ctrl_c = number == signal.SIGINT
+        self.exit_code = ExitCode.INTERRUPTED if is_ctrl_c else ExitCode.TERMINATED
 
 
 def say(text: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -127,7 +128,10 @@ class Start:
                 told = Welcome(exit_code=int(error.exit_code)).encode()
         welcome = Welcome.decode(transport.broadcast(told, "read the program", self._vigil.turn))
         if not welcome.exit_code:
-            self._vigil.begin_post_mortem(welcome.job, self._options.command)
+            # With the other papers of the run, where there are any.
+            o = self._options
+            folder = Path.cwd() if o.report is None else o.report.absolute().parent
+            self._vigil.begin_post_mortem(folder, welcome.job, o.command)
         return welcome
 
     def _open_program(self, plan: memory.MemoryPlan) -> Welcome:

@@ -66,10 +66,10 @@ class Vigil:
         #: When a signal came; the run must be over soon after.
         self._asked_at_s = 0.0
 
-    def begin_post_mortem(self, job: str, command: Sequence[str]) -> None:
+    def begin_post_mortem(self, folder: Path, job: str, command: Sequence[str]) -> None:
         """From now on, keep the state of the run in a file."""
         words = ("python", "-m", "dvm_mpi", *command)
-        self._post_mortem = PostMortem(Path.cwd(), job, words, warn=_warn)
+        self._post_mortem = PostMortem(folder, job, words, warn=_warn)
 
     # --- while it runs --------------------------------------------------------------------------
     def at_ease(self) -> AbstractContextManager[None]:

@@ -18,8 +18,9 @@ from typing import Any, Final, NoReturn
 
 from dvm_mpi.config import SIGNAL_ECHO_S
 
-#: What asks a run to end.
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: What asks a run to end. SIGUSR1 is what batch systems send some time before a job's time is up,
+#: and the one that all launchers hand on: srun kills the ranks when it gets SIGTERM.
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _STDERR: Final = 2
 
 
@@ -37,9 +38,9 @@ def leave_now(code: int) -> NoReturn:
 class Signals:
     """Notes signals while it is entered; a context manager for the main thread.
 
-    SIGINT, SIGTERM and SIGHUP are noted in `ending`; one that comes more than `SIGNAL_ECHO_S`
-    after the first ends the process at once. SIGHUP that was ignored at the start (nohup) stays
-    ignored. SIGUSR2 prints where each Python thread is, at once and also from within a call into
+    SIGINT, SIGTERM, SIGHUP and SIGUSR1 are noted in `ending`; one that comes more than
+    `SIGNAL_ECHO_S` after the first ends the process at once. SIGHUP that was ignored at the start
+    (nohup) stays ignored. SIGUSR2 prints where each Python thread is, at once and also from within a call into
     C that does not return, and is noted for `take_dump_request`.
     """
 

@@ -57,6 +57,9 @@ def choose_folder() -> Folder:
 def _choose_folder(asked: str, temporary: str) -> Folder:
     usual = Path(asked) if asked else PACKAGE / "__pycache__"
     problem = _problem_with(usual)
+    if not problem and _is_open_to_all(usual.parent):
+        # As in /tmp: whoever came first may have made it, and filled it.
+        problem = _danger_of(usual)
     if not problem:
         return Folder(usual.resolve())
     own = Path(temporary) / f"dvm-{os.getuid()}"
@@ -77,6 +80,11 @@ def _problem_with(folder: Path) -> str:
     except OSError as error:
         return error.strerror or str(error)
     return "" if os.access(folder, os.W_OK | os.X_OK) else "it is not writable"
+
+
+def _is_open_to_all(folder: Path) -> bool:
+    """Return whether every user may make files and folders in this one."""
+    return bool(folder.stat().st_mode & stat.S_IWOTH)
 
 
 def _danger_of(folder: Path) -> str:

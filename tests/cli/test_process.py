@@ -105,9 +105,10 @@ def shell(folder: Path, text: str, line: str) -> subprocess.CompletedProcess[str
     [
         (ENDLESS, signal.SIGINT, ExitCode.INTERRUPTED),
         (ENDLESS, signal.SIGTERM, ExitCode.TERMINATED),
+        (ENDLESS, signal.SIGUSR1, ExitCode.TERMINATED),
         (ASLEEP, signal.SIGINT, ExitCode.INTERRUPTED),
     ],
-    ids=["interrupt", "terminate", "interrupt asleep"],
+    ids=["interrupt", "terminate", "time is up", "interrupt asleep"],
 )
 def test_signal_ends_the_run_with_the_summary(
     tmp_path: Path, text: str, number: int, code: ExitCode

@@ -18,6 +18,8 @@ from dvm_mpi.launch.signals import Signals
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 30
+#: What asks a run to end.
+ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
 
 PREAMBLE = """
 import os, signal, sys, threading, time
@@ -86,7 +88,7 @@ def said(process: subprocess.Popen[str]) -> str:
     return line.decode().rstrip("\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", ENDING)
 def test_second_signal_ends_the_process_at_once_but_an_echo_does_not(
     number: signal.Signals,
 ) -> None:
@@ -101,7 +103,7 @@ def test_second_signal_ends_the_process_at_once_but_an_echo_does_not(
         assert process.wait(DEADLINE_S) == 128 + signal.SIGTERM
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", ENDING)
 def test_signal_ends_a_call_that_does_not_return_where_none_is_noted(
     number: signal.Signals,
 ) -> None:
@@ -145,7 +147,7 @@ def test_echo_is_what_comes_soon() -> None:
 
 
 def test_handlers_are_put_back() -> None:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+    numbers = (*ENDING, signal.SIGUSR2)
     before = [signal.getsignal(number) for number in numbers]
     with Signals():
         assert [signal.getsignal(number) for number in numbers] != before

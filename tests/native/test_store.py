@@ -102,6 +102,24 @@ def test_without_a_usual_folder_the_user_gets_one_of_his_own(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("danger", ["it belongs to somebody else", "others may write to it"])
+def test_the_folder_that_was_asked_for_is_left_alone_where_others_may_have_made_it(
+    tmp_path, danger
+) -> None:
+    """As in /tmp, where a name that is easy to guess may be taken by another user."""
+    tmp_path.chmod(0o1777)
+    asked = tmp_path / "dvm-me"
+    if danger == "others may write to it":
+        asked.mkdir()
+        asked.chmod(0o777)
+    else:
+        (tmp_path / "theirs").mkdir()
+        asked.symlink_to(tmp_path / "theirs")
+    chosen = store._choose_folder(str(asked), str(tmp_path))
+    assert chosen.path == tmp_path / f"dvm-{os.getuid()}"
+    assert f"{asked} cannot be used: {danger}" in chosen.notice
+
+
+@pytest.mark.parametrize("danger", ["it belongs to somebody else", "others may write to it"])
 def test_code_that_others_may_have_left_is_not_run(tmp_path, danger) -> None:
     (tmp_path / "file").touch()
     own = tmp_path / f"dvm-{os.getuid()}"

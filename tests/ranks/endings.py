@@ -341,6 +341,13 @@ def sigint_of_launcher(folder: Path) -> Seen:
 
 
 @scenario
+def sigusr1_of_launcher(folder: Path) -> Seen:
+    """A job's time is nearly up: every launcher hands this on, and the run ends in order."""
+    seen = _kill(folder, lambda run: run.signal_launcher(signal.SIGUSR1))
+    return _asked(seen, "SIGUSR1", of_launcher=False)
+
+
+@scenario
 def ctrl_c(folder: Path) -> Seen:
     """Ctrl-C at a terminal, which reaches all processes in the foreground."""
     keyboard, terminal = pty.openpty()
