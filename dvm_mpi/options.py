@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from dvm_mpi import __version__, config
 from dvm_mpi.errors import UsageError
-from dvm_mpi.layout import whole_pages
+from dvm_mpi.layout import PAGE_BYTES, whole_pages
 
 SUBCOMMANDS: Final = ("asm", "disasm", "check", "estimate", "simulate", "replay")
 
@@ -55,6 +55,8 @@ class RunOptions:
     engine: str
     allow_undeclared: bool
     fuel: int
+    #: How many pages of shared memory one attempt may touch, 0 for no limit.
+    touched_pages_max: int
     stack_bytes: int
     memory_bytes: int | None
     isolation: Literal["snapshot", "serializable"]
@@ -143,6 +145,9 @@ def run_parser() -> argparse.ArgumentParser:
         help="access to shared memory that a runner did not declare (default: trap)")  # fmt: skip
     add("--fuel", type=_count(1, 2**62), default=0, metavar="N",
         help="trap a runner after N instructions of one attempt (default: no limit)")  # fmt: skip
+    add("--runner-memory", type=parse_size, default=None, metavar="SIZE",
+        help="trap a runner that loads from or stores to more than SIZE of shared memory, in "
+             "pages of 4K (default: no limit)")  # fmt: skip
     add("--stack", type=parse_size, default=config.STACK_BYTES_DEFAULT, metavar="SIZE",
         help="size of automatic stacks (default: 8K)")  # fmt: skip
     add("--memory", type=parse_size, default=None, metavar="SIZE",
@@ -180,6 +185,18 @@ def run_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _touched_pages_max(runner_memory_bytes: int | None) -> int:
+    """Return how many whole pages of shared memory a runner may touch; 0 for any number."""
+    if runner_memory_bytes is None:
+        return 0
+    if runner_memory_bytes < PAGE_BYTES:
+        raise UsageError(
+            f"--runner-memory {runner_memory_bytes}: memory is counted in pages of "
+            f"{PAGE_BYTES:,} bytes, and a runner needs one at least; write it like 64K or 1M"
+        )
+    return runner_memory_bytes // PAGE_BYTES
+
+
 def parse_run(arguments: Sequence[str]) -> RunOptions:
     """Return the options of a run.
 
@@ -208,6 +225,7 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
         engine=given.engine,
         allow_undeclared=given.undeclared == "allow",
         fuel=given.fuel,
+        touched_pages_max=_touched_pages_max(given.runner_memory),
         stack_bytes=whole_pages(given.stack),
         memory_bytes=given.memory,
         isolation=given.isolation,

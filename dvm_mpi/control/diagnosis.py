@@ -66,6 +66,10 @@ TRAPS: Final[dict[TrapKind, tuple[str, str]]] = {
         "no such system call, or a bad argument to one",
         "int 0x80 with 1 malloc, 2 usleep, 6 malloc with option or 7 gettime in 0x100000420",
     ),
+    TrapKind.MEMORY_EXHAUSTED: (
+        "the runner touches more shared memory than one runner may",
+        "raise --runner-memory, or divide the work among more runners",
+    ),
     TrapKind.NO_TIME: (
         "gettime has no time to give under --deterministic",
         "a run that looks at a clock is not the same every time; run without --deterministic",

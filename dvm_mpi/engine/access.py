@@ -285,6 +285,11 @@ def _touch_shared(state: State, address: int, end: int, access: int) -> int:
     stop, covered = _check_shared(state, address)
     if stop == 0 and lacks_room(state, List.TOUCHED, 1):
         stop = Stop.LIST_FULL
+    # Children's automatic stacks are listed from their creation on, and do not count.
+    is_first = load_u8(FLAGS + (address >> PAGE_SHIFT)) & LISTED == 0
+    count_max = state[Field.SHARED_COUNT_MAX]
+    if stop == 0 and is_first and count_max > 0 and state[Field.SHARED_COUNT] == count_max:
+        stop = fault(state, TrapKind.MEMORY_EXHAUSTED, address)
     granted = READ if access == LOAD else READ | WRITE | TRACK
     if stop == 0 and state[Field.ALLOW_UNDECLARED]:
         stop, granted = _admit(state, address, end, access, covered)
@@ -299,7 +304,11 @@ def _touch_shared(state: State, address: int, end: int, access: int) -> int:
             clear(VIEW + (page << PAGE_SHIFT), PAGE_BYTES)
     if granted & READ and covered != _FRESH and state[Field.LOAD_TRACKING]:
         granted = granted & ~READ | NOTED
-    return list_page(state, page, granted) if stop == 0 else stop
+    if stop == 0:
+        # Counted last: an instruction that stops for want of room touches its pages once more.
+        state[Field.SHARED_COUNT] += is_first
+        stop = list_page(state, page, granted)
+    return stop
 
 
 @compiled

@@ -112,6 +112,7 @@ class TrapKind(IntEnum):
     BAD_DESCRIPTOR = 9
     BAD_SYSTEM_CALL = 10
     NO_TIME = 11  # `gettime` where a run must not depend on time
+    MEMORY_EXHAUSTED = 12  # more pages of SR touched than one attempt may
 
 
 class LoadTracking(IntEnum):
@@ -232,6 +233,8 @@ class EngineSettings:
     `fuel_max` is instructions per attempt, 0 for no limit. `cache_bytes` limits the cached pages.
     `clock` returns nanoseconds since the Unix epoch, for `gettime`, which traps if it is None.
     `loads` costs time at every load from SR, so it is off unless a run needs what it tells.
+    `touched_pages_max` is how many pages of SR one attempt may load from or store to, 0 for no
+    limit; text and automatic stacks do not count, nor does what is fetched and never touched.
     """
 
     stack_bytes: int
@@ -240,6 +243,7 @@ class EngineSettings:
     cache_bytes: int
     clock: Callable[[], int] | None
     loads: LoadTracking = LoadTracking.NONE
+    touched_pages_max: int = 0
 
 
 class Engine(Protocol):

@@ -28,6 +28,7 @@ from dvm_mpi.engine.interface import (
     OutcomeBatch,
     Reason,
     TrapDetail,
+    TrapKind,
 )
 from dvm_mpi.engine.lease_blocks import LeaseBlocks, automatic_stack_bytes
 from dvm_mpi.engine.page_cache import PageCache
@@ -60,6 +61,7 @@ class InterpEngine:
         self._buffers = Buffers()
         self._state = self._buffers.state
         self._state[Field.FUEL_MAX] = settings.fuel_max
+        self._state[Field.SHARED_COUNT_MAX] = settings.touched_pages_max
         self._state[Field.STACK_BYTES] = automatic_stack_bytes(settings)
         self._state[Field.ALLOW_UNDECLARED] = settings.allow_undeclared
         self._state[Field.LOAD_TRACKING] = settings.loads
@@ -236,6 +238,9 @@ class InterpEngine:
             self._peek,
             int(self._state[Field.TRAP_ADDRESS]),
             self._covered_ranges(),
+            self._settings.touched_pages_max
+            if self._state[Field.TRAP] == TrapKind.MEMORY_EXHAUSTED
+            else 0,
         )
 
     def _peek(self, address: int, width: int) -> int | None:

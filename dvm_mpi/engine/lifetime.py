@@ -127,6 +127,7 @@ def enter(state: State) -> int:
     state[Field.MALLOC_REFUSED] = 0
     state[Field.MALLOCS_ASCEND] = 1
     state[Field.PRIVATE_COUNT] = 0
+    state[Field.SHARED_COUNT] = 0
     state[Field.EXIT_PC] = -1
     grants = state[Field.BATCH_GRANTS] + load_i64(row + 7 * WORD_BYTES) * _GRANT_BYTES
     copy(row_at(state, List.GRANTS, 0, _GRANT_BYTES), grants, grant_count * _GRANT_BYTES)

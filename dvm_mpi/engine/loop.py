@@ -420,9 +420,12 @@ def look(state: State, address: int, width: int) -> bool:
     undeclared = count_of(state, List.UNDECLARED)
     trap = state[Field.TRAP]
     trap_address = state[Field.TRAP_ADDRESS]
+    shared_count_max = state[Field.SHARED_COUNT_MAX]
+    state[Field.SHARED_COUNT_MAX] = 0
     is_there = touch_span(state, address, width, LOAD) == 0
     store_i64(reported, was_reported)
     set_count(state, List.UNDECLARED, undeclared)
     state[Field.TRAP] = trap
     state[Field.TRAP_ADDRESS] = trap_address
+    state[Field.SHARED_COUNT_MAX] = shared_count_max
     return is_there

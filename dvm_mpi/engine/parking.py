@@ -1,9 +1,9 @@
 """An attempt out of the view: everything that belongs to it, as copies.
 
-What it stored is kept as whole pages with their masks; pages that it only loaded are not, since
-they can be read again as of its snapshot. The notes of what it loaded, if any, are kept. The
-view's own state of a dirty page may change while the attempt is out, for instance to a newer
-version; the attempt's content then covers it again.
+What it stored is kept as whole pages with their masks; of pages that it only loaded it is kept
+that it touched them, since they can be read again as of its snapshot. The notes of what it loaded,
+if any, are kept. The view's own state of a dirty page may change while the attempt is out, for
+instance to a newer version; the attempt's content then covers it again.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class ParkedAttempt:
     lists: dict[List, NDArray[Any]]
     #: Private pages named directly by instructions, in the program's order.
     static: NDArray[np.uint8]
+    #: All pages that it touched.
+    touched: NDArray[np.int64]
     private_pages: NDArray[np.int64]
     private: NDArray[np.uint8]
     #: Automatic stacks of children, stored to or not.
@@ -65,6 +67,7 @@ def copy_attempt(
         fields=state[ATTEMPT_FIELDS].copy(),
         lists={which: buffers.rows(which).copy() for which in _KEPT},
         static=space.pages[static_pages],
+        touched=touched.copy(),
         private_pages=private_pages,
         private=space.pages[private_pages],
         child_pages=touched[(space.flags[touched] & CHILD) != 0],
@@ -94,8 +97,9 @@ def restore_attempt(
     # Pages that have become static since were private pages then, and are restored as such.
     space.pages[static_pages[: len(parked.static)]] = parked.static
     space.pages[parked.private_pages] = parked.private
-    space.flags[parked.private_pages] |= READ | WRITE | LISTED
-    space.flags[parked.child_pages] |= CHILD | LISTED
+    space.flags[parked.touched] |= LISTED
+    space.flags[parked.private_pages] |= READ | WRITE
+    space.flags[parked.child_pages] |= CHILD
     keeps = ~parked.is_fresh
     saved_rows = np.where(keeps, np.cumsum(keeps) - 1, -1)
     buffers.put(List.SAVED, space.pages[parked.dirty_pages[keeps]])
@@ -107,6 +111,5 @@ def restore_attempt(
     loaded_pages = parked.lists[List.LOADED][:, 0]
     space.load_masks[loaded_pages] = parked.load_masks
     space.loaded[loaded_pages] = 1
-    touched = np.concatenate([parked.private_pages, parked.child_pages, parked.dirty_pages])
-    buffers.put(List.TOUCHED, np.unique(touched))
+    buffers.put(List.TOUCHED, parked.touched)
     assert (space.flags[parked.dirty_pages] & DIRTY).all(), "a dirty page is marked as such"

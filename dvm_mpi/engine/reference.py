@@ -143,6 +143,7 @@ class ReferenceEngine:
             stack_bytes=automatic_stack_bytes(self._settings),
             allow_undeclared=self._settings.allow_undeclared,
             tracks_loads=self._settings.loads is not LoadTracking.NONE,
+            touched_pages_max=self._settings.touched_pages_max,
         )
         for run in batch.image_runs[row["image_first"] :][: row["image_count"]].tolist():
             start, length, data_first = run
@@ -197,6 +198,9 @@ class ReferenceEngine:
                 attempt.memory.peek,
                 attempt.trap_address,
                 attempt.memory.covered_or_private(),
+                self._settings.touched_pages_max
+                if attempt.trap == TrapKind.MEMORY_EXHAUSTED
+                else 0,
             )
         self._ended.add(attempt, detail)
         self._running = None

@@ -182,11 +182,13 @@ class AttemptMemory:
         stack_bytes: int,
         allow_undeclared: bool,
         tracks_loads: bool,
+        touched_pages_max: int = 0,
     ) -> None:
         """Make an attempt's memory, all private pages zero.
 
         `stack` is the own automatic stack, length 0 if there is none; `stack_bytes` the
-        length of automatic stacks, in whole pages; `text` the bytes at TEXT_START.
+        length of automatic stacks, in whole pages; `text` the bytes at TEXT_START;
+        `touched_pages_max` how many pages of SR may be touched, 0 for any number.
         """
         self._frames = frames
         self._text = text
@@ -196,6 +198,9 @@ class AttemptMemory:
         self._slot_bytes = GUARD_BYTES + stack_bytes
         self._allow_undeclared = allow_undeclared
         self._tracks_loads = tracks_loads
+        self._touched_pages_max = touched_pages_max
+        #: Pages of SR that were loaded from or stored to, text and automatic stacks left out.
+        self._touched: set[int] = set()
         #: Automatic stacks of children created in this attempt, by each of their pages.
         self.child_stacks: dict[int, Span] = {}
         #: Pages of PR and of the own automatic stack.
@@ -264,12 +269,14 @@ class AttemptMemory:
     def peek(self, address: int, width: int) -> int | None:
         """Return a value for a message, None where the attempt cannot see it now."""
         reported = len(self.undeclared)
+        touched_pages_max, self._touched_pages_max = self._touched_pages_max, 0
         try:
             return int.from_bytes(self._look(address, width), "little")
         except (FaultError, MissedError):
             return None
         finally:
             del self.undeclared[reported:]
+            self._touched_pages_max = touched_pages_max
 
     def forget(self) -> None:
         """Check pages anew from now on: frames were replaced or dropped."""
@@ -333,9 +340,16 @@ class AttemptMemory:
             newest = self.coverage.newest(page, self._snapshot)
             if not self._frames.holds(page, newest, self._snapshot):
                 raise MissedError(page)
+        self._count(page, address)
         if not is_covered:
             self.undeclared.append(address)
         return is_covered
+
+    def _count(self, page: int, address: int) -> None:
+        """Count a page that is touched for the first time; FaultError if it is one too many."""
+        if page not in self._touched and len(self._touched) == self._touched_pages_max > 0:
+            raise FaultError(TrapKind.MEMORY_EXHAUSTED, address)
+        self._touched.add(page)
 
     def _report_uncovered(self, address: int, length: int) -> None:
         if not STACKS_START <= address < STACKS_END:

@@ -118,6 +118,7 @@ class Field(_Counted):
     MALLOC_REFUSED = auto()
     MALLOCS_ASCEND = auto()
     PRIVATE_COUNT = auto()  # touched private pages
+    SHARED_COUNT = auto()  # touched pages of SR outside text and automatic stacks
     END = auto()
     EXIT_PC = auto()
     TRAP = auto()
@@ -146,6 +147,7 @@ class Field(_Counted):
 
     # --- settings, program, input, leases -----------------------------------------------------
     FUEL_MAX = auto()  # 0: no limit
+    SHARED_COUNT_MAX = auto()  # 0: no limit
     STACK_BYTES = auto()  # of automatic stacks, whole pages
     ALLOW_UNDECLARED = auto()
     LOAD_TRACKING = auto()  # a LoadTracking

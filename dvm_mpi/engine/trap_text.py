@@ -16,6 +16,7 @@ from dvm_mpi.layout import (
     CELL_STDIN,
     CELL_SYSCALL_ARGS,
     CELL_SYSCALL_NUMBER,
+    PAGE_BYTES,
     PR_START,
     SR_END,
     SR_START,
@@ -33,16 +34,21 @@ def describe(
     peek: Peek,
     address: int,
     ranges: Iterable[tuple[int, int]],
+    touched_pages_max: int = 0,
 ) -> TrapDetail:
     """Return the operands of a trapped instruction and the declared range nearest to `address`.
 
     `instruction` is None where none could be decoded; `address` is -1 where none is at fault;
-    `ranges` are the attempt's `(start, length)`, in any order.
+    `ranges` are the attempt's `(start, length)`, in any order. `touched_pages_max` is the limit
+    that the attempt would have passed, 0 if it trapped for another reason.
     """
     texts: tuple[str, ...] = ()
     if instruction is not None:
         texts = tuple(_operand_text(instruction, i, peek) for i in range(len(instruction.operands)))
         texts += _implied_texts(instruction.mnemonic, peek, address)
+    if touched_pages_max:
+        # Which declared range is nearest says nothing here: the access was admitted.
+        return TrapDetail((*texts, _touched_text(touched_pages_max)), None)
     return TrapDetail(texts, nearest_range(address, ranges))
 
 
@@ -54,6 +60,11 @@ def _implied_texts(mnemonic: str, peek: Peek, address: int) -> tuple[str, ...]:
     elif mnemonic == "newr" and address >= 0:
         cells = [("descriptor", address), ("then", (address + WORD_BYTES) & _MASK64)]
     return tuple(_cell_text(name, at, BY_NAME["sq"], peek) for name, at in cells)
+
+
+def _touched_text(pages_max: int) -> str:
+    pages = "1 page" if pages_max == 1 else f"{pages_max:,} pages"
+    return f"touched before: {pages}, {pages_max * PAGE_BYTES:,} bytes, which is the limit"
 
 
 def nearest_range(address: int, ranges: Iterable[tuple[int, int]]) -> tuple[int, int] | None:

@@ -93,6 +93,7 @@ def make_engine_factory(options: RunOptions) -> Callable[[], Engine]:
         cache_bytes=config.CACHE_BYTES_DEFAULT,
         clock=None if options.deterministic else time.time_ns,
         loads=_tracking(options),
+        touched_pages_max=options.touched_pages_max,
     )
     if options.engine == "reference":
         from dvm_mpi.engine.reference import ReferenceEngine

@@ -39,7 +39,11 @@ from dvm_mpi.sim.tape import Circumstances, Tape, sections_of
 
 
 def replay_settings(
-    stack_bytes: int, fuel_max: int, allow_undeclared: bool, deterministic: bool
+    stack_bytes: int,
+    fuel_max: int,
+    touched_pages_max: int,
+    allow_undeclared: bool,
+    deterministic: bool,
 ) -> EngineSettings:
     """Return the settings of engines that execute attempts again."""
     return EngineSettings(
@@ -49,6 +53,7 @@ def replay_settings(
         cache_bytes=config.CACHE_BYTES_DEFAULT,
         clock=None if deterministic else no_clock,
         loads=LoadTracking.CONTENT,
+        touched_pages_max=touched_pages_max,
     )
 
 
@@ -213,6 +218,7 @@ def _circumstances(options: RunOptions, rank_count: int) -> Circumstances:
         conflict_unit=options.conflict_unit,
         deterministic=options.deterministic,
         inputs=tuple(text.partition("=")[0] for text in options.inputs),
+        touched_pages_max=options.touched_pages_max,
     )
 
 
@@ -232,7 +238,11 @@ class _Tracer:
         self._selection = parse_selection(options.trace_runner, "--trace-runner", image)
         self._image, self._stdin, self._text = image, stdin, text
         self._settings = replay_settings(
-            options.stack_bytes, options.fuel, options.allow_undeclared, options.deterministic
+            options.stack_bytes,
+            options.fuel,
+            options.touched_pages_max,
+            options.allow_undeclared,
+            options.deterministic,
         )
         #: Attempts that were asked for and have not ended.
         self._given: dict[int, GivenAttempt] = {}

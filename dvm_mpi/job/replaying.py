@@ -60,7 +60,11 @@ class Replaying:
         c = self._run.circumstances
         self._isolation = options.isolation or cast(Isolation, c.isolation)
         self._settings = replay_settings(
-            c.stack_bytes, c.fuel_max, c.allow_undeclared, c.deterministic
+            c.stack_bytes,
+            c.fuel_max,
+            c.touched_pages_max,
+            c.allow_undeclared,
+            c.deterministic,
         )
 
     def perform(self) -> ExitCode:

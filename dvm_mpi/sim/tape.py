@@ -76,6 +76,8 @@ class Circumstances:
     deterministic: bool
     #: Names of the arrays that were loaded from files.
     inputs: tuple[str, ...]
+    #: Pages of shared memory that an attempt could touch; 0 for any number.
+    touched_pages_max: int = 0
 
 
 def sections_of(

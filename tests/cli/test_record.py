@@ -238,6 +238,16 @@ def test_a_trap_names_the_command_that_shows_it(dvm: Command) -> None:
     assert replayed(dvm).code == ExitCode.OK
 
 
+def test_a_replay_keeps_to_the_limits_of_the_run(dvm: Command) -> None:
+    """Without them the attempt would go on where it trapped, and the replay would differ."""
+    text = SUM.replace("1000", "100000").replace("add     at, $8, at", "add     at, $4096, at")
+    text = text.replace("$a + 80", "$a + 80000")
+    ended = dvm.run(text, "--record", "r.h5", "--runner-memory", "16K")
+    assert ended.code == ExitCode.TRAP
+    assert "touched before: 4 pages, 16,384 bytes" in ended.err
+    assert replayed(dvm).code == ExitCode.OK
+
+
 def test_a_byte_that_was_not_loaded_must_not_be_needed(dvm: Command) -> None:
     """The record says that an attempt loaded nothing, but its program does."""
     text = "        .array  x, sq, 1\nmain:   add     x, $5, x\n        exit:c\n"

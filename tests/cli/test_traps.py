@@ -154,6 +154,19 @@ CASES = [
         name="another interrupt",
     ),
     Case(
+        TrapKind.MEMORY_EXHAUSTED,
+        5,
+        "        .bss\nx:      .space 12288\n        .text\nmain:   add x, x+4088, x+8\n"
+        "        add x+4090, $1, x\n        exit:c\n",
+        (
+            "    add 0x440000ffa, $1, 0x440000000",
+            "      a at 0x440000ffa = 0",
+            "      touched before: 1 page, 4,096 bytes, which is the limit",
+            "  address x+0x1000 (0x440001000)",
+        ),
+        options=("--runner-memory", "8191"),
+    ),
+    Case(
         TrapKind.NO_TIME,
         2,
         "main:   mov $7, syscall_number\n        int $0x80\n        exit:c\n",

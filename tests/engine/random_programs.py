@@ -317,5 +317,6 @@ def random_scene(seed: int) -> Scene:
     # Of its own source, so that older seeds keep their programs.
     tracking_rng = random.Random(-seed - 1)
     changes["loads"] = tracking_rng.choice([*LoadTracking, LoadTracking.CONTENT])
+    changes["touched_pages_max"] = tracking_rng.choice([0, 0, 0, 1, 2, 4])
     slice_fuel = 1_000 if seed % 3 else 7
     return Scene(listing, tasks, memory, rng.randbytes(5), changes, slice_fuel, is_flat, tail)
