@@ -93,6 +93,8 @@ RANKS_WITH_WORKING_COORDINATOR: Final = 8
 RANKS_SHOWN_MAX: Final = 8
 #: Ranks that rank 0 asks at a time what they do, in turn, for the file that outlives the run.
 RANKS_ASKED_AT_ONCE: Final = 64
+#: Rows and columns of the account of what ranks move: of more ranks those of a host are one.
+TRAFFIC_GROUPS_MAX: Final = 64
 #: After a signal, ranks have so long to come to the end together.
 GRACE_S: Final = 5.0
 #: Without progress for so long, what is waited for is told; each time after twice as long.

@@ -188,7 +188,13 @@ class RankMachine:
             self.plane = self._choose_plane(turn)
         if self.plane == MESSAGE:
             return None
-        return Windows(comm, self._frame_count(), comm.Get_size(), settings.arena_slice_bytes)
+        return Windows(
+            comm,
+            self._frame_count(),
+            comm.Get_size(),
+            settings.arena_slice_bytes,
+            traffic=self._transport.traffic,
+        )
 
     def _choose_plane(self, turn: Callable[[], None]) -> str:
         trial = Windows(self._transport.comm, 1, 1, PAGE_BYTES, probe.MAILBOX_BYTES)

@@ -31,6 +31,8 @@ from mpi4py import MPI  # noqa: E402
 
 from dvm_mpi import config  # noqa: E402
 from dvm_mpi.control.messages import CodecError, Message, decode, encode  # noqa: E402
+from dvm_mpi.control.payload import payload_of  # noqa: E402
+from dvm_mpi.dsm.traffic import Ledger  # noqa: E402
 
 #: The tags of messages, and of rows that are gathered; the probe of the windows has another.
 _TAG: Final = 1
@@ -111,6 +113,8 @@ class Transport:
         self.comm = comm.Dup()
         self.rank: int = self.comm.Get_rank()
         self.size: int = self.comm.Get_size()
+        #: What this rank moves; windows of the same rank count here as well.
+        self.traffic = Ledger(self.size)
         #: Messages not sent yet, by rank.
         self._outbox: dict[int, list[Message]] = {}
         #: Messages from this rank to itself.
@@ -128,6 +132,7 @@ class Transport:
     def send(self, rank: int, message: Message) -> None:
         """Queue a message; it leaves with the next `flush`. Its arrays must not change any more."""
         if rank == self.rank:
+            self.traffic.handed_over(rank, *payload_of([message]))
             self._to_self.append(message)
         else:
             self._outbox.setdefault(rank, []).append(message)
@@ -136,6 +141,7 @@ class Transport:
         """Start to send what has been queued, one buffer for each rank."""
         for rank, messages in self._outbox.items():
             buffer = pack(messages)
+            self.traffic.sent(rank, buffer.size, len(messages), *payload_of(messages))
             self._sends.append(self.comm.Isend([buffer, MPI.BYTE], rank, _TAG))
             self._sent_buffers.append(buffer)
         self._outbox.clear()

@@ -29,6 +29,7 @@ from dvm_mpi import config  # noqa: E402
 from dvm_mpi.dsm import byte_copy  # noqa: E402
 from dvm_mpi.dsm.frames import frame_extents  # noqa: E402
 from dvm_mpi.dsm.messages import NO_FRAME  # noqa: E402
+from dvm_mpi.dsm.traffic import Ledger  # noqa: E402
 from dvm_mpi.errors import WindowError  # noqa: E402
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT  # noqa: E402
 
@@ -53,6 +54,9 @@ class Windows:
         Size of each slice; the same on every rank.
     mailbox_bytes
         Memory beside the arena for whoever measures the windows; the same on every rank.
+    traffic
+        Where pages that are read and bytes that are put are counted; what goes by the mailbox is
+        not.
 
     Raises
     ------
@@ -74,9 +78,11 @@ class Windows:
         worker_count: int,
         slice_bytes: int,
         mailbox_bytes: int = 0,
+        traffic: Ledger | None = None,
     ) -> None:
         self.comm = comm
         self.rank: int = comm.Get_rank()
+        self.traffic = Ledger(comm.Get_size()) if traffic is None else traffic
         self._slice_bytes = slice_bytes
         arena_bytes = worker_count * slice_bytes
         self._mailbox_offset = arena_bytes
@@ -134,6 +140,7 @@ class Windows:
         *Origin only.* This may wait until a target that computes looks at its messages.
         """
         assert 0 <= offset <= offset + data.size <= self._slice_bytes, "outside of the slice"
+        self.traffic.wrote(rank, data.size)
         if rank == self.rank:
             self.arena[rank, offset : offset + data.size] = data
         else:
@@ -233,6 +240,7 @@ class WindowPlane:
         content = np.empty((frames.size, PAGE_BYTES), np.uint8)
         content[frames == NO_FRAME] = 0
         firsts, counts, rows = extents = frame_extents(frames)
+        self._windows.traffic.read(home, int(counts.sum()) << PAGE_SHIFT, counts.size)
         memory = self._windows.memory_of(home)
         if memory is not None:
             self._windows.sync()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dvm_mpi import __version__
 from dvm_mpi.errors import EXIT_CODE_MEANINGS, ExitCode, FileError
+from dvm_mpi.io.traffic import Traffic
 
 #: Layout of the file; a number more when a field changes its meaning or goes away.
 REPORT_VERSION = 1
@@ -101,6 +102,8 @@ class RunReport:
     console_bytes: int
     #: Largest resident size of a process: of the largest one if there are several ranks.
     peak_memory_bytes: int
+    #: What moved between ranks, as `dvm_mpi/io/traffic.py` explains it; None in one process.
+    traffic: Traffic | None = None
 
 
 def versions() -> dict[str, str]:
@@ -209,9 +212,21 @@ def summary(report: RunReport) -> str:
         f"committed in {counted(r.epochs, 'epoch')}; "
         f"peak {scaled(r.peak_memory_bytes, 'B')} resident{most}",
     ]
+    if r.traffic is not None and r.ranks > 1:
+        lines.append(f"  network  {_moved(r.traffic)}")
     if r.watchers_left:
         lines.append(f"  watchers {r.watchers_left:,} still armed at the end")
     return "\n".join(lines)
+
+
+def _moved(traffic: Traffic) -> str:
+    """Return what moved between ranks, in words."""
+    told = [
+        f"{scaled(moved.payload, 'B')} payload, {scaled(moved.control, 'B')} control between {who}"
+        for moved, who in ((traffic.between_ranks, "ranks"), (traffic.between_hosts, "hosts"))
+        if moved.messages or who == "ranks"
+    ]
+    return "; ".join(told)
 
 
 def scaled(value: float, unit: str = "") -> str:

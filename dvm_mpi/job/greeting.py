@@ -168,11 +168,13 @@ class Welcome:
     exit_code: int = int(ExitCode.OK)
     #: The data plane of all ranks, or "auto".
     plane: str = ""
+    #: The host of each rank, as a number.
+    hosts: tuple[int, ...] = ()
 
     def encode(self) -> Bytes:
         """Return this as bytes; a line of JSON and the contents."""
         sizes = (len(self.image), len(self.stdin))
-        header = json.dumps([self.job, *sizes, self.exit_code, self.plane])
+        header = json.dumps([self.job, *sizes, self.exit_code, self.plane, self.hosts])
         return np.frombuffer(header.encode() + b"\n" + self.image + self.stdin, np.uint8)
 
     @classmethod
@@ -180,9 +182,10 @@ class Welcome:
         """Undo `encode`."""
         raw = data.tobytes()
         header, _, content = raw.partition(b"\n")
-        job, image_bytes, stdin_bytes, exit_code, plane = json.loads(header)
+        job, image_bytes, stdin_bytes, exit_code, plane, hosts = json.loads(header)
         assert len(content) == image_bytes + stdin_bytes, "a welcome of another version"
-        return cls(job, content[:image_bytes], content[image_bytes:], exit_code, plane)
+        image, stdin = content[:image_bytes], content[image_bytes:]
+        return cls(job, image, stdin, exit_code, plane, tuple(hosts))
 
 
 #: Room for the text of one rank's failure.

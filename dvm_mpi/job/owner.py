@@ -26,6 +26,7 @@ from dvm_mpi.io import console, report
 from dvm_mpi.io.outputs import Place, drop_outputs, make_outputs, settle_outputs
 from dvm_mpi.io.progress import Progress, ProgressCounts
 from dvm_mpi.io.specs import ArraySpec
+from dvm_mpi.io.traffic import Traffic
 from dvm_mpi.job.parts import age_of_process_s, revision, say, tell_contention, with_dumps
 from dvm_mpi.job.recording import Recording
 from dvm_mpi.options import RunOptions
@@ -60,6 +61,9 @@ class Owner:
         self.figures: list[dict[str, Any]] = []
         self.coordinator: Coordinator | None = None
         self.plane = ""
+        #: The host of each rank; and what all ranks have moved, once it has been gathered.
+        self.hosts: list[str] = []
+        self.traffic: Traffic | None = None
         #: Moments, in seconds of one clock: loading began, program began, ended, files in place.
         self.began_at = self.loaded_at = self.ended_at = self.settled_at = 0.0
 
@@ -255,4 +259,5 @@ class Owner:
             bytes_committed=c.bytes_committed,
             console_bytes=self._console.byte_count,
             peak_memory_bytes=max([own_peak_bytes, *peaks]),
+            traffic=self.traffic,
         )

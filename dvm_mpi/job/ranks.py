@@ -31,6 +31,7 @@ from dvm_mpi.job.owner import Owner
 from dvm_mpi.job.parts import make_engine_factory, peak_memory_bytes, say, tell_code_folder
 from dvm_mpi.job.preparation import Preparation
 from dvm_mpi.job.start import Matched, Start, match_arrays
+from dvm_mpi.job.traffic import account, groups
 from dvm_mpi.job.vigil import Vigil
 from dvm_mpi.launch import memory, segments
 from dvm_mpi.launch.environment import Launch
@@ -102,6 +103,7 @@ class RanksRun:
         assert self._machine is not None
         self._machine.close_engine()
         transport.drain(self._vigil.turn)
+        self._gather_traffic(transport, welcome.hosts)
         self._machine.close()
         transport.close()
         if owner is not None:
@@ -228,6 +230,16 @@ class RanksRun:
                 "undeclared": machine.undeclared_accesses(),
             }
         )
+
+    def _gather_traffic(self, transport: Transport, hosts: tuple[int, ...]) -> None:
+        """Let rank 0 know what all ranks have moved, however the run has ended; *collective*."""
+        own = transport.traffic.row(transport.rank, groups(hosts))
+        row = own.reshape(-1).view(np.uint8)
+        rows = transport.gather(row, "tell what they have moved", self._vigil.turn)
+        if rows is not None:
+            assert self._owner is not None
+            told = rows.view(np.int64).reshape(transport.size, *own.shape)
+            self._owner.traffic = account(told, self._owner.hosts)
 
     # --- ends -----------------------------------------------------------------------------------
     def _part(self, transport: Transport, exit_code: int) -> int:

@@ -35,6 +35,7 @@ from dvm_mpi.job.owner import Owner
 from dvm_mpi.job.parts import say, with_dumps
 from dvm_mpi.job.preparation import Preparation
 from dvm_mpi.job.recording import Recording, check_recording
+from dvm_mpi.job.traffic import number_hosts
 from dvm_mpi.job.vigil import Vigil
 from dvm_mpi.launch import library, memory, segments
 from dvm_mpi.launch.environment import Launch, Launcher
@@ -122,6 +123,8 @@ class Start:
                 common = common_plan(told_by_all)
                 if common.plane != plan.plane:
                     say(f"dvm: {common.remark}")
+                assert self._owner is not None
+                self._owner.hosts = [name.decode() for name in told_by_all["host"].tolist()]
                 told = self._open_program(common).encode()
             except DvmError as error:
                 say(error.message)
@@ -154,7 +157,8 @@ class Start:
         image_file, stdin = image_bytes(image), self._read_stdin()
         if o.is_recorded:
             owner.recording = Recording(o, image, stdin, self._launch.size)
-        return Welcome(self._launch.job, image_file, stdin, plane=plan.plane)
+        hosts = tuple(number_hosts(owner.hosts))
+        return Welcome(self._launch.job, image_file, stdin, plane=plan.plane, hosts=hosts)
 
     def _read_stdin(self) -> bytes:
         """Return the program's standard input, of which rank 0 is given the launcher's."""

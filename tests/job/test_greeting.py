@@ -52,7 +52,7 @@ def test_the_program_must_fit_into_the_smallest_rank() -> None:
 
 
 def test_a_welcome_arrives_as_it_was_sent() -> None:
-    welcome = Welcome("job", b"image\n\0", b"\ninput", 0, "auto")
+    welcome = Welcome("job", b"image\n\0", b"\ninput", 0, "auto", (0, 0, 1))
     assert Welcome.decode(welcome.encode()) == welcome
 
 
