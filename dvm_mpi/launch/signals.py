@@ -40,8 +40,8 @@ class Signals:
 
     SIGINT, SIGTERM, SIGHUP and SIGUSR1 are noted in `ending`; one that comes more than
     `SIGNAL_ECHO_S` after the first ends the process at once. SIGHUP that was ignored at the start
-    (nohup) stays ignored. SIGUSR2 prints where each Python thread is, at once and also from within a call into
-    C that does not return, and is noted for `take_dump_request`.
+    (nohup) stays ignored. SIGUSR2 prints where each Python thread is, at once and also from within
+    a call into C that does not return, and is noted for `take_dump_request`.
     """
 
     def __init__(

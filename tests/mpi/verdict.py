@@ -25,7 +25,7 @@ from tests.mpi.waiting import wait
 STORY_BYTES = 8192
 #: How long a rank whose test failed waits for the others: they may be waiting for it.
 ALARM_S = 5
-#: How long any other waits: a test may take 300 s (`timeout` in setup.cfg) before its rank is ended.
+#: How long any other waits; `timeout` in setup.cfg ends a rank whose test takes 300 s.
 PATIENCE_S = 330
 POLL_S = 0.0005
 
