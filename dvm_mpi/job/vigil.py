@@ -138,6 +138,8 @@ class Vigil:
                     if self.transport is None:
                         leave_now(code)
                 # There is nothing to be asked about later.
+                if self._post_mortem is not None:
+                    self._post_mortem.remove()
                 self._post_mortem = None
                 self.die(f"dvm: ended by {name} before the program ran", code)
             text = f"dvm: ended by {name}; what had been committed was printed"

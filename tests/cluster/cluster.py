@@ -24,9 +24,8 @@ HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parents[1]
 #: What `up.sh` needs, and the packages of Debian that have it.
 PROGRAMS: Final = ("munged", "slurmctld", "slurmd", "sinfo", "ip", "unshare", "nsenter", "pgrep")
-INSTALLATION: Final = (
-    "apt-get install -y --no-install-recommends slurm-wlm munge iproute2 util-linux procps libpmix2"
-)
+PACKAGES: Final = "slurm-wlm munge iproute2 util-linux procps libpmix-dev"
+INSTALLATION: Final = f"apt-get install -y --no-install-recommends {PACKAGES}"
 #: Sockets are below the cluster's folder, and their paths hold 107 bytes.
 FOLDER: Final = "/tmp"
 UP_TIMEOUT_S: Final = 120
@@ -99,9 +98,11 @@ class Cluster:
     ----------
     node_count, cpu_count
         Nodes, and the processors that each of them claims to have.
+    lost_s
+        After how long a node that does not answer counts as lost.
     """
 
-    def __init__(self, node_count: int = 4, cpu_count: int = 4) -> None:
+    def __init__(self, node_count: int = 4, cpu_count: int = 4, lost_s: int = 60) -> None:
         self.nodes = [f"node{n + 1}" for n in range(node_count)]
         self.root = Path(tempfile.mkdtemp(prefix="dvm-", dir=FOLDER))
         #: Of every command; `up` adds what the cluster says.
@@ -110,7 +111,9 @@ class Cluster:
             for name, value in os.environ.items()
             if not name.startswith(("SLURM_", "PMI", "OMPI_", "PRTE_", "PYTEST_"))
         }
-        self.environment |= {"NODES": str(node_count), "CPUS": str(cpu_count)}
+        self.environment |= {
+            "NODES": str(node_count), "CPUS": str(cpu_count), "LOST": str(lost_s),
+        }  # fmt: skip
         # Nobody waits for it but us, and an end of ours by any way closes the pipe.
         self._guard = subprocess.Popen(
             ["bash", "-c", 'cat; PURGE=1 exec "$0" "$1"', str(HERE / "down.sh"), str(self.root)],

@@ -6,7 +6,8 @@ They are collected only if this folder, or a file in it, is named: they take min
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,8 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def own_cluster() -> Iterator[Cluster]:
-    """Return a cluster that the test may break."""
+def own_cluster() -> Iterator[Callable[..., Cluster]]:
+    """Return what makes clusters, as `Cluster` does, that the test may break."""
     require()
-    with Cluster() as cluster:
-        yield cluster
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Cluster(**options))

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # up.sh -- a real, throw-away, single-machine SLURM cluster for tests.
 #
-#   up.sh [ROOT]          start (idempotent: a live cluster is left alone)
+#   up.sh [ROOT]                start (idempotent: a live cluster is left alone)
 #   . ROOT/env.sh               then: sinfo, sbatch, srun, scancel, scontrol ...
-#   down.sh [ROOT]        stop everything this script started
+#   down.sh [ROOT]              stop everything this script started
 #
 # Needs root and only Debian packages; no systemd, DNS, cgroups, ssh or database:
-#   apt-get install -y --no-install-recommends slurm-wlm munge iproute2 util-linux procps
+#   apt-get install -y --no-install-recommends slurm-wlm munge iproute2 util-linux procps libpmix-dev
+# (libpmix-dev is for srun --mpi=pmix, which loads the library by the name that only it brings)
 # Everything lives in ROOT: nothing under /etc, /run or /var is read or written
 # (only the names in /run/netns, removed again by down.sh). The bridge, the
 # controller and the nodes are all in network namespaces made here: no address of
@@ -25,7 +26,8 @@
 # over several nodes collides there, use pmi2 or mpiexec.
 #
 # Knobs (environment):  NODES=4  CPUS=4 (per node; may exceed the real cores)
-#   MODE=auto|netns|ports  TIMEOUT=60  KILLWAIT=5  MPIDEFAULT=none
+#   MODE=auto|netns|ports  TIMEOUT=60  KILLWAIT=5  MPIDEFAULT=none  LOST=60 (seconds after
+#     which a silent node is down)
 #   SUBNET=10.77.x  PORTBASE=1xxxx   (default: derived from ROOT, so that several
 #                                     clusters with different ROOTs can coexist)
 set -euo pipefail
@@ -45,11 +47,12 @@ say() { printf 'cluster: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 [ "$(id -u)" = 0 ] || die "must run as root"
 for c in munged slurmctld slurmd sinfo ip unshare nsenter pgrep; do
-  command -v $c >/dev/null || die "missing '$c': apt-get install -y --no-install-recommends slurm-wlm munge iproute2 util-linux procps"
+  command -v $c >/dev/null || die "missing '$c': apt-get install -y --no-install-recommends slurm-wlm munge iproute2 util-linux procps libpmix-dev"
 done
 [ ${#ROOT} -le 80 ] || die "ROOT is too long (a unix socket path holds 107 bytes)"
 
 # --- already up? then nothing to do; half dead? then clean up first ----------
+# shellcheck source=/dev/null
 if [ -f "$ROOT/env.sh" ] && ( . "$ROOT/env.sh"; timeout 5 "$ROOT/bin/sinfo" -h >/dev/null 2>&1 ); then
   say "already up in $ROOT"; exit 0
 fi
@@ -121,7 +124,7 @@ SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=5,bf
 SlurmdParameters=config_overrides
 ReturnToService=2
 SlurmctldTimeout=30
-SlurmdTimeout=60
+SlurmdTimeout=${LOST:-60}
 InactiveLimit=0
 KillWait=${KILLWAIT:-5}
 MinJobAge=600
@@ -199,12 +202,12 @@ if [ "$MODE" = netns ]; then
   ip -n ${TAG}ctl addr add "$CTLADDR/24" dev ${TAG}br
   ip -n ${TAG}ctl link set ${TAG}br up
   for i in $(seq "$NODES"); do
-    ip netns add ${TAG}n$i
-    ip -n ${TAG}ctl link add ${TAG}v$i type veth peer name eth0 netns ${TAG}n$i
-    ip -n ${TAG}ctl link set ${TAG}v$i master ${TAG}br up
-    ip -n ${TAG}n$i link set lo up
-    ip -n ${TAG}n$i addr add "$SUBNET.$i/24" dev eth0
-    ip -n ${TAG}n$i link set eth0 up
+    ip netns add "${TAG}n$i"
+    ip -n ${TAG}ctl link add "${TAG}v$i" type veth peer name eth0 netns "${TAG}n$i"
+    ip -n ${TAG}ctl link set "${TAG}v$i" master ${TAG}br up
+    ip -n "${TAG}n$i" link set lo up
+    ip -n "${TAG}n$i" addr add "$SUBNET.$i/24" dev eth0
+    ip -n "${TAG}n$i" link set eth0 up
   done
 fi
 
@@ -213,9 +216,10 @@ ctl=(); if [ "$MODE" = netns ]; then ctl=(nsenter --net="/run/netns/${TAG}ctl");
 "${ctl[@]}" slurmctld -c -f "$SLURM_CONF" >"$ROOT/log/slurmctld.out" 2>&1     # daemonizes
 for i in $(seq "$NODES"); do
   if [ "$MODE" = netns ]; then
+    # shellcheck disable=SC2016  # the inner shell, which is the node's first process, expands it
     # --kill-child + pid namespace: killing this one pid takes the whole node down,
     # stray job processes included.
-    ROOT=$ROOT NODE=node$i setsid nsenter --net=/run/netns/${TAG}n$i \
+    ROOT=$ROOT NODE=node$i setsid nsenter --net="/run/netns/${TAG}n$i" \
       unshare --mount --uts --ipc --pid --fork --kill-child --mount-proc \
       bash -c 'hostname "$NODE"
                mount --bind "$ROOT/etc/hosts" /etc/hosts
@@ -226,7 +230,7 @@ for i in $(seq "$NODES"); do
       </dev/null >"$ROOT/log/node$i.out" 2>&1 &
     echo $! > "$ROOT/run/node$i.pid"
   else
-    slurmd -N node$i -f "$SLURM_CONF" >"$ROOT/log/node$i.out" 2>&1
+    slurmd -N "node$i" -f "$SLURM_CONF" >"$ROOT/log/node$i.out" 2>&1
   fi
 done
 
