@@ -86,9 +86,8 @@ run $(BIN)/python -m tests.mpi --name $(MPI) $(TEST_RANKS)
 	$(BIN)/python -m tests.mpi --name tcp 3
 endef
 
-.PHONY: help venv hello kmeans primes treesum vectoradd lint types quick test test-mpi \
-	test-openmpi test-slurm simulate sweep bits deterministic big endings histories fuzz coverage bench busy-home docs ci \
-	clean distclean
+# Every target that has a line in the list below.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' Makefile)
 
 help: ## show this list
 	@printf 'make TARGET, where TARGET is one of\n\n'
@@ -287,6 +286,11 @@ bench: $(ENVIRONMENT) ## measure instructions, runners and jobs
 busy-home: $(ENVIRONMENT) ## measure how soon a commit is readable whose home is busy
 	$(begin)
 	run $(BIN)/python -m bench.busy_home
+	verdict
+
+cpu-share: $(ENVIRONMENT) ## measure whether --cpu-share holds beside a competing process
+	$(begin)
+	run $(BIN)/python -m bench.cpu_share
 	verdict
 
 docs: $(ENVIRONMENT) ## write the generated parts of docs/ anew

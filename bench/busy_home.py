@@ -31,11 +31,13 @@ WORST_MS_MAX: Final = 50.0
 NETWORKS: Final = {"shared memory": {}, "network": {"MPIR_CVAR_NOLOCAL": "1"}}
 
 
-def measure(network: str, plane: str, condition: str, samples: int, folder: Path) -> dict[str, Any]:
+def measure(
+    network: str, plane: str, condition: str, samples: int, folder: Path, cpu_share: float = 1.0
+) -> dict[str, Any]:
     """Run one combination, and return its figures in milliseconds."""
     result = folder / "samples.json"
     places = (str(folder / "array.h5"), str(result))
-    command = ("-m", "bench.busy_rank", condition, plane, str(samples), *places)
+    command = ("-m", "bench.busy_rank", condition, plane, str(samples), *places, str(cpu_share))
     run_ranks(3, *command, **NETWORKS[network])
     delays_ms = np.array(json.loads(result.read_text()))
     return {
@@ -56,6 +58,7 @@ def main() -> int:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=tuple(NETWORKS))
     parser.add_argument("--planes", nargs="+", default=("rma", "message"))
     parser.add_argument("--samples", type=int, default=200, help="of each combination")
+    parser.add_argument("--cpu-share", type=float, default=1.0, help="of every rank (default: 1)")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
     folder = options.output.parent / "busy-home"
@@ -70,7 +73,7 @@ def main() -> int:
     # Whatever is not compiled yet is compiled before the first sample.
     measure("shared memory", "message", "idle", 1, folder)
     for chosen in itertools.product(options.networks, options.planes, options.conditions):
-        row = measure(*chosen, options.samples, folder)
+        row = measure(*chosen, options.samples, folder, options.cpu_share)
         kept = row["median_ms"] <= MEDIAN_MS_MAX and row["worst_ms"] <= WORST_MS_MAX
         rows.append(row | {"kept": kept})
         figures = " | ".join(f"{row[name]:.1f}" for name in ("median_ms", "p99_ms", "worst_ms"))

@@ -71,7 +71,9 @@ def _compiling() -> Task:
                 compilation.close()
 
 
-def run_rank(condition: str, plane: str, samples: int, file: Path, result: Path) -> None:
+def run_rank(
+    condition: str, plane: str, samples: int, file: Path, result: Path, cpu_share: float = 1.0
+) -> None:
     """Be one of three ranks; rank 0 writes the samples to `result`, in milliseconds."""
     AddressSpace.shared()
     started = transport.start()
@@ -82,7 +84,7 @@ def run_rank(condition: str, plane: str, samples: int, file: Path, result: Path)
         task = _compiling()
     defines = {"COUNT": COUNT_AT, "SAMPLES": samples, "COMPUTES": int(condition == COMPUTING)}
     image = assemble("bench/programs/busy_home.dasm", defines)
-    ran = run_placed(started, image, PLACES, plane=plane, task=task)
+    ran = run_placed(started, image, PLACES, plane=plane, task=task, cpu_share=cpu_share)
     if started.rank == 0:
         delays_ns = ran.home_words(COUNT_AT + 8, samples)
         result.write_text(json.dumps((delays_ns / 1e6).tolist()))
@@ -91,4 +93,7 @@ def run_rank(condition: str, plane: str, samples: int, file: Path, result: Path)
 
 if __name__ == "__main__":
     with ends_all():
-        run_rank(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]), Path(sys.argv[5]))
+        share = float(sys.argv[6]) if len(sys.argv) > 6 else 1.0  # noqa: PLR2004
+        run_rank(
+            sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]), Path(sys.argv[5]), share
+        )

@@ -131,12 +131,13 @@ def run_placed(
     plane: str,
     memory_bytes: int = config.GIB,
     task: Generator[bool, None, None] | None = None,
+    cpu_share: float = 1.0,
 ) -> Ran:
     """Run a program to its end on all ranks of `transport`, which then part; *collective*.
 
     Parameters
     ----------
-    transport, image, plane, memory_bytes
+    transport, image, plane, memory_bytes, cpu_share
         As of `RankMachine`.
     places
         Rank by function.
@@ -148,7 +149,7 @@ def run_placed(
     machine = RankMachine(
         transport,
         image,
-        RankSettings(plane=plane, memory_bytes=memory_bytes),
+        RankSettings(plane=plane, memory_bytes=memory_bytes, cpu_share=cpu_share),
         _write_nothing,
         host=owner,
         make_scheduler=partial(PlacedScheduler, entries),

@@ -87,6 +87,11 @@ SENDS_PENDING_MAX: Final = 1_024
 #: Sleeps of a rank with nothing to do: the first, and what they grow to.
 NAP_S_MIN: Final = 20e-6
 NAP_S_MAX: Final = 1e-3
+#: `--cpu-share`: the smallest one, the period in which a rank gets its allowance of processor time,
+#: and how many periods' allowances it may owe for what it has served.
+CPU_SHARE_MIN: Final = 0.05
+CPU_PERIOD_US: Final = 100_000
+CPU_DEBT_PERIODS_MAX: Final = 10
 #: Up to this many ranks, rank 0 executes runners as well.
 RANKS_WITH_WORKING_COORDINATOR: Final = 8
 #: Ranks that a message about several of them names.

@@ -19,6 +19,9 @@ from dvm_mpi.layout import PAGE_BYTES, whole_pages
 
 SUBCOMMANDS: Final = ("asm", "disasm", "check", "estimate", "simulate", "replay")
 
+#: The lowest priority that there is.
+NICENESS_MAX: Final = 19
+
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 
@@ -73,6 +76,10 @@ class RunOptions:
     seed: int | None
     data_plane: str
     deterministic: bool
+    #: Of its core that a rank may use; 1 for all of it.
+    cpu_share: float
+    #: The niceness of every rank; None for what it was started with.
+    nice: int | None
     command: tuple[str, ...]
 
     @property
@@ -112,6 +119,31 @@ def _define(text: str) -> tuple[str, str]:
     if not name or not equals or not value:
         raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE; write it like -D N=100")
     return name, value
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not config.CPU_SHARE_MIN <= share <= 1:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no share of a core from {config.CPU_SHARE_MIN} to 1; write it like 0.5"
+        )
+    return share
+
+
+def _niceness(text: str) -> int:
+    try:
+        niceness = int(text)
+    except ValueError:
+        niceness = 0
+    if not 1 <= niceness <= NICENESS_MAX:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no niceness from 1 to {NICENESS_MAX}; DVM lowers the priority of a rank "
+            "and never raises it"
+        )
+    return niceness
 
 
 class _Parser(argparse.ArgumentParser):
@@ -181,6 +213,10 @@ def run_parser() -> argparse.ArgumentParser:
         help="the same memory and output every time, on any number of ranks; slower")  # fmt: skip
     add("--data-plane", default="auto", choices=("auto", "rma", "message"),
         help="how bytes move between ranks: by windows or messages (default: probe)")  # fmt: skip
+    add("--cpu-share", type=_share, default=1.0, metavar="F",
+        help="hold each rank to this share of its core, from 0.05 to 1 (default: 1)")  # fmt: skip
+    add("--nice", type=_niceness, default=None, metavar="N",
+        help="lower the priority of each rank to niceness N, from 1 to 19")  # fmt: skip
     add("--version", action="version", version=f"dvm {__version__}")
     return parser
 
@@ -242,6 +278,8 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
         seed=given.seed,
         data_plane=given.data_plane,
         deterministic=given.deterministic,
+        cpu_share=given.cpu_share,
+        nice=given.nice,
         command=tuple(arguments),
     )
 

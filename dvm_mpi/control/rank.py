@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 from dvm_mpi import config
 from dvm_mpi.control.coordinator import Coordinator, Task
+from dvm_mpi.control.cpu_share import CpuShare
 from dvm_mpi.control.messages import (
     AnswerRequested,
     AsleepChanged,
@@ -88,6 +89,11 @@ def now_us() -> int:
     return time.monotonic_ns() // _NS_PER_US
 
 
+def used_us() -> int:
+    """Return the processor time of this process so far, all its threads together."""
+    return time.process_time_ns() // _NS_PER_US
+
+
 @contextmanager
 def _without_long_collections() -> Iterator[None]:
     """Keep what exists by now out of the search for garbage, which would stop this rank.
@@ -119,6 +125,8 @@ class Rank:
         Whether a worker will be added, once there is an engine.
     slice_fuel
         Instructions between two looks at the messages; tests draw it.
+    cpu_share
+        Says when this rank rests; None: never.
     """
 
     def __init__(
@@ -130,6 +138,7 @@ class Rank:
         windows: Syncing | None = None,
         has_worker: bool = True,
         slice_fuel: Callable[[], int] = lambda: config.SLICE_FUEL,
+        cpu_share: CpuShare | None = None,
     ) -> None:
         self.transport = transport
         self.home = home
@@ -142,6 +151,9 @@ class Rank:
         self._windows = windows
         self._has_worker = has_worker
         self._slice_fuel = slice_fuel
+        self._cpu_share = cpu_share
+        #: Whether this rank serves only, since its share of its core is used up.
+        self._rests = False
         #: Whether runners may still be executed.
         self._runs = True
         self._has_failed = False
@@ -191,9 +203,15 @@ class Rank:
             self._guard(self.coordinator.tick, now_us())
         # What others wait for leaves before the tasks and the slice, not after them.
         self.transport.flush()
-        did |= self._step_tasks()
-        if self.worker is not None and self._runs:
-            did |= bool(self._guard(self._work, self.worker))
+        share = self._cpu_share
+        self._rests = share is not None and share.rests_us(now_us(), used_us()) > 0
+        if not self._rests:
+            worked = self._step_tasks()
+            if self.worker is not None and self._runs:
+                worked |= bool(self._guard(self._work, self.worker))
+            if worked and share is not None:
+                share.worked()
+            did |= worked
         self.transport.flush()
         if did:
             self._idle_since_us = now_us()
@@ -299,6 +317,8 @@ class Rank:
             parts.append("its worker is not there yet: the interpreter is being compiled")
         else:
             parts.append("no worker: it coordinates")
+        if self._rests:
+            parts.append("rests, for its --cpu-share")
         if self.home.epochs_waiting:
             parts.append(f"home: {self.home.waits_for}")
         if self.tasks:

@@ -15,6 +15,7 @@ import numpy as np
 
 from dvm_mpi import config
 from dvm_mpi.control.coordinator import Coordinator, Host
+from dvm_mpi.control.cpu_share import CpuShare
 from dvm_mpi.control.loader import LOADED_EPOCH, Loader
 from dvm_mpi.control.rank import Rank, WritingTask
 from dvm_mpi.control.scheduler import Scheduler
@@ -59,6 +60,8 @@ class RankSettings:
     conflict_unit: ConflictUnit = "byte"
     #: Whether the run goes by rounds, so that it does not depend on ranks and timing.
     deterministic: bool = False
+    #: Of its core that a rank may use; 1: all of it.
+    cpu_share: float = 1.0
 
 
 class RankMachine:
@@ -119,6 +122,7 @@ class RankMachine:
             windows=self.windows,
             has_worker=self.has_worker,
             slice_fuel=slice_fuel,
+            cpu_share=CpuShare(settings.cpu_share) if settings.cpu_share < 1 else None,
         )
         if transport.rank == 0:
             assert host is not None, "rank 0 has the owner of the run"

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from dvm_mpi import __version__, config
 from dvm_mpi.control.capacity import check_fits
 from dvm_mpi.control.coordinator_state import Claim, RecordOrder
+from dvm_mpi.control.cpu_share import CpuShare
 from dvm_mpi.control.delivery import InOrder, Part, Shuffled
 from dvm_mpi.control.diagnosis import Narrator
 from dvm_mpi.control.driver import Ending, LocalMachine, MachineSettings, Silent
@@ -47,6 +48,7 @@ from dvm_mpi.job.parts import (
 )
 from dvm_mpi.job.preparation import Preparation
 from dvm_mpi.job.recording import Recording, check_recording
+from dvm_mpi.launch import priority
 from dvm_mpi.options import RunOptions
 
 
@@ -63,9 +65,12 @@ class _Times:
 class _Watcher(Silent):
     """Connects a running machine with the terminal and the signals."""
 
-    def __init__(self, out: console.Console, progress: Progress) -> None:
+    def __init__(
+        self, out: console.Console, progress: Progress, cpu_share: CpuShare | None
+    ) -> None:
         self._out = out
         self._progress = progress
+        self._cpu_share = cpu_share
         self._signal = 0
         #: What is written down of the run, once it begins.
         self.recording: Recording | None = None
@@ -115,6 +120,10 @@ class _Watcher(Silent):
         if self.recording is not None:
             self.recording.each_turn(time.monotonic())
         self._progress.update(lambda: _progress_counts(driver))
+        if self._cpu_share is not None:
+            now_us, used_us = time.monotonic_ns() // 1000, time.process_time_ns() // 1000
+            self.idle(self._cpu_share.rests_us(now_us, used_us))
+            self._cpu_share.worked()
 
 
 def _progress_counts(machine: LocalMachine) -> ProgressCounts:
@@ -178,7 +187,11 @@ class Run:
     def _execute(self) -> ExitCode:
         if not self._options.quiet:
             tell_code_folder()
-        watcher = _Watcher(self._console, self._progress)
+        options = self._options
+        if options.nice is not None:
+            priority.be_nice(options.nice)
+        share = CpuShare(options.cpu_share) if options.cpu_share < 1 else None
+        watcher = _Watcher(self._console, self._progress, share)
         with ExitStack() as stack:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
                 stack.callback(signal.signal, number, signal.signal(number, watcher.interrupt))

@@ -33,7 +33,7 @@ from dvm_mpi.job.preparation import Preparation
 from dvm_mpi.job.start import Matched, Start, match_arrays
 from dvm_mpi.job.traffic import account, groups
 from dvm_mpi.job.vigil import Vigil
-from dvm_mpi.launch import memory, segments
+from dvm_mpi.launch import memory, priority, segments
 from dvm_mpi.launch.environment import Launch
 from dvm_mpi.launch.signals import Signals
 from dvm_mpi.options import RunOptions
@@ -72,6 +72,8 @@ class RanksRun:
     # --- the way through ------------------------------------------------------------------------
     def _execute(self) -> int:
         launch, options, owner = self._launch, self._options, self._owner
+        if options.nice is not None:
+            priority.be_nice(options.nice)
         if owner is not None and not options.quiet:
             say(owner.headline())
             tell_code_folder()
@@ -150,6 +152,7 @@ class RanksRun:
             memory_bytes=plan.memory_bytes,
             arena_slice_bytes=arena_slice_bytes(transport.size),
             deterministic=self._options.deterministic,
+            cpu_share=self._options.cpu_share,
             isolation=self._options.isolation,
             conflict_unit=self._options.conflict_unit,
             tells_staged=self._options.is_recorded,

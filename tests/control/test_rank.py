@@ -202,6 +202,44 @@ def test_others_that_lag_behind_stop_the_worker_but_not_the_home() -> None:
     assert [type(m) for m in ranks.heard(2)] == [LookupAnswered]
 
 
+class Resting:
+    """A share of which nothing is left, or something again."""
+
+    def __init__(self) -> None:
+        self.rest_us = 1_000
+        self.told: list[bool] = []
+
+    def rests_us(self, now_us: int, used_us: int) -> int:
+        self.told.append(now_us > used_us >= 0)
+        return self.rest_us
+
+    def worked(self) -> None:
+        self.told.append(False)
+
+
+def test_a_rank_that_rests_serves_others_and_nothing_else() -> None:
+    share = Resting()
+    steps: list[int] = []
+
+    def task() -> Iterator[bool]:
+        steps.append(1)
+        yield True
+
+    ranks = Ranks(Computing(), cpu_share=share)
+    assert ranks.worker is not None
+    ranks.rank.tasks.append(task())  # type: ignore[arg-type]
+    ranks.say(2, lookup(2))
+    assert ranks.turn(), "it has answered"
+    assert [type(m) for m in ranks.heard(2)] == [LookupAnswered]
+    assert not ranks.turn(), "so it may sleep"
+    assert (ranks.worker.slices, steps, share.told) == ([], [], [True, True])
+    assert "rests, for its --cpu-share" in ranks.rank.describe()
+    share.rest_us = 0
+    assert ranks.turn()
+    assert (ranks.worker.slices, steps, share.told[2:]) == ([7], [1], [True, False])
+    assert "rests" not in ranks.rank.describe()
+
+
 def test_tasks_go_on_step_by_step_between_messages() -> None:
     steps: list[int] = []
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dvm_mpi.errors import ExitCode
-from tests.ranks.launch import Ended
+from tests.ranks.launch import ROOT, Ended, Launch
 
-#: A runner for each of eight arrays of 32 pages, each of which touches one page after the other.
-SCANS: str = """\
+#: A runner for each of eight rows of 32 pages, each of which touches one page after the other.
+SCANS = """\
         .array  values, sq, 8, 16384
         .private start, at
         .text
@@ -28,6 +31,7 @@ next:   mov     $1, (at)
         br:l    at, start, next
         exit:c
 """
+PAGES = 8 * 32
 
 Run = Callable[..., Ended]
 
@@ -50,6 +54,31 @@ def test_a_runner_reaches_its_memory_s_end_alike_everywhere(dvm: Run, tmp_path: 
     assert alone[0].startswith("scans.dasm:12: trap: the runner touches more shared memory")
     assert "touched before: 31 pages, 126,976 bytes, which is the limit" in "\n".join(alone)
     assert told(dvm, tmp_path, 3, "124K") == (code, alone)
+
+
+@pytest.mark.parametrize("rank_count", [0, 2])
+def test_a_share_of_a_core_and_a_lower_priority_change_no_result(
+    dvm: Run, tmp_path: Path, rank_count: int
+) -> None:
+    """What the ranks use is measured by `make cpu-share`; here they come to the right end."""
+    (tmp_path / "scans.dasm").write_text(SCANS)
+    words = ("scans.dasm", "--memory", "64M", "--cpu-share", "0.3", "--nice", "19")
+    ended = dvm(rank_count, *words, "--out", "values=values.npy")
+    assert ended.code == ExitCode.OK, ended.err
+    assert np.load(tmp_path / "values.npy").sum() == PAGES
+
+
+@pytest.mark.parametrize("rank_count", [0, 2])
+def test_a_priority_is_never_raised(tmp_path: Path, rank_count: int) -> None:
+    (tmp_path / "scans.dasm").write_text(SCANS)
+    dvm = (sys.executable, "-m", "dvm_mpi", "scans.dasm", "--nice", "10")
+    with Launch(
+        rank_count, ("nice", "-n", "11", *dvm), tmp_path, {"PYTHONPATH": str(ROOT)}
+    ) as launch:
+        ended = launch.wait(100)
+    assert ended.code == ExitCode.USAGE, ended.err
+    told = re.findall(r"--nice 10: this process has niceness 1\d already", ended.err)
+    assert len(told) == 1, ended.err
 
 
 @pytest.mark.parametrize("rank_count", [0, 3])
