@@ -1,4 +1,4 @@
-"""One of the three ranks of `bench.busy_home`: runs the program, keeps rank 2 busy."""
+"""One of the ranks of `bench.busy_home`: runs the program, keeps rank 2 busy."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from bench.placed import assemble, ends_all, run_placed
+from dvm_mpi import config
 from dvm_mpi.control import transport
 from dvm_mpi.control.loader import Loader
 from dvm_mpi.disa.image import ArrayDeclaration
@@ -21,13 +22,15 @@ from dvm_mpi.dsm.home import Home
 from dvm_mpi.engine.address_space import AddressSpace
 from dvm_mpi.engine.entries import LIBRARY
 from dvm_mpi.io import arrays, specs
-from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 from dvm_mpi.native.compilation import Compilation, Target
 
 BUSY_RANK: Final = 2
 PLACES: Final = {"write": 0, "read": 1, "compute": BUSY_RANK}
-#: Where the program counts its samples, and keeps them from the next word on: at home on rank 0.
-COUNT_AT: Final = 0x500010000
+#: The ranks at which the stamp, and the count with all samples, are at home.
+STAMP_HOME, COUNT_HOME = BUSY_RANK, 0
+#: From here on they are looked for.
+DATA_AT: Final = 0x500000000
 #: Doubles in the file that is loaded: 96 MiB, a third of it by the busy rank, over and over.
 LOADED_DOUBLES: Final = 12 << 20
 LOADED_AT: Final = 0x600000000
@@ -71,10 +74,17 @@ def _compiling() -> Task:
                 compilation.close()
 
 
+def _address_at(geometry: Geometry, home: int) -> int:
+    """Return where a page is at that home."""
+    first = DATA_AT >> PAGE_SHIFT
+    pages = np.arange(first, first + geometry.home_count * geometry.block_pages)
+    return int(pages[geometry.home_of(pages) == home][0]) << PAGE_SHIFT
+
+
 def run_rank(
-    condition: str, plane: str, samples: int, file: Path, result: Path, cpu_share: float = 1.0
+    condition: str, plane: str, samples: int, file: Path, result: Path, cpu_share: float
 ) -> None:
-    """Be one of three ranks; rank 0 writes the samples to `result`, in milliseconds."""
+    """Be one of three ranks or more; rank 0 writes the data plane and the samples, in ms."""
     AddressSpace.shared()
     started = transport.start()
     task: Task | None = None
@@ -82,18 +92,24 @@ def run_rank(
         task = _loading(file, started.size)
     elif started.rank == BUSY_RANK and condition == COMPILING:
         task = _compiling()
-    defines = {"COUNT": COUNT_AT, "SAMPLES": samples, "COMPUTES": int(condition == COMPUTING)}
+    geometry = Geometry(started.size, config.HOME_BLOCK_PAGES)
+    count_at = _address_at(geometry, COUNT_HOME)
+    defines = {
+        "STAMP": _address_at(geometry, STAMP_HOME),
+        "COUNT": count_at,
+        "SAMPLES": samples,
+        "COMPUTES": int(condition == COMPUTING),
+    }
     image = assemble("bench/programs/busy_home.dasm", defines)
     ran = run_placed(started, image, PLACES, plane=plane, task=task, cpu_share=cpu_share)
     if started.rank == 0:
-        delays_ns = ran.home_words(COUNT_AT + 8, samples)
-        result.write_text(json.dumps((delays_ns / 1e6).tolist()))
+        delays_ns = ran.home_words(count_at + 8, samples)
+        told = {"plane": ran.plane, "delays_ms": (delays_ns / 1e6).tolist()}
+        result.write_text(json.dumps(told))
     transport.finish()
 
 
 if __name__ == "__main__":
     with ends_all():
-        share = float(sys.argv[6]) if len(sys.argv) > 6 else 1.0  # noqa: PLR2004
-        run_rank(
-            sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]), Path(sys.argv[5]), share
-        )
+        condition, plane, samples, file, result, share = sys.argv[1:]
+        run_rank(condition, plane, int(samples), Path(file), Path(result), float(share))

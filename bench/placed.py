@@ -102,6 +102,8 @@ class _Owner(Silent):
 class Ran:
     """What one rank knows of a run: its machine's home as of the end; the counters on rank 0."""
 
+    #: The data plane that was used.
+    plane: str
     home_words: Callable[[int, int], NDArray[np.int64]]
     counters: Counters | None
     seconds: float
@@ -181,7 +183,7 @@ def run_placed(
     coordinator = machine.rank.coordinator
     machine.close()
     counters = None if coordinator is None else coordinator.scheduler.counters
-    return Ran(partial(_words, kept), counters, seconds)
+    return Ran(machine.plane, partial(_words, kept), counters, seconds)
 
 
 def _words(pages: Mapping[int, NDArray[np.uint8]], address: int, count: int) -> NDArray[np.int64]:
