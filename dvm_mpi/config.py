@@ -104,6 +104,10 @@ TRAFFIC_GROUPS_MAX: Final = 64
 GRACE_S: Final = 5.0
 #: Without progress for so long, what is waited for is told; each time after twice as long.
 STALL_S: Final = 10.0
+#: A rank that is asked then what it does, and says nothing for so long, is lost, and the run ends;
+#: where ranks read and write files, for as long as a file system may take to come back.
+LOST_S: Final = 20.0
+LOST_AT_FILES_S: Final = 300.0
 
 # --- files and terminals ----------------------------------------------------------------------
 #: Array files are read and written in pieces of this size; a rank serves others between two.

@@ -23,6 +23,7 @@ class ExitCode(IntEnum):
     WATCHERS_LEFT = 7
     LAUNCH = 8
     UNSOUND = 9
+    LOST = 10
     INTERRUPTED = 130
     READER_GONE = 141
     TERMINATED = 143
@@ -40,6 +41,7 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
     ExitCode.WATCHERS_LEFT: "the program ended with armed watchers, under --strict-watchers",
     ExitCode.LAUNCH: "the ranks were started in a way that cannot work; nothing was run",
     ExitCode.UNSOUND: "a record is not what its program and the rules of memory allow (`replay`)",
+    ExitCode.LOST: "a rank does not answer any more: it, its host or the network is gone or stuck",
     ExitCode.INTERRUPTED: "ended by Ctrl-C (SIGINT), with the summary of what was done",
     ExitCode.READER_GONE: "the reader of standard output went away (`| head`); ended quietly",
     ExitCode.TERMINATED: "ended on request (SIGTERM, SIGUSR1), with the summary of what was done",
@@ -104,6 +106,12 @@ class LaunchError(DvmError):
     """
 
     exit_code = ExitCode.LAUNCH
+
+
+class RankLostError(DvmError):
+    """A rank does not answer any more; the run cannot end in order, since that is done together."""
+
+    exit_code = ExitCode.LOST
 
 
 class CompileError(DvmError):

@@ -6,7 +6,7 @@ putting them in place) is a task, a generator that the rank steps between messag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Final, Protocol
 
 import numpy as np
@@ -31,6 +31,7 @@ from dvm_mpi.control.messages import (
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
 from dvm_mpi.control.session import Phase, Session
 from dvm_mpi.disa.image import Image
+from dvm_mpi.errors import RankLostError
 from dvm_mpi.io.report import counted
 
 #: Work in pieces: yields whether it did something, so that its rank may sleep if not.
@@ -121,6 +122,10 @@ class Coordinator:
         self._states: dict[int, tuple[int, str]] = {}
         #: Whom `ask_some` asks next.
         self._asked_next = 0
+        #: Ranks that were asked what they do and have said nothing since, with the time.
+        self._silent_since_us: dict[int, int] = {}
+        #: The host of each rank, for messages; empty if nobody told.
+        self.hosts: Sequence[str] = ()
         #: What `describe` told when the run began to end by a fault.
         self._at_fault: dict[str, str] | None = None
 
@@ -129,6 +134,7 @@ class Coordinator:
         """Take one message and do what follows from it."""
         if isinstance(event, StatusReported):
             self._states[event.rank] = (self._now_us, event.text)
+            self._silent_since_us.pop(event.rank, None)
             if event.serial == self._serial:
                 self._asked.discard(event.rank)
                 self._answers[event.rank] = event.text
@@ -140,6 +146,7 @@ class Coordinator:
         self._stall_us = int(config.STALL_S * _US_PER_S)
         # It goes on: what ranks were asked for need not be told.
         self._asked_at_us = 0
+        self._silent_since_us.clear()
         if isinstance(event, RankFailed):
             self._note_fault()
         if isinstance(event, RankLoaded | RankFinished | RankFailed):
@@ -149,14 +156,24 @@ class Coordinator:
             self._decide(event)
 
     def tick(self, now_us: int) -> None:
-        """Let time pass; say what is waited for when nothing has happened for long."""
+        """Let time pass; say what is waited for when nothing has happened for long.
+
+        Raises
+        ------
+        RankLostError
+            A rank has not answered for too long.
+        """
         if not self._now_us:
             self._heard_at_us = now_us
+        elif now_us - self._now_us >= _ANSWER_US:
+            # This rank itself was stopped, and has not looked at what others said.
+            self._silent_since_us = dict.fromkeys(self._silent_since_us, now_us)
         self._now_us = max(now_us, self._now_us)
         if self.session.phase is Phase.RUNNING:
             self._decide(Ticked(self._now_us))
         if self.session.phase is not Phase.OVER:
             self._watch_stall()
+            self._watch_silence()
 
     def _decide(self, event: SchedulerEvent) -> None:
         """Let the scheduler take an event and do what follows, unless an error came between.
@@ -227,7 +244,27 @@ class Coordinator:
             self._answers = {}
             self._asked_at_us = self._now_us
             for rank in sorted(self._asked):
+                self._silent_since_us.setdefault(rank, self._now_us)
                 self._send(rank, StatusRequested(self._serial))
+
+    def _watch_silence(self) -> None:
+        """End the run where a rank is lost: the others would wait for it for ever."""
+        if not self._silent_since_us:
+            return
+        is_running = self.session.phase is Phase.RUNNING
+        patience_s = config.LOST_S if is_running else config.LOST_AT_FILES_S
+        begun_us = self._now_us - int(patience_s * _US_PER_S)
+        lost = [rank for rank, since in self._silent_since_us.items() if since <= begun_us]
+        if lost:
+            shown = ", ".join(map(self._named, sorted(lost)[: config.RANKS_SHOWN_MAX]))
+            hidden = len(lost) - config.RANKS_SHOWN_MAX
+            raise RankLostError(
+                f"{shown}{f' and {hidden:,} more' if hidden > 0 else ''}: no answer for "
+                f"{patience_s:.0f} s; the process is stuck, or it, its host or the network is gone"
+            )
+
+    def _named(self, rank: int) -> str:
+        return f"rank {rank} on {self.hosts[rank]}" if self.hosts else f"rank {rank}"
 
     def _concerned(self) -> set[int]:
         """Return the ranks whose move it is."""
@@ -244,7 +281,9 @@ class Coordinator:
         silent = dict.fromkeys(self._asked, "does not answer; it may be stuck or gone")
         told = sorted((self._answers | silent).items())
         running = self._running_at()
-        lines += [f"  rank {rank}: {text}{running.get(rank, '')}" for rank, text in told[:shown]]
+        lines += [
+            f"  {self._named(rank)}: {text}{running.get(rank, '')}" for rank, text in told[:shown]
+        ]
         if len(told) > shown:
             lines.append(f"  and {counted(len(told) - shown, 'more rank')}")
         return "\n".join(lines)

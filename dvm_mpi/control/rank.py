@@ -40,7 +40,7 @@ from dvm_mpi.control.transport import Nap, Transport
 from dvm_mpi.control.worker import Sent, Worker
 from dvm_mpi.dsm import messages as memory
 from dvm_mpi.dsm.home import COORDINATOR, Home
-from dvm_mpi.errors import DvmError, ExitCode
+from dvm_mpi.errors import DvmError, ExitCode, RankLostError
 
 _NS_PER_US: Final = 1_000
 #: Which part of a rank takes a message.
@@ -218,9 +218,11 @@ class Rank:
         return did
 
     def _guard(self, step: Callable[[Any], Any], argument: Any) -> Any:
-        """Take a step; a fault that the user can mend ends the run in order."""
+        """Take a step; a fault that the user can mend ends the run in order, if all are there."""
         try:
             return step(argument)
+        except RankLostError:
+            raise
         except DvmError as error:
             self.fail(error.exit_code, error.message)
         except MemoryError as error:

@@ -167,6 +167,8 @@ class RanksRun:
         )
         self._vigil.rank = machine.rank
         if self._owner is not None:
+            assert machine.rank.coordinator is not None
+            machine.rank.coordinator.hosts = self._owner.hosts
             self._owner.coordinator = machine.rank.coordinator
             self._owner.plane = machine.plane
             if machine.remark:

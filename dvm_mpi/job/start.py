@@ -120,11 +120,11 @@ class Start:
             try:
                 told_by_all = rows.reshape(-1).view(ROW)
                 check_rows(told_by_all)
+                assert self._owner is not None
+                self._owner.hosts = [host.decode() for host in told_by_all["host"].tolist()]
                 common = common_plan(told_by_all)
                 if common.plane != plan.plane:
                     say(f"dvm: {common.remark}")
-                assert self._owner is not None
-                self._owner.hosts = [name.decode() for name in told_by_all["host"].tolist()]
                 told = self._open_program(common).encode()
             except DvmError as error:
                 say(error.message)
@@ -175,19 +175,24 @@ class Start:
         return console.read_input(path, say, turn=self._vigil.turn, is_terminal=is_shown)
 
     def wait_for_kernels(self, preparation: Preparation) -> None:
-        """Wait for the code that a home needs; it is compiled once on each node."""
+        """Wait for the code that a home needs; it is compiled once on each node.
+
+        Rank 0 tells of its own wait. Of others it tells in `meet`, whatever they wait for.
+        """
         told_at_s = time.monotonic() + config.SILENT_WAIT_S
         while not preparation.is_home_ready:
             preparation.step()
             self._vigil.turn()
             time.sleep(config.NAP_S_MAX)
-            if self._launch.speaks_for_node and time.monotonic() >= told_at_s:
+            if self._launch.speaks_for_all and time.monotonic() >= told_at_s:
                 told_at_s = float("inf")
                 say(f"dvm: waiting for {preparation.waits_for}")
 
     def meet(self, transport: Transport) -> None:
         """Wait until every rank is here: MPI's calls for windows would wait without sleeping."""
         nothing = np.zeros(1, np.uint8)
-        ready = transport.gather(nothing, "be ready to serve", self._vigil.turn)
+        ready = transport.gather(
+            nothing, "be ready to serve (a host compiles once)", self._vigil.turn
+        )
         told = None if ready is None else nothing
         transport.broadcast(told, "hear of all ranks", self._vigil.turn)

@@ -33,7 +33,7 @@ from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import ApplyRequested, EpochApplied
 from dvm_mpi.engine.interface import End
-from dvm_mpi.errors import LimitError
+from dvm_mpi.errors import LimitError, RankLostError
 from tests.control import coordinator as played
 
 S = 1_000_000
@@ -249,6 +249,56 @@ def test_a_rank_that_does_not_answer_is_named() -> None:
     assert "rank 1: does not answer; it may be stuck or gone" in run.host.told[0]
 
 
+LOST = int(config.LOST_S * S)
+
+
+def wait_until(run: Run, begin_us: int, end_us: int) -> None:
+    """Let time pass as on a rank that takes turns; for one that does not, call `tick`."""
+    for now_us in range(begin_us, end_us + 1, S // 2):
+        run.coordinator.tick(now_us)
+
+
+def test_a_rank_that_says_nothing_more_ends_the_run() -> None:
+    """A host that loses its power sends no word, and no launcher need notice."""
+    run = stalled()
+    run.coordinator.hosts = ["node1", "node2", "node3"]
+    wait_until(run, S + STALL, S + STALL + LOST - 1)
+    with pytest.raises(RankLostError, match=r"^rank 1 on node2: no answer for 20 s; .*host"):
+        run.coordinator.tick(S + STALL + LOST)
+
+
+@pytest.mark.parametrize("word", ["late answer", "other news", "progress"])
+def test_a_rank_that_says_anything_is_not_lost(word: str) -> None:
+    run = stalled()
+    ((rank, request),) = run.sent_of(StatusRequested)
+    wait_until(run, S + STALL, S + STALL + LOST - S)
+    if word == "progress":
+        run.coordinator.handle(WorkerReady(0))
+    else:
+        serial = request.serial if word == "late answer" else 0
+        run.coordinator.handle(StatusReported(rank, serial, "worker: its turn"))
+    wait_until(run, S + STALL + LOST - S, S + STALL + LOST + S)
+
+
+def test_time_in_which_rank_0_was_stopped_is_not_held_against_others() -> None:
+    run = stalled()
+    run.coordinator.tick(S + STALL + 100 * LOST)
+    wait_until(run, S + STALL + 100 * LOST, S + STALL + 101 * LOST - 1)
+    with pytest.raises(RankLostError):
+        run.coordinator.tick(S + STALL + 101 * LOST)
+
+
+def test_a_rank_may_wait_long_for_its_files() -> None:
+    run = Run()
+    run.coordinator.tick(S)
+    run.coordinator.handle(RankLoaded(1, 0))
+    run.coordinator.tick(S + STALL)
+    patience = int(config.LOST_AT_FILES_S * S)
+    wait_until(run, S + STALL, S + STALL + patience - 1)
+    with pytest.raises(RankLostError, match=r"^rank 0, rank 2: no answer for 300 s"):
+        run.coordinator.tick(S + STALL + patience)
+
+
 def test_a_home_that_does_not_apply_is_asked() -> None:
     run = Run()
     run.coordinator.tick(S)
@@ -273,10 +323,12 @@ def test_the_longer_it_lasts_the_more_rarely_it_is_told() -> None:
     told_at = []
     for second in range(1, 160):
         before = len(run.host.told)
+        for rank, request in run.sent_of(StatusRequested):
+            run.coordinator.handle(StatusReported(rank, request.serial, "worker: its turn"))
         run.coordinator.tick(S + STALL + second * S)
         if len(run.host.told) > before:
             told_at.append(second + 10)
-    # One second is for the answer that does not come.
+    # The answer is looked at a second after the question.
     assert told_at == [11, 21, 41, 81, 161]
 
 
