@@ -217,8 +217,10 @@ def test_options_that_are_named_exist() -> None:
         for document, text in TEXTS.items()
         for option in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", re.sub(r"<!--.*?-->", "", text))
     }
-    # Of mypy, srun, docker, tests.mpi, tests.sim.sweep.
-    allowed = {"--strict", "--mpi", "--shm-size", "--pytest", "--first"}
+    # Of mypy, docker, tests.mpi, tests.sim.sweep; of Slurm.
+    allowed = {"--strict", "--shm-size", "--pytest", "--first"}
+    allowed |= {"--array", "--cpu-bind", "--mem", "--mpi", "--nodes", "--ntasks", "--requeue"}
+    allowed |= {"--ntasks-per-node", "--time", "--no-install-recommends"}
     assert {(d, o) for d, o in named if o not in known | allowed} == set()
 
 
