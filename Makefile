@@ -176,6 +176,17 @@ vectoradd: build/vectoradd/input.h5 ## add two vectors from a file into another
 		--a build/vectoradd/input.h5:a --b build/vectoradd/input.h5:b
 	verdict "sums in build/vectoradd/output.h5"
 
+# The study of slurm/scaling.sh on this machine: SCALING_RANKS are its sizes, SCALING_OPTIONS what
+# `python -m jobs.scaling run --help` tells. What has a report in the folder is not run again.
+SCALING_RANKS ?= 1 2 4
+SCALING_OPTIONS ?= --scale 0.5
+scaling: $(ENVIRONMENT) ## run k-means and primes on 1, 2, 4 ranks, weak and strong, and draw it
+	$(begin)
+	run $(BIN)/python -m jobs.scaling run --folder build/scaling --processors $$(nproc) \
+		--launcher "$(MPIEXEC) -n {ranks}" --ranks $(SCALING_RANKS) \
+		--note "one machine, $$(nproc) processors, $(MPI)" $(SCALING_OPTIONS)
+	verdict "picture in build/scaling/scaling.png"
+
 # --- checks ------------------------------------------------------------------------------------
 
 lint: $(ENVIRONMENT) ## check style, format, shell scripts and who imports whom
