@@ -2,8 +2,8 @@
 
 A section stands between `<!-- generated: NAME -->` and `<!-- end of generated -->`. Its text comes
 from the code that it describes: the instruction table, options, exit codes, traps, limits, the
-report's fields, workloads. Everything outside the marks is written by hand and never touched. To
-run: `python -m docs.generate`.
+report's fields, checks of `doctor`, workloads. Everything outside the marks is written by hand and
+never touched. To run: `python -m docs.generate`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dvm_mpi import config
 from dvm_mpi.config import GIB, KIB, MIB
 from dvm_mpi.control.diagnosis import TRAPS
 from dvm_mpi.disa import manual
+from dvm_mpi.doctor.table import CHECKS
 from dvm_mpi.errors import EXIT_CODE_MEANINGS
 from dvm_mpi.io.report import RunReport
 from dvm_mpi.options import run_parser
@@ -76,6 +77,17 @@ def report_fields() -> str:
     )
 
 
+def findings() -> str:
+    """Return the table of what `doctor` looks at."""
+    return _table(
+        ("check", "what is looked at", "slow", "wrong", "what helps"),
+        (
+            (check.subject, check.about, check.slow or "–", check.wrong or "–", check.remedy)
+            for check in CHECKS
+        ),
+    )
+
+
 def workloads() -> str:
     """Return the table of the racing programs, with the parameters that `-D` sets."""
     return _table(
@@ -126,6 +138,7 @@ def sections() -> dict[str, str]:
         "traps": traps(),
         "report": report_fields(),
         "limits": limits(),
+        "findings": findings(),
         "workloads": workloads(),
     }
 

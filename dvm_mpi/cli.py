@@ -11,8 +11,10 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from dvm_mpi.doctor.watchdog import Watchdog
 from dvm_mpi.errors import DvmError, ExitCode, FileError, UsageError
 from dvm_mpi.launch.environment import Launch, detect
 from dvm_mpi.launch.signals import Signals
@@ -61,6 +63,7 @@ def _dispatch(arguments: list[str]) -> int:
             "estimate": _estimate,
             "simulate": _simulate,
             "replay": _replay,
+            "doctor": _doctor,
         }
         return perform[arguments[0]](given)
     _refuse_misspelt_subcommand(arguments)
@@ -164,6 +167,17 @@ def _estimate(given: Namespace) -> int:
         except OSError as error:
             raise FileError(f"cannot write {given.json}: {error.strerror}") from error
     return ExitCode.OK
+
+
+def _doctor(given: Namespace) -> int:
+    launch = detect(os.environ, os.getppid())
+    # First of all: whatever hangs from here on has an end.
+    warn = partial(print, file=sys.stderr, flush=True)
+    with Watchdog(launch, os.environ, given.wait, warn) as watchdog:
+        from dvm_mpi.doctor.visit import DoctorOptions, Visit
+
+        options = DoctorOptions(given.folder, given.json, given.quick, given.wait)
+        return Visit(options, launch, watchdog, partial(print, flush=True)).perform()
 
 
 def _replay(given: Namespace) -> int:

@@ -222,6 +222,30 @@ SPEAKER_S: Final = 3.0
 #: What a rank that ends all others gives its launcher to take over what it has printed.
 DRAIN_S: Final = 2.0
 
+# --- what `doctor` tries, and from where on it calls a thing slow ---------------------------------
+#: Any step of it may take so long, unless `--wait` says otherwise.
+DOCTOR_WAIT_S: Final = 60.0
+#: Threads of all ranks of a node for each of its cores.
+THREADS_PER_CPU_MAX: Final = 4
+#: Between two ranks: round trips that are timed, and the largest message.
+ROUND_TRIPS: Final = 200
+TRIAL_MESSAGE_BYTES: Final = 4 * MIB
+#: The time of a small message, and bytes in a second, within a host and between hosts; and how many
+#: times worse than the median a pair may be.
+LATENCY_US_WITHIN_MAX: Final = 50
+LATENCY_US_BETWEEN_MAX: Final = 100
+RATE_MB_S_WITHIN_MIN: Final = 500
+RATE_MB_S_BETWEEN_MIN: Final = 200
+PAIR_FACTOR_MAX: Final = 4
+#: All ranks together write so much into one file, each so much at most; and MB in a second.
+TRIAL_FILE_BYTES: Final = 256 * MIB
+TRIAL_PART_BYTES_MAX: Final = 16 * MIB
+RATE_MB_S_WRITING_MIN: Final = 50
+#: Seconds by which clocks of hosts may differ.
+CLOCKS_S_MAX: Final = 1.0
+#: Findings of one kind that a report lists.
+FINDINGS_SHOWN_MAX: Final = 5
+
 # --- sizes that `estimate` tells ----------------------------------------------------------------
 #: What `--memory` should be, beside the pages that are sure to be filled: a share of them, for
 #: pages stored while a snapshot needs the old ones, and room for status pages and the like.

@@ -114,6 +114,10 @@ class RankLostError(DvmError):
     exit_code = ExitCode.LOST
 
 
+class WorldError(LaunchError):
+    """MPI has made another world than the launcher; each rank finds that by itself."""
+
+
 class CompileError(DvmError):
     """Code could not be compiled; the text ends with what the compiler said."""
 

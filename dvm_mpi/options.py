@@ -17,7 +17,7 @@ from dvm_mpi import __version__, config
 from dvm_mpi.errors import UsageError
 from dvm_mpi.layout import PAGE_BYTES, whole_pages
 
-SUBCOMMANDS: Final = ("asm", "disasm", "check", "estimate", "simulate", "replay")
+SUBCOMMANDS: Final = ("asm", "disasm", "check", "estimate", "simulate", "replay", "doctor")
 
 #: The lowest priority that there is.
 NICENESS_MAX: Final = 19
@@ -41,7 +41,8 @@ examples:
 
 subcommands: asm (text to image), disasm (image to text), check (verify without running),
 estimate (the memory that a run on several ranks needs), simulate (thousands of ranks in simulated
-time), replay (look at a recorded run); each has a --help of its own.
+time), replay (look at a recorded run), doctor (whether runs can work here); each has a --help of
+its own.
 Exit codes: docs/operations.md.
 """
 
@@ -391,6 +392,8 @@ def subcommand_parser(name: str) -> argparse.ArgumentParser:
         return _simulate_parser()
     if name == "replay":
         return _replay_parser()
+    if name == "doctor":
+        return _doctor_parser()
     about = {
         "asm": "Assemble a program's text into an image file.",
         "disasm": "Print an image as text that assembles to the same bytes.",
@@ -458,6 +461,47 @@ def _replay_parser() -> argparse.ArgumentParser:
     add("--isolation", default=None, choices=("snapshot", "serializable"),
         help="what values are measured against (default: what the run was promised)")  # fmt: skip
     return parser
+
+
+_DOCTOR_EXAMPLES: Final = """\
+examples:
+  python -m dvm_mpi doctor                              this host, without MPI
+  mpiexec -n 4 python -m dvm_mpi doctor                 start it as you start your runs
+  srun --mpi=pmi2 python -m dvm_mpi doctor --folder .   and write a file in this folder
+  mpiexec -n 4 python -m dvm_mpi doctor --quick --json doctor.json
+
+Each line says good, slow or wrong, what was measured, and what helps. Wrong ones stop a run as
+well, in the same words. The exit code is 0 if nothing is wrong, else that of the run: 4, 6 or 8.
+"""
+
+
+def _doctor_parser() -> argparse.ArgumentParser:
+    """Return the parser of `python -m dvm_mpi doctor`."""
+    parser = _Parser(
+        prog="python -m dvm_mpi doctor",
+        description="Tell whether programs can run here, on these ranks, and what makes them slow.",
+        epilog=_DOCTOR_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--folder", type=Path, default=None, metavar="DIR",
+        help="write a file together in this folder, as outputs are, and remove it")  # fmt: skip
+    add("--quick", action="store_true", help="leave out what takes time: messages, files")
+    add("--json", type=Path, default=None, metavar="FILE.json", help="write the report as JSON too")
+    add("--wait", type=_seconds, default=config.DOCTOR_WAIT_S, metavar="SECONDS",
+        help=f"how long others are waited for (default: {config.DOCTOR_WAIT_S:.0f})")  # fmt: skip
+    return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is no time in seconds; write it like 30")
+    return value
 
 
 def _line_range(text: str) -> tuple[int, int]:

@@ -42,6 +42,13 @@ ACROSS_MODULES = {
 PRINT_DOORS = {"dvm_mpi/cli.py", "dvm_mpi/job/parts.py"}
 #: Who may look at a clock. The machine itself has none: it is told the time.
 CLOCK_DOORS = {
+    "dvm_mpi/doctor/exchange.py",
+    "dvm_mpi/doctor/local.py",
+    "dvm_mpi/doctor/meeting.py",
+    "dvm_mpi/doctor/together.py",
+    "dvm_mpi/doctor/visit.py",
+    "dvm_mpi/doctor/watchdog.py",
+    "dvm_mpi/doctor/writing.py",
     "dvm_mpi/job/local.py",
     "dvm_mpi/job/owner.py",
     "dvm_mpi/job/parts.py",
@@ -280,7 +287,7 @@ def _defined(node: ast.stmt) -> Iterator[str]:
 
 def test_tests_mirror_the_package() -> None:
     """`tests/dsm/test_pins.py` tests `dvm_mpi/dsm/pins.py`, so that either is found at once."""
-    mirrored = {"disa", "dsm", "engine", "control", "io", "launch", "native"}
+    mirrored = {"disa", "doctor", "dsm", "engine", "control", "io", "launch", "native"}
     strays = {
         name
         for name in sources()

@@ -206,7 +206,7 @@ class RankMachine:
         trial.close()
         if finding.answers:
             return RMA
-        self.remark = f"{finding}: data travels in messages"
+        self.remark = finding.remark
         return MESSAGE
 
     def _try(self, windows: Windows, turn: Callable[[], None]) -> probe.Finding:

@@ -84,6 +84,11 @@ class Finding:
     pair_count: int
     slowest_us: int
 
+    @property
+    def remark(self) -> str:
+        """What is told where windows are of no use."""
+        return f"{self}: data travels in messages"
+
     def __str__(self) -> str:
         if self.pair_count == 0:
             return "one rank alone reads its own memory"

@@ -12,6 +12,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,25 +20,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import __version__, config
-from dvm_mpi.errors import DvmError, ExitCode, LaunchError
+from dvm_mpi.errors import DvmError, ExitCode
 from dvm_mpi.io.report import counted
+from dvm_mpi.launch import binding, software
+from dvm_mpi.launch.finding import Finding, Level, refuse
 from dvm_mpi.launch.memory import MemoryPlan
 from dvm_mpi.options import RunOptions
 
 Bytes = NDArray[np.uint8]
 
-#: What one rank says of itself; texts are cut to their room.
+#: What one rank says of itself; texts are cut to their room. Rows of all versions have one length
+#: and begin with the version, so that another version is told as such.
 ROW: Final = np.dtype(
-    [
-        ("sources", "S32"),   # of the package, so that two versions do not meet
-        ("options", "S32"),   # of the command line, as it was understood
-        ("program", "S32"),   # of the program's file; empty if this rank cannot read it
-        ("version", "S32"),
-        ("host", "S64"),
-        ("pid", "<i8"),
-        ("plane", "S8"),      # data plane that this rank's node has room for
-        ("memory_bytes", "<i8"),
-    ]
+    {
+        "itemsize": 1024,
+        "names": [
+            "version",
+            "sources",      # of the package, so that two versions do not meet
+            "options",      # of the command line, as it was understood
+            "program",      # of the program's file; empty if this rank cannot read it
+            "host",
+            "pid",
+            "plane",        # data plane that this rank's node has room for
+            "memory_bytes",
+            "software",     # versions of Python, packages and MPI library
+            "cores",        # that this rank may use, as the kernel lists them
+            "cpu_count",    # of the host
+            "numa_count",
+        ],
+        "formats": ["S32", "S32", "S32", "S32", "S64", "<i8", "S8", "<i8", "S192",
+                    f"S{binding.LIST_BYTES}", "<i8", "<i8"],
+    }
 )  # fmt: skip
 
 _DIGEST_DIGITS: Final = 32
@@ -64,20 +77,44 @@ def _program_digest(path: Path) -> bytes:
         return b""
 
 
-def own_row(options: RunOptions, plan: MemoryPlan) -> NDArray[Any]:
-    """Return this rank's row: (1,) ROW."""
+def own_row(options: RunOptions, plan: MemoryPlan, mpi: str) -> NDArray[Any]:
+    """Return this rank's row: (1,) ROW; `mpi` names the library and its version."""
     # The folder of the program may differ between hosts; its bytes must not.
     told = replace(options, program=Path(options.program.name), command=())
-    row = np.zeros(1, ROW)
-    row["sources"] = _sources_digest()
+    row = identity_row(mpi)
     row["options"] = _digest(repr(asdict(told)).encode())
     row["program"] = _program_digest(options.program)
-    row["version"] = __version__.encode()
-    row["host"] = platform.node().encode()
-    row["pid"] = os.getpid()
     row["plane"] = plan.plane.encode()
     row["memory_bytes"] = plan.memory_bytes
     return row
+
+
+def identity_row(mpi: str) -> NDArray[Any]:
+    """Return what a row says whatever is run: (1,) ROW."""
+    row = np.zeros(1, ROW)
+    row["version"] = __version__.encode()
+    row["sources"] = _sources_digest()
+    row["host"] = platform.node().encode()
+    row["pid"] = os.getpid()
+    row["software"] = f"{software.as_text(software.versions())}, {mpi}".encode()
+    cores = binding.own_list().encode()
+    row["cores"] = cores if len(cores) <= binding.LIST_BYTES else b""
+    row["cpu_count"], row["numa_count"] = binding.host_shape()
+    return row
+
+
+def cores_of(rows: NDArray[Any]) -> list[binding.Cores]:
+    """Return which cores ranks may use: (rank_count,) ROW."""
+    return [
+        binding.Cores(
+            rank,
+            row["host"].decode(),
+            row["cores"].decode(),
+            int(row["cpu_count"]),
+            int(row["numa_count"]),
+        )
+        for rank, row in enumerate(rows)
+    ]
 
 
 def check_rows(rows: NDArray[Any]) -> None:
@@ -88,18 +125,26 @@ def check_rows(rows: NDArray[Any]) -> None:
     LaunchError
         Some rank differs from rank 0; the text names the ranks, the hosts and the remedy.
     """
+    refuse(differences(rows))
+
+
+def differences(rows: NDArray[Any]) -> list[Finding]:
+    """Return in what ranks differ from rank 0: (rank_count,) ROW; the deepest reason first."""
     # What rank 0 cannot read is told when it is read.
     readers = (rows["program"] != b"") & (rows["program"][0] != b"")
+    other_version = rows["version"] != rows["version"][0]
     questions = (
-        ("version", rows["version"] != rows["version"][0], _other_version),
-        ("sources", rows["sources"] != rows["sources"][0], _other_sources),
-        ("options", rows["options"] != rows["options"][0], _other_options),
-        ("program", readers & (rows["program"] != rows["program"][0]), _other_program),
+        (other_version, _other_version),
+        (~other_version & (rows["sources"] != rows["sources"][0]), _other_sources),
+        (rows["software"] != rows["software"][0], _other_software),
+        (rows["options"] != rows["options"][0], _other_options),
+        (readers & (rows["program"] != rows["program"][0]), _other_program),
     )
-    for _, differs, tell in questions:
-        ranks = np.flatnonzero(differs)
-        if len(ranks):
-            raise LaunchError(tell(rows, ranks))
+    return [
+        Finding(Level.WRONG, "versions", tell(rows, ranks))
+        for differs, tell in questions
+        if len(ranks := np.flatnonzero(differs))
+    ]
 
 
 def common_plan(rows: NDArray[Any]) -> MemoryPlan:
@@ -139,6 +184,16 @@ def _other_sources(rows: NDArray[Any], ranks: NDArray[np.int64]) -> str:
         f"the DVM of {_ranks_on_hosts(rows, ranks)} differs from that of rank 0 on "
         f"{rows['host'][0].decode()}, though both say {rows['version'][0].decode()}; "
         "start all ranks from one environment, or install the same tree on every host"
+    )
+
+
+def _other_software(rows: NDArray[Any], ranks: NDArray[np.int64]) -> str:
+    own, theirs = (rows["software"][rank].decode().split(", ") for rank in (0, ranks[0]))
+    pairs = [(a, b) for a, b in zip_longest(own, theirs, fillvalue="nothing") if a != b]
+    return (
+        f"rank 0 runs {', '.join(a for a, _ in pairs)}, but {_ranks_on_hosts(rows, ranks)} "
+        f"run{'s' if len(ranks) == 1 else ''} {', '.join(b for _, b in pairs)}; "
+        "start all ranks from one environment"
     )
 
 

@@ -18,6 +18,8 @@ from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.engine.interface import Engine, EngineSettings, LoadTracking
 from dvm_mpi.errors import ExitCode, UsageError
 from dvm_mpi.io.specs import ArraySpec
+from dvm_mpi.launch import limits
+from dvm_mpi.launch.finding import refuse
 from dvm_mpi.native import store
 from dvm_mpi.options import RunOptions
 
@@ -99,6 +101,7 @@ def make_engine_factory(options: RunOptions) -> Callable[[], Engine]:
         from dvm_mpi.engine.reference import ReferenceEngine
 
         return lambda: ReferenceEngine(settings)
+    refuse([limits.check_address_space(limits.measure())])
     from dvm_mpi.engine.interp import InterpEngine
 
     return lambda: InterpEngine(settings)

@@ -21,7 +21,7 @@ from dvm_mpi.disa.image_file import image_bytes, open_program
 from dvm_mpi.disa.verifier import verify
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.staging import arena_slice_bytes
-from dvm_mpi.errors import DvmError, LaunchError
+from dvm_mpi.errors import DvmError, LaunchError, WorldError
 from dvm_mpi.io import arrays, console, report, specs
 from dvm_mpi.io.outputs import check_outputs
 from dvm_mpi.job.greeting import (
@@ -29,6 +29,7 @@ from dvm_mpi.job.greeting import (
     Welcome,
     check_rows,
     common_plan,
+    cores_of,
     own_row,
 )
 from dvm_mpi.job.owner import Owner
@@ -37,8 +38,9 @@ from dvm_mpi.job.preparation import Preparation
 from dvm_mpi.job.recording import Recording, check_recording
 from dvm_mpi.job.traffic import number_hosts
 from dvm_mpi.job.vigil import Vigil
-from dvm_mpi.launch import library, memory, segments
+from dvm_mpi.launch import binding, library, limits, memory, segments
 from dvm_mpi.launch.environment import Launch, Launcher
+from dvm_mpi.launch.finding import refuse
 from dvm_mpi.launch.standard_input import is_terminal, launcher_input, may_hold_input
 from dvm_mpi.options import RunOptions
 
@@ -65,6 +67,8 @@ class Start:
         self._launch = launch
         self._owner = owner
         self._vigil = vigil
+        #: The MPI library and its version; empty before `start_mpi`.
+        self._mpi = ""
 
     def plan(self) -> memory.MemoryPlan:
         """Return what memory this rank gets; `LimitError` if its node has not enough."""
@@ -91,6 +95,7 @@ class Start:
         if self._launch.speaks_for_all:
             library.check_wheels()
         if self._options.engine != "reference":
+            refuse([limits.check_address_space(limits.measure())])
             from dvm_mpi.engine.address_space import AddressSpace
 
             # Before MPI takes addresses in its midst.
@@ -99,18 +104,24 @@ class Start:
 
         name, version, where = transport.library()
         library.check_library(self._launch, name, version, where)
+        self._mpi = library.short_name(name, version)
         with self._vigil.at_ease():
             # Who was asked to end before this does so; from now on a signal ends the rank, which
             # may wait in there for others that will not come.
             self._vigil.turn()
             started = transport.start()
-        library.check_world(self._launch, started.size, started.rank)
+        try:
+            library.check_world(self._launch, started.size, started.rank)
+        except WorldError:
+            # Nobody ends these worlds of one but each itself.
+            segments.unlink_mapped()
+            raise
         self._vigil.transport = started
         return started
 
     def greet(self, transport: Transport, plan: memory.MemoryPlan) -> Welcome:
         """Compare all ranks, and take the program from rank 0."""
-        row = own_row(self._options, plan).view(np.uint8)
+        row = own_row(self._options, plan, self._mpi).view(np.uint8)
         rows = transport.gather(row, "start", self._vigil.turn)
         told: NDArray[np.uint8] | None = None
         if rows is not None:
@@ -122,6 +133,9 @@ class Start:
                 check_rows(told_by_all)
                 assert self._owner is not None
                 self._owner.hosts = [host.decode() for host in told_by_all["host"].tolist()]
+                if not self._options.quiet:
+                    for finding in binding.misbound(cores_of(told_by_all), self._launch):
+                        say(f"dvm: {finding.text}")
                 common = common_plan(told_by_all)
                 if common.plane != plan.plane:
                     say(f"dvm: {common.remark}")

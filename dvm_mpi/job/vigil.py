@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from dvm_mpi import config
 from dvm_mpi.control.session import Phase
-from dvm_mpi.errors import EXIT_CODE_MEANINGS, DvmError, ExitCode
+from dvm_mpi.errors import EXIT_CODE_MEANINGS, DvmError, ExitCode, WorldError
 from dvm_mpi.job.owner import Owner
 from dvm_mpi.job.parts import say
 from dvm_mpi.launch import abort, segments
@@ -203,7 +203,7 @@ class Vigil:
         launch = self._launch
         if not (launch.speaks_for_node if is_of_node else launch.speaks_for_all):
             time.sleep(config.SPEAKER_S)
-            if not abort.ends_with_one(launch):
+            if isinstance(error, WorldError) or not abort.ends_with_one(launch):
                 return
         say(error.message)
         if launch.rank:

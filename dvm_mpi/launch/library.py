@@ -8,12 +8,13 @@ in one environment hide each other's library. mpi4py tells the library before MP
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from dvm_mpi.errors import LaunchError
+from dvm_mpi.errors import LaunchError, WorldError
 from dvm_mpi.launch.environment import PMIX_LAUNCHERS, Launch, Launcher
 
 #: Distributions that bring an MPI library with a launcher.
@@ -46,6 +47,12 @@ def check_wheels(find_version: Callable[[str], str | None] = installed_version) 
             f"this Python environment ({sys.prefix}) has more than one MPI library: {listed}; make "
             f"a new one with a single one of them, since each has overwritten files of the others"
         )
+
+
+def short_name(vendor: str, library_version: str) -> str:
+    """Return the library's name and version: `MPICH 5.0.2`."""
+    found = re.search(r"\d+(\.\d+)+\S*", library_version)
+    return f"{vendor} {found[0].rstrip(',')}" if found else vendor
 
 
 def check_library(
@@ -102,12 +109,12 @@ def check_world(launch: Launch, world_size: int, world_rank: int) -> None:
 
     Raises
     ------
-    LaunchError
+    WorldError
         The library did not understand the launcher, although nothing told so before.
     """
     if (world_size, world_rank) == (launch.size, launch.rank):
         return
-    raise LaunchError(
+    raise WorldError(
         f"{launch.launcher.value} started this process as rank {launch.rank} of {launch.size}, but "
         f"the MPI library says rank {world_rank} of {world_size}\n"
         f"  start with the launcher of the library that mpi4py was built for"

@@ -16,6 +16,8 @@ from dvm_mpi.job.greeting import (
     Welcome,
     check_rows,
     common_plan,
+    cores_of,
+    differences,
     first_failure,
     own_row,
     verdict_row,
@@ -23,6 +25,7 @@ from dvm_mpi.job.greeting import (
 from dvm_mpi.launch.memory import MemoryPlan
 from dvm_mpi.options import parse_run
 
+MPI = "MPICH 5.0.2"
 PLAN = MemoryPlan(64 * MIB, "auto", "")
 
 
@@ -56,12 +59,19 @@ def test_a_welcome_arrives_as_it_was_sent() -> None:
     assert Welcome.decode(welcome.encode()) == welcome
 
 
+def test_rows_of_all_versions_have_one_length_and_begin_with_the_version() -> None:
+    """Else a rank of another version would be told as a broken message, or not at all."""
+    assert ROW.itemsize == 1024
+    assert ROW.fields is not None
+    assert ROW.fields["version"][1] == 0
+
+
 # --- whether ranks go together ------------------------------------------------------------------
 
 
 def ranks(path: Path, *arguments: str) -> NDArray[Any]:
     """Return the rows of four ranks with one command line and one program."""
-    row = own_row(parse_run([*arguments, str(path)]), PLAN)
+    row = own_row(parse_run([*arguments, str(path)]), PLAN, MPI)
     rows = np.repeat(row, 4)
     rows["host"] = [b"alpha", b"alpha", b"beta", b"beta"]
     return rows
@@ -105,13 +115,13 @@ def test_only_what_a_run_depends_on_must_agree(tmp_path: Path, program: Path) ->
     elsewhere = tmp_path / "folder" / program.name
     elsewhere.parent.mkdir()
     elsewhere.write_text("exit:c")
-    (here,) = own_row(parse_run([str(program), "-D", "N=1"]), PLAN)
-    (there,) = own_row(parse_run([str(elsewhere), "-D", "N=1"]), PLAN)
-    (other,) = own_row(parse_run([str(program), "-D", "N=2"]), PLAN)
+    (here,) = own_row(parse_run([str(program), "-D", "N=1"]), PLAN, MPI)
+    (there,) = own_row(parse_run([str(elsewhere), "-D", "N=1"]), PLAN, MPI)
+    (other,) = own_row(parse_run([str(program), "-D", "N=2"]), PLAN, MPI)
     assert (here["options"], here["program"]) == (there["options"], there["program"])
     assert here["options"] != other["options"]
     elsewhere.write_text("exit:a")
-    (changed,) = own_row(parse_run([str(elsewhere), "-D", "N=1"]), PLAN)
+    (changed,) = own_row(parse_run([str(elsewhere), "-D", "N=1"]), PLAN, MPI)
     assert changed["program"] != here["program"]
 
 
@@ -121,7 +131,7 @@ def test_a_rank_without_the_file_differs_from_nobody(program: Path, blind: list[
     rows = ranks(program)
     rows["program"][blind] = b""
     check_rows(rows)
-    assert own_row(parse_run(["nowhere.dasm"]), PLAN)["program"][0] == b""
+    assert own_row(parse_run(["nowhere.dasm"]), PLAN, MPI)["program"][0] == b""
 
 
 # --- verdicts -----------------------------------------------------------------------------------
@@ -152,3 +162,24 @@ def test_where_nothing_failed_nothing_is_told() -> None:
     told: list[str] = []
     assert first_failure(np.repeat(verdict_row(None), 3), told.append) == 0
     assert told == []
+
+
+def test_other_packages_are_named(program: Path) -> None:
+    rows = ranks(program)
+    here = rows["software"][0].decode()
+    assert here.endswith(", MPICH 5.0.2")
+    rows["software"][2:] = here.replace("numpy", "numpy 1.0 (not").encode()
+    (finding,) = differences(rows)
+    told = str(finding.as_error())
+    assert "rank 2 on beta, rank 3 on beta run numpy 1.0 (not" in told
+    assert "MPICH" not in told
+    with pytest.raises(LaunchError) as caught:
+        check_rows(rows)
+    assert str(caught.value) == told
+
+
+def test_cores_travel_with_the_rows(program: Path) -> None:
+    rows = ranks(program)
+    rows["cores"], rows["cpu_count"] = b"0-1,4", 8
+    cores = cores_of(rows)[3]
+    assert (cores.rank, cores.host, cores.allowed, cores.cpu_count) == (3, "beta", "0-1,4", 8)

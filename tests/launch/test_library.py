@@ -6,7 +6,13 @@ import pytest
 
 from dvm_mpi.errors import ExitCode, LaunchError
 from dvm_mpi.launch.environment import Launch, Launcher
-from dvm_mpi.launch.library import check_library, check_wheels, check_world, installed_version
+from dvm_mpi.launch.library import (
+    check_library,
+    check_wheels,
+    check_world,
+    installed_version,
+    short_name,
+)
 
 MPICH = ("MPICH", "MPICH Version: 5.0.2\nMPICH configure: --with-pm=hydra:gforker")
 MPICH_PMIX = ("MPICH", "MPICH Version: 4.1\nMPICH configure: --with-pmix=/usr")
@@ -96,3 +102,9 @@ def test_two_mpi_libraries_in_one_environment_are_refused() -> None:
 def test_installed_versions_are_found() -> None:
     assert installed_version("pytest") == pytest.__version__
     assert installed_version("no-such-distribution") is None
+
+
+def test_a_library_is_named_with_its_version() -> None:
+    assert short_name("MPICH", "MPICH Version:      5.0.2\nMPICH Release date: x") == "MPICH 5.0.2"
+    assert short_name("Open MPI", "Open MPI v5.0.11, package: a") == "Open MPI 5.0.11"
+    assert short_name("Other", "nothing") == "Other"

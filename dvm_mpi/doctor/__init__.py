@@ -1,0 +1,1 @@
+"""`python -m dvm_mpi doctor`: whether DVM can run here, and run fast; what to do if not."""
