@@ -79,6 +79,27 @@ CONTENTION_SITES_SHOWN: Final = 5
 CONTENTION_LOSSES_TOLD: Final = 100
 CONTENTION_SHARE_TOLD: Final = 0.1
 
+# --- figures for the report ---------------------------------------------------------------------
+#: A rank tells what it did in spans of this length at least, and sends them so often; both longer
+#: by the number of ranks over that of the third, so that rank 0 hears as much from many.
+SPAN_US_MIN: Final = 20_000
+METER_US: Final = 1_000_000
+METERED_APART: Final = 256
+#: Buckets of time that spans are laid over: the width doubles when there are more. Groups of ranks
+#: that are kept apart, and groups times buckets.
+BUCKETS_MAX: Final = 256
+METER_GROUPS_MAX: Final = 128
+METER_CELLS_MAX: Final = 16_384
+#: Pages whose counts are kept apart, at each rank and for the whole run; mentions of pages that are
+#: counted together; and how many pages a rank tells at a time, and the report shows.
+HOT_PAGES_KEPT: Final = 4_096
+HOT_PAGES_PENDING: Final = 16_384
+HOT_PAGES_TOLD: Final = 128
+#: Stored ranges of one message in which pages that others store to as well are looked for.
+SHARED_RANGES_MAX: Final = 1_024
+#: Entries whose runners' lengths are counted apart.
+LENGTH_ENTRIES_KEPT: Final = 64
+
 # --- messages between ranks ---------------------------------------------------------------------
 #: Buffers taken in one turn, so that a flood of them does not keep a rank from its own work.
 RECEIVES_AT_ONCE: Final = 64

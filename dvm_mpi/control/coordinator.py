@@ -20,6 +20,7 @@ from dvm_mpi.control.diagnosis import Narrator
 from dvm_mpi.control.messages import (
     CoordinatorEvent,
     Message,
+    Metered,
     PagesHeld,
     RankFailed,
     RankFinished,
@@ -28,6 +29,7 @@ from dvm_mpi.control.messages import (
     StatusReported,
     StatusRequested,
 )
+from dvm_mpi.control.metering import RankMeters
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
 from dvm_mpi.control.session import Phase, Session
 from dvm_mpi.disa.image import Image
@@ -101,6 +103,8 @@ class Coordinator:
     ) -> None:
         self.scheduler = scheduler
         self.session = Session(rank_count)
+        #: What the ranks told of their time.
+        self.meters = RankMeters(rank_count)
         #: Long work that the rank has to step.
         self.tasks: list[Task] = []
         self._image = image
@@ -138,6 +142,10 @@ class Coordinator:
             if event.serial == self._serial:
                 self._asked.discard(event.rank)
                 self._answers[event.rank] = event.text
+            return
+        if isinstance(event, Metered):
+            self.meters.add(event.rank, event.host, event.spans)
+            self.scheduler.state.hot_pages.add(event.hot_pages)
             return
         if isinstance(event, PagesHeld):
             self._host.delivered(("coordinator", 0), event)

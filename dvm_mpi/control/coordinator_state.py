@@ -20,6 +20,7 @@ from dvm_mpi.config import (
 from dvm_mpi.control.arena import RowArena
 from dvm_mpi.control.contention import Contention
 from dvm_mpi.control.leases import LeaseBook
+from dvm_mpi.control.lengths import RunnerLengths
 from dvm_mpi.control.lifecycle import Event, Kind, RunnerTable, State
 from dvm_mpi.control.messages import Finished, Message
 from dvm_mpi.control.placement import LengthEstimate
@@ -29,6 +30,7 @@ from dvm_mpi.control.validation import ConflictUnit, Isolation, Validation
 from dvm_mpi.dsm.commit import CommitLog
 from dvm_mpi.dsm.conflict import ConflictSet
 from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.hot_pages import HotPages
 from dvm_mpi.dsm.pins import Pins
 from dvm_mpi.dsm.ranges import expand, firsts_of
 from dvm_mpi.dsm.watch import WatchIndex
@@ -227,8 +229,9 @@ class CoordinatorState:
         self.reservations = Reservations()
         self.lengths = LengthEstimate()
         self.counters = Counters()
-        #: Where attempts have lost, for whoever looks at the run.
-        self.contention = Contention()
+        #: Where attempts lost, how long they were, what pages they share: for whoever looks on.
+        self.contention, self.runner_lengths = Contention(), RunnerLengths()
+        self.hot_pages = HotPages()
         #: Runners that may start now, in order.
         self.queue = RowQueue()
         #: Runners that have lost so often that each runs alone; in a run of rounds all that have

@@ -19,6 +19,7 @@ from dvm_mpi.control import coordinator_state as actions
 from dvm_mpi.control.delivery import Delivery, InOrder, Part
 from dvm_mpi.control.loader import LOADED_EPOCH, Loader
 from dvm_mpi.control.messages import Message, decode, encode
+from dvm_mpi.control.metering import Activity
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.control.worker import Worker
@@ -49,6 +50,9 @@ class Observer(Protocol):
     def turned(self, driver: LocalMachine) -> None:
         """Look at the machine; called often."""
 
+    def did(self, activity: Activity, instructions: int) -> None:
+        """Learn what the machine did since `turned` was called."""
+
     def delivered(self, target: Part, message: Message) -> None:
         """See a message before its receiver handles it."""
 
@@ -69,6 +73,9 @@ class Silent:
         """Let no time pass."""
 
     def turned(self, driver: LocalMachine) -> None:
+        """Do not look."""
+
+    def did(self, activity: Activity, instructions: int) -> None:
         """Do not look."""
 
     def delivered(self, target: Part, message: Message) -> None:
@@ -263,13 +270,17 @@ class LocalMachine:
     def _turn(self) -> None:
         """Deliver one message, run one slice, make one late read, or let time pass."""
         self.observer.turned(self)
+        activity, instructions = Activity.SERVING, 0
         runnable = [w.number for w in self._parts.workers if w.is_runnable]
         # Late reads take turns as if they were workers, with the numbers behind those.
         late = range(self.settings.workers, self.settings.workers + len(self._parts.late_reads))
         chosen = self._delivery.next([*runnable, *late])
         if chosen is None:
+            activity = Activity.IDLE
             self._wait()
         elif isinstance(chosen, tuple):
+            if chosen[0][0] == "coordinator":
+                activity = Activity.COORDINATING
             self._deliver(*chosen)
         elif chosen in late:
             self._finish_read(self._parts.late_reads[late.index(chosen)])
@@ -279,6 +290,8 @@ class LocalMachine:
             sent, instructions = worker.run_slice(fuel, self._now_us)
             self._send(("worker", chosen), sent)
             self._spend(instructions)
+            activity = Activity.EXECUTING
+        self.observer.did(activity, instructions)
         if self.settings.check and self._ending is None:
             self.scheduler.check_invariants()
             for home in self._parts.homes:

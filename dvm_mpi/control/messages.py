@@ -27,6 +27,19 @@ RECORD: Final = np.dtype(
     ]
 )  # fmt: skip
 
+#: What a rank did in a stretch of its time, half-open, counted from when it began: microseconds of
+#: each activity (`metering.Activity`), instructions, and the memory that it held at the end.
+SPAN: Final = np.dtype(
+    [
+        (name, "<i8")
+        for name in (
+            "begin_us", "end_us",
+            "executing", "serving", "coordinating", "loading", "waiting", "idle",
+            "instructions", "resident_bytes", "frame_bytes", "staged_bytes",
+        )
+    ]
+)  # fmt: skip
+
 #: In a message about a lease: it is the worker's, not one attempt's.
 OF_THE_WORKER: Final = 0
 
@@ -193,6 +206,16 @@ class PagesHeld:
     content: NDArray[np.uint8]
 
 
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """Rank to coordinator: what it did since it told the last time, and which pages are hot."""
+
+    rank: int
+    host: str
+    spans: NDArray[Any]  # SPAN
+    hot_pages: NDArray[Any]  # HOT_PAGE
+
+
 WorkerEvent = (
     Dispatched | LeaseGranted | AnswerRequested | memory.LookupAnswered | memory.ArenaReleased
 )
@@ -205,7 +228,7 @@ CoordinatorEvent = (
     | memory.FramesLacking
 )
 #: From a rank to the coordinator, about the run.
-SessionEvent = RankLoaded | RankFailed | RankFinished | StatusReported | PagesHeld
+SessionEvent = RankLoaded | RankFailed | RankFinished | StatusReported | PagesHeld | Metered
 #: From the coordinator to a rank, about the run.
 RankEvent = ProgramEnded | RunEnded | StatusRequested
 Message = WorkerEvent | CoordinatorEvent | memory.HomeEvent | SessionEvent | RankEvent
@@ -237,6 +260,7 @@ MESSAGES: Final[tuple[type[Any], ...]] = (
     memory.FramesLacking,
     AnswerRequested,
     PagesHeld,
+    Metered,
 )
 _NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 
@@ -268,6 +292,8 @@ _ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
     "held": _INT64,
     "content": _BYTES,
     "pins": _INT64,
+    "spans": SPAN,
+    "hot_pages": memory.HOT_PAGE,
     "tokens": memory.TOKEN,
 }
 assert memory.RUN == RUN, "engine and dsm describe stored bytes by the same record"

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi.config import SHARED_RANGES_MAX
 from dvm_mpi.control import giving_up
 from dvm_mpi.control.contention import lowest_newer
 from dvm_mpi.control.coordinator_state import (
+    NO_ROWS,
     Action,
     Births,
     CoordinatorState,
@@ -30,8 +32,9 @@ from dvm_mpi.control.lifecycle import Event, Kind, State
 from dvm_mpi.control.messages import Finished
 from dvm_mpi.control.validation import Footprints
 from dvm_mpi.dsm.messages import TOKEN
-from dvm_mpi.dsm.ranges import expand
+from dvm_mpi.dsm.ranges import expand, from_bounds
 from dvm_mpi.engine.interface import End
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,10 @@ class Ordering:
             finished = select(finished, current)
         rows = finished.outcomes["runner"]
         np.subtract.at(state.running, state.table.rows["worker"][rows], 1)
-        state.lengths.observe(finished.outcomes["instructions"])
-        state.counters.instructions += int(finished.outcomes["instructions"].sum())
+        instructions = finished.outcomes["instructions"]
+        state.lengths.observe(instructions)
+        state.runner_lengths.note(state.table.rows["entry"][rows], instructions)
+        state.counters.instructions += int(instructions.sum())
         actions += self._order(finished)
         return actions + self._order_released()
 
@@ -115,6 +120,7 @@ class Ordering:
         wakes = self._stored_before_registration(batch)
         publishes = finished.outcomes["end"] != End.TRAP
         epoch = self._state.log.open_epoch
+        pages, owners = self._shared_pages(batch)
         against = self._state.validation.resolve(self._state.conflicts, batch, publishes, epoch)
         won = against == 0
         trapped = np.flatnonzero(won & ~publishes)
@@ -123,6 +129,7 @@ class Ordering:
             won[trapped[0] :] = False
             # Records behind the trap are not ordered; the run ends with what came before it.
             against = np.where(np.arange(len(won)) < trapped[0], against, 0)
+        self._state.hot_pages.note("shared", pages[won[owners]])
         self._unpin(batch.snapshots)
         self._release(batch.rows)
         actions = self._lose(batch, np.flatnonzero(against > 0), against)
@@ -182,6 +189,27 @@ class Ordering:
         self._state.table.apply(rows[newly], Event.HELD)
         self._state.held += [select(finished, np.array([i])) for i in np.flatnonzero(blocked)]
         return select(finished, np.flatnonzero(~blocked))
+
+    def _shared_pages(self, batch: _Batch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return pages at the ends of stored ranges that others stored to since the snapshot.
+
+        Each with the position of its record, once. Asked before the batch is entered: who wins
+        has stored other bytes of these pages.
+        """
+        runs = batch.runs[:SHARED_RANGES_MAX]
+        owners = np.repeat(np.arange(len(batch.rows)), np.diff(batch.offsets))[: len(runs)]
+        first = runs["start"] >> PAGE_SHIFT
+        last = (runs["start"] + runs["length"] - 1) >> PAGE_SHIFT
+        is_longer = last > first
+        pages = np.concatenate([first, last[is_longer]])
+        owners = np.concatenate([owners, owners[is_longer]])
+        starts = pages << PAGE_SHIFT
+        newest = self._state.conflicts.newest(from_bounds(starts, starts + PAGE_BYTES))
+        is_newer = newest > batch.snapshots[owners]
+        if not is_newer.any():
+            return NO_ROWS, NO_ROWS
+        pairs = np.unique(np.stack([owners[is_newer], pages[is_newer]]), axis=1)
+        return pairs[1], pairs[0]
 
     def _stored_before_registration(self, batch: _Batch) -> NDArray[np.bool_]:
         """Say, for each child, whether others stored into its watched bytes since the snapshot.

@@ -9,11 +9,14 @@ generator that is stepped once a turn.
 from __future__ import annotations
 
 import gc
+import platform
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
+
+import numpy as np
 
 from dvm_mpi import config
 from dvm_mpi.control.coordinator import Coordinator, Task
@@ -26,6 +29,7 @@ from dvm_mpi.control.messages import (
     LeaseGranted,
     LeaseRequested,
     Message,
+    Metered,
     PagesHeld,
     ProgramEnded,
     RankFailed,
@@ -36,11 +40,13 @@ from dvm_mpi.control.messages import (
     StatusRequested,
     WorkerReady,
 )
+from dvm_mpi.control.metering import Activity, Meter
 from dvm_mpi.control.transport import Nap, Transport
 from dvm_mpi.control.worker import Sent, Worker
 from dvm_mpi.dsm import messages as memory
 from dvm_mpi.dsm.home import COORDINATOR, Home
 from dvm_mpi.errors import DvmError, ExitCode, RankLostError
+from dvm_mpi.layout import PAGE_BYTES
 
 _NS_PER_US: Final = 1_000
 #: Which part of a rank takes a message.
@@ -71,6 +77,7 @@ _TO_COORDINATOR: Final = (
     RankFinished,
     StatusReported,
     PagesHeld,
+    Metered,
 )
 
 #: Writes this rank's part of the outputs; returns figures for the report, as JSON.
@@ -127,6 +134,8 @@ class Rank:
         Instructions between two looks at the messages; tests draw it.
     cpu_share
         Says when this rank rests; None: never.
+    resident_bytes
+        Tells how large this process is.
     """
 
     def __init__(
@@ -139,6 +148,7 @@ class Rank:
         has_worker: bool = True,
         slice_fuel: Callable[[], int] = lambda: config.SLICE_FUEL,
         cpu_share: CpuShare | None = None,
+        resident_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
         self.transport = transport
         self.home = home
@@ -154,6 +164,9 @@ class Rank:
         self._cpu_share = cpu_share
         #: Whether this rank serves only, since its share of its core is used up.
         self._rests = False
+        self._resident_bytes = resident_bytes
+        self._meter = Meter(now_us(), transport.size)
+        self._host = platform.node()
         #: Whether runners may still be executed.
         self._runs = True
         self._has_failed = False
@@ -187,26 +200,35 @@ class Rank:
         with _without_long_collections():
             while self.exit_code is None:
                 each_turn()
-                if self.turn():
+                did = self.turn()
+                if did:
                     nap.end()
                 else:
                     nap.sleep()
+                self._meter_turn(did)
+        self._tell_spans()
         return self.exit_code
 
     def turn(self) -> bool:
         """Do what can be done now without waiting; return whether that was anything."""
-        did = False
+        did, mark = False, self._meter.mark
         for _, message in self.transport.receive():
             did = True
             self._guard(self._deliver, message)
+        mark(Activity.SERVING, now_us())
         if self.coordinator is not None:
             self._guard(self.coordinator.tick, now_us())
+            mark(Activity.COORDINATING, now_us())
         # What others wait for leaves before the tasks and the slice, not after them.
         self.transport.flush()
         share = self._cpu_share
         self._rests = share is not None and share.rests_us(now_us(), used_us()) > 0
         if not self._rests:
-            worked = self._step_tasks()
+            worked = False
+            if self.tasks or (self.coordinator is not None and self.coordinator.tasks):
+                mark(Activity.SERVING, now_us())
+                worked |= self._step_tasks()
+                mark(Activity.LOADING, now_us())
             if self.worker is not None and self._runs:
                 worked |= bool(self._guard(self._work, self.worker))
             if worked and share is not None:
@@ -235,8 +257,9 @@ class Rank:
 
     def _deliver(self, message: Message) -> None:
         if self.exit_code is not None:
-            return
-        if isinstance(message, _TO_HOME):
+            # Others may have come to the end before this one, and figures still count.
+            self.take_late(message)
+        elif isinstance(message, _TO_HOME):
             self._serve(message)
         elif isinstance(message, _TO_WORKER):
             if self._runs:
@@ -244,7 +267,9 @@ class Rank:
                 self._send(self.worker.handle(message))
         elif isinstance(message, _TO_COORDINATOR):
             assert self.coordinator is not None, "only rank 0 has the coordinator"
+            self._meter.mark(Activity.SERVING, now_us())
             self.coordinator.handle(message)
+            self._meter.mark(Activity.COORDINATING, now_us())
         elif isinstance(message, ProgramEnded):
             self._runs = False
             if not self._has_failed:
@@ -257,6 +282,11 @@ class Rank:
             self._runs = False
             self.tasks.clear()
             self.exit_code = message.exit_code
+
+    def take_late(self, message: Message) -> None:
+        """Take a message that comes when the run is over: of what others did then."""
+        if self.coordinator is not None and isinstance(message, Metered):
+            self.coordinator.handle(message)
 
     def _serve(self, message: memory.HomeEvent) -> None:
         """Let the home handle a message, between two looks at what others see of its memory."""
@@ -278,9 +308,39 @@ class Rank:
         did = bool(arrived) or bool(woken)
         if not worker.is_runnable or self.transport.sends_pending > config.SENDS_PENDING_MAX:
             return did
-        sent, _ = worker.run_slice(self._slice_fuel(), now_us())
+        begun_us = now_us()
+        self._meter.mark(Activity.SERVING, begun_us)
+        sent, instructions = worker.run_slice(self._slice_fuel(), begun_us)
+        self._meter.mark(Activity.EXECUTING, now_us())
+        self._meter.executed(instructions)
         self._send(sent)
         return True
+
+    # --- figures --------------------------------------------------------------------------------
+    def _meter_turn(self, did: bool) -> None:
+        """Give a turn's time to what was done in it, and tell of the spans when it is time."""
+        nothing_but = None
+        if not did:
+            waits = self.worker is not None and self.worker.is_held_up
+            nothing_but = Activity.WAITING if waits else Activity.IDLE
+        self._meter.end_turn(now_us(), nothing_but)
+        if self._meter.is_span_over:
+            self._end_span()
+            if self._meter.is_due:
+                self._tell_spans()
+
+    def _end_span(self) -> None:
+        frame_bytes = self.home.pool.in_use * PAGE_BYTES
+        self._meter.end_span(self._resident_bytes(), frame_bytes, self.home.staged_bytes)
+
+    def _tell_spans(self) -> None:
+        """Tell rank 0 what this rank did since the last time."""
+        self._end_span()
+        hot = [self.home.hot_pages.take(config.HOT_PAGES_TOLD)]
+        if self.worker is not None:
+            hot.append(self.worker.hot_pages.take(config.HOT_PAGES_TOLD))
+        metered = Metered(self.transport.rank, self._host, self._meter.take(), np.concatenate(hot))
+        self.transport.send(0, metered)
 
     def _send(self, sent: tuple[Sent, ...]) -> None:
         for (kind, number), message in sent:

@@ -83,6 +83,8 @@ class RankMachine:
         Instructions between two looks at the messages.
     turn
         Called while other ranks are waited for.
+    resident_bytes
+        Tells how large this process is.
     make_home, make_scheduler
         Build those parts; tests put faulty ones here.
 
@@ -102,6 +104,7 @@ class RankMachine:
         host: Host | None = None,
         slice_fuel: Callable[[], int] = lambda: config.SLICE_FUEL,
         turn: Callable[[], None] = lambda: None,
+        resident_bytes: Callable[[], int] = lambda: 0,
         make_home: Callable[..., Home] = Home,
         make_scheduler: Callable[..., Scheduler] = Scheduler,
     ) -> None:
@@ -123,6 +126,7 @@ class RankMachine:
             has_worker=self.has_worker,
             slice_fuel=slice_fuel,
             cpu_share=CpuShare(settings.cpu_share) if settings.cpu_share < 1 else None,
+            resident_bytes=resident_bytes,
         )
         if transport.rank == 0:
             assert host is not None, "rank 0 has the owner of the run"

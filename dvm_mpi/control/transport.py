@@ -253,16 +253,18 @@ class Transport:
         self.waits_for = ""
 
     # --- end ------------------------------------------------------------------------------------
-    def drain(self, turn: Callable[[], None]) -> None:
-        """Let everything that was sent arrive somewhere, drop what comes in, and wait for all.
+    def drain(
+        self, turn: Callable[[], None], take: Callable[[Message], None] = lambda message: None
+    ) -> None:
+        """Let everything that was sent arrive, give what comes in to `take`, and wait for all.
 
-        *Collective.* After it no message of this transport is under way.
+        *Collective.* After it no message of this transport is under way. What `take` sends is lost.
         """
         self.flush()
         nap = Nap()
         together: Any = None
         while True:
-            self.receive()
+            self._take_all(take)
             if together is None and not self._sends:
                 together = self.comm.Ibarrier()
             if together is not None and together.Test():
@@ -272,10 +274,17 @@ class Transport:
             nap.sleep()
         self.waits_for = "the rest of what was sent"
         # All of it has left its senders, but some of it may not have been looked at.
-        while self.receive() or self._arriving:
+        while self._take_all(take) or self._arriving:
             turn()
             nap.sleep()
         self.waits_for = ""
+
+    def _take_all(self, take: Callable[[Message], None]) -> bool:
+        """Give away what has arrived; return whether that was anything."""
+        arrived = self.receive()
+        for _, message in arrived:
+            take(message)
+        return bool(arrived)
 
     def close(self) -> None:
         """Give the communicator back. *Collective*, after `drain` and when no window is left."""

@@ -33,6 +33,7 @@ from dvm_mpi.control.messages import (
 )
 from dvm_mpi.dsm import byte_copy
 from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.hot_pages import HotPages
 from dvm_mpi.dsm.messages import (
     NO_FRAME,
     ArenaReleased,
@@ -195,6 +196,8 @@ class Worker:
         self._outbox: deque[_Departure] = deque()
         #: Instructions executed since ends were last reported.
         self._unreported = 0
+        #: Pages read, for whoever looks at the run.
+        self.hot_pages = HotPages()
         #: Bytes of frames read since the last record.
         self._fetched_bytes = 0
 
@@ -203,6 +206,11 @@ class Worker:
     def is_runnable(self) -> bool:
         """Whether `run_slice` would execute something."""
         return self._phase is Phase.READY
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether runners are here and cannot go on before a message or pages come."""
+        return self._phase in {Phase.FETCHING, Phase.LEASING, Phase.STAGING}
 
     @property
     def wakes_at_us(self) -> int | None:
@@ -467,7 +475,9 @@ class Worker:
 
     def _install(self, ticket: int, fetch: Fetch, content: NDArray[np.uint8]) -> None:
         """Put pages into the view; the engine goes on when no lookup is left."""
-        self._fetched_bytes += int((fetch.frames != NO_FRAME).sum()) * PAGE_BYTES
+        read = fetch.pages[fetch.frames != NO_FRAME]
+        self.hot_pages.note("fetches", read)
+        self._fetched_bytes += read.size * PAGE_BYTES
         self.engine.install(fetch.pages, fetch.versions, fetch.until, content)
         del self._lookups[ticket]
         if not self._lookups:

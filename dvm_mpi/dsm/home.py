@@ -23,6 +23,7 @@ from dvm_mpi.dsm import byte_copy, ranges
 from dvm_mpi.dsm.directory import Directory
 from dvm_mpi.dsm.frames import FramePool
 from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.hot_pages import HotPages
 from dvm_mpi.dsm.messages import (
     NO_FRAME,
     RUN,
@@ -107,6 +108,8 @@ class Home:
         self.directory = Directory(pool.frame_count)
         self.arena = arena
         self.known = 0
+        #: New versions of pages, for whoever looks at the run.
+        self.hot_pages = HotPages()
         self._geometry = geometry
         self._last_asked = 0
         self._waiting = deque()
@@ -192,6 +195,11 @@ class Home:
         told = ", ".join(f"{serial} of worker {worker}" for worker, serial in lacking[:_TOLD_MAX])
         more = ", and others" if len(lacking) > _TOLD_MAX else ""
         return f"staged write sets of epoch {event.epoch}: {told}{more}"
+
+    @property
+    def staged_bytes(self) -> int:
+        """Bytes of write sets that are here and not applied yet."""
+        return self._staged_bytes
 
     def workers_with_staged_bytes(self) -> set[int]:
         """Return the workers of which something is staged that was neither applied nor dropped."""
@@ -372,6 +380,7 @@ class Home:
         stored = ranges.normalise(runs)
         pages = ranges.pages_of(stored)
         assert np.all(self._geometry.home_of(pages) == self.index), "pages of another home"
+        self.hot_pages.note("versions", pages)
         frames = self.pool.allocate(pages.size)
         starts = pages << PAGE_SHIFT
         is_partial = ~ranges.covers(stored, ranges.from_bounds(starts, starts + PAGE_BYTES))

@@ -27,6 +27,12 @@ TOKEN: Final = np.dtype(
     ]
 )
 
+#: How often a page was read from its home, got a new version there, and was stored to beside
+#: bytes that others had stored since the snapshot.
+HOT_PAGE: Final = np.dtype(
+    [("page", "<i8"), ("fetches", "<i8"), ("versions", "<i8"), ("shared", "<i8")]
+)
+
 #: Frame number of a page that was never written: all zero, nothing to fetch.
 NO_FRAME: Final = -1
 

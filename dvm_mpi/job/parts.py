@@ -74,6 +74,12 @@ def peak_memory_bytes() -> int:
     return int(peak.split()[1]) * config.KIB
 
 
+def resident_bytes() -> int:
+    """Return the resident size of this process now; some microseconds."""
+    with Path("/proc/self/statm").open("rb", buffering=0) as file:
+        return int(file.read(64).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def age_of_process_s() -> float:
     """Return how long ago this process began."""
     fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()

@@ -28,7 +28,13 @@ from dvm_mpi.io import arrays
 from dvm_mpi.io.outputs import Place
 from dvm_mpi.job.greeting import VERDICT, first_failure, verdict_row
 from dvm_mpi.job.owner import Owner
-from dvm_mpi.job.parts import make_engine_factory, peak_memory_bytes, say, tell_code_folder
+from dvm_mpi.job.parts import (
+    make_engine_factory,
+    peak_memory_bytes,
+    resident_bytes,
+    say,
+    tell_code_folder,
+)
 from dvm_mpi.job.preparation import Preparation
 from dvm_mpi.job.start import Matched, Start, match_arrays
 from dvm_mpi.job.traffic import account, groups
@@ -104,7 +110,7 @@ class RanksRun:
             preparation.close()
         assert self._machine is not None
         self._machine.close_engine()
-        transport.drain(self._vigil.turn)
+        transport.drain(self._vigil.turn, self._machine.rank.take_late)
         self._gather_traffic(transport, welcome.hosts)
         self._machine.close()
         transport.close()
@@ -164,6 +170,7 @@ class RanksRun:
             self._write_outputs,
             host=self._owner,
             turn=self._vigil.turn,
+            resident_bytes=resident_bytes,
         )
         self._vigil.rank = machine.rank
         if self._owner is not None:

@@ -137,7 +137,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "LookupAnswered", "Staged", "ArenaReleased", "ApplyRequested", "DiscardRequested",
         "EpochApplied", "AsleepChanged", "WorkerReady", "RankLoaded", "RankFailed", "ProgramEnded",
         "RankFinished", "RunEnded", "StatusRequested", "StatusReported", "StagingEnded",
-        "PinsMoved", "FramesLacking", "AnswerRequested", "PagesHeld",
+        "PinsMoved", "FramesLacking", "AnswerRequested", "PagesHeld", "Metered",
     ]  # fmt: skip
     assert encode(LeaseRequested(4, 5, 6, 7)).view("<i8").tolist() == [2, 4, 5, 6, 7]
     assert encode(EpochApplied(1, 2, 3)).view("<i8").tolist() == [10, 1, 2, 3]

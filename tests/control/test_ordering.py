@@ -8,7 +8,7 @@ from dvm_mpi.config import EPOCH_US_MAX
 from dvm_mpi.control.coordinator_state import RecordLoss
 from dvm_mpi.control.messages import LeaseRequested
 from dvm_mpi.engine.interface import End, LeaseKind, TrapKind
-from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 from tests.control.coordinator import (
     FIRST,
     A,
@@ -317,3 +317,34 @@ def test_losses_are_forgotten_with_the_runner() -> None:
     c.ends(loser, stores=[X])
     c.apply()
     assert not c.scheduler.state.reservations.activate(loser.row)
+
+
+# --- pages that runners share -------------------------------------------------------------------
+
+
+def shared_pages(c: Coordinator) -> dict[int, int]:
+    rows = c.scheduler.state.hot_pages.busiest(100)
+    return {int(row["page"]): int(row["shared"]) for row in rows}
+
+
+def test_other_bytes_of_a_page_that_was_stored_meanwhile_are_counted_as_shared() -> None:
+    c = with_children(Child(A), Child(B), Child(C))
+    a, b, third = c.one(A), c.one(B), c.one(C)
+    c.ends(a, stores=[X])
+    c.apply()
+    assert shared_pages(c) == {}
+    c.ends(b, stores=[X + 8, X + 16])
+    c.ends(third, stores=[Y])
+    assert c.scheduler.counters.retries == 0
+    assert shared_pages(c) == {X >> PAGE_SHIFT: 1}
+
+
+def test_who_loses_or_comes_later_shares_nothing() -> None:
+    c = with_children(Child(A), Child(B))
+    a, b = c.one(A), c.one(B)
+    c.ends(a, stores=[X], children=[Child(C)])
+    c.ends(b, stores=[X, X + 8])
+    assert c.scheduler.counters.retries == 1
+    c.apply()
+    c.ends(c.one(C), stores=[X + 8])
+    assert shared_pages(c) == {}

@@ -11,9 +11,11 @@ import pytest
 
 from dvm_mpi import config
 from dvm_mpi.control.messages import (
+    SPAN,
     AsleepChanged,
     LeaseGranted,
     Message,
+    Metered,
     ProgramEnded,
     RankFailed,
     RankFinished,
@@ -27,7 +29,9 @@ from dvm_mpi.control.rank import Rank
 from dvm_mpi.dsm.frames import FramePool
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import Home
+from dvm_mpi.dsm.hot_pages import HotPages
 from dvm_mpi.dsm.messages import (
+    HOT_PAGE,
     RUN,
     TOKEN,
     ApplyRequested,
@@ -52,9 +56,11 @@ class Computing:
 
     number = 1
     is_runnable = True
+    is_held_up = False
     waits_for = "its turn"
 
     def __init__(self) -> None:
+        self.hot_pages = HotPages()
         self.slices: list[int] = []
         self.heard: list[Message] = []
 
@@ -329,6 +335,75 @@ def test_no_search_for_garbage_stops_a_running_rank() -> None:
     assert ranks.rank.run(each_turn) == 0
     assert min(kept) > 0
     assert gc.get_freeze_count() == 0
+
+
+def run_for(ranks: Ranks, turn_count: int) -> Metered:
+    """Let rank 1 run for some turns; return what it tells of its time at the end."""
+    turns = iter(range(turn_count))
+
+    def each_turn() -> None:
+        if next(turns) == turn_count - 1:
+            ranks.say(0, RunEnded(0))
+
+    ranks.rank.run(each_turn)
+    ranks.rank.transport.flush()
+    told = [message for message in ranks.heard(0) if isinstance(message, Metered)]
+    (metered,) = told
+    assert metered.rank == 1
+    return metered
+
+
+def test_a_rank_tells_at_its_end_what_it_did() -> None:
+    ranks = Ranks(Computing(), resident_bytes=lambda: 12_345)
+    assert ranks.worker is not None
+    ranks.worker.hot_pages.note("fetches", np.array([7, 7]))
+    ranks.rank.home.hot_pages.note("versions", np.array([7, 8]))
+    metered = run_for(ranks, 4)
+    assert sum(metered.spans["instructions"]) == sum(ranks.worker.slices) == 7 * 3
+    assert metered.spans["resident_bytes"][-1] == 12_345
+    rows = metered.hot_pages[["page", "fetches", "versions"]].tolist()
+    assert sorted(rows) == [(7, 0, 1), (7, 2, 0), (8, 0, 1)]
+
+
+@pytest.mark.parametrize(("is_held_up", "activity"), [(True, "waiting"), (False, "idle")])
+def test_a_rank_with_nothing_to_do_is_idle_unless_its_runners_wait(
+    is_held_up: bool, activity: str
+) -> None:
+    worker = Computing()
+    worker.is_runnable, worker.is_held_up = False, is_held_up
+    spans = run_for(Ranks(worker), 30).spans
+    assert spans["executing"].sum() == 0
+    # All but the turns in which it was told that the runners may begin, and that the run is over.
+    assert spans[activity].sum() > 0.5 * (spans["end_us"][-1] - spans["begin_us"][0])
+    assert {"waiting": spans["idle"], "idle": spans["waiting"]}[activity].sum() == 0
+
+
+def test_what_others_tell_of_their_time_counts_when_the_run_is_over() -> None:
+    """A rank may hear of the end, and tell what it did, before rank 0 itself comes to it."""
+
+    class Counting:
+        def __init__(self) -> None:
+            self.tasks: list[Any] = []
+            self.heard: list[Message] = []
+
+        def handle(self, message: Message) -> None:
+            self.heard.append(message)
+
+        def tick(self, now_us: int) -> None:
+            pass
+
+    ranks = Ranks()
+    coordinator = Counting()
+    ranks.rank.coordinator = coordinator  # type: ignore[assignment]
+    late = Metered(2, "node2", np.zeros(0, SPAN), np.zeros(0, HOT_PAGE))
+    ranks.say(0, RunEnded(0))
+    ranks.say(2, late)
+    ranks.say(2, WorkerReady(2))
+    ranks.turn()
+    assert ranks.rank.exit_code == 0
+    (heard,) = coordinator.heard
+    assert isinstance(heard, Metered)
+    assert (heard.rank, heard.host) == (2, "node2")
 
 
 def test_a_full_home_ends_the_run_with_its_text() -> None:
