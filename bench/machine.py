@@ -53,8 +53,8 @@ class Program:
         texts = {name: str(value) for name, value in defines.items()}
         self._image = assemble_file(ROOT / path, texts)
 
-    def run(self) -> Run:
-        """Run the program to its end."""
+    def run(self, *, counts_instructions: bool = False) -> Run:
+        """Run the program to its end, with a profile if that is asked for."""
         settings = MachineSettings(memory_bytes=config.GIB)
         engine = TimedEngine(
             EngineSettings(
@@ -63,6 +63,7 @@ class Program:
                 allow_undeclared=False,
                 cache_bytes=config.CACHE_BYTES_DEFAULT,
                 clock=time.time_ns,
+                counts_instructions=counts_instructions,
             )
         )
         machine = LocalMachine(self._image, settings, lambda: engine)
@@ -73,9 +74,9 @@ class Program:
         assert ending.failure is None, "the benchmark's program trapped"
         return Run(seconds, cpu_s, engine.cpu_s, machine.scheduler.counters)
 
-    def nanoseconds_per_instruction(self) -> float:
+    def nanoseconds_per_instruction(self, *, counts_instructions: bool = False) -> float:
         """Return the engine's processor time divided by the instructions that it executed."""
-        run = self.run()
+        run = self.run(counts_instructions=counts_instructions)
         return run.engine_cpu_s * 1e9 / run.counters.instructions
 
     def microseconds_around_a_runner(self) -> float:

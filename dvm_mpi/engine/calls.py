@@ -220,7 +220,7 @@ def _branch_if_string_less(state: State, record: int) -> int:
 
 @compiled
 def _strcmp(state: State, record: int) -> int:
-    """Compare one step's bytes; return the record itself while there is more to compare."""
+    """Compare one step's bytes; come back to this instruction while there is more to compare."""
     left = _read(state, record, 0)
     left_bytes = max(_read(state, record, 1), 0)
     right = _read(state, record, 2)
@@ -245,7 +245,7 @@ def _strcmp(state: State, record: int) -> int:
     if order == 0 and end < shared:
         state[Field.COMPARED] = end
         give_back_stdin(state)
-        return record
+        return load_i64(record + TARGET)
     if order == 0:
         order = (left_bytes > right_bytes) - (left_bytes < right_bytes)
     if _write(state, load_i64(record + B) + 4 * OPERAND_ROW_BYTES, order) != 0:

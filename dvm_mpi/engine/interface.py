@@ -235,6 +235,7 @@ class EngineSettings:
     `loads` costs time at every load from SR, so it is off unless a run needs what it tells.
     `touched_pages_max` is how many pages of SR one attempt may load from or store to, 0 for no
     limit; text and automatic stacks do not count, nor does what is fetched and never touched.
+    `counts_instructions` is for a profile.
     """
 
     stack_bytes: int
@@ -244,6 +245,7 @@ class EngineSettings:
     clock: Callable[[], int] | None
     loads: LoadTracking = LoadTracking.NONE
     touched_pages_max: int = 0
+    counts_instructions: bool = False
 
 
 class Engine(Protocol):
@@ -308,6 +310,12 @@ class Engine(Protocol):
 
     def undeclared_accesses(self) -> list[tuple[int, int]]:
         """Return (pc, address) of each instruction first admitted by --undeclared allow, once."""
+
+    def instruction_counts(self) -> NDArray[np.int64]:
+        """Return how often each instruction was executed so far, by the rows of `tally`.
+
+        All zero unless that was asked for. Attempts under way are counted up to where they are.
+        """
 
     def close(self) -> None:
         """Give back the memory; idempotent."""

@@ -8,17 +8,16 @@ The invariant to remember: while this engine is not in the view, everything it o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.disa.image import Image
-from dvm_mpi.engine import trap_text
+from dvm_mpi.engine import counting_entries, entries, tally, trap_text
 from dvm_mpi.engine.address_space import CACHED, DIRTY, READ, STATIC, WRITE, AddressSpace
-from dvm_mpi.engine.entries import clear, look, run
 from dvm_mpi.engine.interface import (
     AttemptBatch,
     EngineSettings,
@@ -34,7 +33,7 @@ from dvm_mpi.engine.lease_blocks import LeaseBlocks, automatic_stack_bytes
 from dvm_mpi.engine.page_cache import PageCache
 from dvm_mpi.engine.parking import ParkedAttempt, copy_attempt, restore_attempt
 from dvm_mpi.engine.predecode import CELLS_PAGE, Program
-from dvm_mpi.engine.state import LEASE_FIELDS, Buffers, Field, List, Phase, Stop
+from dvm_mpi.engine.state import ATTEMPT_FIELDS, LEASE_FIELDS, Buffers, Field, List, Phase, Stop
 from dvm_mpi.layout import PAGE_BYTES, stack_slot_bytes
 
 #: Where each kind of lease is in the state: next address, end of the block.
@@ -51,11 +50,19 @@ _REASONS: Final = {
 }
 
 
+def _compiled(settings: EngineSettings) -> tuple[Callable[..., Any], ...]:
+    """Return `run`, `clear` and `look` of the library that does what the settings want."""
+    if settings.counts_instructions:
+        return counting_entries.run, counting_entries.clear, counting_entries.look
+    return entries.run, entries.clear, entries.look
+
+
 class InterpEngine:
     """Implements `interface.Engine` with a numba loop."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
+        self._run, self._clear, self._look = _compiled(settings)
         self._space = AddressSpace.shared()
         self._cache = PageCache(self._space, settings.cache_bytes)
         self._buffers = Buffers()
@@ -67,8 +74,11 @@ class InterpEngine:
         self._state[Field.LOAD_TRACKING] = settings.loads
         self._state[Field.REFUSES_TIME] = settings.clock is None
         self._leases = LeaseBlocks()
+        #: Counts instructions, if that was asked for.
+        self._tally: tally.Tally | None = None
         self._program: Program | None = None
         self._text = b""
+        self._image: Image | None = None
         #: What the state's addresses point into: kept alive here.
         self._stdin: NDArray[np.uint8] = np.zeros(1, dtype=np.uint8)
         self._batch: AttemptBatch | None = None
@@ -85,8 +95,10 @@ class InterpEngine:
     def load(self, image: Image, stdin: bytes) -> None:
         """Take the program and standard input."""
         assert self._program is None, "an engine runs one program"
-        self._program = Program(image)
-        self._text = image.text
+        if self._settings.counts_instructions:
+            self._tally = tally.Tally(len(image.text))
+        self._program = Program(image, self._tally)
+        self._image, self._text = image, image.text
         self._stdin = np.frombuffer(stdin or b"\0", dtype=np.uint8)
         self._state[Field.STDIN] = self._stdin.ctypes.data
         self._state[Field.STDIN_BYTES] = len(stdin)
@@ -119,7 +131,7 @@ class InterpEngine:
         self._claim()
         executed = 0
         while True:
-            stop = Stop(run(self._state, fuel - executed))
+            stop = Stop(self._run(self._state, fuel - executed))
             executed += int(self._state[Field.EXECUTED])
             ended = self._answer(stop)
             if ended is not None:
@@ -141,6 +153,7 @@ class InterpEngine:
             self._show_static_pages()
         elif stop is Stop.TRAPPED:
             self._traps[self._buffers.count(List.OUTCOMES)] = self._describe_trap()
+            self._count_trap()
         elif stop is Stop.LEASE_NEEDED:
             return self._answer_lease(index)
         elif stop is Stop.BATCH_DONE:
@@ -246,7 +259,7 @@ class InterpEngine:
     def _peek(self, address: int, width: int) -> int | None:
         if address >= 1 << 63:
             return None
-        if not look(self._state, address, width):
+        if not self._look(self._state, address, width):
             return None
         return int.from_bytes(self._space.peek(address, width), "little")
 
@@ -264,6 +277,34 @@ class InterpEngine:
     def undeclared_accesses(self) -> list[tuple[int, int]]:
         """Return the accesses that were first admitted since the last call."""
         return [(pc, address) for pc, address in self._buffers.take(List.UNDECLARED).tolist()]
+
+    # --- a profile ----------------------------------------------------------------------------
+    def _count_trap(self) -> None:
+        if self._tally is None:
+            return
+        assert self._program is not None, "load comes before run"
+        pc = int(self._state[Field.TRAP_PC])
+        if self._state[Field.TRAP] != TrapKind.FUEL_EXHAUSTED:
+            self._tally.note_trap(pc)
+        elif self._program.has_arrived(int(self._state[Field.RECORD])):
+            self._tally.note_end_before(pc)
+
+    def instruction_counts(self) -> NDArray[np.int64]:
+        """Return how often each instruction was executed so far."""
+        program, image = self._program, self._image
+        assert program is not None, "load comes before counts"
+        assert image is not None
+        if self._tally is None:
+            return tally.by_row(image, {})
+        aside = [*self._parked.values(), *filter(None, [self._vacated])]
+        under_way = [self._state[ATTEMPT_FIELDS], *(attempt.fields for attempt in aside)]
+        records = [
+            int(fields[Field.RECORD])
+            for fields in under_way
+            if fields[Field.PHASE] == Phase.RUNNING
+        ]
+        waiting = [program.pc_of(record) for record in records if program.has_arrived(record)]
+        return tally.by_row(image, self._tally.executed(program.decoded, waiting))
 
     # --- in and out of the view ---------------------------------------------------------------
     def _claim(self) -> bool:
@@ -304,7 +345,7 @@ class InterpEngine:
 
     def _set_aside(self) -> ParkedAttempt:
         attempt = copy_attempt(self._space, self._buffers, self._static_pages)
-        clear(self._state)
+        self._clear(self._state)
         self._state[Field.PHASE] = Phase.NONE
         return attempt
 
@@ -380,7 +421,7 @@ class InterpEngine:
         """Give back the memory; idempotent."""
         if self._space.holds(self):
             if self._state[Field.PHASE] != Phase.NONE:
-                clear(self._state)
+                self._clear(self._state)
             self._cache.drop()
             self._hide_static_pages()
             self._space.leave(self)

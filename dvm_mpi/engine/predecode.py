@@ -7,6 +7,8 @@ a direct operand in the shared region gets a pooled cell that holds its address.
 
 Instructions of an image with lines are decoded at once; a flat image may begin one at any byte,
 so there they are decoded when control first comes to them.
+Where a profile is taken, an ARRIVAL stands before every instruction, for whoever does not come to
+it from the one above: `record_at`, targets, and what goes on below a branch lead there.
 The invariant to remember: records and constants never move, since records hold host addresses.
 """
 
@@ -28,6 +30,7 @@ from dvm_mpi.engine.interface import TrapKind
 from dvm_mpi.engine.operations import CALLS, Plan, plan
 from dvm_mpi.engine.records import Operation, Word
 from dvm_mpi.engine.reference_arithmetic import CANONICAL_NAN, float_of_bits
+from dvm_mpi.engine.tally import Tally, falls_through
 from dvm_mpi.layout import (
     CELL_CONSOLE,
     CELL_STDIN,
@@ -81,11 +84,19 @@ class Words:
 
     def store(self, address: int, value: int) -> None:
         """Set the word at a host address in the slab that it was allocated from."""
+        slab, index = self._find(address)
+        slab[index] = _signed(value)
+
+    def load(self, address: int) -> int:
+        """Return the word at a host address."""
+        slab, index = self._find(address)
+        return int(slab[index])
+
+    def _find(self, address: int) -> tuple[NDArray[np.int64], int]:
         for slab in reversed(self._slabs):
             index = (address - slab.ctypes.data) // WORD_BYTES
             if 0 <= index < _SLAB_WORDS:
-                slab[index] = _signed(value)
-                return
+                return slab, index
         raise AssertionError(f"{address:#x} was not allocated here")
 
     def constant(self, *values: int) -> int:
@@ -117,27 +128,29 @@ def widened_constant(word: Word, bits: int) -> int:
 
 
 class Program:
-    """The records of one image."""
+    """The records of one image; with a tally, such that it counts."""
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, tally: Tally | None = None) -> None:
         self._text = image.text
+        self._tally = tally
         self._is_flat = image.is_flat
         self._words = Words()
         self._sink = self._words.allocate(1)
         self._nothing = self._words.constant(0)
-        #: (len(text),) record of the instruction at each byte: 0 not known yet, -1 none.
+        #: (len(text),) record to go to for the instruction at each byte: 0 not known yet, -1 none.
         self.record_at = np.full(len(image.text) + 1, 0 if image.is_flat else -1, dtype=np.int64)
         #: Private pages that records point into.
         self.static_pages = [CELLS_PAGE]
         self._bad_records: dict[int, int] = {}
-        self._decoded: dict[int, Instruction | None] = {}
+        #: Instructions by address; None where these bytes are none.
+        self.decoded: dict[int, Instruction | None] = {}
         if image.lines is not None:
             self._decode_all(image.lines.addresses.tolist())
 
     def instruction_at(self, pc: int) -> Instruction | None:
         """Return the instruction at `pc` for a message, None if there is none."""
-        if pc in self._decoded or not self._is_flat or not self._is_text(pc):
-            return self._decoded.get(pc)
+        if pc in self.decoded or not self._is_flat or not self._is_text(pc):
+            return self.decoded.get(pc)
         try:
             return decode(self._text, pc - TEXT_START, pc)
         except DecodeError:
@@ -154,11 +167,11 @@ class Program:
         """Decode the text of a flat image from `pc` on, until control surely goes elsewhere."""
         assert self._is_flat, "other images are decoded as a whole"
         for _ in range(_AHEAD_MAX):
-            if pc in self._decoded or not self._is_text(pc):
+            if pc in self.decoded or not self._is_text(pc):
                 break
             self._claim_record(pc)
             self._fill(pc)
-            instruction = self._decoded[pc]
+            instruction = self.decoded[pc]
             if instruction is None:
                 break
             pc += instruction.size_bytes
@@ -168,11 +181,34 @@ class Program:
 
     def _claim_record(self, pc: int) -> int:
         """Return the record of `pc`, which is in the text; a new one is UNDECODED."""
-        record = int(self.record_at[pc - TEXT_START])
-        if record <= 0:
-            record = self._new_record(Operation.UNDECODED, pc)
-            self.record_at[pc - TEXT_START] = record
-        return record
+        goal = self._claim_goal(pc)
+        return goal if self._tally is None else self._words.load(goal + r.NEXT)
+
+    def _claim_goal(self, pc: int) -> int:
+        """Return the record to go to for the instruction at `pc`, unless from the one above."""
+        goal = int(self.record_at[pc - TEXT_START])
+        if goal <= 0:
+            goal = self._new_record(Operation.UNDECODED, pc)
+            if self._tally is not None:
+                goal = self._new_arrival(pc, goal)
+            self.record_at[pc - TEXT_START] = goal
+        return goal
+
+    def _new_arrival(self, pc: int, record: int) -> int:
+        assert self._tally is not None
+        arrival = self._new_record(Operation.ARRIVAL, pc)
+        counter = self._tally.arrivals.ctypes.data + (pc - TEXT_START) * WORD_BYTES
+        self._words.store(arrival + r.A, counter)
+        self._words.store(arrival + r.NEXT, record)
+        return arrival
+
+    def has_arrived(self, record: int) -> bool:
+        """Return whether an attempt at this record counts as one that came to its instruction."""
+        return self._words.load(record + r.OPERATION) != Operation.ARRIVAL
+
+    def pc_of(self, record: int) -> int:
+        """Return the address of a record's instruction."""
+        return self._words.load(record + r.PC)
 
     def _new_record(self, operation: Operation, pc: int) -> int:
         record = self._words.allocate(r.RECORD_BYTES // WORD_BYTES)
@@ -183,10 +219,11 @@ class Program:
         self._words.store(record + r.D, self._sink)
         return record
 
-    def _record_behind(self, pc: int) -> int:
-        """Return the record to go on with at `pc`: one that traps if nothing may begin there."""
+    def _record_behind(self, instruction: Instruction) -> int:
+        """Return the record to go on with: one that traps if nothing may begin there."""
+        pc = instruction.address + instruction.size_bytes
         if self._is_text(pc) and (self._is_flat or self.record_at[pc - TEXT_START] > 0):
-            return self._claim_record(pc)
+            return self._claim_record(pc) if falls_through(instruction) else self._claim_goal(pc)
         record = self._bad_records.get(pc)
         if record is None:
             record = self._bad_records[pc] = self._new_record(Operation.BAD, pc)
@@ -197,7 +234,7 @@ class Program:
         """Return the record of a branch's target, -1 if it is bad."""
         if not self._is_text(pc):
             return -1
-        return self._claim_record(pc) if self._is_flat else int(self.record_at[pc - TEXT_START])
+        return self._claim_goal(pc) if self._is_flat else int(self.record_at[pc - TEXT_START])
 
     def _fill(self, pc: int) -> None:
         record = self._claim_record(pc)
@@ -205,13 +242,15 @@ class Program:
         try:
             instruction = decode(self._text, pc - TEXT_START, pc)
         except DecodeError:
-            self._decoded[pc] = None
+            self.decoded[pc] = None
             store(record + r.OPERATION, Operation.BAD)
             store(record + r.EXTRA, TrapKind.BAD_OPCODE)
             return
-        self._decoded[pc] = instruction
+        self.decoded[pc] = instruction
         planned = plan(instruction)
-        store(record + r.NEXT, self._record_behind(pc + instruction.size_bytes))
+        store(record + r.NEXT, self._record_behind(instruction))
+        # What takes several steps comes back here, and counts each.
+        store(record + r.TARGET, self._claim_goal(pc))
         store(record + r.EXTRA, planned.extra)
         if instruction.target is not None:
             target = self._record_of_target(instruction.target)

@@ -144,6 +144,9 @@ class Operation(_Counted):
     #: Text that has not been decoded yet; text that cannot be, with the trap's kind in EXTRA.
     UNDECODED = auto()
     BAD = auto()
+    #: No instruction: counts in the word at A, for a profile, and goes on to the record at NEXT.
+    #: Only the loop of counting_loop.py has it.
+    ARRIVAL = auto()
 
 
 # --- operand tables of the calls: rows of four words ------------------------------------------

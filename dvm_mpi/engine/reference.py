@@ -7,6 +7,7 @@ The invariant to remember: between two attempts only the frame cache and the lea
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.disa.image import Image
-from dvm_mpi.engine import trap_text
+from dvm_mpi.engine import tally, trap_text
 from dvm_mpi.engine.interface import (
     ATTEMPT,
     AttemptBatch,
@@ -85,11 +86,15 @@ class ReferenceEngine:
         self._installed_for_miss = 0
         #: Attempt and instruction count of the last install.
         self._installed_at: tuple[int, int] | None = None
+        self._image: Image | None = None
+        #: Instructions executed at each address, if they are counted.
+        self._executed: Counter[int] = Counter()
 
     # --- program and batch --------------------------------------------------------------------
     def load(self, image: Image, stdin: bytes) -> None:
         """Take the program and standard input."""
         program = ReferenceProgram(image)
+        self._image = image
         self._around = Surroundings(self._settings, program, stdin)
 
     def begin(self, batch: AttemptBatch) -> None:
@@ -167,16 +172,16 @@ class ReferenceEngine:
                     break
                 pc = attempt.pc
                 step.step()
-                attempt.instructions += 1
+                self._count(attempt, pc)
                 if attempt.memory.undeclared:
                     self._note_undeclared(attempt, pc)
                 if step.sleep_us:
                     return Exit(Reason.SLEEPING, attempt.index, 0, sleep_us=step.sleep_us)
         except ExitReachedError as reached:
-            attempt.instructions += 1
+            self._count(attempt, attempt.pc)
             attempt.end, attempt.exit_pc = reached.end, attempt.pc
         except FaultError as fault:
-            attempt.instructions += 1
+            self._count(attempt, attempt.pc)
             self._note_undeclared(attempt, attempt.pc)
             attempt.end_by_trap(fault.kind, fault.address)
         except MissedError as missed:
@@ -188,6 +193,16 @@ class ReferenceEngine:
                 Reason.LEASE_NEEDED, attempt.index, 0, lease=wanted.kind, lease_bytes=wanted.length
             )
         return Exit(Reason.SLICE_ENDED, attempt.index, 0)
+
+    def _count(self, attempt: Attempt, pc: int) -> None:
+        attempt.instructions += 1
+        if self._settings.counts_instructions:
+            self._executed[pc] += 1
+
+    def instruction_counts(self) -> NDArray[np.int64]:
+        """Return how often each instruction was executed so far."""
+        assert self._image is not None, "load comes before counts"
+        return tally.by_row(self._image, self._executed)
 
     def _leave(self, attempt: Attempt) -> None:
         assert self._around is not None, "load comes before run"

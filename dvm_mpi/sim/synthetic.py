@@ -263,6 +263,10 @@ class SyntheticEngine:
         """Return nothing: every access is declared."""
         return []
 
+    def instruction_counts(self) -> Ints:
+        """Return nothing: there is no program."""
+        return np.empty(0, np.int64)
+
     def close(self) -> None:
         """Give back nothing: the memory goes with the engine."""
 

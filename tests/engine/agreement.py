@@ -29,6 +29,7 @@ def observed(maker: EngineMaker, scene: Scene) -> dict[str, Any]:
             return {
                 "ended": ended,
                 "undeclared": engine.undeclared_accesses(),
+                "counts": engine.instruction_counts().tolist(),
                 "misses": host.misses,
                 "slept": host.slept_us,
             }
