@@ -97,6 +97,20 @@ ask_to_end() {
 trap 'ask_to_end "the time limit is near"' USR1
 trap 'ask_to_end "Slurm ends the job (SIGTERM)"' TERM
 
+# Run a command that gets the signals which ask the ranks to end; return its exit code.
+in_order() {
+	local status
+	"$@" &
+	launcher_pid=$!
+	[[ -z $is_asked ]] || kill -USR1 "$launcher_pid"
+	# A signal ends `wait` early; then it has not told the command's code.
+	while :; do
+		is_asked=''
+		wait "$launcher_pid" && status=0 || status=$?
+		[[ -n $is_asked ]] || return "$status"
+	done
+}
+
 # Run a program on all ranks of the job; its exit code is the job's.
 #   dvm_ranks PROGRAM [options of DVM]
 # In every argument {run} stands for the folder of this job, and {task} for the number in an array.
@@ -106,16 +120,8 @@ dvm_ranks() {
 	words=("${words[@]//\{task\}/${SLURM_ARRAY_TASK_ID:-0}}")
 	choose_launcher
 	[[ -z $is_asked ]] || return 143
-	"${launch[@]}" "$PYTHON" -m dvm_mpi --report "$run_folder/report.json" \
-		${DVM_OPTIONS[@]+"${DVM_OPTIONS[@]}"} "${words[@]}" &
-	launcher_pid=$!
-	# A signal ends `wait` early; then it has not told the launcher's code.
-	while :; do
-		is_asked=
-		wait "$launcher_pid" && status=0 || status=$?
-		[[ -n $is_asked ]] || break
-	done
-	trap - USR1 TERM
+	in_order "${launch[@]}" "$PYTHON" -m dvm_mpi --report "$run_folder/report.json" \
+		${DVM_OPTIONS[@]+"${DVM_OPTIONS[@]}"} "${words[@]}" && status=0 || status=$?
 	if [[ $status == 0 ]]; then
 		say "good; results in $run_folder"
 	else
@@ -127,8 +133,11 @@ dvm_ranks() {
 [[ -n ${SLURM_JOB_ID:-} ]] || fail "there is no allocation: submit the script, for example" \
 	"\`sbatch slurm/kmeans.sh\` (\`yhbatch\` on a Tianhe machine)"
 cd "${SLURM_SUBMIT_DIR:-$PWD}"
+# Modules' own scripts often bear neither.
+set +eu
 # shellcheck source=slurm/site.sh
 source "${DVM_SITE:-$DVM_HOME/slurm/site.sh}"
+set -eu
 choose_python
 export_settings
 run_folder=${RUNS:-$PWD/runs}/${SLURM_JOB_NAME:-job}-$SLURM_JOB_ID
