@@ -273,6 +273,12 @@ histories: $(ENVIRONMENT) ## record 300 runs on ranks in every way of MPI, repla
 	[[ $(MPI) != mpich ]] || $(MAKE) --no-print-directory histories MPI=openmpi
 	verdict
 
+hosts: $(ENVIRONMENT) ## run jobs and workloads on four virtual hosts with both MPIs; end them; wants root
+	$(begin)
+	HOSTS=all run $(BIN)/python -m pytest -n 0 tests/cluster/test_hosts.py
+	$(MAKE) --no-print-directory busy-home HOSTS=1
+	verdict
+
 # Seconds that `make fuzz` takes, and the integer from which all that it tries is drawn. The shell
 # counts its own time under the first name.
 fuzz: SECONDS ?= 300
@@ -294,9 +300,9 @@ bench: $(ENVIRONMENT) ## measure instructions, runners and jobs
 	run $(BIN)/python -m bench.run
 	verdict
 
-busy-home: $(ENVIRONMENT) ## measure how soon a commit is readable whose home is busy
+busy-home: $(ENVIRONMENT) ## measure how soon a busy home's commit is readable; HOSTS=1: on 4 virtual hosts
 	$(begin)
-	run $(BIN)/python -m bench.busy_home
+	run $(BIN)/python -m bench.busy_home $(if $(HOSTS),--hosts)
 	verdict
 
 cpu-share: $(ENVIRONMENT) ## measure whether --cpu-share holds beside a competing process

@@ -74,7 +74,7 @@ def _compiling() -> Task:
                 compilation.close()
 
 
-def _address_at(geometry: Geometry, home: int) -> int:
+def address_at(geometry: Geometry, home: int) -> int:
     """Return where a page is at that home."""
     first = DATA_AT >> PAGE_SHIFT
     pages = np.arange(first, first + geometry.home_count * geometry.block_pages)
@@ -93,9 +93,9 @@ def run_rank(
     elif started.rank == BUSY_RANK and condition == COMPILING:
         task = _compiling()
     geometry = Geometry(started.size, config.HOME_BLOCK_PAGES)
-    count_at = _address_at(geometry, COUNT_HOME)
+    count_at = address_at(geometry, COUNT_HOME)
     defines = {
-        "STAMP": _address_at(geometry, STAMP_HOME),
+        "STAMP": address_at(geometry, STAMP_HOME),
         "COUNT": count_at,
         "SAMPLES": samples,
         "COMPUTES": int(condition == COMPUTING),

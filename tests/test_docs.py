@@ -218,7 +218,7 @@ def test_options_that_are_named_exist() -> None:
         for option in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", re.sub(r"<!--.*?-->", "", text))
     }
     # Of mypy, docker, tests.mpi, tests.sim.sweep; of Slurm.
-    allowed = {"--strict", "--shm-size", "--pytest", "--first"}
+    allowed = {"--strict", "--shm-size", "--pytest", "--first", "--hosts"}
     allowed |= {"--array", "--cpu-bind", "--mem", "--mpi", "--nodes", "--ntasks", "--requeue"}
     allowed |= {"--ntasks-per-node", "--time", "--no-install-recommends"}
     assert {(d, o) for d, o in named if o not in known | allowed} == set()
