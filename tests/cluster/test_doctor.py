@@ -28,7 +28,7 @@ def test_ranks_of_two_hosts(cluster: Cluster, tmp_path: Path, mpi: Mpi) -> None:
     assert "does not let others read its memory in time" in found["progress"]["what"]
     assert {"within hosts", "between hosts"} <= found.keys()
     assert found["writing"]["level"] != "wrong"
-    hello = [mpi.python, "-m", "dvm_mpi", "jobs/hello/hello.dasm"]
+    hello = [mpi.python, "-m", "dvm_mpi", "jobs/hello/hello.dasm", "--memory", "64M"]
     ran = cluster.run(*cluster.hosts_command(mpi, 4, HOSTS, hello))
     assert ran.code == 0, ran
     assert f"dvm: {found['progress']['what']}" in ran.err
@@ -42,12 +42,18 @@ def test_a_folder_of_each_host(cluster: Cluster) -> None:
     assert "at ranks 2-3 on node2" in ended.out
 
 
-def test_an_srun_that_starts_worlds_of_one(cluster: Cluster) -> None:
-    command = (Mpi.MPICH.python, "-m", "dvm_mpi", "doctor", "--quick")
-    worlds = cluster.run("srun", "-N", "2", "-n", "4", *command)
+@pytest.mark.parametrize(("mpi", "plugin"), [(Mpi.MPICH, "pmi2"), (Mpi.OPEN_MPI, "pmix")])
+def test_an_srun_that_starts_worlds_of_one(cluster: Cluster, mpi: Mpi, plugin: str) -> None:
+    dvm = (mpi.python, "-m", "dvm_mpi")
+    worlds = cluster.run("srun", "-N", "2", "-n", "4", *dvm, "doctor", "--quick")
     assert worlds.code == ExitCode.LAUNCH, worlds
-    assert worlds.out.count("srun without --mpi started 4 tasks") == 1, worlds
-    assert "srun --mpi=pmi2 -n 4" in worlds.out
-    one = cluster.run("srun", "--mpi=pmi2", "-N", "2", "-n", "4", *command)
+    what = "srun without --mpi started 4 tasks that know nothing of each other"
+    assert worlds.out.count(what) == 1, worlds
+    assert f"srun --mpi={plugin} -n 4" in worlds.out
+    run = cluster.run("srun", "-N", "2", "-n", "4", *dvm, "jobs/hello/hello.dasm")
+    assert run.code == ExitCode.LAUNCH, run
+    assert run.err.count(f"dvm: error: {what}") == 1, run
+    one = cluster.run("srun", f"--mpi={plugin}", "-N", "2", "-n", "4", *dvm, "doctor", "--quick")
     assert one.code == 0, one
     assert "4 tasks on 2 nodes" in one.out
+    assert "4 ranks on 2 hosts (node1, node2)" in one.out

@@ -60,3 +60,5 @@ def test_others_are_looked_for_elsewhere_if_all_of_the_host_are_here() -> None:
     told = describe(LAUNCH, [0, 1, 2, 3], "start MPI", 30, "node2")
     assert "all 4 ranks of node2 are here, and wait for ranks elsewhere" in told
     assert "--wait SECONDS" in told
+    later = describe(LAUNCH, [0, 1, 2, 3], "try their windows", 30, "node2")
+    assert "did not try their windows within 30 s: it waits within a call" in later

@@ -63,7 +63,7 @@ def test_ranks_on_one_core_beside_idle_ones_are_told(allowed: tuple[str, ...], t
         (ranks("0-7", "0-7"), Level.GOOD, "not bound to single ones"),
         (ranks("0-3", "4-7"), Level.GOOD, "each rank has cores of its own"),
         (ranks("0-1", "0-1", "0-1", cpu_count=2), Level.SLOW, "3 ranks on alpha share 2 cores"),
-        (ranks("0-7", "0-7", numa_count=2), Level.SLOW, "2 parts of memory"),
+        (ranks("0-7", "0-7", numa_count=2), Level.SLOW, "2 NUMA nodes"),
         (ranks("0-3", "4-7", numa_count=2), Level.GOOD, "cores of its own"),
     ],
 )

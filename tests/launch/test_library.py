@@ -11,6 +11,7 @@ from dvm_mpi.launch.library import (
     check_wheels,
     check_world,
     installed_version,
+    load,
     short_name,
 )
 
@@ -102,6 +103,15 @@ def test_two_mpi_libraries_in_one_environment_are_refused() -> None:
 def test_installed_versions_are_found() -> None:
     assert installed_version("pytest") == pytest.__version__
     assert installed_version("no-such-distribution") is None
+
+
+def test_a_library_that_is_not_there_is_told() -> None:
+    def import_library() -> tuple[str, str, str]:
+        raise ImportError("libmpi.so.12: cannot open shared object file")
+
+    with pytest.raises(LaunchError, match=r"libmpi\.so\.12: cannot open.*\n  what helps: install"):
+        load(import_library)
+    assert load(lambda: ("MPICH", "5", "lib.so")) == ("MPICH", "5", "lib.so")
 
 
 def test_a_library_is_named_with_its_version() -> None:

@@ -97,9 +97,9 @@ def find(folder: Path, subject: str, level: str, **options: object) -> str:
 
 def run_says(folder: Path, text: str, code: int, **options: object) -> None:
     """Let a run meet the same fault, and say the same."""
-    # A run that goes on needs no compiler: this is about its start.
-    engine = ("--engine", "reference") if code == 0 else ()
-    seen = examine(folder, HELLO, *engine, **options)  # type: ignore[arg-type]
+    # A run that goes on needs neither compiler nor much memory: this is about its start.
+    small = ("--engine", "reference", "--memory", "64M") if code == 0 else ()
+    seen = examine(folder, HELLO, *small, **options)  # type: ignore[arg-type]
     assert text in words(seen.err), (text, seen)
     assert (seen.code == 0) == (code == 0), seen
     if not is_open_mpi() or options.get("mpiexec") is None:
@@ -150,6 +150,16 @@ def test_the_launcher_of_another_library(tmp_path: Path) -> None:
     text = find(tmp_path, "launcher", "wrong", mpiexec=other_launcher())
     assert "start with: " in text
     run_says(tmp_path, text, ExitCode.LAUNCH, mpiexec=other_launcher())
+
+
+def test_a_library_that_cannot_be_loaded(tmp_path: Path) -> None:
+    (tmp_path / "mpi4py").mkdir()
+    lost = 'raise ImportError("libmpi.so.12: cannot open shared object file")\n'
+    (tmp_path / "mpi4py" / "__init__.py").write_text(lost)
+    path = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    text = find(tmp_path, "launcher", "wrong", environment=path)
+    assert "the MPI library cannot be loaded: libmpi.so.12" in text
+    run_says(tmp_path, text, ExitCode.LAUNCH, environment=path)
 
 
 @pytest.mark.skipif(is_open_mpi(), reason="MPICH alone starts by itself where a launcher is lost")
@@ -227,11 +237,12 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     cache.mkdir()
     prefix = ("sh", "-c", READ_ONLY, str(cache))
-    lost = {"NUMBA_CACHE_DIR": str(cache), "TMPDIR": str(cache)}
-    text = find(tmp_path, "compiled code", "wrong", prefix=prefix, environment=lost)
+    # Of the ranks alone: Open MPI's launcher needs a folder of its own.
+    lost = ("env", f"NUMBA_CACHE_DIR={cache}", f"TMPDIR={cache}", *PYTHON_DVM)
+    text = find(tmp_path, "compiled code", "wrong", prefix=prefix, command=lost)
     assert f"no folder for compiled code: {cache}: " in text
     assert "Set NUMBA_CACHE_DIR to a folder that you may write to" in text
-    run_says(tmp_path, text, ExitCode.FILE, prefix=prefix, environment=lost)
+    run_says(tmp_path, text, ExitCode.FILE, prefix=prefix, command=lost)
 
 
 @needs_mounts
