@@ -149,6 +149,30 @@ RECORD_SOURCES_MAX: Final = 256
 TRACE_STEPS_SHOWN: Final = 1_000
 #: Instructions of traced attempts that a run executes again between two turns.
 TRACE_FUEL: Final = 2_000
+#: Rows that all ranks together may note for `--trace` in a second: rank 0 writes each in some 5 µs.
+TRACE_ROWS_PER_S: Final = 20_000
+#: How often a rank sends its rows, and how many it keeps until then at most. Of more ranks than
+#: `TRACE_RANKS_OFTEN` each sends as many times more rarely.
+TRACE_FLUSH_S: Final = 0.5
+TRACE_ROWS_MAX: Final = 16_384
+TRACE_ROWS_MIN: Final = 64
+TRACE_RANKS_OFTEN: Final = 256
+#: Rows that rank 0 keeps until they are written, and that it writes in one turn.
+TRACE_QUEUE_ROWS_MAX: Final = 1 << 18
+TRACE_ROWS_AT_ONCE: Final = 64
+#: Single runners that a rank notes in a second, unless `--trace-sample` says how many to leave out.
+TRACE_RUNNERS_PER_S: Final = 500
+#: Seconds between two values of a gauge, and between two looks at rank 0's clock.
+TRACE_GAUGE_S: Final = 0.05
+TRACE_CLOCK_S: Final = 1.0
+#: Looks at rank 0's clock of which the best one counts; how fast two clocks may part.
+TRACE_CLOCK_EXCHANGES: Final = 8
+TRACE_CLOCK_DRIFT: Final = 50e-6
+#: Slices of one batch are one span if there is no longer gap between them; microseconds.
+TRACE_GAP_US: Final = 200
+#: Ends of arrows that wait for the other end, and answers of homes told of one wait for pages.
+TRACE_PAIRS_MAX: Final = 8_192
+TRACE_HOMES_SHOWN: Final = 8
 #: Standard input is kept whole, since every attempt reads it from its beginning.
 STDIN_BYTES_MAX: Final = 1 * GIB
 #: Datasets that a message about a wrong name lists.

@@ -70,6 +70,8 @@ class RunOptions:
     record: Path | None
     trace_runner: str | None
     trace_output: Path | None
+    trace: Path | None
+    trace_sample: int
     dump: Path | None
     quiet: bool
     workers: int
@@ -196,6 +198,11 @@ def run_parser() -> argparse.ArgumentParser:
     add("--report", type=Path, metavar="FILE.json", help="write figures of the run as JSON")
     add("--record", type=Path, metavar="FILE.h5",
         help="write down all that runners did, for `replay`; the run takes longer")  # fmt: skip
+    add("--trace", type=Path, default=None, metavar="FILE.json",
+        help="write a timeline of all ranks, for ui.perfetto.dev; .json.gz is smaller")  # fmt: skip
+    add("--trace-sample", type=_count(1, 2**62), default=0, metavar="N",
+        help="of single runners every N-th is in the timeline (default: what there is room "
+             "for)")  # fmt: skip
     add("--trace-runner", metavar="WHICH",
         help="trace a runner by source line: its id, LABEL where it begins, or LABEL:K for the "
              "K-th attempt there")  # fmt: skip
@@ -253,6 +260,8 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
         )
     if given.trace_output is not None and given.trace_runner is None:
         raise UsageError("--trace-output: nothing is traced; say what with --trace-runner")
+    if given.trace_sample and given.trace is None:
+        raise UsageError("--trace-sample: there is no timeline; say where to write it with --trace")
     return RunOptions(
         program=given.program,
         defines=dict(given.defines),
@@ -272,6 +281,8 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
         record=given.record,
         trace_runner=given.trace_runner,
         trace_output=given.trace_output,
+        trace=given.trace,
+        trace_sample=given.trace_sample,
         dump=given.dump,
         quiet=given.quiet,
         workers=given.workers,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dvm_mpi import config
 from dvm_mpi.control import coordinator_state as scheduling
 from dvm_mpi.control import session as phases
+from dvm_mpi.control.coordinator_tracer import CoordinatorTracer
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.diagnosis import Narrator
 from dvm_mpi.control.messages import (
@@ -28,6 +29,7 @@ from dvm_mpi.control.messages import (
     SessionEvent,
     StatusReported,
     StatusRequested,
+    TraceRows,
 )
 from dvm_mpi.control.metering import RankMeters
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
@@ -105,6 +107,8 @@ class Coordinator:
         self.session = Session(rank_count)
         #: What the ranks told of their time.
         self.meters = RankMeters(rank_count)
+        #: Looks on, if a trace was asked for.
+        self.tracer: CoordinatorTracer | None = None
         #: Long work that the rank has to step.
         self.tasks: list[Task] = []
         self._image = image
@@ -147,7 +151,7 @@ class Coordinator:
             self.meters.add(event.rank, event.host, event.spans)
             self.scheduler.state.hot_pages.add(event.hot_pages)
             return
-        if isinstance(event, PagesHeld):
+        if isinstance(event, PagesHeld | TraceRows):
             self._host.delivered(("coordinator", 0), event)
             return
         self._heard_at_us = self._now_us
@@ -179,6 +183,8 @@ class Coordinator:
         self._now_us = max(now_us, self._now_us)
         if self.session.phase is Phase.RUNNING:
             self._decide(Ticked(self._now_us))
+        if self.tracer is not None:
+            self.tracer.each_turn()
         if self.session.phase is not Phase.OVER:
             self._watch_stall()
             self._watch_silence()
@@ -191,7 +197,12 @@ class Coordinator:
         """
         if self._is_whole:
             self._is_whole = False
-            self._schedule(self.scheduler.handle(event))
+            if self.tracer is not None:
+                self.tracer.deciding(event)
+            actions = self.scheduler.handle(event)
+            if self.tracer is not None:
+                self.tracer.decided(event, actions)
+            self._schedule(actions)
             self._is_whole = True
 
     def _schedule(self, actions: tuple[scheduling.Action, ...]) -> None:

@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from dvm_mpi import config
 from dvm_mpi.control import coordinator_state as actions
+from dvm_mpi.control.coordinator_tracer import CoordinatorTracer
 from dvm_mpi.control.delivery import Delivery, InOrder, Part
+from dvm_mpi.control.journal import Gauge
 from dvm_mpi.control.loader import LOADED_EPOCH, Loader
 from dvm_mpi.control.messages import Message, decode, encode
 from dvm_mpi.control.metering import Activity
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
+from dvm_mpi.control.tracer import PartsTracer
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.control.worker import Worker
 from dvm_mpi.disa.image import Image
@@ -115,6 +118,21 @@ class MachineSettings:
     deterministic: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class MachineTracer:
+    """Who looks on at the parts of a machine: for each number of a worker or a home, and at 0."""
+
+    parts: list[PartsTracer]
+    coordinator: CoordinatorTracer
+
+    def each_turn(self, homes: list[Home]) -> None:
+        """Look at what changes with time."""
+        self.coordinator.each_turn()
+        for home, parts in zip(homes, self.parts, strict=False):
+            if parts.gauges.is_due():
+                parts.gauges.look({Gauge.RESIDENT_BYTES: home.pool.in_use * PAGE_BYTES}, {})
+
+
 @dataclass(slots=True)
 class Ending:
     """How a run ended: a trap or none, and the watchers that were still armed."""
@@ -171,6 +189,8 @@ class LocalMachine:
         self.settings = settings
         self.observer: Observer = observer or Silent()
         self.geometry = Geometry(settings.homes, config.HOME_BLOCK_PAGES)
+        #: Looks on, if a trace was asked for.
+        self.tracer: MachineTracer | None = None
         self._delivery: Delivery = delivery or InOrder()
         self._parts = _Parts()
         self._now_us = 0
@@ -287,7 +307,12 @@ class LocalMachine:
         else:
             worker = self._parts.workers[chosen]
             fuel = self._delivery.slice_fuel or config.SLICE_FUEL
+            tracer = None if self.tracer is None else self.tracer.parts[chosen].worker
+            if tracer is not None:
+                tracer.slice_begins(worker)
             sent, instructions = worker.run_slice(fuel, self._now_us)
+            if tracer is not None:
+                tracer.slice_ended(worker, instructions, sent)
             self._send(("worker", chosen), sent)
             self._spend(instructions)
             activity = Activity.EXECUTING
@@ -301,7 +326,11 @@ class LocalMachine:
         self._parts.late_reads.remove(read)
         read.plane.finish(read)
         number = read.plane.worker
-        self._send(("worker", number), self._parts.workers[number].poll_plane())
+        worker = self._parts.workers[number]
+        sent = worker.poll_plane()
+        if self.tracer is not None:
+            self.tracer.parts[number].worker.polled(worker, sent)
+        self._send(("worker", number), sent)
 
     def _spend(self, instructions: int) -> None:
         self._spent += instructions
@@ -340,10 +369,19 @@ class LocalMachine:
         if self.settings.on_wire:
             message = decode(encode(message))
         self.observer.delivered(target, message)
+        tracer = self.tracer
         if kind == "worker":
-            self._send(target, self._parts.workers[number].handle(message))  # type: ignore[arg-type]
+            worker = self._parts.workers[number]
+            sent = worker.handle(message)  # type: ignore[arg-type]
+            if tracer is not None:
+                tracer.parts[number].worker.took(worker, message, sent)
+            self._send(target, sent)
         elif kind == "home":
-            replies = self._parts.homes[number].handle(message)  # type: ignore[arg-type]
+            began = 0 if tracer is None else tracer.parts[number].journal.now()
+            home = self._parts.homes[number]
+            replies = home.handle(message)  # type: ignore[arg-type]
+            if tracer is not None:
+                tracer.parts[number].home.served(home, began, message, replies)
             for receiver, reply in replies:
                 to: Part = ("coordinator", 0) if receiver == COORDINATOR else ("worker", receiver)
                 self._post(target, to, reply)
@@ -361,7 +399,12 @@ class LocalMachine:
     def _schedule(self, event: SchedulerEvent) -> None:
         if self._ending is not None:
             return
-        for action in self.scheduler.handle(event):
+        if self.tracer is not None:
+            self.tracer.coordinator.deciding(event)
+        actions = self.scheduler.handle(event)
+        if self.tracer is not None:
+            self.tracer.coordinator.decided(event, actions)
+        for action in actions:
             self._perform(action)
 
     def _perform(self, action: actions.Action) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi.control.journal import ROW
 from dvm_mpi.dsm import messages as memory
 from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, LEASES, NO_LEASES, OUTCOME, RUN
 from dvm_mpi.layout import RANGE
@@ -216,6 +217,32 @@ class Metered:
     hot_pages: NDArray[Any]  # HOT_PAGE
 
 
+# --- about a trace of the run ---------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class TraceRows:
+    """Rank to coordinator: what it has noted, in rank 0's time; `dropped` rows ever had no room."""
+
+    rank: int
+    dropped: int
+    rows: NDArray[Any]  # ROW
+
+
+@dataclass(frozen=True, slots=True)
+class ClockAsked:
+    """Rank to rank 0: what time is it? Here it is `asked_ns`."""
+
+    rank: int
+    asked_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClockAnswered:
+    """Rank 0 to rank: when you asked, or soon after, it was `answered_ns` here."""
+
+    asked_ns: int
+    answered_ns: int
+
+
 WorkerEvent = (
     Dispatched | LeaseGranted | AnswerRequested | memory.LookupAnswered | memory.ArenaReleased
 )
@@ -228,9 +255,11 @@ CoordinatorEvent = (
     | memory.FramesLacking
 )
 #: From a rank to the coordinator, about the run.
-SessionEvent = RankLoaded | RankFailed | RankFinished | StatusReported | PagesHeld | Metered
+SessionEvent = (
+    RankLoaded | RankFailed | RankFinished | StatusReported | PagesHeld | Metered | TraceRows
+)
 #: From the coordinator to a rank, about the run.
-RankEvent = ProgramEnded | RunEnded | StatusRequested
+RankEvent = ProgramEnded | RunEnded | StatusRequested | ClockAsked | ClockAnswered
 Message = WorkerEvent | CoordinatorEvent | memory.HomeEvent | SessionEvent | RankEvent
 
 #: Position is the number on the wire: append only.
@@ -261,6 +290,9 @@ MESSAGES: Final[tuple[type[Any], ...]] = (
     AnswerRequested,
     PagesHeld,
     Metered,
+    TraceRows,
+    ClockAsked,
+    ClockAnswered,
 )
 _NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 
@@ -295,6 +327,7 @@ _ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
     "spans": SPAN,
     "hot_pages": memory.HOT_PAGE,
     "tokens": memory.TOKEN,
+    "rows": ROW,
 }
 assert memory.RUN == RUN, "engine and dsm describe stored bytes by the same record"
 

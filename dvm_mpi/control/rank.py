@@ -21,9 +21,12 @@ import numpy as np
 from dvm_mpi import config
 from dvm_mpi.control.coordinator import Coordinator, Task
 from dvm_mpi.control.cpu_share import CpuShare
+from dvm_mpi.control.journal import Work, traced
 from dvm_mpi.control.messages import (
     AnswerRequested,
     AsleepChanged,
+    ClockAnswered,
+    ClockAsked,
     Dispatched,
     Finished,
     LeaseGranted,
@@ -38,9 +41,11 @@ from dvm_mpi.control.messages import (
     RunEnded,
     StatusReported,
     StatusRequested,
+    TraceRows,
     WorkerReady,
 )
 from dvm_mpi.control.metering import Activity, Meter
+from dvm_mpi.control.rank_tracer import RankTracer
 from dvm_mpi.control.transport import Nap, Transport
 from dvm_mpi.control.worker import Sent, Worker
 from dvm_mpi.dsm import messages as memory
@@ -78,6 +83,7 @@ _TO_COORDINATOR: Final = (
     StatusReported,
     PagesHeld,
     Metered,
+    TraceRows,
 )
 
 #: Writes this rank's part of the outputs; returns figures for the report, as JSON.
@@ -157,6 +163,8 @@ class Rank:
         #: The run's exit code, once it is over.
         self.exit_code: int | None = None
         self.tasks: deque[Task] = deque()
+        #: Looks on, if a trace was asked for.
+        self.tracer: RankTracer | None = None
         self._write_outputs = write_outputs
         self._windows = windows
         self._has_worker = has_worker
@@ -235,6 +243,8 @@ class Rank:
                 share.worked()
             did |= worked
         self.transport.flush()
+        if self.tracer is not None:
+            self.tracer.each_turn(self.home)
         if did:
             self._idle_since_us = now_us()
         return did
@@ -264,7 +274,10 @@ class Rank:
         elif isinstance(message, _TO_WORKER):
             if self._runs:
                 assert self.worker is not None, "runners were sent to a rank without a worker"
-                self._send(self.worker.handle(message))
+                sent = self.worker.handle(message)
+                if self.tracer is not None:
+                    self.tracer.parts.worker.took(self.worker, message, sent)
+                self._send(sent)
         elif isinstance(message, _TO_COORDINATOR):
             assert self.coordinator is not None, "only rank 0 has the coordinator"
             self._meter.mark(Activity.SERVING, now_us())
@@ -277,6 +290,8 @@ class Rank:
         elif isinstance(message, StatusRequested):
             report = StatusReported(self.transport.rank, message.serial, self.describe())
             self.transport.send(0, report)
+        elif isinstance(message, ClockAsked | ClockAnswered):
+            self._tell_time(message)
         else:
             assert isinstance(message, RunEnded)
             self._runs = False
@@ -285,17 +300,27 @@ class Rank:
 
     def take_late(self, message: Message) -> None:
         """Take a message that comes when the run is over: of what others did then."""
-        if self.coordinator is not None and isinstance(message, Metered):
+        if self.coordinator is not None and isinstance(message, Metered | TraceRows):
             self.coordinator.handle(message)
+
+    def _tell_time(self, message: ClockAsked | ClockAnswered) -> None:
+        assert self.tracer is not None, "only tracers look at clocks"
+        if isinstance(message, ClockAsked):
+            self.tracer.answer(message)
+        else:
+            self.tracer.hear(message)
 
     def _serve(self, message: memory.HomeEvent) -> None:
         """Let the home handle a message, between two looks at what others see of its memory."""
+        began = self.tracer.now() if self.tracer is not None else 0
         shares = isinstance(message, memory.Staged | memory.ApplyRequested | memory.PinsMoved)
         if self._windows is not None and shares:
             self._windows.sync()
         replies = self.home.handle(message)
         if self._windows is not None and shares:
             self._windows.sync()
+        if self.tracer is not None:
+            self.tracer.parts.home.served(self.home, began, message, replies)
         for receiver, reply in replies:
             self.transport.send(0 if receiver == COORDINATOR else receiver, reply)
 
@@ -305,14 +330,21 @@ class Rank:
         self._send(arrived)
         woken = worker.wake(now_us())
         self._send(tuple(woken))
+        tracing = None if self.tracer is None else self.tracer.parts.worker
+        if tracing is not None:
+            tracing.polled(worker, (*arrived, *woken))
         did = bool(arrived) or bool(woken)
         if not worker.is_runnable or self.transport.sends_pending > config.SENDS_PENDING_MAX:
             return did
         begun_us = now_us()
         self._meter.mark(Activity.SERVING, begun_us)
+        if tracing is not None:
+            tracing.slice_begins(worker)
         sent, instructions = worker.run_slice(self._slice_fuel(), begun_us)
         self._meter.mark(Activity.EXECUTING, now_us())
         self._meter.executed(instructions)
+        if tracing is not None:
+            tracing.slice_ended(worker, instructions, sent)
         self._send(sent)
         return True
 
@@ -348,7 +380,8 @@ class Rank:
 
     def _finish(self, message: ProgramEnded) -> Task:
         """Write this rank's part of the outputs, and say so."""
-        figures = yield from self._write_outputs(message.visible, message.places)
+        with traced(self.tracer, Work.WRITING):
+            figures = yield from self._write_outputs(message.visible, message.places)
         self.transport.send(0, RankFinished(self.transport.rank, figures))
 
     def _step_tasks(self) -> bool:

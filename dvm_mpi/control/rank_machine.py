@@ -15,9 +15,11 @@ import numpy as np
 
 from dvm_mpi import config
 from dvm_mpi.control.coordinator import Coordinator, Host
+from dvm_mpi.control.coordinator_tracer import coordinator_tracer
 from dvm_mpi.control.cpu_share import CpuShare
 from dvm_mpi.control.loader import LOADED_EPOCH, Loader
 from dvm_mpi.control.rank import Rank, WritingTask
+from dvm_mpi.control.rank_tracer import RankTracer
 from dvm_mpi.control.scheduler import Scheduler
 from dvm_mpi.control.transport import Transport
 from dvm_mpi.control.validation import ConflictUnit, Isolation
@@ -169,6 +171,15 @@ class RankMachine:
                 settings.tells_staged,
             )
         )
+
+    def trace(self, tracer: RankTracer) -> None:
+        """Let a tracer look on from now on."""
+        self.rank.tracer = tracer
+        coordinator = self.rank.coordinator
+        if coordinator is not None:
+            coordinator.tracer = coordinator_tracer(
+                coordinator.scheduler, tracer.parts.journal, self._transport.size, tracer.sample
+            )
 
     def undeclared_accesses(self) -> list[tuple[int, int]]:
         """Return what the engine admitted by --undeclared allow: pc and address."""

@@ -125,6 +125,8 @@ class Transport:
         #: Buffers that are arriving, in order of arrival: source, request, buffer.
         self._arriving: deque[tuple[int, Any, Bytes]] = deque()
         self._status = MPI.Status()
+        #: Bytes of all buffers of messages, ever.
+        self.sent_bytes = self.received_bytes = 0
         #: What a call that all ranks make together waits for; empty outside of such calls.
         self.waits_for = ""
 
@@ -144,6 +146,7 @@ class Transport:
             self.traffic.sent(rank, buffer.size, len(messages), *payload_of(messages))
             self._sends.append(self.comm.Isend([buffer, MPI.BYTE], rank, _TAG))
             self._sent_buffers.append(buffer)
+            self.sent_bytes += buffer.size
         self._outbox.clear()
 
     @property
@@ -171,6 +174,7 @@ class Transport:
                 late.add(source)
                 self._arriving.append((source, request, buffer))
             else:
+                self.received_bytes += buffer.size
                 arrived += [(source, message) for message in unpack(buffer)]
         self._forget_sent()
         return arrived

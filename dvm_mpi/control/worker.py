@@ -9,6 +9,7 @@ installed, and a record leaves only after all its staged bytes.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
@@ -198,8 +199,9 @@ class Worker:
         self._unreported = 0
         #: Pages read, for whoever looks at the run.
         self.hot_pages = HotPages()
-        #: Bytes of frames read since the last record.
+        #: Bytes of frames read since the last record, and since the beginning.
         self._fetched_bytes = 0
+        self.installed_bytes = 0
 
     # --- what others may look at ----------------------------------------------------------------
     @property
@@ -211,6 +213,16 @@ class Worker:
     def is_held_up(self) -> bool:
         """Whether runners are here and cannot go on before a message or pages come."""
         return self._phase in {Phase.FETCHING, Phase.LEASING, Phase.STAGING}
+
+    @property
+    def batch(self) -> Dispatched | None:
+        """The batch on the engine; None if there is none, or an attempt that was set aside."""
+        return self._current if self._resumed is None else None
+
+    @property
+    def tickets(self) -> Collection[int]:
+        """Lookups under way."""
+        return self._lookups.keys()
 
     @property
     def wakes_at_us(self) -> int | None:
@@ -477,7 +489,9 @@ class Worker:
         """Put pages into the view; the engine goes on when no lookup is left."""
         read = fetch.pages[fetch.frames != NO_FRAME]
         self.hot_pages.note("fetches", read)
-        self._fetched_bytes += read.size * PAGE_BYTES
+        fetched_bytes = read.size * PAGE_BYTES
+        self._fetched_bytes += fetched_bytes
+        self.installed_bytes += fetched_bytes
         self.engine.install(fetch.pages, fetch.versions, fetch.until, content)
         del self._lookups[ticket]
         if not self._lookups:

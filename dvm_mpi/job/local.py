@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,21 @@ from numpy.typing import NDArray
 from dvm_mpi import __version__, config
 from dvm_mpi.control.capacity import check_fits
 from dvm_mpi.control.coordinator_state import Claim, RecordOrder
+from dvm_mpi.control.coordinator_tracer import coordinator_tracer
 from dvm_mpi.control.cpu_share import CpuShare
 from dvm_mpi.control.delivery import InOrder, Part, Shuffled
 from dvm_mpi.control.diagnosis import Narrator
-from dvm_mpi.control.driver import Ending, LocalMachine, MachineSettings, Silent
+from dvm_mpi.control.driver import (
+    Ending,
+    LocalMachine,
+    MachineSettings,
+    MachineTracer,
+    Silent,
+)
 from dvm_mpi.control.dumper import told_pages, write_outputs
+from dvm_mpi.control.journal import RowKind, Work
 from dvm_mpi.control.messages import Message
+from dvm_mpi.control.tracer import parts_tracer
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import open_program
 from dvm_mpi.disa.verifier import verify
@@ -51,6 +61,9 @@ from dvm_mpi.job.recording import Recording, check_recording
 from dvm_mpi.launch import priority
 from dvm_mpi.options import RunOptions
 
+if TYPE_CHECKING:
+    from dvm_mpi.job.tracing import Trace
+
 
 @dataclass(slots=True)
 class _Times:
@@ -74,6 +87,9 @@ class _Watcher(Silent):
         self._signal = 0
         #: What is written down of the run, once it begins.
         self.recording: Recording | None = None
+        #: The timeline, if that was asked for, and when rows are taken next.
+        self.trace: Trace | None = None
+        self._rows_at_s = 0.0
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
         """Note a signal; the run ends at the next turn. A second one ends the process at once."""
@@ -119,11 +135,30 @@ class _Watcher(Silent):
         self.obey()
         if self.recording is not None:
             self.recording.each_turn(time.monotonic())
+        if self.trace is not None:
+            self._look_on(driver, self.trace)
         self._progress.update(lambda: _progress_counts(driver))
         if self._cpu_share is not None:
             now_us, used_us = time.monotonic_ns() // 1000, time.process_time_ns() // 1000
             self.idle(self._cpu_share.rests_us(now_us, used_us))
             self._cpu_share.worked()
+
+    def _look_on(self, driver: LocalMachine, trace: Trace) -> None:
+        """Let what the parts have noted go into the trace."""
+        assert driver.tracer is not None
+        driver.tracer.each_turn(driver.homes)
+        now_s = time.monotonic()
+        if now_s >= self._rows_at_s:
+            self._rows_at_s = now_s + config.TRACE_FLUSH_S
+            self.take_rows(driver)
+        trace.each_turn(now_s)
+
+    def take_rows(self, driver: LocalMachine) -> None:
+        """Take all that the parts have noted."""
+        if self.trace is None or driver.tracer is None:
+            return
+        for number, parts in enumerate(driver.tracer.parts):
+            self.trace.take(number, parts.journal.dropped, parts.take())
 
 
 def _progress_counts(machine: LocalMachine) -> ProgressCounts:
@@ -148,6 +183,7 @@ class Run:
         self._started_at = (datetime.now().astimezone() - age).isoformat(timespec="seconds")
         self._machine: LocalMachine | None = None
         self._ending: Ending | None = None
+        self._traced: Trace | None = None
         self._progress = Progress(sys.stderr, quiet=options.quiet)
         self._console = console.Console(console.standard_output(), self._progress)
 
@@ -200,6 +236,7 @@ class Run:
             stack.callback(machine.close)
             if watcher.recording is not None:
                 stack.callback(watcher.recording.close)
+            stack.callback(self._close_trace, machine, watcher)
             began = time.perf_counter()
             try:
                 self._ending = machine.run()
@@ -207,6 +244,35 @@ class Run:
                 self._times.work_s = time.perf_counter() - began
             self._progress.clear()
             return self._end(machine, self._ending, watcher)
+
+    def _trace(self, machine: LocalMachine, watcher: _Watcher) -> None:
+        """Let tracers look on at the machine from now on."""
+        from dvm_mpi.job.tracing import Trace
+
+        o = self._options
+        age_ns = int(age_of_process_s() * 1e9)
+        began_ns = time.monotonic_ns() - age_ns
+        count = max(o.workers, o.homes)
+        clock = time.monotonic_ns
+        parts = [parts_tracer(clock, number, count, o.trace_sample) for number in range(count)]
+        journal = parts[0].journal
+        coordinator = coordinator_tracer(machine.scheduler, journal, count, o.trace_sample)
+        names = [f"worker and home {number}" for number in range(count)]
+        self._traced = watcher.trace = Trace(o, machine.image, names, began_ns)
+        machine.tracer = MachineTracer(parts, coordinator)
+        journal.add(RowKind.WORKED, began_ns, clock(), Work.STARTING)
+
+    def _note(self, work: Work, began_ns: int) -> None:
+        """Note long work that ends now, if a trace was asked for."""
+        if self._machine is not None and self._machine.tracer is not None:
+            journal = self._machine.tracer.parts[0].journal
+            journal.add(RowKind.WORKED, began_ns, journal.now(), work)
+
+    @staticmethod
+    def _close_trace(machine: LocalMachine, watcher: _Watcher) -> None:
+        watcher.take_rows(machine)
+        if watcher.trace is not None:
+            watcher.trace.close()
 
     def _load(self, watcher: _Watcher) -> LocalMachine:
         """Assemble, verify, and put the program and its inputs into a new machine."""
@@ -243,10 +309,14 @@ class Run:
             observer=watcher,
         )
         check_fits(image, self._machine.geometry, memory // o.homes)
+        if o.trace is not None:
+            self._trace(self._machine, watcher)
+        loading_ns = time.monotonic_ns()
         for spec, declaration in inputs:
             with arrays.open_input(spec, declaration) as source:
                 for _ in self._machine.loader.load_input(declaration, source.read_range):
                     watcher.turned(self._machine)
+        self._note(Work.LOADING, loading_ns)
         if o.is_recorded:
             watcher.recording = Recording(o, image, stdin, 1)
         self._times.load_s = time.perf_counter() - began
@@ -312,8 +382,10 @@ class Run:
         outputs = with_dumps(outputs, self._options.dump, machine.image)
         homes = dict(enumerate(machine.homes))
         visible = machine.scheduler.state.log.visible
+        writing_ns = time.monotonic_ns()
         for _ in write_outputs(outputs, machine.geometry, homes, visible):
             watcher.turned(machine)
+        self._note(Work.WRITING, writing_ns)
         self._times.output_s = time.perf_counter() - began
 
     def _conclude(self, code: ExitCode) -> ExitCode:
@@ -331,6 +403,8 @@ class Run:
         if not self._options.quiet and self._times.work_s:
             say(report.summary(figures))
             tell_contention(self._machine.scheduler, Narrator(self._machine.image))
+        if self._traced is not None and not self._options.quiet and self._traced.summary():
+            say(self._traced.summary())
         return code
 
     def _figures(self, machine: LocalMachine, code: ExitCode) -> report.RunReport:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from dvm_mpi.control.coordinator import Coordinator
 from dvm_mpi.control.coordinator_state import Claim, Complete, RecordOrder
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.diagnosis import Narrator
-from dvm_mpi.control.messages import Message, RankFailed
+from dvm_mpi.control.messages import Message, RankFailed, TraceRows
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.errors import DvmError, ExitCode
 from dvm_mpi.io import console, report
@@ -30,6 +30,9 @@ from dvm_mpi.io.traffic import Traffic
 from dvm_mpi.job.parts import age_of_process_s, revision, say, tell_contention, with_dumps
 from dvm_mpi.job.recording import Recording
 from dvm_mpi.options import RunOptions
+
+if TYPE_CHECKING:
+    from dvm_mpi.job.tracing import Trace
 
 _BY_SIGNAL: Final = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 
@@ -52,6 +55,8 @@ class Owner:
         self._image: Image | None = None
         #: What is written down of the run, if that was asked for.
         self.recording: Recording | None = None
+        #: The timeline of all ranks, if that was asked for.
+        self.trace: Trace | None = None
         self._outputs: list[tuple[ArraySpec, ArrayDeclaration]] = []
         self._places: list[Place] = []
         self._ending: Complete | None = None
@@ -100,8 +105,15 @@ class Owner:
 
     def delivered(self, target: Part, message: Message) -> None:
         """Let a message be written down."""
-        if self.recording is not None:
+        if isinstance(message, TraceRows):
+            self.take_rows(message)
+        elif self.recording is not None:
             self.recording.delivered(target, message)
+
+    def take_rows(self, message: Message) -> None:
+        """Let what a rank has noted go into the trace; nothing else is of interest here."""
+        if isinstance(message, TraceRows) and self.trace is not None:
+            self.trace.take(message.rank, message.dropped, message.rows)
 
     def tell(self, text: str) -> None:
         """Show a line on standard error, above the progress line."""
@@ -179,6 +191,8 @@ class Owner:
         """Draw the progress line when it is time, and let what is written down go on."""
         if self.recording is not None:
             self.recording.each_turn(time.monotonic())
+        if self.trace is not None:
+            self.trace.each_turn(time.monotonic())
         if self.coordinator is not None:
             self._progress.update(self._counts)
 
@@ -202,8 +216,14 @@ class Owner:
             self.recording.close()
         drop_outputs(self._places)
 
+    def close_trace(self) -> None:
+        """Complete the trace with what has come so far; idempotent."""
+        if self.trace is not None:
+            self.trace.close()
+
     def conclude(self, code: int, own_peak_bytes: int) -> int:
         """Show the summary and write the report, however the run has ended; return the code."""
+        self.close_trace()
         if self.coordinator is None:
             return code
         figures = self._report(code, own_peak_bytes)
@@ -217,6 +237,8 @@ class Owner:
             say(report.summary(figures))
             if self._narrator is not None:
                 tell_contention(self.coordinator.scheduler, self._narrator)
+        if self.trace is not None and not self._options.quiet and self.trace.summary():
+            say(self.trace.summary())
         return code
 
     def _report(self, code: int, own_peak_bytes: int) -> report.RunReport:

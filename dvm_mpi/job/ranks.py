@@ -13,13 +13,14 @@ import traceback
 from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import config
 from dvm_mpi.control.dumper import told_pages, write_parts
+from dvm_mpi.control.journal import Work, traced
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import image_from_bytes
 from dvm_mpi.dsm.staging import arena_slice_bytes
@@ -29,6 +30,7 @@ from dvm_mpi.io.outputs import Place
 from dvm_mpi.job.greeting import VERDICT, first_failure, verdict_row
 from dvm_mpi.job.owner import Owner
 from dvm_mpi.job.parts import (
+    age_of_process_s,
     make_engine_factory,
     peak_memory_bytes,
     resident_bytes,
@@ -46,7 +48,11 @@ from dvm_mpi.options import RunOptions
 
 if TYPE_CHECKING:
     from dvm_mpi.control.rank_machine import RankMachine
+    from dvm_mpi.control.rank_tracer import RankTracer
     from dvm_mpi.control.transport import Transport
+
+
+_NS_PER_S: Final = 1_000_000_000
 
 
 class RanksRun:
@@ -110,6 +116,9 @@ class RanksRun:
             preparation.close()
         assert self._machine is not None
         self._machine.close_engine()
+        if self._machine.rank.tracer is not None:
+            self._machine.rank.tracer.flush()
+        # However the run ended, what the ranks noted until then counts.
         transport.drain(self._vigil.turn, self._machine.rank.take_late)
         self._gather_traffic(transport, welcome.hosts)
         self._machine.close()
@@ -173,6 +182,8 @@ class RanksRun:
             resident_bytes=resident_bytes,
         )
         self._vigil.rank = machine.rank
+        if self._options.trace is not None:
+            machine.trace(self._trace(transport))
         if self._owner is not None:
             assert machine.rank.coordinator is not None
             machine.rank.coordinator.hosts = self._owner.hosts
@@ -181,6 +192,14 @@ class RanksRun:
             if machine.remark:
                 self._owner.tell(f"dvm: {machine.remark}")
         return machine
+
+    def _trace(self, transport: Transport) -> RankTracer:
+        """Return the tracer of this rank, which has started by now."""
+        from dvm_mpi.control.rank_tracer import RankTracer
+
+        tracer = RankTracer(transport, time.monotonic_ns, self._options.trace_sample)
+        tracer.work(Work.STARTING, tracer.now() - int(age_of_process_s() * _NS_PER_S))
+        return tracer
 
     def _run(self, image: Image, stdin: bytes, preparation: Preparation) -> int:
         machine = self._machine
@@ -193,16 +212,17 @@ class RanksRun:
     # --- tasks ----------------------------------------------------------------------------------
     def _load(self, machine: RankMachine, image: Image) -> Generator[bool, None, None]:
         """Load this rank's part of the program and its inputs."""
-        machine.loader.load_image(image)
-        yield True
-        for spec, declaration in self._inputs:
-            with (
-                arrays.told_by(self._launch.rank),
-                arrays.open_input(spec, declaration) as source,
-            ):
-                for _ in machine.loader.load_input(declaration, source.read_range):
-                    yield True
-        machine.loader.finish()
+        with traced(machine.rank.tracer, Work.LOADING):
+            machine.loader.load_image(image)
+            yield True
+            for spec, declaration in self._inputs:
+                with (
+                    arrays.told_by(self._launch.rank),
+                    arrays.open_input(spec, declaration) as source,
+                ):
+                    for _ in machine.loader.load_input(declaration, source.read_range):
+                        yield True
+            machine.loader.finish()
         machine.rank.loaded(machine.loader.loaded_bytes)
 
     def _prepare(
@@ -210,15 +230,16 @@ class RanksRun:
     ) -> Generator[bool, None, None]:
         """Wait for the compiled interpreter, load it, and begin to execute runners."""
         told_at_s = time.monotonic() + config.SILENT_WAIT_S
-        while not preparation.is_engine_ready:
-            preparation.step()
-            if self._owner is not None and time.monotonic() >= told_at_s:
-                told_at_s = float("inf")
-                self._owner.tell(f"dvm: waiting for {preparation.waits_for}")
-            yield False
-        engine = make_engine_factory(self._options)()
-        yield True
-        engine.load(image, stdin)
+        with traced(machine.rank.tracer, Work.COMPILING):
+            while not preparation.is_engine_ready:
+                preparation.step()
+                if self._owner is not None and time.monotonic() >= told_at_s:
+                    told_at_s = float("inf")
+                    self._owner.tell(f"dvm: waiting for {preparation.waits_for}")
+                yield False
+            engine = make_engine_factory(self._options)()
+            yield True
+            engine.load(image, stdin)
         machine.start_worker(engine)
 
     def _write_outputs(self, visible: int, places: str) -> Generator[bool, None, str]:
@@ -261,6 +282,8 @@ class RanksRun:
         together, and MPI's end does it too.
         """
         transport.drain(self._vigil.turn)
+        if self._owner is not None:
+            self._owner.close_trace()
         self._vigil.forget()
         return self._finish(exit_code)
 

@@ -68,7 +68,11 @@ def check_recording(options: RunOptions, image: Image, outputs: Iterable[ArraySp
         Two files are one, or nothing in the program has the name of a traced runner.
     """
     taken = {spec.target: spec.place for spec in outputs}
-    for option, path in (("--record", options.record), ("--trace-output", options.trace_output)):
+    for option, path in (
+        ("--record", options.record),
+        ("--trace-output", options.trace_output),
+        ("--trace", options.trace),
+    ):
         if path is None:
             continue
         place = f"{option} {path}"

