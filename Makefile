@@ -102,7 +102,7 @@ venv: $(ENVIRONMENT) ## make the environment in .venv/
 
 # Complete only when every package is there: an interrupted installation is begun again.
 $(ENVIRONMENT): requirements/runtime.txt requirements/jobs.txt requirements/photograph.txt \
-		requirements/dev.txt requirements/mpi-$(MPI).txt
+		requirements/dev.txt requirements/report.txt requirements/mpi-$(MPI).txt
 	$(begin)
 	if [[ -z "$(PYTHON)" ]]; then
 		echo "no Python 3.11 or newer is on the PATH; install one, or give PYTHON=/path/to/it" >&2

@@ -64,6 +64,7 @@ def _dispatch(arguments: list[str]) -> int:
             "simulate": _simulate,
             "replay": _replay,
             "doctor": _doctor,
+            "report": _report,
         }
         return perform[arguments[0]](given)
     _refuse_misspelt_subcommand(arguments)
@@ -178,6 +179,21 @@ def _doctor(given: Namespace) -> int:
 
         options = DoctorOptions(given.folder, given.json, given.quick, given.wait)
         return Visit(options, launch, watchdog, partial(print, flush=True)).perform()
+
+
+def _report(given: Namespace) -> int:
+    from dvm_mpi.io.report import missing_for_page
+
+    if missing := missing_for_page():
+        raise UsageError(
+            f"{missing} is not installed, which draws pages: pip install 'dvm-mpi[report]'"
+        )
+    from dvm_mpi.io.page import read_content, write_page
+
+    target: Path = given.output or given.figures.with_suffix(".html")
+    write_page(read_content(given.figures), target)
+    print(target)
+    return ExitCode.OK
 
 
 def _replay(given: Namespace) -> int:

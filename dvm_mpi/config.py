@@ -99,6 +99,10 @@ HOT_PAGES_TOLD: Final = 128
 SHARED_RANGES_MAX: Final = 1_024
 #: Entries whose runners' lengths are counted apart.
 LENGTH_ENTRIES_KEPT: Final = 64
+#: Seconds between two versions of a report while the run goes on, and how many times as long as
+#: the writing took they are at least.
+REPORT_INTERVAL_S: Final = 2.0
+REPORT_SPACING: Final = 50
 
 # --- messages between ranks ---------------------------------------------------------------------
 #: Buffers taken in one turn, so that a flood of them does not keep a rank from its own work.

@@ -17,7 +17,9 @@ from dvm_mpi import __version__, config
 from dvm_mpi.errors import UsageError
 from dvm_mpi.layout import PAGE_BYTES, whole_pages
 
-SUBCOMMANDS: Final = ("asm", "disasm", "check", "estimate", "simulate", "replay", "doctor")
+SUBCOMMANDS: Final = (
+    "asm", "disasm", "check", "estimate", "simulate", "replay", "report", "doctor"
+)  # fmt: skip
 
 #: The lowest priority that there is.
 NICENESS_MAX: Final = 19
@@ -36,13 +38,14 @@ examples:
   python -m dvm_mpi jobs/hello/hello.dasm
   python -m dvm_mpi jobs/primes/primes.dasm -D LIMIT=100000
   python -m dvm_mpi jobs/vectoradd/vectoradd.dasm --out c=sum.h5:c --report run.json
+  python -m dvm_mpi jobs/primes/primes.dasm --report primes.html
   python -m dvm_mpi jobs/treesum/treesum.dasm --record tree.h5
   python -m dvm_mpi check jobs/kmeans/kmeans.dasm
 
 subcommands: asm (text to image), disasm (image to text), check (verify without running),
 estimate (the memory that a run on several ranks needs), simulate (thousands of ranks in simulated
-time), replay (look at a recorded run), doctor (whether runs can work here); each has a --help of
-its own.
+time), replay (look at a recorded run), report (a page of a run's figures), doctor (whether runs can
+work here); each has a --help of its own.
 Exit codes: docs/operations.md.
 """
 
@@ -195,7 +198,9 @@ def run_parser() -> argparse.ArgumentParser:
              "(default: byte)")  # fmt: skip
     add("--strict-watchers", action="store_true",
         help="exit with 7 if watchers are still armed at the end")  # fmt: skip
-    add("--report", type=Path, metavar="FILE.json", help="write figures of the run as JSON")
+    add("--report", type=Path, metavar="FILE",
+        help="write figures of the run as JSON; if FILE ends with .html, a page with plots, and "
+             "the figures beside it with .json")  # fmt: skip
     add("--record", type=Path, metavar="FILE.h5",
         help="write down all that runners did, for `replay`; the run takes longer")  # fmt: skip
     add("--trace", type=Path, default=None, metavar="FILE.json",
@@ -405,6 +410,8 @@ def subcommand_parser(name: str) -> argparse.ArgumentParser:
         return _replay_parser()
     if name == "doctor":
         return _doctor_parser()
+    if name == "report":
+        return _report_parser()
     about = {
         "asm": "Assemble a program's text into an image file.",
         "disasm": "Print an image as text that assembles to the same bytes.",
@@ -513,6 +520,24 @@ def _seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"'{text}' is no time in seconds; write it like 30")
     return value
+
+
+def _report_parser() -> argparse.ArgumentParser:
+    """Return the parser of `python -m dvm_mpi report`."""
+    parser = _Parser(
+        prog="python -m dvm_mpi report",
+        description="Make a page with plots of the figures that --report wrote, also of a run that "
+        "was killed.",
+        epilog="example:\n  python -m dvm_mpi report run.json -o run.html",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("figures", type=Path, metavar="FILE.json", help="what --report wrote")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=None, metavar="FILE.html",
+        help="the page (default: FILE with .html)",
+    )  # fmt: skip
+    return parser
 
 
 def _line_range(text: str) -> tuple[int, int]:

@@ -120,6 +120,15 @@ class Narrator:
         name = self._label_names[at]
         return f"{name}+{offset:#x}" if offset else name
 
+    def names_between(self, start: int, end: int, most: int = 3) -> str:
+        """Return the labels of [start, end): the nearest one at its start, and those inside."""
+        first = int(np.searchsorted(self._label_addresses, start, side="right"))
+        behind = int(np.searchsorted(self._label_addresses, end, side="left"))
+        inside = self._label_names[first:behind]
+        names = [name for name in (self.name(start), *inside) if name]
+        more = [f"and {len(names) - most} more"] if len(names) > most else []
+        return ", ".join(names[:most] + more)
+
     def instruction(self, pc: int) -> str:
         """Return the text of the instruction at `pc`."""
         offset = pc - TEXT_START

@@ -1,6 +1,7 @@
 """The report of one run: a JSON file for programs, a few lines for people.
 
-The report only holds and shows figures; whoever runs the job measures them. It knows no clock.
+`page.py` makes a page of the file. The report only holds and shows figures; whoever runs the job
+measures them. It knows no clock.
 """
 
 from __future__ import annotations
@@ -11,16 +12,21 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from dvm_mpi import __version__
 from dvm_mpi.errors import EXIT_CODE_MEANINGS, ExitCode, FileError
 from dvm_mpi.io.traffic import Traffic
 
 #: Layout of the file; a number more when a field changes its meaning or goes away.
-REPORT_VERSION = 1
+REPORT_VERSION = 2
+#: How a run ended that has written no end.
+UNFINISHED = "the run goes on; if it does not any more, it was ended from outside"
 _PREFIXES = ("", "k", "M", "G", "T", "P")
+#: What `page.py` needs: the extra `report`.
+PAGE_PACKAGES = ("jinja2", "matplotlib")
 _PACKAGES = ("numpy", "numba", "llvmlite", "h5py")
 
 
@@ -45,10 +51,13 @@ class ContendedLine:
 class RunReport:
     """What one run did. Times are seconds, sizes bytes; the file has the same names."""
 
-    #: The program file, the command line, and the exit code of the process.
+    #: The program file, the command line, and the exit code of the process; null while the run goes
+    #: on: a file with that was left by a run that was ended from outside.
     program: str
     command: tuple[str, ...]
-    exit_code: int
+    exit_code: int | None
+    #: Why the run ended before its time, as it was told; empty if it did not.
+    fault: str = ""
     #: When the process began, ISO 8601 with the offset from UTC.
     started_at: str
     #: Ranks of the job, 1 without a launcher, and how bytes move between them: "rma" through
@@ -105,6 +114,25 @@ class RunReport:
     #: What moved between ranks, as `dvm_mpi/io/traffic.py` explains it; None in one process.
     traffic: Traffic | None = None
 
+    #: Columns with a row for each rank: `host`; seconds in which it was `executing` runners,
+    #: `serving` others, `coordinating`, `loading` or writing, `waiting` for pages while runners
+    #: were there, and `idle`: together all of its time; `instructions`; and the highest
+    #: `resident_bytes`, `frame_bytes` (pages of its home) and `staged_bytes` (write sets there).
+    by_rank: Mapping[str, Any] = field(default_factory=dict)
+    #: The same activities over time, in ‰ of `bucket_s`: for each `ranks_per_row` ranks a list with
+    #: a value for each bucket, from when ranks began on; and `instructions` of all ranks.
+    utilisation: Mapping[str, Any] = field(default_factory=dict)
+    #: The highest `resident_bytes`, `frame_bytes` and `staged_bytes` of any rank, by bucket.
+    memory_over_time: Mapping[str, Any] = field(default_factory=dict)
+    #: How long attempts were, those that lost included, by the `entry` of their runners:
+    #: `attempts`, `instructions`, the `longest`, and `classes`: class c counts attempts of
+    #: 2^(c-1) to 2^c - 1 instructions.
+    runner_lengths: tuple[Mapping[str, Any], ...] = ()
+    #: The busiest pages: `address`, `name`, how often workers read it from its home (`fetches`),
+    #: its new `versions`, and `shared`: commits that stored to it beside bytes that others had
+    #: stored since their snapshot. Of many pages the counts are lower bounds.
+    hot_pages: tuple[Mapping[str, Any], ...] = ()
+
 
 def versions() -> dict[str, str]:
     """Return the versions of DVM, Python and the packages whose arithmetic or files matter."""
@@ -130,16 +158,38 @@ def host() -> dict[str, str | int]:
     }
 
 
-def as_json(report: RunReport) -> str:
-    """Return the report as JSON text, one field a line, with versions and host."""
-    content: Mapping[str, object] = {
+def content_of(report: RunReport) -> dict[str, Any]:
+    """Return what the file holds, with versions and host."""
+    return {
         "report_version": REPORT_VERSION,
-        **asdict(report),
-        "exit_meaning": EXIT_CODE_MEANINGS[ExitCode(report.exit_code)],
+        **{part.name: getattr(report, part.name) for part in fields(report)},
+        "contention": [asdict(line) for line in report.contention],
+        "exit_meaning": meaning(report.exit_code),
         "versions": versions(),
         "host": host(),
     }
-    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def as_json(report: RunReport) -> str:
+    """Return the report as JSON text, one field a line."""
+    told = (
+        f"  {json.dumps(name)}: {json.dumps(value, allow_nan=False)}"
+        for name, value in content_of(report).items()
+    )
+    return "{\n" + ",\n".join(told) + "\n}\n"
+
+
+def missing_for_page() -> str:
+    """Return the first package that a page needs and that is not installed; empty if all are."""
+    from importlib.util import find_spec  # noqa: PLC0415 - as in `versions`
+
+    missing = [package for package in PAGE_PACKAGES if find_spec(package) is None]
+    return missing[0] if missing else ""
+
+
+def meaning(exit_code: int | None) -> str:
+    """Return how a run ended, in words."""
+    return UNFINISHED if exit_code is None else EXIT_CODE_MEANINGS[ExitCode(exit_code)]
 
 
 @contextmanager
@@ -180,22 +230,27 @@ def check_report(path: Path) -> None:
 
 
 def write_report(report: RunReport, path: Path) -> None:
-    """Write the JSON file beside its place and rename it.
+    """Write the JSON file.
 
     Raises
     ------
     FileError
         It cannot be written; a report that was there is unchanged.
     """
+    in_place(path, as_json(report))
+
+
+def in_place(path: Path, text: str) -> None:
+    """Write a file of a report beside its place and rename it; raises as `write_report`."""
     with _beside(path) as (part, target):
-        part.write_text(as_json(report), encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
         part.replace(target)
 
 
 def summary(report: RunReport) -> str:
     """Return the lines for the end of a run: how it ended, and where its time went."""
     r = report
-    ending = EXIT_CODE_MEANINGS[ExitCode(r.exit_code)]
+    ending = meaning(r.exit_code)
     ranks = f"{counted(r.ranks, 'rank')} ({r.data_plane}), " if r.ranks > 1 else ""
     most = " in a rank" if r.ranks > 1 else ""
     rate = f", {scaled(r.instructions / r.work_s)}/s" if r.work_s > 0 else ""

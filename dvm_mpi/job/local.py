@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,6 +37,8 @@ from dvm_mpi.control.driver import (
 from dvm_mpi.control.dumper import told_pages, write_outputs
 from dvm_mpi.control.journal import RowKind, Work
 from dvm_mpi.control.messages import Message
+from dvm_mpi.control.metering import Activity
+from dvm_mpi.control.observations import observed
 from dvm_mpi.control.tracer import parts_tracer
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import open_program
@@ -44,6 +47,7 @@ from dvm_mpi.errors import DvmError, ExitCode, ReaderGoneError
 from dvm_mpi.io import arrays, console, report, specs
 from dvm_mpi.io.outputs import check_outputs
 from dvm_mpi.io.progress import Progress, ProgressCounts
+from dvm_mpi.job.local_meters import LocalMeters
 from dvm_mpi.job.parts import (
     Interrupted,
     age_of_process_s,
@@ -58,6 +62,7 @@ from dvm_mpi.job.parts import (
 )
 from dvm_mpi.job.preparation import Preparation
 from dvm_mpi.job.recording import Recording, check_recording
+from dvm_mpi.job.reporting import Reporting
 from dvm_mpi.launch import priority
 from dvm_mpi.options import RunOptions
 
@@ -90,6 +95,9 @@ class _Watcher(Silent):
         #: The timeline, if that was asked for, and when rows are taken next.
         self.trace: Trace | None = None
         self._rows_at_s = 0.0
+        self.meters = LocalMeters()
+        #: Called at every turn of the program.
+        self.each_turn: Callable[[], None] = lambda: None
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
         """Note a signal; the run ends at the next turn. A second one ends the process at once."""
@@ -119,6 +127,10 @@ class _Watcher(Silent):
         if self.recording is not None:
             self.recording.claimed(claim)
 
+    def did(self, activity: Activity, instructions: int) -> None:
+        """Let the time be measured."""
+        self.meters.did(activity, instructions)
+
     def idle(self, duration_us: int) -> None:
         """Sleep, but notice signals soon."""
         ends = time.monotonic() + duration_us / 1e6
@@ -137,6 +149,8 @@ class _Watcher(Silent):
             self.recording.each_turn(time.monotonic())
         if self.trace is not None:
             self._look_on(driver, self.trace)
+        self.meters.look(driver)
+        self.each_turn()
         self._progress.update(lambda: _progress_counts(driver))
         if self._cpu_share is not None:
             now_us, used_us = time.monotonic_ns() // 1000, time.process_time_ns() // 1000
@@ -186,6 +200,12 @@ class Run:
         self._traced: Trace | None = None
         self._progress = Progress(sys.stderr, quiet=options.quiet)
         self._console = console.Console(console.standard_output(), self._progress)
+        share = CpuShare(options.cpu_share) if options.cpu_share < 1 else None
+        self._watcher = _Watcher(self._console, self._progress, share)
+        self._reporting = Reporting(options.report, say, time.monotonic)
+        self._began_at = 0.0
+        #: Why the run ended before its time, as it was told.
+        self._fault = ""
 
     def execute(self) -> ExitCode:
         """Do everything, and return the exit code; the user's faults are told, never raised."""
@@ -195,20 +215,28 @@ class Run:
             code = self._execute()
         except Interrupted as interrupted:
             self._progress.close()
-            say(f"dvm: ended by {interrupted}; what had been committed was printed")
-            code = interrupted.exit_code
+            code = self._tell_fault(
+                f"dvm: ended by {interrupted}; what had been committed was printed",
+                interrupted.exit_code,
+            )
         except ReaderGoneError as error:
             self._progress.close()
             code = error.exit_code
         except DvmError as error:
             self._progress.close()
-            say(error.message)
-            code = error.exit_code
+            code = self._tell_fault(error.message, error.exit_code)
         except MemoryError as error:
             self._progress.close()
-            say(f"dvm: error: this machine's memory does not suffice: {error or 'none is left'}")
-            code = ExitCode.LIMIT
+            code = self._tell_fault(
+                f"dvm: error: this machine's memory does not suffice: {error or 'none is left'}",
+                ExitCode.LIMIT,
+            )
         return self._conclude(code)
+
+    def _tell_fault(self, text: str, code: ExitCode) -> ExitCode:
+        self._fault = text
+        say(text)
+        return code
 
     def _headline(self) -> str:
         o = self._options
@@ -226,8 +254,7 @@ class Run:
         options = self._options
         if options.nice is not None:
             priority.be_nice(options.nice)
-        share = CpuShare(options.cpu_share) if options.cpu_share < 1 else None
-        watcher = _Watcher(self._console, self._progress, share)
+        watcher = self._watcher
         with ExitStack() as stack:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
                 stack.callback(signal.signal, number, signal.signal(number, watcher.interrupt))
@@ -237,7 +264,9 @@ class Run:
             if watcher.recording is not None:
                 stack.callback(watcher.recording.close)
             stack.callback(self._close_trace, machine, watcher)
-            began = time.perf_counter()
+            self._began_at = began = time.perf_counter()
+            watcher.meters.did(Activity.LOADING)
+            watcher.each_turn = self._each_turn
             try:
                 self._ending = machine.run()
             finally:
@@ -284,10 +313,10 @@ class Run:
         outputs = with_dumps(self._match(o.outputs, "--out", image), o.dump, image)
         check_outputs([spec for spec, _ in outputs])
         check_recording(o, image, [spec for spec, _ in outputs])
-        if o.report is not None:
-            report.check_report(o.report)
+        self._reporting.check()
         stdin = console.read_input(o.stdin, say)
         self._prepare(watcher)
+        watcher.meters = LocalMeters()
         memory = default_memory_bytes() if o.memory_bytes is None else o.memory_bytes
         settings = MachineSettings(
             workers=o.workers,
@@ -353,7 +382,7 @@ class Run:
             say(narrator.undeclared(sorted(dict(reversed(accesses)).items())))
         if ending.failure is not None:
             remark = "" if watcher.recording is None else watcher.recording.remark(ending.failure)
-            say(narrator.trap(ending.failure) + remark)
+            self._tell_fault(narrator.trap(ending.failure) + remark, ExitCode.TRAP)
         self._complete_record(machine, ending, watcher)
         self._write_outputs(machine, watcher, is_dump_only=ending.failure is not None)
         if ending.failure is not None:
@@ -387,18 +416,16 @@ class Run:
             watcher.turned(machine)
         self._note(Work.WRITING, writing_ns)
         self._times.output_s = time.perf_counter() - began
+        watcher.meters.did(Activity.LOADING)
 
     def _conclude(self, code: ExitCode) -> ExitCode:
         """Show the summary and write the report, however the run has ended."""
         if self._machine is None:
             return code
+        self._watcher.meters.settle(self._machine)
         figures = self._figures(self._machine, code)
-        if self._options.report is not None:
-            try:
-                report.write_report(figures, self._options.report)
-            except DvmError as error:
-                say(error.message)
-                code = code or error.exit_code
+        told = self._reporting.finish(figures)
+        code = code or ExitCode(told)
         # Of a program that never began, the message that says why is all there is to tell.
         if not self._options.quiet and self._times.work_s:
             say(report.summary(figures))
@@ -407,13 +434,21 @@ class Run:
             say(self._traced.summary())
         return code
 
-    def _figures(self, machine: LocalMachine, code: ExitCode) -> report.RunReport:
+    def _each_turn(self) -> None:
+        """Keep the report up to date while the program runs."""
+        machine = self._machine
+        assert machine is not None
+        self._times.work_s = time.perf_counter() - self._began_at
+        self._reporting.each_turn(lambda: self._figures(machine, None))
+
+    def _figures(self, machine: LocalMachine, code: ExitCode | None) -> report.RunReport:
         c, o, t = machine.scheduler.counters, self._options, self._times
-        ending = self._ending
+        ending, state, narrator = self._ending, machine.scheduler.state, Narrator(machine.image)
         return report.RunReport(
             program=str(o.program),
             command=o.command,
-            exit_code=int(code),
+            exit_code=None if code is None else int(code),
+            fault=self._fault,
             started_at=self._started_at,
             engine=o.engine,
             workers=o.workers,
@@ -431,9 +466,7 @@ class Run:
             aborts=c.aborts,
             traps=int(ending is not None and ending.failure is not None),
             retries=c.retries,
-            contention=Narrator(machine.image).contended(
-                machine.scheduler.state.contention.sites()
-            ),
+            contention=narrator.contended(state.contention.sites()),
             watcher_firings=c.watcher_firings,
             watchers_left=len(ending.watchers) if ending is not None else 0,
             epochs=c.epochs,
@@ -442,4 +475,5 @@ class Run:
             bytes_committed=c.bytes_committed,
             console_bytes=self._console.byte_count,
             peak_memory_bytes=peak_memory_bytes(),
+            **observed(state, self._watcher.meters.meters, narrator),
         )

@@ -20,15 +20,24 @@ from dvm_mpi.control.coordinator_state import Claim, Complete, RecordOrder
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.diagnosis import Narrator
 from dvm_mpi.control.messages import Message, RankFailed, TraceRows
+from dvm_mpi.control.observations import observed
 from dvm_mpi.disa.image import ArrayDeclaration, Image
-from dvm_mpi.errors import DvmError, ExitCode
+from dvm_mpi.errors import ExitCode
 from dvm_mpi.io import console, report
 from dvm_mpi.io.outputs import Place, drop_outputs, make_outputs, settle_outputs
 from dvm_mpi.io.progress import Progress, ProgressCounts
 from dvm_mpi.io.specs import ArraySpec
 from dvm_mpi.io.traffic import Traffic
-from dvm_mpi.job.parts import age_of_process_s, revision, say, tell_contention, with_dumps
+from dvm_mpi.job.parts import (
+    age_of_process_s,
+    peak_memory_bytes,
+    revision,
+    say,
+    tell_contention,
+    with_dumps,
+)
 from dvm_mpi.job.recording import Recording
+from dvm_mpi.job.reporting import Reporting
 from dvm_mpi.options import RunOptions
 
 if TYPE_CHECKING:
@@ -51,6 +60,7 @@ class Owner:
         self._started_at = (datetime.now().astimezone() - age).isoformat(timespec="seconds")
         self._progress = Progress(sys.stderr, quiet=options.quiet)
         self._console = console.Console(console.standard_output(), self._progress)
+        self.reporting = Reporting(options.report, say, time.monotonic)
         self._narrator: Narrator | None = None
         self._image: Image | None = None
         #: What is written down of the run, if that was asked for.
@@ -195,6 +205,7 @@ class Owner:
             self.trace.each_turn(time.monotonic())
         if self.coordinator is not None:
             self._progress.update(self._counts)
+            self.reporting.each_turn(lambda: self._report(None, peak_memory_bytes()))
 
     def _counts(self) -> ProgressCounts:
         assert self.coordinator is not None
@@ -227,12 +238,8 @@ class Owner:
         if self.coordinator is None:
             return code
         figures = self._report(code, own_peak_bytes)
-        if self._options.report is not None:
-            try:
-                report.write_report(figures, self._options.report)
-            except DvmError as error:
-                say(error.message)
-                code = code or int(error.exit_code)
+        told = self.reporting.finish(figures)
+        code = code or told
         if not self._options.quiet and figures.work_s:
             say(report.summary(figures))
             if self._narrator is not None:
@@ -241,10 +248,18 @@ class Owner:
             say(self.trace.summary())
         return code
 
-    def _report(self, code: int, own_peak_bytes: int) -> report.RunReport:
+    def report_death(self, text: str, code: int) -> None:
+        """Write down what is known of a run that is about to be ended by force."""
+        self.fault = text
+        self.ended_at = self.ended_at or time.perf_counter()
+        if self.coordinator is not None:
+            self.reporting.finish(self._report(code, peak_memory_bytes()))
+
+    def _report(self, code: int | None, own_peak_bytes: int) -> report.RunReport:
         assert self.coordinator is not None
         c, o = self.coordinator.scheduler.counters, self._options
-        ending = self._ending
+        ending, narrator, state = self._ending, self._narrator, self.coordinator.scheduler.state
+        assert narrator is not None
         peaks = [int(each["peak_memory_bytes"]) for each in self.figures]
         ended_at = self.ended_at or time.perf_counter()
         return report.RunReport(
@@ -255,7 +270,7 @@ class Owner:
             engine=o.engine,
             ranks=self._rank_count,
             data_plane=self.plane,
-            workers=int(self.coordinator.scheduler.state.ready.sum()),
+            workers=int(state.ready.sum()),
             homes=self._rank_count,
             seed=None,
             deterministic=o.deterministic,
@@ -270,9 +285,7 @@ class Owner:
             aborts=c.aborts,
             traps=int(ending is not None and ending.failure is not None),
             retries=c.retries,
-            contention=()
-            if self._narrator is None
-            else self._narrator.contended(self.coordinator.scheduler.state.contention.sites()),
+            contention=narrator.contended(state.contention.sites()),
             watcher_firings=c.watcher_firings,
             watchers_left=len(ending.watchers) if ending is not None else 0,
             epochs=c.epochs,
@@ -282,4 +295,6 @@ class Owner:
             console_bytes=self._console.byte_count,
             peak_memory_bytes=max([own_peak_bytes, *peaks]),
             traffic=self.traffic,
+            fault=self.fault,
+            **observed(state, self.coordinator.meters, narrator),
         )

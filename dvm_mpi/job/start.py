@@ -22,7 +22,7 @@ from dvm_mpi.disa.verifier import verify
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.staging import arena_slice_bytes
 from dvm_mpi.errors import DvmError, LaunchError, WorldError
-from dvm_mpi.io import arrays, console, report, specs
+from dvm_mpi.io import arrays, console, specs
 from dvm_mpi.io.outputs import check_outputs
 from dvm_mpi.job.greeting import (
     ROW,
@@ -170,8 +170,7 @@ class Start:
         written = [spec for spec, _ in with_dumps(outputs, o.dump, image)]
         check_outputs(written)
         check_recording(o, image, written)
-        if o.report is not None:
-            report.check_report(o.report)
+        owner.reporting.check()
         for spec, declaration in match_arrays(o.inputs, "--in", image):
             arrays.open_input(spec, declaration).close()
         owner.take_program(image, outputs)

@@ -153,6 +153,7 @@ class Vigil:
         text = f"the launcher died under rank {self._launch.rank} on {platform.node()}"
         if self._owner is not None:
             self._keep_post_mortem(text, "")
+            self._owner.report_death(text, int(ExitCode.LAUNCH))
         say(f"dvm: {text}; it ends")
         segments.unlink_mapped()
         leave_now(int(ExitCode.LAUNCH))
@@ -219,6 +220,8 @@ class Vigil:
         if not self._is_told_by_another():
             say(f"{text.rstrip()}\n  at {where}; all ranks are ended")
             self._keep_post_mortem(f"{where} failed", text)
+            if self._owner is not None:
+                self._owner.report_death(text, exit_code)
         # Those that map them after this are to end as well.
         segments.unlink_mapped()
         if self.transport is not None:

@@ -1,0 +1,98 @@
+"""The files of `--report`: figures as JSON, kept up to date while the run goes on, and the page.
+
+A run that is killed leaves the figures of its last seconds; `python -m dvm_mpi report` makes a page
+of them, on any machine. Trouble with the files never ends a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from dvm_mpi.config import REPORT_INTERVAL_S, REPORT_SPACING
+from dvm_mpi.errors import DvmError, ExitCode, FileError
+from dvm_mpi.io import report
+
+PAGE_SUFFIX: Final = ".html"
+
+
+class Reporting:
+    """The report of one run, on rank 0.
+
+    Parameters
+    ----------
+    target
+        What `--report` names; with `.html` a page, and the figures beside it with `.json`.
+    say
+        Tells the user what could not be written.
+    clock
+        Seconds.
+    """
+
+    def __init__(
+        self, target: Path | None, say: Callable[[str], None], clock: Callable[[], float]
+    ) -> None:
+        self.figures: Path | None = target
+        self.page: Path | None = None
+        if target is not None and target.suffix == PAGE_SUFFIX:
+            self.figures, self.page = target.with_suffix(".json"), target
+        self._say = say
+        self._clock = clock
+        self._due_at_s = clock() + REPORT_INTERVAL_S
+
+    def check(self) -> None:
+        """Check before the run that the files can be written at its end; leaves no trace.
+
+        Raises
+        ------
+        FileError
+            They cannot.
+        """
+        for path in (self.figures, self.page):
+            if path is not None:
+                report.check_report(path)
+        if self.page is not None and (missing := report.missing_for_page()):
+            self._say(f"dvm: {self._no_page(missing)}")
+
+    def each_turn(self, make: Callable[[], report.RunReport]) -> None:
+        """Write down what is known if it is time; cheap to call often."""
+        if self.figures is None or self._clock() < self._due_at_s:
+            return
+        began_s = self._clock()
+        try:
+            report.write_report(make(), self.figures)
+        except FileError as error:
+            self._say(f"dvm: {error}; it is tried again at the end of the run")
+            self._due_at_s = float("inf")
+            return
+        ended_s = self._clock()
+        self._due_at_s = ended_s + max(REPORT_INTERVAL_S, REPORT_SPACING * (ended_s - began_s))
+
+    def finish(self, figures: report.RunReport) -> int:
+        """Write the report of a run that is over; return an exit code, which is told."""
+        try:
+            if self.figures is not None:
+                report.write_report(figures, self.figures)
+            if self.page is not None:
+                self._draw(figures, self.page)
+        except DvmError as error:
+            self._say(error.message)
+            return int(error.exit_code)
+        return int(ExitCode.OK)
+
+    def _draw(self, figures: report.RunReport, page: Path) -> None:
+        if missing := report.missing_for_page():
+            self._say(f"dvm: {self._no_page(missing)}")
+            return
+        # Most runs have no page, and what draws it takes a second to load.
+        from dvm_mpi.io.page import write_page
+
+        write_page(report.content_of(figures), page)
+
+    def _no_page(self, missing: str) -> str:
+        return (
+            f"no page can be drawn here: {missing} is not installed; "
+            f"pip install 'dvm-mpi[report]', here or elsewhere, and make it of the figures with "
+            f"python -m dvm_mpi report {self.figures} -o {self.page}"
+        )
