@@ -186,6 +186,8 @@ LISTED_ARRAYS_MAX: Final = 5
 #: Times between two drawings of the progress line, and before a silent wait is explained.
 PROGRESS_INTERVAL_S: Final = 0.1
 SILENT_WAIT_S: Final = 2.0
+#: Source lines of a profile that are shown; the report has all of them.
+PROFILE_LINES_SHOWN: Final = 20
 
 assert ARENA_SLICE_BYTES % PAGE_BYTES == 0
 assert INLINE_BYTES_MAX < ARENA_SLICE_BYTES

@@ -76,6 +76,7 @@ class RunOptions:
     trace: Path | None
     trace_sample: int
     dump: Path | None
+    profile: bool
     quiet: bool
     workers: int
     homes: int
@@ -215,6 +216,8 @@ def run_parser() -> argparse.ArgumentParser:
         help="write traces to FILE (default: standard error)")  # fmt: skip
     add("--dump", type=Path, metavar="FOLDER",
         help="write every array to FOLDER/NAME.npy at the end, also after a trap")  # fmt: skip
+    add("--profile", action="store_true",
+        help="count instructions by source line, and show where most are executed")  # fmt: skip
     add("--quiet", action="store_true", help="print only the program's output and errors")
     add("--workers", type=_count(1, 4096), default=1, metavar="N",
         help="without a launcher: workers that take turns (default: 1)")  # fmt: skip
@@ -267,6 +270,8 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
         raise UsageError("--trace-output: nothing is traced; say what with --trace-runner")
     if given.trace_sample and given.trace is None:
         raise UsageError("--trace-sample: there is no timeline; say where to write it with --trace")
+    if given.profile and given.quiet and given.report is None:
+        raise UsageError("--profile: --quiet hides it; name a file for it with --report")
     return RunOptions(
         program=given.program,
         defines=dict(given.defines),
@@ -289,6 +294,7 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
         trace=given.trace,
         trace_sample=given.trace_sample,
         dump=given.dump,
+        profile=given.profile,
         quiet=given.quiet,
         workers=given.workers,
         homes=given.homes,

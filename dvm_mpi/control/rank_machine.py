@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dvm_mpi import config
 from dvm_mpi.control.coordinator import Coordinator, Host
@@ -184,6 +185,10 @@ class RankMachine:
     def undeclared_accesses(self) -> list[tuple[int, int]]:
         """Return what the engine admitted by --undeclared allow: pc and address."""
         return [] if self._engine is None else self._engine.undeclared_accesses()
+
+    def instruction_counts(self) -> NDArray[np.int64] | None:
+        """Return how often each instruction was executed here; None if there is no worker."""
+        return None if self._engine is None else self._engine.instruction_counts()
 
     def close_engine(self) -> None:
         """Give the engine's memory back; after `rank.run` has returned here."""

@@ -237,6 +237,17 @@ class Transport:
         self.waits_for = ""
         return rows
 
+    def add_up(self, row: NDArray[np.int64], turn: Callable[[], None]) -> NDArray[np.int64]:
+        """Return the sum of every rank's row on rank 0, something else elsewhere.
+
+        *Collective.* Rows have one length; `turn` as for `gather`.
+        """
+        self.waits_for = "all ranks to add up what they have counted"
+        total = np.zeros_like(row)
+        request = self.comm.Ireduce([row, MPI.INT64_T], [total, MPI.INT64_T], op=MPI.SUM, root=0)
+        self._wait([request], turn)
+        return total
+
     def broadcast(self, data: Bytes | None, what: str, turn: Callable[[], None]) -> Bytes:
         """Return rank 0's `data` on every rank; the others give None.
 

@@ -47,6 +47,19 @@ class ContendedLine:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class ProfiledLine:
+    """One source line of a profile; the file has the same names."""
+
+    #: `file:line`, its nearest label, and what stands there.
+    line: str
+    label: str
+    text: str
+    #: Executed there by all attempts, and their share of all.
+    instructions: int
+    share: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
     """What one run did. Times are seconds, sizes bytes; the file has the same names."""
@@ -104,6 +117,10 @@ class RunReport:
     epochs: int
     #: Executed by all attempts, those that lost included.
     instructions: int
+    #: With `--profile`: executed lines of the source, most instructions first, each with `line`,
+    #: nearest `label`, `text`, `instructions` and their `share`. Attempts that had not ended when
+    #: the run did are in it, and not in `instructions`.
+    lines: tuple[ProfiledLine, ...] = ()
     #: Moved from homes to workers, and stored into the shared region by commits.
     bytes_fetched: int
     bytes_committed: int

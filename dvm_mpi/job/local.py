@@ -61,7 +61,8 @@ from dvm_mpi.job.parts import (
     with_dumps,
 )
 from dvm_mpi.job.preparation import Preparation
-from dvm_mpi.job.recording import Recording, check_recording
+from dvm_mpi.job.profile import profiled_lines, tell_profile
+from dvm_mpi.job.recording import Recording, check_recording, read_sources
 from dvm_mpi.job.reporting import Reporting
 from dvm_mpi.launch import priority
 from dvm_mpi.options import RunOptions
@@ -198,6 +199,8 @@ class Run:
         self._machine: LocalMachine | None = None
         self._ending: Ending | None = None
         self._traced: Trace | None = None
+        #: The profile, if there is one.
+        self._lines: tuple[report.ProfiledLine, ...] = ()
         self._progress = Progress(sys.stderr, quiet=options.quiet)
         self._console = console.Console(console.standard_output(), self._progress)
         share = CpuShare(options.cpu_share) if options.cpu_share < 1 else None
@@ -261,6 +264,7 @@ class Run:
             stack.enter_context(self._progress)
             machine = self._load(watcher)
             stack.callback(machine.close)
+            stack.callback(self._take_profile, machine)
             if watcher.recording is not None:
                 stack.callback(watcher.recording.close)
             stack.callback(self._close_trace, machine, watcher)
@@ -353,7 +357,8 @@ class Run:
 
     def _prepare(self, watcher: _Watcher) -> None:
         """Have compiled what is missing; tell of it, and notice signals meanwhile."""
-        preparation = Preparation(self._options.engine)
+        o = self._options
+        preparation = Preparation(o.engine, counts_instructions=o.profile)
         told_at_s = time.monotonic() + config.SILENT_WAIT_S
         try:
             while not (preparation.is_home_ready and preparation.is_engine_ready):
@@ -418,6 +423,13 @@ class Run:
         self._times.output_s = time.perf_counter() - began
         watcher.meters.did(Activity.LOADING)
 
+    def _take_profile(self, machine: LocalMachine) -> None:
+        """Keep what the engines have counted, however the run has ended."""
+        if self._options.profile:
+            counts = sum(worker.engine.instruction_counts() for worker in machine.workers)
+            sources = read_sources(self._options, machine.image)
+            self._lines = profiled_lines(machine.image, np.asarray(counts), sources)
+
     def _conclude(self, code: ExitCode) -> ExitCode:
         """Show the summary and write the report, however the run has ended."""
         if self._machine is None:
@@ -430,6 +442,7 @@ class Run:
         if not self._options.quiet and self._times.work_s:
             say(report.summary(figures))
             tell_contention(self._machine.scheduler, Narrator(self._machine.image))
+            tell_profile(self._options, figures)
         if self._traced is not None and not self._options.quiet and self._traced.summary():
             say(self._traced.summary())
         return code
@@ -471,6 +484,7 @@ class Run:
             watchers_left=len(ending.watchers) if ending is not None else 0,
             epochs=c.epochs,
             instructions=c.instructions,
+            lines=self._lines,
             bytes_fetched=c.bytes_fetched,
             bytes_committed=c.bytes_committed,
             console_bytes=self._console.byte_count,

@@ -36,7 +36,8 @@ from dvm_mpi.job.parts import (
     tell_contention,
     with_dumps,
 )
-from dvm_mpi.job.recording import Recording
+from dvm_mpi.job.profile import profiled_lines, tell_profile
+from dvm_mpi.job.recording import Recording, read_sources
 from dvm_mpi.job.reporting import Reporting
 from dvm_mpi.options import RunOptions
 
@@ -74,6 +75,8 @@ class Owner:
         self.fault = ""
         #: What the ranks told at their end, in the order of ranks.
         self.figures: list[dict[str, Any]] = []
+        #: Of all ranks, by the rows of `tally`; empty unless a profile was asked for.
+        self.instruction_counts: NDArray[np.int64] = np.empty(0, np.int64)
         self.coordinator: Coordinator | None = None
         self.plane = ""
         #: The host of each rank; and what all ranks have moved, once it has been gathered.
@@ -244,6 +247,7 @@ class Owner:
             say(report.summary(figures))
             if self._narrator is not None:
                 tell_contention(self.coordinator.scheduler, self._narrator)
+            tell_profile(self._options, figures)
         if self.trace is not None and not self._options.quiet and self.trace.summary():
             say(self.trace.summary())
         return code
@@ -254,6 +258,12 @@ class Owner:
         self.ended_at = self.ended_at or time.perf_counter()
         if self.coordinator is not None:
             self.reporting.finish(self._report(code, peak_memory_bytes()))
+
+    def _lines(self) -> tuple[report.ProfiledLine, ...]:
+        if self._image is None or not self.instruction_counts.any():
+            return ()
+        sources = read_sources(self._options, self._image)
+        return profiled_lines(self._image, self.instruction_counts, sources)
 
     def _report(self, code: int | None, own_peak_bytes: int) -> report.RunReport:
         assert self.coordinator is not None
@@ -290,6 +300,7 @@ class Owner:
             watchers_left=len(ending.watchers) if ending is not None else 0,
             epochs=c.epochs,
             instructions=c.instructions,
+            lines=self._lines(),
             bytes_fetched=c.bytes_fetched,
             bytes_committed=c.bytes_committed,
             console_bytes=self._console.byte_count,

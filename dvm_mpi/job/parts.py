@@ -102,6 +102,7 @@ def make_engine_factory(options: RunOptions) -> Callable[[], Engine]:
         clock=None if options.deterministic else time.time_ns,
         loads=_tracking(options),
         touched_pages_max=options.touched_pages_max,
+        counts_instructions=options.profile,
     )
     if options.engine == "reference":
         from dvm_mpi.engine.reference import ReferenceEngine

@@ -13,15 +13,16 @@ from dvm_mpi.native.compilation import Compilation
 class Preparation:
     """Brings compiled code into being; `step` is called until what is needed is there."""
 
-    def __init__(self, engine: str) -> None:
+    def __init__(self, engine: str, *, counts_instructions: bool = False) -> None:
         """Prepare for an engine, by its name in the options."""
         targets = [SHARED_MEMORY.target]
         self._interpreter = ""
         if engine != "reference":
-            from dvm_mpi.engine.entries import LIBRARY as INTERPRETER
+            from dvm_mpi.engine import counting_entries, entries
 
-            targets.append(INTERPRETER.target)
-            self._interpreter = INTERPRETER.name
+            interpreter = counting_entries if counts_instructions else entries
+            targets.append(interpreter.LIBRARY.target)
+            self._interpreter = interpreter.LIBRARY.name
         self._compilation = Compilation(targets)
 
     @property

@@ -24,6 +24,7 @@ from dvm_mpi.control.journal import Work, traced
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import image_from_bytes
 from dvm_mpi.dsm.staging import arena_slice_bytes
+from dvm_mpi.engine import tally
 from dvm_mpi.errors import DvmError, ExitCode, WindowError
 from dvm_mpi.io import arrays
 from dvm_mpi.io.outputs import Place
@@ -93,7 +94,7 @@ class RanksRun:
         if launch.speaks_for_node and not options.quiet:
             start.tell_stale_segments()
         plan = start.plan()
-        preparation = Preparation(options.engine)
+        preparation = Preparation(options.engine, counts_instructions=options.profile)
         preparation.step()
         transport = start.start_mpi()
         with ExitStack() as stack:
@@ -115,12 +116,15 @@ class RanksRun:
             exit_code = self._run(image, welcome.stdin, preparation)
             preparation.close()
         assert self._machine is not None
+        counts = self._machine.instruction_counts()
         self._machine.close_engine()
         if self._machine.rank.tracer is not None:
             self._machine.rank.tracer.flush()
         # However the run ended, what the ranks noted until then counts.
         transport.drain(self._vigil.turn, self._machine.rank.take_late)
         self._gather_traffic(transport, welcome.hosts)
+        if options.profile:
+            self._add_up(transport, image, counts)
         self._machine.close()
         transport.close()
         if owner is not None:
@@ -273,6 +277,13 @@ class RanksRun:
             assert self._owner is not None
             told = rows.view(np.int64).reshape(transport.size, *own.shape)
             self._owner.traffic = account(told, self._owner.hosts)
+
+    def _add_up(self, transport: Transport, image: Image, counts: NDArray[np.int64] | None) -> None:
+        """Let rank 0 have the profile of all ranks, however the run has ended."""
+        own = tally.by_row(image, {}) if counts is None else counts
+        total = transport.add_up(own, self._vigil.turn)
+        if self._owner is not None:
+            self._owner.instruction_counts = total
 
     # --- ends -----------------------------------------------------------------------------------
     def _part(self, transport: Transport, exit_code: int) -> int:
