@@ -183,9 +183,15 @@ STDIN_BYTES_MAX: Final = 1 * GIB
 LISTED_DATASETS_MAX: Final = 20
 #: Arrays that a message about sizes lists, the largest first.
 LISTED_ARRAYS_MAX: Final = 5
-#: Times between two drawings of the progress line, and before a silent wait is explained.
+#: Times before the live display of progress is first drawn, between two drawings, and before a
+#: silent wait is explained.
+PROGRESS_FIRST_S: Final = 0.5
 PROGRESS_INTERVAL_S: Final = 0.1
 SILENT_WAIT_S: Final = 2.0
+#: Where progress is told in lines, as in the log of a job: when the first one comes, and the time
+#: to the next.
+PROGRESS_LINE_FIRST_S: Final = 10.0
+PROGRESS_LINE_INTERVAL_S: Final = 60.0
 #: Source lines of a profile that are shown; the report has all of them.
 PROFILE_LINES_SHOWN: Final = 20
 

@@ -77,6 +77,8 @@ class RunOptions:
     trace_sample: int
     dump: Path | None
     profile: bool
+    progress: Literal["auto", "live", "lines", "none"]
+    runners_expected: int
     quiet: bool
     workers: int
     homes: int
@@ -218,6 +220,13 @@ def run_parser() -> argparse.ArgumentParser:
         help="write every array to FOLDER/NAME.npy at the end, also after a trap")  # fmt: skip
     add("--profile", action="store_true",
         help="count instructions by source line, and show where most are executed")  # fmt: skip
+    add("--progress", default="auto", choices=("auto", "live", "lines", "none"),
+        help="how far it is: live on a terminal, or in lines for a log, the first after "
+             f"{config.PROGRESS_LINE_FIRST_S:.0f} s, then every "
+             f"{config.PROGRESS_LINE_INTERVAL_S:.0f} s (default: auto)")  # fmt: skip
+    add("--expect-runners", dest="runners_expected", type=_count(1, 2**62), default=0,
+        metavar="N", help="how many runners there will be, as the report of an earlier run tells, "
+             "for an estimate of the time left")  # fmt: skip
     add("--quiet", action="store_true", help="print only the program's output and errors")
     add("--workers", type=_count(1, 4096), default=1, metavar="N",
         help="without a launcher: workers that take turns (default: 1)")  # fmt: skip
@@ -295,6 +304,8 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
         trace_sample=given.trace_sample,
         dump=given.dump,
         profile=given.profile,
+        progress=given.progress,
+        runners_expected=given.runners_expected,
         quiet=given.quiet,
         workers=given.workers,
         homes=given.homes,

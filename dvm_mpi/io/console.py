@@ -32,11 +32,11 @@ class Console:
     def __init__(self, stream: BinaryIO | None, progress: Progress | None = None) -> None:
         """Write to `stream` (None: standard output was closed by the caller of the process).
 
-        `progress` is hidden meanwhile; it may be on the same terminal.
+        `progress` is hidden meanwhile, if it is at the same place.
         """
         self._stream = stream
-        self._progress = progress
-        self._is_terminal = stream is not None and stream.isatty()
+        is_beside = stream is not None and progress is not None and progress.is_beside(stream)
+        self._progress_beside = progress if is_beside else None
         self.byte_count = 0
 
     def write(self, data: bytes) -> None:
@@ -58,8 +58,8 @@ class Console:
             return
         if self._stream is None:
             raise FileError("standard output is closed; redirect it, to /dev/null if need be")
-        if self._progress is not None and self._is_terminal:
-            self._progress.clear()
+        if self._progress_beside is not None:
+            self._progress_beside.clear()
         try:
             self._stream.write(data)
             self._stream.flush()
@@ -72,8 +72,8 @@ class Console:
                 f"cannot write standard output: {error.strerror}; redirect it to another place"
             ) from error
         self.byte_count += len(data)
-        if self._progress is not None and self._is_terminal:
-            self._progress.note_output(is_line_open=not data.endswith(b"\n"))
+        if self._progress_beside is not None:
+            self._progress_beside.note_output(is_line_open=not data.endswith(b"\n"))
 
     def _abandon(self) -> None:
         """Let the descriptor lead nowhere; what is buffered may go there."""

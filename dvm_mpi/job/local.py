@@ -46,7 +46,7 @@ from dvm_mpi.disa.verifier import verify
 from dvm_mpi.errors import DvmError, ExitCode, ReaderGoneError
 from dvm_mpi.io import arrays, console, report, specs
 from dvm_mpi.io.outputs import check_outputs
-from dvm_mpi.io.progress import Progress, ProgressCounts
+from dvm_mpi.io.progress import Progress, Sample, Transfer
 from dvm_mpi.job.local_meters import LocalMeters
 from dvm_mpi.job.parts import (
     Interrupted,
@@ -54,6 +54,7 @@ from dvm_mpi.job.parts import (
     default_memory_bytes,
     make_engine_factory,
     peak_memory_bytes,
+    progress_counts,
     revision,
     say,
     tell_code_folder,
@@ -85,12 +86,19 @@ class _Watcher(Silent):
     """Connects a running machine with the terminal and the signals."""
 
     def __init__(
-        self, out: console.Console, progress: Progress, cpu_share: CpuShare | None
+        self,
+        out: console.Console,
+        progress: Progress,
+        cpu_share: CpuShare | None,
+        runners_expected: int,
     ) -> None:
         self._out = out
         self._progress = progress
         self._cpu_share = cpu_share
         self._signal = 0
+        #: What goes into memory or out of it, while that lasts.
+        self.transfer: Transfer | None = None
+        self._runners_expected = runners_expected
         #: What is written down of the run, once it begins.
         self.recording: Recording | None = None
         #: The timeline, if that was asked for, and when rows are taken next.
@@ -152,7 +160,9 @@ class _Watcher(Silent):
             self._look_on(driver, self.trace)
         self.meters.look(driver)
         self.each_turn()
-        self._progress.update(lambda: _progress_counts(driver))
+        transfer = self.transfer
+        self._progress.enter_stage("" if transfer is None else transfer.doing)
+        self._progress.update(lambda: transfer or self._counts(driver))
         if self._cpu_share is not None:
             now_us, used_us = time.monotonic_ns() // 1000, time.process_time_ns() // 1000
             self.idle(self._cpu_share.rests_us(now_us, used_us))
@@ -175,17 +185,13 @@ class _Watcher(Silent):
         for number, parts in enumerate(driver.tracer.parts):
             self.trace.take(number, parts.journal.dropped, parts.take())
 
+    def waits(self, what: str) -> None:
+        """Show what is waited for before there is a machine, and obey signals."""
+        self.obey()
+        self._progress.update(lambda: f"waiting for {what}")
 
-def _progress_counts(machine: LocalMachine) -> ProgressCounts:
-    c = machine.scheduler.counters
-    return ProgressCounts(
-        queued=machine.scheduler.queued_count,
-        running=machine.scheduler.state.running_count,
-        committed=c.commits,
-        retried=c.retries,
-        epochs=c.epochs,
-        bytes_moved=c.bytes_fetched + c.bytes_committed,
-    )
+    def _counts(self, driver: LocalMachine) -> Sample:
+        return progress_counts(driver.scheduler, self._runners_expected)
 
 
 class Run:
@@ -201,10 +207,10 @@ class Run:
         self._traced: Trace | None = None
         #: The profile, if there is one.
         self._lines: tuple[report.ProfiledLine, ...] = ()
-        self._progress = Progress(sys.stderr, quiet=options.quiet)
+        self._progress = Progress(sys.stderr, mode=options.progress, quiet=options.quiet)
         self._console = console.Console(console.standard_output(), self._progress)
         share = CpuShare(options.cpu_share) if options.cpu_share < 1 else None
-        self._watcher = _Watcher(self._console, self._progress, share)
+        self._watcher = _Watcher(self._console, self._progress, share, options.runners_expected)
         self._reporting = Reporting(options.report, say, time.monotonic)
         self._began_at = 0.0
         #: Why the run ended before its time, as it was told.
@@ -345,15 +351,26 @@ class Run:
         if o.trace is not None:
             self._trace(self._machine, watcher)
         loading_ns = time.monotonic_ns()
-        for spec, declaration in inputs:
-            with arrays.open_input(spec, declaration) as source:
-                for _ in self._machine.loader.load_input(declaration, source.read_range):
-                    watcher.turned(self._machine)
+        self._load_inputs(inputs, self._machine, watcher)
         self._note(Work.LOADING, loading_ns)
         if o.is_recorded:
             watcher.recording = Recording(o, image, stdin, 1)
         self._times.load_s = time.perf_counter() - began
         return self._machine
+
+    @staticmethod
+    def _load_inputs(
+        inputs: list[tuple[specs.ArraySpec, ArrayDeclaration]],
+        machine: LocalMachine,
+        watcher: _Watcher,
+    ) -> None:
+        total = sum(declaration.byte_count for _, declaration in inputs)
+        for spec, declaration in inputs:
+            with arrays.open_input(spec, declaration) as source:
+                for done in machine.loader.load_input(declaration, source.read_range):
+                    watcher.transfer = Transfer("loading", done, total)
+                    watcher.turned(machine)
+        watcher.transfer = None
 
     def _prepare(self, watcher: _Watcher) -> None:
         """Have compiled what is missing; tell of it, and notice signals meanwhile."""
@@ -363,9 +380,10 @@ class Run:
         try:
             while not (preparation.is_home_ready and preparation.is_engine_ready):
                 preparation.step()
-                watcher.obey()
+                watcher.waits(preparation.waits_for)
                 if time.monotonic() >= told_at_s and not self._options.quiet:
                     told_at_s = float("inf")
+                    self._progress.clear()
                     say(f"dvm: waiting for {preparation.waits_for}")
                 time.sleep(config.NAP_S_MAX)
         finally:
@@ -417,8 +435,11 @@ class Run:
         homes = dict(enumerate(machine.homes))
         visible = machine.scheduler.state.log.visible
         writing_ns = time.monotonic_ns()
-        for _ in write_outputs(outputs, machine.geometry, homes, visible):
+        total = sum(declaration.byte_count for _, declaration in outputs)
+        for done in write_outputs(outputs, machine.geometry, homes, visible):
+            watcher.transfer = Transfer("writing", done, total)
             watcher.turned(machine)
+        self._progress.clear()
         self._note(Work.WRITING, writing_ns)
         self._times.output_s = time.perf_counter() - began
         watcher.meters.did(Activity.LOADING)

@@ -21,16 +21,18 @@ from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.diagnosis import Narrator
 from dvm_mpi.control.messages import Message, RankFailed, TraceRows
 from dvm_mpi.control.observations import observed
+from dvm_mpi.control.session import Phase
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.errors import ExitCode
 from dvm_mpi.io import console, report
 from dvm_mpi.io.outputs import Place, drop_outputs, make_outputs, settle_outputs
-from dvm_mpi.io.progress import Progress, ProgressCounts
+from dvm_mpi.io.progress import Progress, Sample, Transfer
 from dvm_mpi.io.specs import ArraySpec
 from dvm_mpi.io.traffic import Traffic
 from dvm_mpi.job.parts import (
     age_of_process_s,
     peak_memory_bytes,
+    progress_counts,
     revision,
     say,
     tell_contention,
@@ -59,7 +61,9 @@ class Owner:
         self._startup_s = age_of_process_s()
         age = timedelta(seconds=self._startup_s)
         self._started_at = (datetime.now().astimezone() - age).isoformat(timespec="seconds")
-        self._progress = Progress(sys.stderr, quiet=options.quiet)
+        self._progress = Progress(sys.stderr, mode=options.progress, quiet=options.quiet)
+        #: Bytes that rank 0 itself has moved, of how many, in the present phase.
+        self.moved = (0, 0)
         self._console = console.Console(console.standard_output(), self._progress)
         self.reporting = Reporting(options.report, say, time.monotonic)
         self._narrator: Narrator | None = None
@@ -143,6 +147,7 @@ class Owner:
         assert self._image is not None
         self.ended_at = time.perf_counter()
         self._ending = ending
+        self.moved = (0, 0)
         self._progress.clear()
         if ending.failure is not None:
             remark = "" if self.recording is None else self.recording.remark(ending.failure)
@@ -207,21 +212,24 @@ class Owner:
         if self.trace is not None:
             self.trace.each_turn(time.monotonic())
         if self.coordinator is not None:
-            self._progress.update(self._counts)
             self.reporting.each_turn(lambda: self._report(None, peak_memory_bytes()))
+            self._progress.enter_stage(self.coordinator.session.phase.name)
+            self._progress.update(self._sample)
 
-    def _counts(self) -> ProgressCounts:
+    def _sample(self) -> Sample:
+        """Return how far the run is; of files, how far rank 0 is with its part."""
         assert self.coordinator is not None
-        scheduler = self.coordinator.scheduler
-        c = scheduler.counters
-        return ProgressCounts(
-            queued=scheduler.queued_count,
-            running=scheduler.state.running_count,
-            committed=c.commits,
-            retried=c.retries,
-            epochs=c.epochs,
-            bytes_moved=c.bytes_fetched + c.bytes_committed,
-        )
+        session, scheduler = self.coordinator.session, self.coordinator.scheduler
+        if session.phase is Phase.RUNNING:
+            if not scheduler.state.ready.any():
+                return self.coordinator.waits_for
+            return progress_counts(scheduler, self._options.runners_expected)
+        doing = {Phase.LOADING: "loading", Phase.WRITING: "writing"}.get(session.phase)
+        done, total = self.moved
+        if doing is None or not total:
+            return self.coordinator.waits_for
+        ranks = report.counted(len(session.awaited), "rank")
+        return Transfer(doing, done, total, f"rank 0's part; {ranks} still to come")
 
     def close(self) -> None:
         """Take the progress line off the screen; drop files that were begun."""

@@ -17,6 +17,7 @@ from dvm_mpi.control.scheduler import Scheduler
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.engine.interface import Engine, EngineSettings, LoadTracking
 from dvm_mpi.errors import ExitCode, UsageError
+from dvm_mpi.io.progress import ProgressCounts
 from dvm_mpi.io.specs import ArraySpec
 from dvm_mpi.launch import limits
 from dvm_mpi.launch.finding import refuse
@@ -62,6 +63,24 @@ def tell_contention(scheduler: Scheduler, narrator: Narrator) -> None:
             f"dvm: {c.retries:,} of {c.attempts:,} attempts lost to commits of others:\n"
             f"{textwrap.indent(narrator.contention(scheduler.state.contention.sites()), '  ')}"
         )
+
+
+def progress_counts(scheduler: Scheduler, runners_expected: int) -> ProgressCounts:
+    """Return what is shown of a program that runs."""
+    c, state = scheduler.counters, scheduler.state
+    return ProgressCounts(
+        queued=scheduler.queued_count,
+        running=state.running_count,
+        committed=c.commits,
+        aborted=c.aborts,
+        retried=c.retries,
+        epochs=c.epochs,
+        bytes_moved=c.bytes_fetched + c.bytes_committed,
+        instructions=c.instructions,
+        workers_busy=int((state.running > 0).sum()),
+        workers=int(state.ready.sum()),
+        runners_expected=runners_expected,
+    )
 
 
 def peak_memory_bytes() -> int:

@@ -216,6 +216,7 @@ class RanksRun:
     # --- tasks ----------------------------------------------------------------------------------
     def _load(self, machine: RankMachine, image: Image) -> Generator[bool, None, None]:
         """Load this rank's part of the program and its inputs."""
+        declarations = [declaration for _, declaration in self._inputs]
         with traced(machine.rank.tracer, Work.LOADING):
             machine.loader.load_image(image)
             yield True
@@ -224,10 +225,17 @@ class RanksRun:
                     arrays.told_by(self._launch.rank),
                     arrays.open_input(spec, declaration) as source,
                 ):
-                    for _ in machine.loader.load_input(declaration, source.read_range):
+                    for done in machine.loader.load_input(declaration, source.read_range):
+                        self._note_moved(done, declarations)
                         yield True
             machine.loader.finish()
         machine.rank.loaded(machine.loader.loaded_bytes)
+
+    def _note_moved(self, done_bytes: int, declarations: list[ArrayDeclaration]) -> None:
+        """Let the progress tell how much of its share of these arrays rank 0 has moved."""
+        if self._owner is not None:
+            total = sum(declaration.byte_count for declaration in declarations)
+            self._owner.moved = (done_bytes, max(total // self._launch.size, done_bytes))
 
     def _prepare(
         self, machine: RankMachine, image: Image, stdin: bytes, preparation: Preparation
@@ -259,7 +267,8 @@ class RanksRun:
             matched = [(place, self._arrays[place.name]) for place in targets]
             homes = {self._launch.rank: machine.home}
             with arrays.told_by(self._launch.rank):
-                for _ in write_parts(matched, machine.geometry, homes, visible):
+                for done in write_parts(matched, machine.geometry, homes, visible):
+                    self._note_moved(done, [declaration for _, declaration in matched])
                     yield True
         return json.dumps(
             {

@@ -189,14 +189,14 @@ def test_progress_line_on_a_terminal(tmp_path: Path) -> None:
     terminal, inside = pty.openpty()
     try:
         with started(tmp_path, ENDLESS, stderr=inside) as process:
-            first = read_terminal(terminal, [b"2 running", b"1 committed"])
+            first = read_terminal(terminal, [b"2 running", b"1 runner done"])
             process.send_signal(signal.SIGINT)
             process.wait(DEADLINE_S)
             rest = read_terminal(terminal, [b"resident"])
     finally:
         os.close(terminal)
         os.close(inside)
-    drawn = rb"\r\x1b\[2K\d+ s; runners: 0 queued, 2 running, 1 committed, 0 retried"
+    drawn = rb"\r\x1b\[2K\d+ s: 1 runner done, 2 running, 0 queued, 0 retried"
     assert re.search(drawn, first + rest)
     before, _, _ = (first + rest).partition(b"dvm: ended by SIGINT")
     assert before.endswith(b"\r\x1b[2K")
@@ -210,6 +210,16 @@ def test_no_progress_line_in_a_file(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=DEADLINE_S)
     assert b"\x1b" not in told
+
+
+def test_progress_behind_a_pipe_can_be_asked_for(tmp_path: Path) -> None:
+    """As behind a launcher, whose ranks see no terminal."""
+    with started(tmp_path, ENDLESS, "--progress", "live") as process:
+        assert process.stderr is not None
+        told = read_terminal(process.stderr.fileno(), [b"\r\x1b[2K", b"2 running"])
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=DEADLINE_S)
+    assert b" s: 1 runner done, 2 running" in told
 
 
 # --- Python ------------------------------------------------------------------------------------

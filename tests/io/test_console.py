@@ -14,7 +14,18 @@ from dvm_mpi.errors import FileError, LimitError, ReaderGoneError
 from dvm_mpi.io.console import Console, read_input, standard_output
 from dvm_mpi.io.progress import Progress, ProgressCounts
 
-COUNTS = ProgressCounts(queued=1, running=1, committed=1, retried=0, epochs=1, bytes_moved=0)
+COUNTS = ProgressCounts(
+    queued=1,
+    running=1,
+    committed=1,
+    aborted=0,
+    retried=0,
+    epochs=1,
+    bytes_moved=0,
+    instructions=0,
+    workers_busy=1,
+    workers=1,
+)
 
 
 class Screen(io.BytesIO):
@@ -56,7 +67,7 @@ def test_output_and_progress_share_a_terminal() -> None:
     progress.update(lambda: COUNTS)
     progress.close()
     shown = screen.getvalue()
-    assert b"\r\x1b[2Khalf a line\n\r\x1b[2K2 s; runners:" in shown
+    assert b"\r\x1b[2Khalf a line\n\r\x1b[2K2 s: 1 runner done" in shown
     assert shown.endswith(b"\r\x1b[2K")
 
 
@@ -70,7 +81,7 @@ def test_output_into_a_file_leaves_the_line_alone() -> None:
     progress.update(lambda: COUNTS)
     console.write(b"no end of line")
     progress.update(lambda: COUNTS)
-    assert screen.getvalue().count(b"runners:") == 2
+    assert screen.getvalue().count(b"runner done") == 2
 
 
 def test_a_closed_standard_output_is_told_when_it_is_needed() -> None:
