@@ -283,11 +283,12 @@ class InterpEngine:
         if self._tally is None:
             return
         assert self._program is not None, "load comes before run"
-        pc = int(self._state[Field.TRAP_PC])
         if self._state[Field.TRAP] != TrapKind.FUEL_EXHAUSTED:
-            self._tally.note_trap(pc)
-        elif self._program.has_arrived(int(self._state[Field.RECORD])):
-            self._tally.note_end_before(pc)
+            self._tally.note_trap(int(self._state[Field.TRAP_PC]))
+            return
+        halt = self._program.halt_at(int(self._state[Field.RECORD]))
+        if halt is not None:
+            self._tally.note_end_before(halt)
 
     def instruction_counts(self) -> NDArray[np.int64]:
         """Return how often each instruction was executed so far."""
@@ -303,8 +304,8 @@ class InterpEngine:
             for fields in under_way
             if fields[Field.PHASE] == Phase.RUNNING
         ]
-        waiting = [program.pc_of(record) for record in records if program.has_arrived(record)]
-        return tally.by_row(image, self._tally.executed(program.decoded, waiting))
+        halts = filter(None, map(program.halt_at, records))
+        return tally.by_row(image, self._tally.executed(program.decoded, halts))
 
     # --- in and out of the view ---------------------------------------------------------------
     def _claim(self) -> bool:

@@ -7,8 +7,8 @@ a direct operand in the shared region gets a pooled cell that holds its address.
 
 Instructions of an image with lines are decoded at once; a flat image may begin one at any byte,
 so there they are decoded when control first comes to them.
-Where a profile is taken, an ARRIVAL stands before every instruction, for whoever does not come to
-it from the one above: `record_at`, targets, and what goes on below a branch lead there.
+Where a profile is taken, `record_at` leads to an ARRIVAL before every instruction, and each branch
+to its target by one of its own.
 The invariant to remember: records and constants never move, since records hold host addresses.
 """
 
@@ -30,7 +30,7 @@ from dvm_mpi.engine.interface import TrapKind
 from dvm_mpi.engine.operations import CALLS, Plan, plan
 from dvm_mpi.engine.records import Operation, Word
 from dvm_mpi.engine.reference_arithmetic import CANONICAL_NAN, float_of_bits
-from dvm_mpi.engine.tally import Tally, falls_through
+from dvm_mpi.engine.tally import Halt, Tally
 from dvm_mpi.layout import (
     CELL_CONSOLE,
     CELL_STDIN,
@@ -181,34 +181,31 @@ class Program:
 
     def _claim_record(self, pc: int) -> int:
         """Return the record of `pc`, which is in the text; a new one is UNDECODED."""
-        goal = self._claim_goal(pc)
-        return goal if self._tally is None else self._words.load(goal + r.NEXT)
-
-    def _claim_goal(self, pc: int) -> int:
-        """Return the record to go to for the instruction at `pc`, unless from the one above."""
         goal = int(self.record_at[pc - TEXT_START])
-        if goal <= 0:
-            goal = self._new_record(Operation.UNDECODED, pc)
-            if self._tally is not None:
-                goal = self._new_arrival(pc, goal)
-            self.record_at[pc - TEXT_START] = goal
-        return goal
+        if goal > 0:
+            return goal if self._tally is None else self._words.load(goal + r.NEXT)
+        record = self._new_record(Operation.UNDECODED, pc)
+        counters = None if self._tally is None else self._tally.arrivals
+        self.record_at[pc - TEXT_START] = self._by_way_of(counters, pc, record)
+        return record
 
-    def _new_arrival(self, pc: int, record: int) -> int:
-        assert self._tally is not None
-        arrival = self._new_record(Operation.ARRIVAL, pc)
-        counter = self._tally.arrivals.ctypes.data + (pc - TEXT_START) * WORD_BYTES
-        self._words.store(arrival + r.A, counter)
+    def _by_way_of(self, counters: NDArray[np.int64] | None, pc: int, record: int) -> int:
+        """Return a record that counts in the counter of `pc` and goes on; or `record` itself."""
+        if counters is None:
+            return record
+        arrival = self._new_record(Operation.ARRIVAL, self._words.load(record + r.PC))
+        self._words.store(arrival + r.A, counters.ctypes.data + (pc - TEXT_START) * WORD_BYTES)
         self._words.store(arrival + r.NEXT, record)
         return arrival
 
-    def has_arrived(self, record: int) -> bool:
-        """Return whether an attempt at this record counts as one that came to its instruction."""
-        return self._words.load(record + r.OPERATION) != Operation.ARRIVAL
-
-    def pc_of(self, record: int) -> int:
-        """Return the address of a record's instruction."""
-        return self._words.load(record + r.PC)
+    def halt_at(self, record: int) -> Halt | None:
+        """Return where an attempt at this record has stopped; None if nothing of it is counted."""
+        assert self._tally is not None, "nothing is counted"
+        if self._words.load(record + r.OPERATION) != Operation.ARRIVAL:
+            return self._words.load(record + r.PC), False
+        counters = self._tally.taken
+        index = (self._words.load(record + r.A) - counters.ctypes.data) // WORD_BYTES
+        return (TEXT_START + index, True) if 0 <= index < len(counters) else None
 
     def _new_record(self, operation: Operation, pc: int) -> int:
         record = self._words.allocate(r.RECORD_BYTES // WORD_BYTES)
@@ -219,11 +216,10 @@ class Program:
         self._words.store(record + r.D, self._sink)
         return record
 
-    def _record_behind(self, instruction: Instruction) -> int:
-        """Return the record to go on with: one that traps if nothing may begin there."""
-        pc = instruction.address + instruction.size_bytes
+    def _record_behind(self, pc: int) -> int:
+        """Return the record to go on with at `pc`: one that traps if nothing may begin there."""
         if self._is_text(pc) and (self._is_flat or self.record_at[pc - TEXT_START] > 0):
-            return self._claim_record(pc) if falls_through(instruction) else self._claim_goal(pc)
+            return self._claim_record(pc)
         record = self._bad_records.get(pc)
         if record is None:
             record = self._bad_records[pc] = self._new_record(Operation.BAD, pc)
@@ -234,7 +230,8 @@ class Program:
         """Return the record of a branch's target, -1 if it is bad."""
         if not self._is_text(pc):
             return -1
-        return self._claim_goal(pc) if self._is_flat else int(self.record_at[pc - TEXT_START])
+        is_known = self._is_flat or self.record_at[pc - TEXT_START] > 0
+        return self._claim_record(pc) if is_known else -1
 
     def _fill(self, pc: int) -> None:
         record = self._claim_record(pc)
@@ -248,14 +245,16 @@ class Program:
             return
         self.decoded[pc] = instruction
         planned = plan(instruction)
-        store(record + r.NEXT, self._record_behind(instruction))
-        # What takes several steps comes back here, and counts each.
-        store(record + r.TARGET, self._claim_goal(pc))
+        store(record + r.NEXT, self._record_behind(pc + instruction.size_bytes))
         store(record + r.EXTRA, planned.extra)
+        taken = None if self._tally is None else self._tally.taken
         if instruction.target is not None:
             target = self._record_of_target(instruction.target)
-            store(record + r.TARGET, target)
+            store(record + r.TARGET, self._by_way_of(taken, pc, target) if target > 0 else target)
             store(record + r.EXTRA, instruction.target)
+        elif planned.operation is Operation.CALL_STRCMP:
+            # It takes several steps, and comes back to itself after each.
+            store(record + r.TARGET, self._by_way_of(taken, pc, record))
         if planned.operation in CALLS:
             store(record + r.B, self._operand_table(instruction))
         else:

@@ -1,8 +1,9 @@
 """How often each instruction was executed: the rows of such counts, and a cheap way to count.
 
-The reference counts every step. The fast engine counts arrivals only: how often control came to an
-instruction in another way than from the one above it. The rest is arithmetic, done when somebody
-asks: what goes into an instruction comes out of it below, unless it jumps or an attempt ends there.
+The reference counts every step. The fast engine counts arrivals only: how often a branch was taken,
+and how often control came to an instruction by its address. The rest is arithmetic, done when
+somebody asks: what goes into an instruction comes out of it below, unless it jumps or an attempt
+ends there.
 The invariant to remember: counts are those of completed instructions and of those that trapped; an
 instruction that waits, for a page or for addresses, has not been executed.
 """
@@ -22,9 +23,12 @@ from dvm_mpi.layout import TEXT_START
 
 Ints = NDArray[np.int64]
 
-#: After these control goes elsewhere, or is counted when it goes on below: `strcmp` may take many
-#: steps, each an instruction, before it does.
-_ELSEWHERE: Final = frozenset({"br", "bl", "exit", "strcmp"})
+#: What control never leaves downwards, whatever it does.
+_ELSEWHERE: Final = frozenset({"bl", "exit"})
+
+#: Where an attempt has stopped: at an instruction that it has not executed; or, if that is true,
+#: having executed a branch there, whose jump has not been counted yet.
+Halt = tuple[int, bool]
 
 
 def addresses(image: Image) -> Ints:
@@ -50,30 +54,35 @@ def by_row(image: Image, executed: Mapping[int, int]) -> Ints:
     return counts
 
 
-def falls_through(instruction: Instruction) -> bool:
-    """Return whether what is executed here goes on below, uncounted, as often."""
-    return instruction.mnemonic not in _ELSEWHERE
+def _falls_through(instruction: Instruction) -> bool:
+    """Return whether what is executed here goes on below, unless it is a branch that is taken."""
+    return instruction.mnemonic not in _ELSEWHERE and instruction.condition != "ji"
 
 
 class Tally:
-    """What one fast engine counts; `arrivals` by byte of the text, counted by the loop itself."""
+    """What one fast engine counts."""
 
     def __init__(self, text_bytes: int) -> None:
+        #: By byte of the text, counted by the loop itself: how often control came to it by its
+        #: address; and how often the branch there was taken, or the `strcmp` there came back to
+        #: itself, which may take many steps, each an instruction.
         self.arrivals: Ints = np.zeros(text_bytes, dtype=np.int64)
-        #: Attempts that ended at an instruction: having executed it, or before that.
+        self.taken: Ints = np.zeros(text_bytes, dtype=np.int64)
+        #: Attempts that ended at an instruction, having executed it; and those that ended where
+        #: they had stopped before.
         self._ended_at: Counter[int] = Counter()
-        self._ended_before: Counter[int] = Counter()
+        self._ended_before: Counter[Halt] = Counter()
 
     def note_trap(self, pc: int) -> None:
         """Note that an attempt trapped at an instruction, which counts as executed."""
         self._ended_at[pc] += 1
 
-    def note_end_before(self, pc: int) -> None:
-        """Note that an attempt ended where it had arrived, and did not execute what is there."""
-        self._ended_before[pc] += 1
+    def note_end_before(self, halt: Halt) -> None:
+        """Note that an attempt ended where it had stopped."""
+        self._ended_before[halt] += 1
 
     def executed(
-        self, decoded: Mapping[int, Instruction | None], waiting: Iterable[int]
+        self, decoded: Mapping[int, Instruction | None], under_way: Iterable[Halt]
     ) -> dict[int, int]:
         """Return how often the instruction at each address was executed.
 
@@ -81,18 +90,22 @@ class Tally:
         ----------
         decoded
             All that was decoded; None where these bytes are no instruction.
-        waiting
-            For each attempt under way, where it has arrived and not executed what is there.
+        under_way
+            Where attempts are that have not ended.
         """
-        not_executed = self._ended_before + Counter(waiting)
+        halted = self._ended_before + Counter(under_way)
+        arrived: Counter[int] = Counter()
+        for pc, instruction in decoded.items():
+            arrived[pc] += int(self.arrivals[pc - TEXT_START])
+            target = pc if instruction is None or instruction.target is None else instruction.target
+            arrived[target] += int(self.taken[pc - TEXT_START])
         found: dict[int, int] = {}
-        from_above: Counter[int] = Counter()
         for pc in sorted(decoded):
-            count = int(self.arrivals[pc - TEXT_START]) + from_above[pc] - not_executed[pc]
-            found[pc] = count
+            count = found[pc] = arrived[pc] - halted[pc, False]
             instruction = decoded[pc]
-            if instruction is not None and falls_through(instruction):
-                from_above[pc + instruction.size_bytes] += count - self._ended_at[pc]
+            if instruction is not None and _falls_through(instruction):
+                elsewhere = int(self.taken[pc - TEXT_START]) + halted[pc, True]
+                arrived[pc + instruction.size_bytes] += count - elsewhere - self._ended_at[pc]
         # Nothing goes on from where no instruction begins.
         found |= {pc: count for pc, count in self._ended_at.items() if pc not in decoded}
         return found

@@ -84,6 +84,12 @@ def test_fuel_ends_before_an_instruction(
 
 
 @on_engines
+def test_fuel_ends_on_the_way_of_a_jump(maker: EngineMaker) -> None:
+    assert counts(maker, LOOP, fuel_max=4) == [1, 1, 1, 1, 0, 0, 0]
+    assert counts(maker, LOOP, fuel_max=4, fuel=1) == [1, 1, 1, 1, 0, 0, 0]
+
+
+@on_engines
 def test_control_that_leaves_the_text_is_counted_there(maker: EngineMaker) -> None:
     assert counts(maker, program(op("nop"), op("nop"))) == [1, 1, 1]
     assert counts(maker, program(op("br:ne", imm(1), imm(1), target=0))) == [1, 1]
