@@ -219,6 +219,8 @@ class Cluster:
         slots = ",".join(f"{host}:{per_host}" for host in hosts)
         return [
             str(folder / "mpirun"), "--prtemca", "plm_ssh_agent", shell, "--host", slots,
+            # Its folders are named by process ids, which hosts that share /tmp have in common.
+            "--prtemca", "prte_tmpdir_base", str(self.root / "nodetmp"),
             "--map-by", "slot", "-n", str(rank_count), "-x", "OMPI_MCA_osc=^ucx", *command,
         ]  # fmt: skip
 
