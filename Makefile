@@ -126,6 +126,42 @@ $(ENVIRONMENT): requirements/runtime.txt requirements/jobs.txt requirements/phot
 	touch "$@"
 	verdict
 
+# Wheels for a machine without a network, in build/wheelhouse/: WHEEL_PYTHON is its version of Python,
+# WHEEL_PLATFORMS what it can load, newest first: manylinux_2_28 wants glibc 2.28 or newer. With
+# MPI=system the library is the cluster's, and only mpi4py is taken along.
+WHEELHOUSE := build/wheelhouse
+WHEEL_PYTHON ?= $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+WHEEL_PLATFORMS ?= $(addsuffix _$(shell uname -m),manylinux_2_28 manylinux_2_27 manylinux_2_17 \
+	manylinux2014)
+wheelhouse: ## download all wheels that a machine without a network needs
+	$(begin)
+	rm -rf $(WHEELHOUSE)
+	mkdir -p $(WHEELHOUSE)
+	download() {
+		run "$(PYTHON)" -m pip download --quiet --only-binary :all: --dest $(WHEELHOUSE) \
+			--python-version $(WHEEL_PYTHON) --implementation cp $(addprefix --platform ,$(WHEEL_PLATFORMS)) "$$@"
+	}
+	sed -s '/^-r /d' requirements/runtime.txt requirements/jobs.txt requirements/mpi-$(MPI).txt \
+		> $(WHEELHOUSE)/requirements.txt
+	cp requirements/photograph.txt requirements/install.sh $(WHEELHOUSE)/
+	echo $(WHEEL_PYTHON) > $(WHEELHOUSE)/python-version.txt
+	download --requirement $(WHEELHOUSE)/requirements.txt
+	download --no-deps --requirement requirements/photograph.txt
+	verdict "$$(find $(WHEELHOUSE) -name '*.whl' | wc -l) wheels, \
+	$$(du -sh $(WHEELHOUSE) | cut -f 1); there: bash $(WHEELHOUSE)/install.sh $(VENV)"
+
+# A namespace of its own has no network; a user who is not root may have one too.
+test-wheelhouse: wheelhouse ## install the wheels where there is no network, and run hello with them
+	$(begin)
+	isolated() { run unshare --map-root-user --net "$$@"; }
+	hello() { isolated "$$@" -m dvm_mpi jobs/hello/hello.dasm --memory 64M | grep 'Hello from the DVM!'; }
+	isolated bash $(WHEELHOUSE)/install.sh build/wheelhouse-venv
+	hello build/wheelhouse-venv/bin/python
+	[[ $(MPI) == system ]] || hello build/wheelhouse-venv/bin/mpiexec -n 2 \
+		"$(CURDIR)/build/wheelhouse-venv/bin/python"
+	rm -r build/wheelhouse-venv
+	verdict
+
 # --- jobs: each on RANKS ranks -----------------------------------------------------------------
 
 hello: RANKS := 1

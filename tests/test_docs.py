@@ -221,6 +221,8 @@ def test_options_that_are_named_exist() -> None:
     allowed = {"--strict", "--shm-size", "--pytest", "--first", "--hosts"}
     allowed |= {"--array", "--cpu-bind", "--mem", "--mpi", "--nodes", "--ntasks", "--requeue"}
     allowed |= {"--ntasks-per-node", "--time", "--no-install-recommends"}
+    # Of pip.
+    allowed |= {"--no-index", "--find-links", "--no-deps"}
     assert {(d, o) for d, o in named if o not in known | allowed} == set()
 
 
