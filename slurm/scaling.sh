@@ -9,7 +9,7 @@
 #SBATCH --nodes=2                  # hosts
 #SBATCH --ntasks-per-node=2        # ranks on each, at most; give each rank a core
 #SBATCH --cpus-per-task=1
-#SBATCH --time=02:00:00
+#SBATCH --time=01:00:00
 #SBATCH --exclusive                # others would be measured too
 #SBATCH --signal=B:USR1@60         # the script hears it a minute before that, and ends the run
 #SBATCH --no-requeue               # after the loss of a node; submit it anew with SCALING=FOLDER
