@@ -57,7 +57,7 @@ class PlacedScheduler(Scheduler):
         if not state.ready.all() or state.alone >= 0 or len(state.solo):
             return super()._dispatch()
         self._publishing.unblock(state.log.visible)
-        rows = self._take(len(state.queue))
+        rows = self._dealing.take(state.startable_count)
         entries = state.table.rows["entry"][rows].tolist()
         workers = np.array([self._places.get(entry, 0) for entry in entries], dtype=np.int64)
         return [

@@ -211,6 +211,12 @@ BATCH_RUNNERS_MAX: Final = 256
 BATCHES_PER_WORKER: Final = 2
 #: Of more workers than this each gets a runner more at least, at a time, for every so many of them.
 WORKERS_PER_LEAST_RUNNER: Final = 16
+#: Runners at the head of the queue among which those near to a worker are looked for.
+FRONT_RUNNERS: Final = 65_536
+#: How long a runner waits for the worker that it is near to, while others have nothing to do.
+NEAR_WAIT_US: Final = 5_000
+#: Places in memory of which it is remembered who had them last; a power of two.
+NEARNESS_PLACES: Final = 65_536
 #: Runners of one round under --deterministic. Results depend on it.
 ROUND_RUNNERS: Final = 4_096
 #: Ids and stacks, and bytes for `malloc`, of one block that a place of a round is dealt. An attempt

@@ -23,6 +23,7 @@ from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.lengths import RunnerLengths
 from dvm_mpi.control.lifecycle import Event, Kind, RunnerTable, State
 from dvm_mpi.control.messages import Finished, Message
+from dvm_mpi.control.nearness import Front, Nearness, places_of
 from dvm_mpi.control.placement import LengthEstimate
 from dvm_mpi.control.queue import RowQueue
 from dvm_mpi.control.reservations import Reservations
@@ -232,8 +233,9 @@ class CoordinatorState:
         #: Where attempts lost, how long they were, what pages they share: for whoever looks on.
         self.contention, self.runner_lengths = Contention(), RunnerLengths()
         self.hot_pages = HotPages()
-        #: Runners that may start now, in order.
-        self.queue = RowQueue()
+        #: Runners that may start now, in order; those that come first, by whom they are near to.
+        self.queue, self.front = RowQueue(), Front(worker_count)
+        self.nearness = Nearness(geometry, worker_count)
         #: Runners that have lost so often that each runs alone; in a run of rounds all that have
         #: lost: they come first.
         self.solo = RowQueue()
@@ -287,6 +289,11 @@ class CoordinatorState:
         rows = self.table.rows
         return rows[rows["state"] == State.RUNNING] if len(rows) <= STORY_ROWS else rows[:0].copy()
 
+    @property
+    def startable_count(self) -> int:
+        """Runners that may start now, but for those that run alone."""
+        return len(self.front) + len(self.queue)
+
     def pending_epoch(self, epoch: int) -> PendingEpoch:
         """Return what is to happen when `epoch` becomes visible."""
         return self.pending.setdefault(epoch, PendingEpoch())
@@ -328,6 +335,7 @@ class CoordinatorState:
         r["template"], r["queued_instance"] = -1, -1
         r["grant_count"] = grant_counts
         r["grant_first"] = self.grants.append(grants) + firsts_of(grant_counts)
+        r["place"] = places_of(grants, grant_counts)
         watched_counts = children["watched_count"]
         watched = births.child_ranges[expand(children["watched_first"], watched_counts)]
         r["watched_count"] = watched_counts
@@ -409,7 +417,8 @@ class CoordinatorState:
         assert int((state == State.RUNNING).sum()) == self.running_count
         assert int((state == State.HELD).sum()) == len(self.held)
         waiting = np.isin(state, (State.WAITING, State.CANCELLED)).sum()
-        queued = len(self.queue) + len(self.solo) + len(self.chosen) + len(self.blocked)
+        self.front.check_invariants()
+        queued = self.startable_count + len(self.solo) + len(self.chosen) + len(self.blocked)
         assert waiting == queued
         pinned = (state == State.RUNNING) | (state == State.HELD)
         epochs = self.table.rows["snapshot"][pinned].tolist()

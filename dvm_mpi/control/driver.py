@@ -100,7 +100,7 @@ class MachineSettings:
     sends them within the messages, "late" reads them some time after they were asked for. `check`
     asserts every part's invariants after each event. With `tells_staged` records hold all stored
     bytes, for a history. `isolation` serializable wants engines that track loads.
-    `deterministic`: the run goes by rounds.
+    `deterministic`: the run goes by rounds. `near_wait_us` as of `Scheduler`.
     """
 
     workers: int = 1
@@ -116,6 +116,7 @@ class MachineSettings:
     on_wire: bool = False
     check: bool = False
     deterministic: bool = False
+    near_wait_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +206,7 @@ class LocalMachine:
             isolation=settings.isolation,
             conflict_unit=settings.conflict_unit,
             deterministic=settings.deterministic,
+            near_wait_us=settings.near_wait_us,
         )
         for number in range(settings.workers):
             engine = make_engine()
@@ -347,7 +349,7 @@ class LocalMachine:
     def _wait(self) -> None:
         """Nothing is under way: pass the time to the next thing that waits for it."""
         moments = [w.wakes_at_us for w in self._parts.workers if w.wakes_at_us is not None]
-        closes = self.scheduler.closes_at_us
+        closes = self.scheduler.due_at_us
         if closes is not None:
             moments.append(closes)
         if not moments:

@@ -40,7 +40,13 @@ class LengthEstimate:
 
 
 def share_out(
-    ready: int, running: NDArray[np.int64], newest: NDArray[np.int64], batch_runners: int
+    ready: int,
+    running: NDArray[np.int64],
+    newest: NDArray[np.int64],
+    batch_runners: int,
+    near: NDArray[np.int64] | None = None,
+    *,
+    is_patient: bool = False,
 ) -> NDArray[np.int64]:
     """Return how many of `ready` runners each worker gets now; (worker_count,) int64.
 
@@ -54,6 +60,10 @@ def share_out(
     the first ends tell that runners are short, and batches grow from one runner to hundreds, nobody
     gets some of every size: only who has no more than the batch that it got last gets another.
 
+    Runners that are near to a worker go there, within its fair share; other workers get them only
+    when they have nothing to do. Where somebody is idle for each runner, only the idle get any, and
+    as long as we are patient only those that are near to them.
+
     Parameters
     ----------
     ready
@@ -62,6 +72,10 @@ def share_out(
         (worker_count,) attempts that each worker has, and those of the batch that it got last.
     batch_runners
         Runners of a whole batch.
+    near
+        (worker_count,) how many of the `ready` are near to each worker; None if nobody cares.
+    is_patient
+        Whether runners may wait, where others are idle, for the worker that they are near to.
     """
     least = len(running) // WORKERS_PER_LEAST_RUNNER
     room = batch_runners * BATCHES_PER_WORKER - running
@@ -70,10 +84,28 @@ def share_out(
         has_room &= running <= newest
     fair = -(-ready // len(running))
     capacity = np.minimum(np.where(has_room, room, 0), max(fair, least, 1))
-    # Of thousands of workers most are busy, and this is asked at almost every message.
-    able = np.flatnonzero(capacity)
-    order = able[np.argsort(running[able], kind="stable")]
     given = np.zeros(len(running), dtype=np.int64)
-    before = firsts_of(capacity[order])
-    given[order] = np.clip(ready - before, 0, capacity[order])
-    return given
+    if near is None or not near.any():
+        return _serve(ready, running, capacity, given)
+    is_idle = running == 0
+    are_few = ready <= np.count_nonzero(is_idle)
+    given = np.minimum(np.where(is_idle, capacity, 0) if are_few else capacity, near)
+    elsewhere = 0 if are_few and is_patient else int((near - given).sum())
+    given = _serve(ready - int(near.sum()), running, capacity, given)
+    return _serve(elsewhere, running, np.where(is_idle, capacity, 0), given)
+
+
+def _serve(
+    ready: int,
+    running: NDArray[np.int64],
+    capacity: NDArray[np.int64],
+    given: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Return `given` and what each worker gets of `ready` more, the least loaded first."""
+    # Of thousands of workers most are busy, and this is asked at almost every message.
+    able = np.flatnonzero(capacity > given)
+    order = able[np.argsort((running + given)[able], kind="stable")]
+    room = (capacity - given)[order]
+    more = given.copy()
+    more[order] += np.clip(ready - firsts_of(room), 0, room)
+    return more

@@ -11,9 +11,8 @@ that must be the same every time goes by `rounds`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from dvm_mpi.config import (
     EPOCH_US_MAX,
     EPOCHS_IN_FLIGHT,
     LOSSES_BEFORE_RESERVING,
+    NEAR_WAIT_US,
 )
 from dvm_mpi.control import giving_up
 from dvm_mpi.control.coordinator_state import (
@@ -35,6 +35,7 @@ from dvm_mpi.control.coordinator_state import (
     ToHome,
     ToWorker,
 )
+from dvm_mpi.control.dealing import Dealing
 from dvm_mpi.control.grants import normalise_grouped
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.lifecycle import Event, Kind, State
@@ -47,7 +48,6 @@ from dvm_mpi.control.messages import (
     WorkerReady,
 )
 from dvm_mpi.control.ordering import Ordering
-from dvm_mpi.control.placement import share_out
 from dvm_mpi.control.publishing import Publishing
 from dvm_mpi.control.rounds import Rounds, apart, place_blocks, round_runners
 from dvm_mpi.control.validation import ConflictUnit, Isolation
@@ -56,9 +56,6 @@ from dvm_mpi.dsm.messages import EpochApplied, FramesLacking, PinsMoved
 from dvm_mpi.dsm.ranges import expand, firsts_of, round_to_pages
 from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, NO_LEASES, RUN, Lease, LeaseKind
 from dvm_mpi.layout import GUARD_BYTES, RANGE
-
-#: Rows at the head of the queue that are looked at together for cancelled instances.
-_CANCELLED_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +125,9 @@ class Scheduler:
         What two runners must not both store.
     deterministic
         Whether the run goes by rounds, so that it does not depend on workers and timing.
+    near_wait_us
+        How long runners wait for the worker that they are near to, while others are idle; None if
+        they go wherever there is room: nothing moves between workers of one process.
     """
 
     def __init__(
@@ -141,6 +141,7 @@ class Scheduler:
         isolation: Isolation = "snapshot",
         conflict_unit: ConflictUnit = "byte",
         deterministic: bool = False,
+        near_wait_us: int | None = NEAR_WAIT_US,
     ) -> None:
         self._rounds = Rounds(round_runners(stack_bytes)) if deterministic else None
         leases = LeaseBook(stack_bytes, place_blocks(stack_bytes) if deterministic else None)
@@ -150,6 +151,7 @@ class Scheduler:
         if deterministic:
             self.state.losses_before_remembering = self.state.losses_before_solo = 1
         self.state.ready[:] = workers_ready
+        self._dealing = Dealing(self.state, near_wait_us)
         self._ordering = Ordering(self.state)
         self._publishing = Publishing(self.state)
         self._stack_bytes = stack_bytes
@@ -170,12 +172,22 @@ class Scheduler:
     def queued_count(self) -> int:
         """Runners that wait for a worker, an epoch or their turn to run alone."""
         state = self.state
-        return len(state.queue) + len(state.solo) + len(state.chosen) + len(state.blocked)
+        waiting = len(state.solo) + len(state.chosen) + len(state.blocked)
+        return state.startable_count + waiting
 
     @property
-    def closes_at_us(self) -> int | None:
-        """When the open epoch will be old enough to close; None if it is empty."""
-        return self._opened_us + EPOCH_US_MAX if self.state.log.open_records else None
+    def due_at_us(self) -> int | None:
+        """When time alone makes something possible: an epoch closes, or a runner waits no more."""
+        closes_at_us = self._opened_us + EPOCH_US_MAX if self.state.log.open_records else None
+        times = (closes_at_us, self._waits_until_us)
+        return min((time_us for time_us in times if time_us is not None), default=None)
+
+    @property
+    def _waits_until_us(self) -> int | None:
+        """Until when runners wait for the workers that they are near to; None if none does."""
+        state = self.state
+        is_held_up = state.failure is not None or state.alone >= 0 or len(state.solo)
+        return None if is_held_up else self._dealing.waits_until_us
 
     # --- events ---------------------------------------------------------------------------------
     def handle(self, event: SchedulerEvent) -> tuple[Action, ...]:
@@ -210,7 +222,9 @@ class Scheduler:
         elif isinstance(event, Ticked):
             assert event.now_us >= self._now_us, "time runs backwards"
             self._now_us = event.now_us
-            if not self._is_open_epoch_due():
+            waits_until_us = self._waits_until_us
+            has_waited = waits_until_us is not None and event.now_us >= waits_until_us
+            if not has_waited and not self._is_open_epoch_due():
                 return ()
         else:
             self._start(event)
@@ -358,31 +372,16 @@ class Scheduler:
             return self._dispatch_round(self._rounds, workers)
         if len(state.solo):
             return self._dispatch_alone(int(workers[0]))
-        self._drop_cancelled()
-        return self._share_out(workers, len(state.queue), self._take)
+        dealt = self._dealing.deal(workers, self._now_us)
+        return [action for portion in dealt for action in self._send_batches(*portion)]
 
-    def _share_out(
-        self,
-        workers: NDArray[np.intp],
-        ready: int,
-        take: Callable[[int], NDArray[np.int64]],
-    ) -> list[Action]:
-        """Send `ready` runners to the workers that have room; `take` returns the next rows."""
-        state = self.state
-        if ready == 0:
-            return []
-        # Some of those that sleep may have been given up on.
-        awake = np.maximum(state.running - state.asleep - state.gathered, 0)[workers]
-        batch_runners = state.lengths.batch_runners
-        share = share_out(ready, awake, state.newest_batch[workers], batch_runners)
-        given = share > 0
-        actions: list[Action] = []
-        for worker, count in zip(workers[given].tolist(), share[given].tolist(), strict=True):
-            rows = take(count)
-            for first in range(0, len(rows), batch_runners):
-                batch = rows[first : first + batch_runners]
-                actions.append(ToWorker(worker, self._dispatched(worker, batch)))
-        return actions
+    def _send_batches(self, worker: int, rows: NDArray[np.int64]) -> list[Action]:
+        """Send runners to a worker, in batches of the right size."""
+        batch_runners = self.state.lengths.batch_runners
+        return [
+            ToWorker(worker, self._dispatched(worker, rows[first : first + batch_runners]))
+            for first in range(0, len(rows), batch_runners)
+        ]
 
     def _dispatch_round(self, rounds: Rounds, workers: NDArray[np.intp]) -> list[Action]:
         """Send out the round under way, or the next one if every commit is visible."""
@@ -394,7 +393,11 @@ class Scheduler:
             state.chosen.push(rows)
             rounds.begin(len(rows), state.last_attempt + 1)
             rounds.deal(self._lease)
-        actions = self._share_out(workers, len(state.chosen), state.chosen.pop)
+        share = self._dealing.share(workers, len(state.chosen))
+        given = share > 0
+        actions: list[Action] = []
+        for worker, count in zip(workers[given].tolist(), share[given].tolist(), strict=True):
+            actions += self._send_batches(worker, state.chosen.pop(count))
         if rounds.all_wait:
             actions += [self._granted(*answered) for answered in rounds.answer()]
         return actions
@@ -412,27 +415,8 @@ class Scheduler:
         state.solo.push(np.concatenate([looked_at[~goes], losers[runners_max:]]))
         rows = looked_at[goes]
         while len(losers) < runners_max and len(rows) < runners_max and len(state.queue):
-            rows = np.concatenate([rows, self._take(runners_max - len(rows))])
+            rows = np.concatenate([rows, self._dealing.take(runners_max - len(rows))])
         return rows
-
-    def _drop_cancelled(self) -> None:
-        """Free the cancelled instances at the head of the queue."""
-        state = self.state
-        while len(state.queue):
-            head = state.queue.peek(_CANCELLED_AT_ONCE)
-            cancelled = state.table.rows["state"][head] == State.CANCELLED
-            count = len(head) if cancelled.all() else int(np.argmin(cancelled))
-            state.end(state.queue.pop(count))
-            if count < len(head):
-                return
-
-    def _take(self, count: int) -> NDArray[np.int64]:
-        """Take `count` rows off the queue; cancelled ones are freed and not returned."""
-        rows = self.state.queue.pop(count)
-        cancelled = self.state.table.rows["state"][rows] == State.CANCELLED
-        self.state.end(rows[cancelled])
-        live: NDArray[np.int64] = rows[~cancelled]
-        return live
 
     def _dispatch_alone(self, worker: int) -> list[Action]:
         """Run the next of those that lost too often, when there is nothing it could lose to.
@@ -468,6 +452,7 @@ class Scheduler:
         state.pins.add(snapshot, len(rows))
         state.running[worker] += len(rows)
         state.newest_batch[worker] = len(rows)
+        state.nearness.note(r["place"][r["kind"] != Kind.INSTANCE], worker)
         state.counters.attempts += len(rows)
         return self._describe(snapshot, numbers, rows, r)
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi.config import BATCH_FUEL, INLINE_BYTES_MAX
 from dvm_mpi.control.delivery import Part
+from dvm_mpi.control.eagerness import Eagerness
 from dvm_mpi.control.messages import (
     OF_THE_WORKER,
     RECORD,
@@ -190,6 +191,9 @@ class Worker:
         #: The scheduler's numbers of the runners that this worker has, by attempt number: one may
         #: be here twice, if an attempt was given up on and sleeps here still.
         self._runners: dict[int, int] = {}
+        #: Where those attempts began, and what is known of such ones.
+        self._entries: dict[int, int] = {}
+        self._eagerness = Eagerness()
         #: Lookups under way, until their pages are installed; by ticket.
         self._lookups: dict[int, _Lookup] = {}
         self._last_ticket = 0
@@ -435,13 +439,16 @@ class Worker:
         self._runners.update(
             zip(batch.numbers.tolist(), batch.attempts["runner"].tolist(), strict=True)
         )
+        self._entries.update(
+            zip(batch.numbers.tolist(), batch.attempts["entry"].tolist(), strict=True)
+        )
         attempts = batch.attempts.copy()
         attempts["runner"] = batch.numbers
         self.engine.begin(
             AttemptBatch(attempts, batch.grants, batch.image_runs, batch.image_data, batch.leases)
         )
         self._read_ahead, self._read_ahead_index = ReadAhead(), -1
-        pages, newest = eager_pages(batch.grants)
+        pages, newest = eager_pages(self._eagerness.grants(batch.attempts, batch.grants))
         return self._look_up(self.engine.missing(pages, newest, batch.snapshot))
 
     # --- pages ----------------------------------------------------------------------------------
@@ -504,7 +511,11 @@ class Worker:
             return []
         records = np.zeros(len(ended.outcomes), dtype=RECORD)
         records["attempt"] = ended.outcomes["runner"]
-        ended.outcomes["runner"] = [self._runners.pop(n) for n in records["attempt"].tolist()]
+        numbers = records["attempt"].tolist()
+        entries = np.array([self._entries.pop(n) for n in numbers], np.int64)
+        aborted = np.isin(ended.outcomes["end"], (End.ABORT, End.ABORT_DELETE))
+        self._eagerness.observe(entries, aborted)
+        ended.outcomes["runner"] = [self._runners.pop(n) for n in numbers]
         pieces = self._large_write_sets(ended, records)
         runs, data = ended.runs, ended.data
         if pieces and not self._tells_staged:

@@ -261,9 +261,9 @@ class SimulatedMachine(LocalMachine):
         if wakes_at_us is not None:
             self._call(number, wakes_at_us * _NS_PER_US)
         if number == 0 and self._ending is None:
-            closes_at_us = self.scheduler.closes_at_us
-            if closes_at_us is not None:
-                self._call(0, closes_at_us * _NS_PER_US)
+            due_at_us = self.scheduler.due_at_us
+            if due_at_us is not None:
+                self._call(0, due_at_us * _NS_PER_US)
 
     def _call(self, number: int, at_ns: int) -> None:
         """Let a rank take a turn at a time, or when it is free, or sooner if it does so anyway."""

@@ -34,6 +34,9 @@ from dvm_mpi.sim.trace import Trace
 #: A simulated rank's share of memory, and its slice of each arena: lean, for thousands of ranks.
 _HOME_BYTES: Final = 64 * config.MIB
 _SLICE_BYTES_MAX: Final = 16 * config.KIB
+#: Of four seeds, the one under which runners go where their memory is, as on ranks of a job. Those
+#: over the same bytes then go to one worker and race less: the others go wherever there is room.
+_NEAR_SEED: Final = 2
 #: Engines that runners are simulated with: time stands still, so that runs can be replayed, and
 #: loads are noted, so that they can be judged by values.
 ENGINE_SETTINGS: Final = EngineSettings(
@@ -202,6 +205,7 @@ def _settings(
         isolation=simulation.isolation,
         conflict_unit=simulation.conflict_unit,
         deterministic=simulation.deterministic,
+        near_wait_us=config.NEAR_WAIT_US if simulation.seed % 4 == _NEAR_SEED else None,
     )
     return replace(
         usual,

@@ -118,6 +118,8 @@ class Coordinator:
     claims: list[Claim] = field(default_factory=list)
     complete: Complete | None = None
     batches: list[tuple[int, int]] = field(default_factory=list)
+    #: Runners go wherever there is room, unless a test asks for more.
+    near_wait_us: int | None = None
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(
@@ -129,6 +131,7 @@ class Coordinator:
             isolation=self.isolation,
             conflict_unit=self.conflict_unit,
             deterministic=self.deterministic,
+            near_wait_us=self.near_wait_us,
         )
         # A runner is short here, so that batches are as large as a test wants them.
         self.scheduler.state.lengths.observe = lambda instructions: None  # type: ignore[method-assign]

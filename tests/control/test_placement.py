@@ -60,6 +60,55 @@ def test_shares_of_very_many_workers_are_not_single_runners() -> None:
     assert share_out(count, nobody, nobody, 1).max() == BATCHES_PER_WORKER
 
 
+# fmt: off
+#   ready  running       near          patient  shares
+NEAR_SHARES = (
+    (1,    [0, 0, 0],    [0, 0, 1],    False,   [0, 0, 1]),  # where it is near, if that one is idle
+    (1,    [1, 0, 0],    [1, 0, 0],    False,   [0, 1, 0]),  # nobody is idle for its sake
+    (1,    [1, 0, 0],    [1, 0, 0],    True,    [0, 0, 0]),  # but for a little while
+    (4,    [0, 0],       [3, 0],       True,    [2, 2]),     # a fair share at most
+    (6,    [0, 0, 0],    [4, 1, 0],    False,   [2, 2, 2]),
+    (8,    [1, 1],       [8, 0],       False,   [4, 0]),     # the other one is busy: it waits
+    (8,    [1, 0],       [8, 0],       False,   [4, 4]),     # the other one is idle
+    (4,    [1, 1],       [0, 0],       False,   [2, 2]),     # nobody cares
+)
+# fmt: on
+
+
+def test_shares_of_runners_that_are_near_to_workers() -> None:
+    for ready, running, near, is_patient, expected in NEAR_SHARES:
+        newest = np.full(len(running), 8)
+        found = share_out(
+            ready, np.array(running), newest, 8, np.array(near), is_patient=is_patient
+        )
+        assert found.tolist() == expected, (ready, running, near)
+
+
+@given(
+    loads=st.lists(
+        st.tuples(st.integers(0, 9) | st.integers(0, 600), st.integers(0, 9)),
+        min_size=2,
+        max_size=40,
+    ),
+    batch=st.integers(1, 9) | st.integers(1, BATCH_RUNNERS_MAX),
+    for_anyone=st.integers(0, 40),
+)
+@tried(200)
+def test_nearness_idles_no_worker_and_gives_no_more_than_there_is(
+    loads: list[tuple[int, int]], batch: int, for_anyone: int
+) -> None:
+    running, near = (np.array([load[part] for load in loads]) for part in (0, 1))
+    ready = int(near.sum()) + for_anyone
+    newest = np.full(len(loads), batch)
+    shares = share_out(ready, running, newest, batch, near)
+    plain = share_out(ready, running, newest, batch)
+    assert shares.sum() <= ready
+    assert (shares <= np.maximum(plain.max(initial=0), max(-(-ready // len(loads)), 2))).all()
+    is_idle = running == 0
+    # As many of the idle get something as without any nearness.
+    assert (shares[is_idle] > 0).sum() >= min((plain[is_idle] > 0).sum(), ready)
+
+
 def one_by_one(ready: int, running: list[int], newest: list[int], batch: int) -> list[int]:
     """Serve the workers in turn, the least loaded first, as long as there is anything."""
     least = len(running) // WORKERS_PER_LEAST_RUNNER

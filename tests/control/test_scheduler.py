@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dvm_mpi.config import EPOCH_US_MAX, EPOCHS_IN_FLIGHT
-from dvm_mpi.control import lifecycle, scheduler
+from dvm_mpi.control import dealing, lifecycle, scheduler
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.messages import AsleepChanged, LeaseGranted, LeaseRequested, WorkerReady
 from dvm_mpi.control.placement import share_out
@@ -68,11 +68,11 @@ def test_nothing_is_decided_while_other_homes_are_awaited(monkeypatch: pytest.Mo
     c.tick(EPOCH_US_MAX)
     looks: list[int] = []
 
-    def look(ready: int, *rest: Any) -> NDArray[np.int64]:
+    def look(ready: int, *rest: Any, **options: Any) -> NDArray[np.int64]:
         looks.append(ready)
-        return share_out(ready, *rest)
+        return share_out(ready, *rest, **options)
 
-    monkeypatch.setattr(scheduler, "share_out", look)
+    monkeypatch.setattr(dealing, "share_out", look)
     c.apply(1)
     assert len(looks) == 0
     c.apply(1)
@@ -205,13 +205,13 @@ def test_an_epoch_closes_when_it_is_old_enough() -> None:
     c, (a, b, _) = busy()
     c.tick(500)
     c.ends(a, stores=[X])
-    assert c.scheduler.closes_at_us == 500 + EPOCH_US_MAX
+    assert c.scheduler.due_at_us == 500 + EPOCH_US_MAX
     c.tick(400 + EPOCH_US_MAX)
     c.ends(b, stores=[Y])
     assert not c.applying
     c.tick(500 + EPOCH_US_MAX)
     assert sum(len(request.tokens) for _, request in c.applying) == 2
-    assert c.scheduler.closes_at_us is None
+    assert c.scheduler.due_at_us is None
 
 
 def test_an_epoch_closes_when_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,83 @@
+"""Where runners are sent, by the memory that they declare; X and Z are at home 0, Y at home 1."""
+
+from __future__ import annotations
+
+from dvm_mpi.config import NEAR_WAIT_US
+from dvm_mpi.engine.interface import End
+from dvm_mpi.layout import PAGE_BYTES
+from tests.control.coordinator import FIRST, A, B, C, Child, Coordinator, X, Y
+from tests.control.coordinator import D as W
+
+#: Of eight pages each, all at home 0: one after the other in the blocks of 16 pages.
+PARTS = tuple(X + 32 * PAGE_BYTES * number for number in range(8))
+
+
+def wave(c: Coordinator, entry: int, creator: int) -> dict[int, int]:
+    """Let `creator`'s runner start one runner for each part; return who got which part."""
+    parts = [Child(entry, heap=[(part, 8 * PAGE_BYTES)]) for part in PARTS]
+    c.ends(c.runs(creator)[0], children=[*parts, Child(C)])
+    c.apply()
+    return {attempt.grants[0][0]: attempt.worker for attempt in c.runs(entry)}
+
+
+def test_at_first_runners_go_where_their_memory_is_at_home() -> None:
+    c = Coordinator(workers=2, near_wait_us=0)
+    children = [Child(A, heap=[(Y, 8)]), Child(B, heap=[(X, 8)])]
+    c.ends(c.one(FIRST), children=children)
+    c.apply()
+    assert (c.one(A).worker, c.one(B).worker) == (1, 0)
+
+
+def test_runners_go_to_the_worker_that_had_their_memory_last() -> None:
+    """All parts are at one home: others take their shares, and keep them in the next waves."""
+    c = Coordinator(workers=4, near_wait_us=NEAR_WAIT_US)
+    first = wave(c, A, FIRST)
+    assert len(set(first.values())) == 3, "a fair share is three of nine"
+    for attempt in c.runs(A)[::-1]:
+        c.ends(attempt)
+    second = wave(c, B, C)
+    assert second == first
+
+
+def woken_while_its_worker_is_busy() -> Coordinator:
+    """Return a machine with an instance of W, near to worker 0, which runs A; the others idle."""
+    c = Coordinator(workers=4, near_wait_us=NEAR_WAIT_US)
+    watcher = Child(W, watched=[(X, 16)])
+    c.ends(c.one(FIRST), children=[watcher, Child(A, heap=[(X, 8)]), Child(B), Child(B)])
+    c.apply()
+    c.ends(c.runs(B)[0], stores=[X])
+    c.apply()
+    assert c.one(A).worker == 0
+    return c
+
+
+def test_a_watcher_waits_a_little_for_its_worker_and_sees_what_comes_meanwhile() -> None:
+    c = woken_while_its_worker_is_busy()
+    assert c.runs(W) == []
+    c.ends(c.one(B), stores=[X + 8])
+    c.apply()
+    c.ends(c.one(A))
+    instance = c.one(W)
+    assert (instance.worker, instance.snapshot) == (0, c.visible)
+    assert c.scheduler.counters.watcher_firings == 1
+
+
+def test_it_does_not_wait_longer() -> None:
+    c = woken_while_its_worker_is_busy()
+    due = [c.scheduler.due_at_us]
+    c.tick(NEAR_WAIT_US - 1)
+    assert c.runs(W) == []
+    c.tick(NEAR_WAIT_US)
+    assert c.one(W).worker != 0
+    assert [*due, c.scheduler.due_at_us] == [NEAR_WAIT_US, None]
+    c.ends(c.one(W), End.COMMIT_DELETE)
+    c.ends(c.one(A))
+    c.ends(c.one(B))
+    assert c.has_ended
+
+
+def test_who_runs_alone_goes_before_those_that_wait() -> None:
+    """Time must not be due for what cannot be: a simulated clock would stand still."""
+    c = woken_while_its_worker_is_busy()
+    c.scheduler.state.alone = 0
+    assert c.scheduler.due_at_us is None
