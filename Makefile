@@ -346,6 +346,11 @@ cpu-share: $(ENVIRONMENT) ## measure whether --cpu-share holds beside a competin
 	run $(BIN)/python -m bench.cpu_share
 	verdict
 
+traffic: $(ENVIRONMENT) ## measure what k-means moves between ranks, against what it must
+	$(begin)
+	run $(BIN)/python -m bench.traffic
+	verdict
+
 docs: $(ENVIRONMENT) ## write the generated parts of docs/ anew
 	$(begin)
 	run $(BIN)/python -m docs.generate
