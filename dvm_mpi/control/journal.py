@@ -204,35 +204,35 @@ class ClockOffset:
     """What must be added to this rank's clock to have rank 0's, from questions and answers.
 
     The answer was given at some moment between question and return, so half the time in between
-    bounds the error. Of the last exchanges the best one counts; an old one is worth less, since
-    clocks drift. An offset within its error is no offset: ranks of one host share a clock.
+    bounds the error. The best exchange counts; an old one is worth less, since clocks drift. An
+    offset within its error is no offset: ranks of one host share a clock.
     """
 
     def __init__(self) -> None:
-        self._heard: list[tuple[int, int, int]] = []
+        #: Answers so far.
+        self.heard_count = 0
+        #: Of the best exchange: own clock at the answer, offset, error.
+        self._best = (0, 0, -1)
 
     def hear(self, asked_ns: int, answered_ns: int, now_ns: int) -> None:
         """Take one exchange: own clock at the question, rank 0's, own clock at the answer."""
         error = (now_ns - asked_ns + 1) // 2
         offset = answered_ns - (asked_ns + now_ns) // 2
-        self._heard.append((now_ns, offset, error))
-        del self._heard[: -config.TRACE_CLOCK_EXCHANGES]
+        self.heard_count += 1
+        if self.heard_count == 1 or error <= self._aged(now_ns):
+            self._best = (now_ns, offset, error)
 
     def best(self, now_ns: int) -> tuple[int, int]:
         """Return the offset and how wrong it may be, -1 if nothing was heard yet; ns."""
-        if not self._heard:
+        if not self.heard_count:
             return 0, -1
-        aged = [
-            (error + int((now_ns - at) * config.TRACE_CLOCK_DRIFT), offset)
-            for at, offset, error in self._heard
-        ]
-        error, offset = min(aged)
+        offset, error = self._best[1], self._aged(now_ns)
         return (0, abs(offset) + error) if abs(offset) <= error else (offset, error)
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether so many answers were heard as are kept."""
-        return len(self._heard) == config.TRACE_CLOCK_EXCHANGES
+    def _aged(self, now_ns: int) -> int:
+        """Return how wrong the best exchange may be by now."""
+        at, _, error = self._best
+        return error + int((now_ns - at) * config.TRACE_CLOCK_DRIFT)
 
 
 class Working(Protocol):

@@ -65,7 +65,8 @@ class RankTracer:
         now = self.now()
         self._offset.hear(answered.asked_ns, answered.answered_ns, now)
         self._is_asking = False
-        self._ask_at = now + (_CLOCK_NS if self._offset.is_settled else 0)
+        is_settled = self._offset.heard_count >= config.TRACE_CLOCK_EXCHANGES
+        self._ask_at = now + (_CLOCK_NS if is_settled else 0)
 
     def _ask(self, now: int) -> None:
         self._is_asking = True
