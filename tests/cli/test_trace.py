@@ -171,3 +171,12 @@ def test_wrong_words_are_refused_before_anything_runs(dvm: Command) -> None:
     ended = dvm.run(COUNTER, "--trace", "counter.npy", "--dump", ".")
     assert ended.code == ExitCode.USAGE
     assert not (dvm.folder / "t.json").exists()
+
+
+def test_a_picture_for_documents_is_drawn(dvm: Command) -> None:
+    draw_timeline = pytest.importorskip("docs.draw_timeline")
+    dvm.run(COUNTER, "--trace", "t.json.gz", "--workers", "2")
+    events = draw_timeline.read(dvm.folder / "t.json.gz")
+    assert events == read_trace(dvm.folder / "t.json.gz")
+    draw_timeline.draw(events, 0, 1e6, dvm.folder / "t.png")
+    assert (dvm.folder / "t.png").read_bytes().startswith(b"\x89PNG")
