@@ -351,6 +351,11 @@ traffic: $(ENVIRONMENT) ## measure what k-means moves between ranks, against wha
 	run $(BIN)/python -m bench.traffic
 	verdict
 
+trace-overhead: $(ENVIRONMENT) ## measure what --trace costs on k-means
+	$(begin)
+	run $(BIN)/python -m bench.trace_overhead
+	verdict
+
 docs: $(ENVIRONMENT) ## write the generated parts of docs/ anew
 	$(begin)
 	run $(BIN)/python -m docs.generate

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dvm_mpi import config
-from dvm_mpi.control.messages import LeaseGranted, RunEnded
+from dvm_mpi.control.messages import LeaseGranted, Message, RunEnded
 from dvm_mpi.dsm.messages import RUN, Staged
 from tests.mpi.waiting import POLL_S, wait
 
@@ -139,7 +139,13 @@ def test_what_is_not_flushed_does_not_leave_and_own_messages_come_back(comm: Any
     wait(comm.Ibarrier())
     assert received == [(comm.rank, LeaseGranted(1, 2, 3))]
     take, late = transport.receive, []
-    transport.receive = lambda: late.extend(take())
+
+    def receive() -> list[tuple[int, Message]]:
+        came: list[tuple[int, Message]] = take()
+        late.extend(came)
+        return came
+
+    transport.receive = receive
     part(transport)
     assert late == [(0, RunEnded(1))] * (comm.rank == 1), "what is left leaves at the end"
 
