@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,10 @@ from dvm_mpi.control.validation import Footprints
 from dvm_mpi.dsm.messages import TOKEN
 from dvm_mpi.dsm.ranges import expand, from_bounds
 from dvm_mpi.engine.interface import End
-from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, SR_END
+
+#: Bits of a page's number.
+_PAGE_BITS: Final = SR_END.bit_length() - PAGE_SHIFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +211,8 @@ class Ordering:
         is_newer = newest > batch.snapshots[owners]
         if not is_newer.any():
             return NO_ROWS, NO_ROWS
-        pairs = np.unique(np.stack([owners[is_newer], pages[is_newer]]), axis=1)
-        return pairs[1], pairs[0]
+        pairs = np.unique((owners[is_newer] << _PAGE_BITS) | pages[is_newer])
+        return pairs & ((1 << _PAGE_BITS) - 1), pairs >> _PAGE_BITS
 
     def _stored_before_registration(self, batch: _Batch) -> NDArray[np.bool_]:
         """Say, for each child, whether others stored into its watched bytes since the snapshot.

@@ -9,6 +9,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from dvm_mpi import config
 from dvm_mpi.control.contention import is_worth_telling
@@ -23,6 +24,9 @@ from dvm_mpi.launch import limits
 from dvm_mpi.launch.finding import refuse
 from dvm_mpi.native import store
 from dvm_mpi.options import RunOptions
+
+#: Of the operating system.
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Interrupted(Exception):
@@ -95,8 +99,11 @@ def peak_memory_bytes() -> int:
 
 def resident_bytes() -> int:
     """Return the resident size of this process now; some microseconds."""
-    with Path("/proc/self/statm").open("rb", buffering=0) as file:
-        return int(file.read(64).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    number = os.open("/proc/self/statm", os.O_RDONLY)
+    try:
+        return int(os.read(number, 128).split()[1]) * _PAGE_BYTES
+    finally:
+        os.close(number)
 
 
 def age_of_process_s() -> float:
