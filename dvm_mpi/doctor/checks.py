@@ -98,7 +98,8 @@ def check_clocks(times_s: Sequence[float], hosts: Sequence[str]) -> Finding:
             "reports do not compare",
             "NTP or chrony on every host",
         )
-    return good("clocks", "equal" if len(set(hosts)) > 1 else "one host")
+    told = f"equal within {apart * 1000:,.0f} ms" if len(set(hosts)) > 1 else "one host"
+    return good("clocks", told)
 
 
 def missing(who: str, wait_s: float) -> Finding:

@@ -22,7 +22,7 @@ _LEVELS: Final = (Level.WRONG, Level.SLOW, Level.GOOD)
 _NUMBER: Final = re.compile(r"\d[\d.,]*( [KMG]iB)?")
 #: Columns of a report.
 _WIDTH: Final = 110
-_INDENT: Final = " " * 23
+_INDENT: Final = " " * 24
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ HOSTS = ["node1", "node1", "node2", "node2"]
 SHM = Finding(Level.WRONG, "memory", "8.0 MiB is too little", "more", ExitCode.LIMIT)
 SHM_LATER = Finding(Level.WRONG, "memory", "7.9 MiB is too little", "more", ExitCode.LIMIT)
 CACHE = Finding(Level.WRONG, "compiled code", "no folder", "set one", ExitCode.FILE)
-SLOW = Finding(Level.SLOW, "cores", "ranks share\n  a core", "bind")
+SLOW = Finding(Level.SLOW, "cores", "ranks share\na core", "bind")
 
 
 def test_equal_findings_are_told_once_with_their_ranks() -> None:
@@ -43,8 +43,8 @@ def test_lines_stand_in_the_order_of_the_table_and_in_columns() -> None:
     assert groups == ["start", "limits", "cores", "files", verdict]
     (row,) = [n for n, line in enumerate(lines) if "ranks share" in line]
     column = lines[row].index("ranks share")
-    assert [line[:column].strip() for line in lines[row + 1 : row + 3]] == ["", ""]
-    assert lines[row + 2].endswith("what helps: bind")
+    assert lines[row + 1] == " " * column + "a core"
+    assert lines[row + 2] == " " * column + "  what helps: bind"
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,15 @@ def test_the_code_is_that_of_what_would_stop_a_run_first(
     rows = [Told(finding) for finding in told]
     assert exit_code(rows) is code
     assert verdict in as_text("head", rows, HOSTS).splitlines()[-1]
+
+
+def test_sentences_are_broken_into_lines_and_commands_are_not() -> None:
+    what = f"{'many words ' * 20}\n  remove them with: (cd /dev/shm && rm {'mpich_shm_1 ' * 20})"
+    lines = as_text("head", [Told(Finding(Level.SLOW, "left files", what))], HOSTS).splitlines()
+    assert sum("many words" in line for line in lines) == 3
+    assert all(len(line) <= 110 for line in lines if "many words" in line)
+    (command,) = [line for line in lines if "rm mpich" in line]
+    assert command.count("mpich_shm_1") == 20
 
 
 def test_many_alike_are_counted() -> None:
