@@ -84,6 +84,7 @@ class Visit:
         self._watchdog.mark()
         self._watchdog.begin(START)
         started = transport.start()
+        self._watchdog.unmark()
         world = caught("world", lambda: _check_world(launch, started.size, started.rank))
         if world.level is Level.WRONG:
             segments.unlink_mapped()

@@ -69,7 +69,11 @@ class Watchdog:
             os.close(self._pipe)
             try:
                 step = _watch(out, self._wait_s)
-                self._end(rank, step)
+                if step:
+                    self._end(rank, step)
+                # Whoever has ended by force has left its mark.
+                self.unmark()
+                os._exit(0)
             finally:
                 os._exit(1)
         os.close(out)
@@ -80,7 +84,7 @@ class Watchdog:
             os.close(self._pipe)
             os.waitpid(self._child, 0)
             self._child = 0
-        self._unmark()
+        self.unmark()
 
     def begin(self, step: str) -> None:
         """Begin to wait for the end of a step: "start MPI". The one before has ended."""
@@ -95,7 +99,8 @@ class Watchdog:
                 self._marks.mkdir(mode=0o700, exist_ok=True)
                 (self._marks / str(self._launch.local_rank)).touch()
 
-    def _unmark(self) -> None:
+    def unmark(self) -> None:
+        """Remove the mark: this rank has come through the start of MPI, or to its end."""
         if self._marks is not None and self._launch is not None:
             _remove_marks(self._marks, [self._launch.local_rank])
 
@@ -121,7 +126,7 @@ class Watchdog:
 
 
 def _watch(pipe: int, wait_s: float) -> str:
-    """Return the step that does not end; does not return if all do."""
+    """Return the step that does not end; empty if the rank has ended."""
     # Ctrl-C is for the rank, whose end this process notices.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     step = "begin"
@@ -131,7 +136,7 @@ def _watch(pipe: int, wait_s: float) -> str:
             return step
         told = os.read(pipe, 4096).decode(errors="replace")
         if not told:
-            os._exit(0)
+            return ""
         step = told.splitlines()[-1]
 
 

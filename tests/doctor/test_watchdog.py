@@ -27,6 +27,8 @@ with Watchdog(launch, {}, float(sys.argv[1]), warn) as watchdog:
     watchdog.begin("start MPI")
     if sys.argv[2] == "hang":
         ctypes.PyDLL(None).sleep(60)
+    if sys.argv[2] == "die":
+        os.kill(os.getpid(), 9)
 print("done")
 """
 
@@ -54,6 +56,15 @@ def test_a_rank_that_comes_to_its_end_is_left_alone(tmp_path: Path) -> None:
     ended = rank(tmp_path, 30, "end")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rank_that_dies_leaves_no_mark(tmp_path: Path) -> None:
+    ended = rank(tmp_path, 30, "die")
+    assert ended.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 30
+    while list(tmp_path.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_others_are_looked_for_elsewhere_if_all_of_the_host_are_here() -> None:
