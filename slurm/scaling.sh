@@ -31,7 +31,8 @@ nodes=${SLURM_JOB_NUM_NODES:-${SLURM_NNODES:-1}}
 launch=()
 choose_launcher
 case ${launch[0]##*/} in
-	srun | yhrun) launch+=("--nodes={nodes}" "--ntasks={ranks}") ;;
+	# A rank that dies within MPI's start leaves others there, for which srun would wait.
+	srun | yhrun) launch+=("--nodes={nodes}" "--ntasks={ranks}" --kill-on-bad-exit=1) ;;
 esac
 for ((i = 0; i < ${#launch[@]}; i++)); do
 	if [[ ${launch[i]} == -n ]]; then launch[i + 1]="{ranks}"; fi
