@@ -12,9 +12,9 @@ from tests.control.coordinator import D as W
 PARTS = tuple(X + 32 * PAGE_BYTES * number for number in range(8))
 
 
-def wave(c: Coordinator, entry: int, creator: int) -> dict[int, int]:
+def wave(c: Coordinator, entry: int, creator: int, order: int = 1) -> dict[int, int]:
     """Let `creator`'s runner start one runner for each part; return who got which part."""
-    parts = [Child(entry, heap=[(part, 8 * PAGE_BYTES)]) for part in PARTS]
+    parts = [Child(entry, heap=[(part, 8 * PAGE_BYTES)]) for part in PARTS[::order]]
     c.ends(c.runs(creator)[0], children=[*parts, Child(C)])
     c.apply()
     return {attempt.grants[0][0]: attempt.worker for attempt in c.runs(entry)}
@@ -35,7 +35,7 @@ def test_runners_go_to_the_worker_that_had_their_memory_last() -> None:
     assert len(set(first.values())) == 3, "a fair share is three of nine"
     for attempt in c.runs(A)[::-1]:
         c.ends(attempt)
-    second = wave(c, B, C)
+    second = wave(c, B, C, order=-1)
     assert second == first
 
 
