@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dvm_mpi import config
-from dvm_mpi.control.messages import LeaseGranted, Message, RunEnded
+from dvm_mpi.control.messages import LeaseGranted, RunEnded
 from dvm_mpi.dsm.messages import RUN, Staged
 from tests.mpi.waiting import POLL_S, wait
 
@@ -25,8 +26,8 @@ def transport_of(comm: Any) -> Any:
     return import_module("dvm_mpi.control.transport").Transport(comm)
 
 
-def part(transport: Any) -> None:
-    transport.drain(lambda: None)
+def part(transport: Any, take: Callable[[Any], None] = lambda message: None) -> None:
+    transport.drain(lambda: None, take)
     transport.close()
 
 
@@ -138,16 +139,9 @@ def test_what_is_not_flushed_does_not_leave_and_own_messages_come_back(comm: Any
     # Rank 0 flushes when all have looked, or what it sends would be there for those who are late.
     wait(comm.Ibarrier())
     assert received == [(comm.rank, LeaseGranted(1, 2, 3))]
-    take, late = transport.receive, []
-
-    def receive() -> list[tuple[int, Message]]:
-        came: list[tuple[int, Message]] = take()
-        late.extend(came)
-        return came
-
-    transport.receive = receive
-    part(transport)
-    assert late == [(0, RunEnded(1))] * (comm.rank == 1), "what is left leaves at the end"
+    late: list[Any] = []
+    part(transport, late.append)
+    assert late == [RunEnded(1)] * (comm.rank == 1), "what is left leaves at the end"
 
 
 class Arrivals:

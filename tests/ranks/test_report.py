@@ -80,8 +80,7 @@ def test_the_time_of_every_rank_adds_up(dvm: Callable[..., Ended], tmp_path: Pat
         told["commits"] + told["aborts"] + told["retries"]
     )
     walls = [sum(times) for times in zip(*columns_of(told), strict=True)]
-    # All ranks begin and end together, and the program's work lies between.
-    assert max(walls) - min(walls) < 1.0
+    # All ranks begin before the program, and end after it.
     assert min(walls) >= told["work_s"] - 0.05
     assert all(seconds > 0 for seconds in told["by_rank"]["executing_s"])
     assert told["by_rank"]["coordinating_s"][0] > 0
@@ -146,8 +145,7 @@ def test_a_run_that_is_ended_by_a_signal_has_its_report(tmp_path: Path, ranks: i
     assert told["fault"].startswith("dvm: ended by SIGTERM")
     walls = [sum(times) for times in zip(*columns_of(told), strict=True)]
     # What the ranks did up to the end is there, not up to what they told last.
-    assert max(walls) - min(walls) < 1.0
-    assert min(walls) > 1.0
+    assert min(walls) >= told["work_s"] - 0.05
 
 
 def test_a_run_that_is_killed_leaves_what_was_known(
