@@ -162,6 +162,36 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}\nsee: {self.prog} --help")
 
 
+def _add_observing(add: Callable[..., object]) -> None:
+    """Add the options of a run that show what it does, and change nothing of it."""
+    add("--report", type=Path, metavar="FILE",
+        help="write figures of the run as JSON; if FILE ends with .html, a page with plots, and "
+             "the figures beside it with .json")  # fmt: skip
+    add("--record", type=Path, metavar="FILE.h5",
+        help="write down all that runners did, for `replay`; the run takes longer")  # fmt: skip
+    add("--trace", type=Path, default=None, metavar="FILE.json",
+        help="write a timeline of all ranks, for ui.perfetto.dev; .json.gz is smaller")  # fmt: skip
+    add("--trace-sample", type=_count(1, 2**62), default=0, metavar="N",
+        help="of single runners every N-th is in the timeline (default: what there is room "
+             "for)")  # fmt: skip
+    add("--trace-runner", metavar="WHICH",
+        help="trace a runner by source line: its id, LABEL where it begins, or LABEL:K for the "
+             "K-th attempt there")  # fmt: skip
+    add("--trace-output", type=Path, metavar="FILE",
+        help="write traces to FILE (default: standard error)")  # fmt: skip
+    add("--dump", type=Path, metavar="FOLDER",
+        help="write every array to FOLDER/NAME.npy at the end, also after a trap")  # fmt: skip
+    add("--profile", action="store_true",
+        help="count instructions by source line, and show where most are executed")  # fmt: skip
+    add("--progress", default="auto", choices=("auto", "live", "lines", "none"),
+        help="how far it is: live on a terminal, or in lines for a log, the first after "
+             f"{config.PROGRESS_LINE_FIRST_S:.0f} s, then every "
+             f"{config.PROGRESS_LINE_INTERVAL_S:.0f} s (default: auto)")  # fmt: skip
+    add("--expect-runners", dest="runners_expected", type=_count(1, 2**62), default=0,
+        metavar="N", help="how many runners there will be, as the report of an earlier run tells, "
+             "for an estimate of the time left")  # fmt: skip
+
+
 def run_parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m dvm_mpi PROGRAM`."""
     parser = _Parser(
@@ -201,32 +231,7 @@ def run_parser() -> argparse.ArgumentParser:
              "(default: byte)")  # fmt: skip
     add("--strict-watchers", action="store_true",
         help="exit with 7 if watchers are still armed at the end")  # fmt: skip
-    add("--report", type=Path, metavar="FILE",
-        help="write figures of the run as JSON; if FILE ends with .html, a page with plots, and "
-             "the figures beside it with .json")  # fmt: skip
-    add("--record", type=Path, metavar="FILE.h5",
-        help="write down all that runners did, for `replay`; the run takes longer")  # fmt: skip
-    add("--trace", type=Path, default=None, metavar="FILE.json",
-        help="write a timeline of all ranks, for ui.perfetto.dev; .json.gz is smaller")  # fmt: skip
-    add("--trace-sample", type=_count(1, 2**62), default=0, metavar="N",
-        help="of single runners every N-th is in the timeline (default: what there is room "
-             "for)")  # fmt: skip
-    add("--trace-runner", metavar="WHICH",
-        help="trace a runner by source line: its id, LABEL where it begins, or LABEL:K for the "
-             "K-th attempt there")  # fmt: skip
-    add("--trace-output", type=Path, metavar="FILE",
-        help="write traces to FILE (default: standard error)")  # fmt: skip
-    add("--dump", type=Path, metavar="FOLDER",
-        help="write every array to FOLDER/NAME.npy at the end, also after a trap")  # fmt: skip
-    add("--profile", action="store_true",
-        help="count instructions by source line, and show where most are executed")  # fmt: skip
-    add("--progress", default="auto", choices=("auto", "live", "lines", "none"),
-        help="how far it is: live on a terminal, or in lines for a log, the first after "
-             f"{config.PROGRESS_LINE_FIRST_S:.0f} s, then every "
-             f"{config.PROGRESS_LINE_INTERVAL_S:.0f} s (default: auto)")  # fmt: skip
-    add("--expect-runners", dest="runners_expected", type=_count(1, 2**62), default=0,
-        metavar="N", help="how many runners there will be, as the report of an earlier run tells, "
-             "for an estimate of the time left")  # fmt: skip
+    _add_observing(add)
     add("--quiet", action="store_true", help="print only the program's output and errors")
     add("--workers", type=_count(1, 4096), default=1, metavar="N",
         help="without a launcher: workers that take turns (default: 1)")  # fmt: skip

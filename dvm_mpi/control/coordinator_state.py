@@ -225,8 +225,7 @@ class CoordinatorState:
         self.conflicts = ConflictSet()
         self.validation = Validation(conflict_unit)
         self.isolation: Isolation = isolation
-        self.watches = WatchIndex()
-        self.pins = Pins()
+        self.watches, self.pins = WatchIndex(), Pins()
         self.reservations = Reservations()
         self.lengths = LengthEstimate()
         self.counters = Counters()

@@ -196,16 +196,14 @@ class Worker:
         self._eagerness = Eagerness()
         #: Lookups under way, until their pages are installed; by ticket.
         self._lookups: dict[int, _Lookup] = {}
-        self._last_ticket = 0
-        self._last_serial = 0
+        self._last_ticket = self._last_serial = 0
         self._outbox: deque[_Departure] = deque()
         #: Instructions executed since ends were last reported.
         self._unreported = 0
         #: Pages read, for whoever looks at the run.
         self.hot_pages = HotPages()
         #: Bytes of frames read since the last record, and since the beginning.
-        self._fetched_bytes = 0
-        self.installed_bytes = 0
+        self._fetched_bytes = self.installed_bytes = 0
 
     # --- what others may look at ----------------------------------------------------------------
     @property
