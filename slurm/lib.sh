@@ -46,6 +46,9 @@ slurm_speaks() {
 # Choose the command that starts ranks of the MPI library that Python loads.
 choose_launcher() {
 	local own srun vendor tasks=${SLURM_NTASKS:-1}
+	# Ranks end together. A rank that dies within MPI's start leaves others there, for which srun
+	# would wait until the job's time is over.
+	local srun_options=(--cpu-bind="$BIND" --wait=60)
 	srun=$(first_of srun yhrun || true)
 	vendor=$(mpi_vendor)
 	# Another step of the same job must not wait for the cores, and srun forgets the job's -c.
@@ -53,9 +56,9 @@ choose_launcher() {
 	if [[ -n $LAUNCHER && $LAUNCHER != own ]]; then
 		read -ra launch <<< "$LAUNCHER"
 	elif [[ -z $LAUNCHER && $vendor == "Open MPI" ]] && slurm_speaks pmix; then
-		launch=("$srun" --mpi=pmix --cpu-bind="$BIND")
+		launch=("$srun" --mpi=pmix "${srun_options[@]}")
 	elif [[ -z $LAUNCHER && $vendor == MPICH ]] && slurm_speaks pmi2; then
-		launch=("$srun" --mpi=pmi2 --cpu-bind="$BIND")
+		launch=("$srun" --mpi=pmi2 "${srun_options[@]}")
 	else
 		own=$(dirname "$PYTHON")/mpiexec
 		own=$(first_of "$own" mpiexec) ||

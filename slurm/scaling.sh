@@ -31,8 +31,7 @@ nodes=${SLURM_JOB_NUM_NODES:-${SLURM_NNODES:-1}}
 launch=()
 choose_launcher
 case ${launch[0]##*/} in
-	# A rank that dies within MPI's start leaves others there, for which srun would wait.
-	srun | yhrun) launch+=("--nodes={nodes}" "--ntasks={ranks}" --kill-on-bad-exit=1) ;;
+	srun | yhrun) launch+=("--nodes={nodes}" "--ntasks={ranks}") ;;
 esac
 for ((i = 0; i < ${#launch[@]}; i++)); do
 	if [[ ${launch[i]} == -n ]]; then launch[i + 1]="{ranks}"; fi
@@ -40,15 +39,7 @@ done
 [[ ${launch[*]} == *"{ranks}"* ]] ||
 	fail "LAUNCHER has no place for the number of ranks; write it like 'mpiexec -n {ranks}'"
 
-"$PYTHON" -m jobs.scaling run --folder "$folder" --launcher "${launch[*]}" \
+in_order "$PYTHON" -m jobs.scaling run --folder "$folder" --launcher "${launch[*]}" \
 	--ranks-max "$ranks_max" --ranks-per-node $(((ranks_max + nodes - 1) / nodes)) \
 	${SLURM_ARRAY_TASK_ID:+--only "$SLURM_ARRAY_TASK_ID"} \
-	--options "${DVM_OPTIONS[*]-}" --note "$nodes nodes, $ranks_max ranks at most" "$@" &
-launcher_pid=$!
-# A signal ends `wait` early; then it has not told the study's code.
-while :; do
-	is_asked=
-	wait "$launcher_pid" && status=0 || status=$?
-	[[ -n $is_asked ]] || break
-done
-exit "$status"
+	--options "${DVM_OPTIONS[*]-}" --note "$nodes nodes, $ranks_max ranks at most" "$@"

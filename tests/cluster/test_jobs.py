@@ -147,7 +147,7 @@ def test_kmeans_has_the_bits_of_one_rank(
     assert (ended.job.state, ended.job.exit_code) == ("COMPLETED", 0), ended.log
     ended.told(
         rf"^job: \d+ \(kmeans\) on node\[\d-\d\], .*; folder {ended.folder}$",
-        rf"^job: 4 ranks of (MPICH|Open MPI) by: .*{launcher} --cpu-bind=cores$",
+        rf"^job: 4 ranks of (MPICH|Open MPI) by: .*{launcher} --cpu-bind=cores --wait=60$",
         r"^dvm .*kmeans\.dasm, 4 ranks",
         r"^#[0-9a-f]{6} \d+$",
         r"^kmeans\.dasm: the program ended; its outputs are written$",

@@ -69,10 +69,10 @@ S, Y, M = "srun", "yhrun", "mpiexec"
 YH = "-bootstrap slurm -bootstrap-exec BIN/yhrun"
 #: Launchers that are there, what they speak, the library, settings; and what starts the ranks.
 LAUNCHES = [
-    ((S, M), "pmi2 pmix", "MPICH", {}, "srun --mpi=pmi2 --cpu-bind=cores"),
-    ((S, M), "pmi2 pmix", "Open MPI", {}, "srun --mpi=pmix --cpu-bind=cores"),
-    ((Y, M), "pmi2 pmix", "MPICH", {}, "yhrun --mpi=pmi2 --cpu-bind=cores"),
-    ((Y, S, M), "pmi2", "MPICH", {"BIND": "none"}, "srun --mpi=pmi2 --cpu-bind=none"),
+    ((S, M), "pmi2 pmix", "MPICH", {}, "srun --mpi=pmi2 --cpu-bind=cores --wait=60"),
+    ((S, M), "pmi2 pmix", "Open MPI", {}, "srun --mpi=pmix --cpu-bind=cores --wait=60"),
+    ((Y, M), "pmi2 pmix", "MPICH", {}, "yhrun --mpi=pmi2 --cpu-bind=cores --wait=60"),
+    ((Y, S, M), "pmi2", "MPICH", {"BIND": "none"}, "srun --mpi=pmi2 --cpu-bind=none --wait=60"),
     ((S, M), "pmi2", "Open MPI", {}, "mpiexec -n 4 --map-by core --bind-to core"),
     ((S, M), "pmix", "MPICH", {}, "mpiexec -n 4 -bind-to core"),
     ((M,), "", "MPICH", {"BIND": "none"}, "mpiexec -n 4"),
