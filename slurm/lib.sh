@@ -118,13 +118,18 @@ in_order() {
 #   dvm_ranks PROGRAM [options of DVM]
 # In every argument {run} stands for the folder of this job, and {task} for the number in an array.
 dvm_ranks() {
-	local words=("$@") status launch=()
+	local words=("$@") status launch=() report=$run_folder/report.json
 	words=("${words[@]//\{run\}/$run_folder}")
 	words=("${words[@]//\{task\}/${SLURM_ARRAY_TASK_ID:-0}}")
 	choose_launcher
 	[[ -z $is_asked ]] || return 143
-	in_order "${launch[@]}" "$PYTHON" -m dvm_mpi --report "$run_folder/report.json" \
+	in_order "${launch[@]}" "$PYTHON" -m dvm_mpi --report "$report" \
 		${DVM_OPTIONS[@]+"${DVM_OPTIONS[@]}"} "${words[@]}" && status=0 || status=$?
+	# Open MPI's mpiexec returns 0 if it loses a host. A run that goes on has null as its code.
+	if [[ $status == 0 && -e $report && $(< "$report") == *'"exit_code": null'* ]]; then
+		say "error: the launcher has ended, but the run has not: a host may be lost"
+		status=10
+	fi
 	if [[ $status == 0 ]]; then
 		say "good; results in $run_folder"
 	else

@@ -115,6 +115,17 @@ def test_without_any_launcher_the_remedy_is_told(bin_folder: Path) -> None:
     assert "set LAUNCHER in" in err
 
 
+@pytest.mark.parametrize(("code", "expected"), [("null", 10), ("0", 0), ("7", 0)])
+def test_a_launcher_that_loses_a_host_and_returns_0_is_not_believed(
+    bin_folder: Path, code: str, expected: int
+) -> None:
+    told = f"echo '  \"exit_code\": {code},' > runs/try-7/report.json"
+    put(bin_folder / "srun", f"#!/bin/bash\n[[ $* == *--nodes=1* ]] || {told}\n")
+    status, _, err = run(bin_folder, "MPICH", "hello.dasm")
+    assert status == expected, err
+    assert ("a host may be lost" in err) is (expected == 10)
+
+
 def test_words_of_the_job_are_put_in(bin_folder: Path) -> None:
     put(bin_folder / "srun", STARTER.replace("KINDS", "pmi2"))
     words = ("--out", "a={run}/a{task}.npy", "-D", "N={task}", "b c")
