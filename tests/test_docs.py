@@ -220,8 +220,8 @@ def test_options_that_are_named_exist() -> None:
     # Of mypy, docker, tests.mpi, tests.sim.sweep; of Slurm.
     allowed = {"--strict", "--shm-size", "--pytest", "--first", "--hosts"}
     allowed |= {"--rounds", "--starter"}
-    allowed |= {"--array", "--cpu-bind", "--wait", "--mem", "--mpi", "--nodes", "--ntasks", "--requeue"}
-    allowed |= {"--ntasks-per-node", "--time", "--no-install-recommends"}
+    allowed |= {"--array", "--cpu-bind", "--wait", "--mem", "--mpi", "--nodes", "--ntasks"}
+    allowed |= {"--requeue", "--ntasks-per-node", "--time", "--no-install-recommends"}
     # Of pip.
     allowed |= {"--no-index", "--find-links", "--no-deps"}
     assert {(d, o) for d, o in named if o not in known | allowed} == set()
