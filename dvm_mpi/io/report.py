@@ -181,6 +181,8 @@ def content_of(report: RunReport) -> dict[str, Any]:
         "report_version": REPORT_VERSION,
         **{part.name: getattr(report, part.name) for part in fields(report)},
         "contention": [asdict(line) for line in report.contention],
+        "lines": [asdict(line) for line in report.lines],
+        "traffic": None if report.traffic is None else asdict(report.traffic),
         "exit_meaning": meaning(report.exit_code),
         "versions": versions(),
         "host": host(),

@@ -6,6 +6,7 @@ of them, on any machine. Trouble with the files never ends a run.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -88,7 +89,8 @@ class Reporting:
         # Most runs have no page, and what draws it takes a second to load.
         from dvm_mpi.io.page import write_page
 
-        write_page(report.content_of(figures), page)
+        # Of the very text that the file has: a page that is made later is the same.
+        write_page(json.loads(report.as_json(figures)), page)
 
     def _no_page(self, missing: str) -> str:
         return (

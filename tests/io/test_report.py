@@ -10,6 +10,7 @@ import pytest
 from dvm_mpi.errors import ExitCode, FileError
 from dvm_mpi.io.report import (
     ContendedLine,
+    ProfiledLine,
     RunReport,
     as_json,
     check_report,
@@ -17,6 +18,25 @@ from dvm_mpi.io.report import (
     summary,
     versions,
     write_report,
+)
+from dvm_mpi.io.traffic import Moved, Traffic
+
+MOVED = Moved(
+    payload_fetched=8192, payload_stored=24, control=300, messages=9, buffers=7, operations=2
+)
+PAIR = ((0, 40), (2, 0))
+TRAFFIC = Traffic(
+    hosts=("node0", "node1"),
+    ranks=(1, 1),
+    payload_fetched=PAIR,
+    payload_stored=PAIR,
+    control=PAIR,
+    messages=PAIR,
+    operations=PAIR,
+    kept_fetched=(5, 6),
+    kept_stored=(7, 8),
+    between_ranks=MOVED,
+    between_hosts=MOVED,
 )
 
 REPORT = RunReport(
@@ -45,10 +65,12 @@ REPORT = RunReport(
     watchers_left=0,
     epochs=20,
     instructions=1_234_567_890,
+    lines=(ProfiledLine("k.dasm:9", "add", "add a, b, a", 900, 0.9),),
     bytes_fetched=12_345_678,
     bytes_committed=999,
     console_bytes=40,
     peak_memory_bytes=210_000_000,
+    traffic=TRAFFIC,
 )
 
 

@@ -103,7 +103,11 @@ def test_a_page_has_its_figures_beside_it(tmp_path: Path) -> None:
     assert run.said == []
     assert run.reporting.finish(REPORT) == ExitCode.OK
     assert {p.name for p in tmp_path.iterdir()} == {"run.json", "run.html"}
-    assert "kmeans.dasm" in (tmp_path / "run.html").read_text(encoding="utf-8")
+    page = (tmp_path / "run.html").read_text(encoding="utf-8")
+    assert "kmeans.dasm" in page
+    # What the report has as objects, the page draws.
+    assert "Bytes of pages that workers fetched" in page
+    assert "Instructions by source line" in page
 
 
 def test_without_what_draws_it_the_figures_are_written_and_the_extra_is_named(
