@@ -140,7 +140,7 @@ def _time(content: Content) -> Section:
     )
     utilisation = content.get("utilisation") or {}
     shares = shares_of(content)
-    if not utilisation.get("executing") or not shares:
+    if not any(utilisation.get("executing") or ()) or not shares:
         why = "no rank has told of its time: the run ended before, or an older version wrote this."
         return Section("time", "Where the time went", about, why_empty=why)
     step, ranks = float(utilisation["bucket_s"]), len(content["by_rank"]["host"])
@@ -334,8 +334,9 @@ _MATRICES: Final = (
 
 def _traffic(content: Content) -> Section:
     about = (
-        "What moved between ranks, from the row to the column; what a rank tells itself moves "
-        "nothing and is left out of the totals."
+        "What moved between ranks, from the row to the column. Where ranks are many, a row is "
+        "that of a host or of some hosts, and its own column is what its ranks moved to each "
+        "other. What a rank tells itself moves nothing and is nowhere here."
     )
     title, traffic = "Bytes between ranks", content.get("traffic") or {}
     present = [(k, words, unit) for k, words, unit in _MATRICES if _is_matrix(traffic.get(k))]
@@ -346,10 +347,7 @@ def _traffic(content: Content) -> Section:
     rows: list[tuple[str, ...]] = []
     for key, words, unit in present:
         matrix = traffic[key]
-        between = sum(
-            value for i, row in enumerate(matrix) for j, value in enumerate(row) if i != j
-        )
-        rows.append((words, scaled(between, unit)))
+        rows.append((words, scaled(sum(map(sum, matrix)), unit)))
         plot = Heat(matrix, "to", "from", unit or "count", is_square=True)
         figures.append(Figure(f"traffic-{key.replace('_', '-')}", f"{words}.", plot))
     table = Table("Totals between different ranks", ("what", "total"), rows)

@@ -116,10 +116,18 @@ def test_the_profile_is_shown_if_it_is_there() -> None:
     assert "--profile" in section("lines", content_of(lines=[])).why_empty
 
 
-def test_totals_between_ranks_leave_out_what_stays() -> None:
+def test_totals_between_ranks_have_what_moves_within_a_group_of_them() -> None:
     part = section("traffic", content_of(traffic={"control": [[5, 1], [2, 7]], "hosts": "any"}))
-    assert part.tables[0].rows == [("Bytes of everything else that was sent", "3 B")]
+    assert part.tables[0].rows == [("Bytes of everything else that was sent", "15 B")]
     assert plots(part)["traffic-control"].rows == [[5, 1], [2, 7]]
+
+
+def test_a_run_that_ended_before_a_rank_told_of_its_time_says_so() -> None:
+    over_time = {name: [[], []] for name in ACTIVITIES}
+    utilisation = {"bucket_s": 0.02, "ranks_per_row": 1, **over_time, "instructions": []}
+    part = section("time", content_of(ranks=2, utilisation=utilisation))
+    assert "no rank has told of its time" in part.why_empty
+    assert part.figures == ()
 
 
 def test_pages_are_joined_by_array() -> None:
