@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from dvm_mpi.doctor.watchdog import Watchdog
 from dvm_mpi.errors import DvmError, ExitCode, FileError, UsageError
 from dvm_mpi.launch.environment import Launch, detect
 from dvm_mpi.launch.signals import Signals
@@ -171,6 +170,8 @@ def _estimate(given: Namespace) -> int:
 
 
 def _doctor(given: Namespace) -> int:
+    from dvm_mpi.doctor.watchdog import Watchdog
+
     launch = detect(os.environ, os.getppid())
     # First of all: whatever hangs from here on has an end.
     warn = partial(print, file=sys.stderr, flush=True)
