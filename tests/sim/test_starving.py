@@ -62,7 +62,7 @@ def links_before(seed: int) -> tuple[int, int]:
     return seen, max(losses, default=0)
 
 
-@pytest.mark.parametrize("seed", [3, 4, 6])
+@pytest.mark.parametrize("seed", [3, 4, 8])
 def test_a_long_runner_wins_while_its_rivals_go_on(seed: int) -> None:
     seen, losses = links_before(seed)
     assert 1 < losses <= LOSSES_BEFORE_RUNNING_ALONE
