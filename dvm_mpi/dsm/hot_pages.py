@@ -31,19 +31,28 @@ class HotPages:
         #: Ascending by page.
         self._rows: NDArray[Any] = np.zeros(0, HOT_PAGE)
         self._pending: dict[Kind, list[Ints]] = {kind: [] for kind in _KINDS}
+        self._added: list[NDArray[Any]] = []
+        #: Mentions and rows that are not in `_rows` yet.
         self._pending_count = 0
 
     def note(self, kind: Kind, pages: Ints) -> None:
         """Count each mention of a page once; the array must not change any more."""
         if pages.size:
             self._pending[kind].append(pages)
-            self._pending_count += pages.size
-            if self._pending_count >= self._pending_max:
-                self._fold(np.zeros(0, HOT_PAGE))
+            self._wait(pages.size)
 
     def add(self, rows: NDArray[Any]) -> None:
         """Add counts that another one has taken (HOT_PAGE)."""
-        self._fold(rows)
+        if rows.size:
+            # A copy, since they may be part of a large buffer of messages.
+            self._added.append(rows.copy())
+            self._wait(rows.size)
+
+    def _wait(self, count: int) -> None:
+        """Let what is new wait until there is enough of it."""
+        self._pending_count += count
+        if self._pending_count >= self._pending_max:
+            self._fold()
 
     def take(self, most: int) -> NDArray[Any]:
         """Return up to `most` rows, the busiest first, and begin anew."""
@@ -53,12 +62,13 @@ class HotPages:
 
     def busiest(self, most: int) -> NDArray[Any]:
         """Return up to `most` rows (HOT_PAGE), the busiest first, ties by page."""
-        self._fold(np.zeros(0, HOT_PAGE))
+        self._fold()
         return self._rows[np.argsort(-_total(self._rows), kind="stable")[:most]]
 
-    def _fold(self, added: NDArray[Any]) -> None:
-        """Join everything that was noted into one row for each page."""
-        parts = [self._rows, added]
+    def _fold(self) -> None:
+        """Join everything that was noted and added into one row for each page."""
+        parts = [self._rows, *self._added]
+        self._added.clear()
         for kind, arrays in self._pending.items():
             if arrays:
                 pages, counts = np.unique(np.concatenate(arrays), return_counts=True)

@@ -80,3 +80,13 @@ def test_what_is_added_may_be_nothing() -> None:
     hot = HotPages()
     hot.add(np.zeros(0, HOT_PAGE))
     assert len(hot.take(5)) == 0
+
+
+def test_what_is_added_waits_and_not_for_ever() -> None:
+    rows = np.zeros(3, HOT_PAGE)
+    rows["page"], rows["fetches"] = [5, 6, 7], 1
+    hot = HotPages(pending_max=8)
+    for _ in range(100):
+        hot.add(rows)
+        assert sum(map(len, hot._added)) < 8
+    assert hot.busiest(9)["fetches"].tolist() == [100] * 3
