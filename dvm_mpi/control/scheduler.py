@@ -185,9 +185,11 @@ class Scheduler:
     @property
     def _waits_until_us(self) -> int | None:
         """Until when runners wait for the workers that they are near to; None if none does."""
-        state = self.state
+        state, waits_until_us = self.state, self._dealing.waits_until_us
         is_held_up = state.failure is not None or state.alone >= 0 or len(state.solo)
-        return None if is_held_up else self._dealing.waits_until_us
+        if waits_until_us is None or is_held_up or not state.ready.any():
+            return None
+        return waits_until_us
 
     # --- events ---------------------------------------------------------------------------------
     def handle(self, event: SchedulerEvent) -> tuple[Action, ...]:

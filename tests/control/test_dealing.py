@@ -81,3 +81,9 @@ def test_who_runs_alone_goes_before_those_that_wait() -> None:
     c = woken_while_its_worker_is_busy()
     c.scheduler.state.alone = 0
     assert c.scheduler.due_at_us is None
+
+
+def test_nobody_waits_for_a_worker_while_all_are_suspected() -> None:
+    c = woken_while_its_worker_is_busy()
+    c.scheduler.state.ready[:] = False
+    assert c.scheduler.due_at_us is None
