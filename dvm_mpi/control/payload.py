@@ -15,12 +15,19 @@ from dvm_mpi.dsm.ranges import expand
 
 
 def _stored_of(finished: Finished) -> int:
-    """Count the bytes of write sets that travel in a record."""
-    children = finished.children
-    if len(children) == 0:
-        return finished.data.nbytes
-    images = expand(children["image_first"], children["image_count"])
-    return finished.data.nbytes - int(finished.runs["length"][images].sum())
+    """Count the bytes of write sets that travel in a record, and nowhere else."""
+    children, runs = finished.children, finished.runs
+    stored = finished.data.nbytes
+    if len(children):
+        images = expand(children["image_first"], children["image_count"])
+        stored -= int(runs["length"][images].sum())
+    is_staged = finished.records["serial"] > 0
+    if is_staged.any():
+        outcomes = finished.outcomes[is_staged]
+        staged = runs[expand(outcomes["run_first"], outcomes["run_count"])]
+        # They are here once more if the run is recorded.
+        stored -= int(staged["length"][staged["data_first"] >= 0].sum())
+    return stored
 
 
 #: Bytes read and bytes stored, by kind of message; no other kind has any.

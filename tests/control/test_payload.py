@@ -54,3 +54,16 @@ def test_private_memory_of_children_is_not_shared_content() -> None:
 
 def test_what_only_a_record_of_the_run_wants_is_control() -> None:
     assert payload_of([PagesHeld(0, 0, INTS, np.zeros(8192, np.uint8))]) == (0, 0)
+
+
+def test_staged_bytes_count_once_though_a_record_of_the_run_wants_them_again() -> None:
+    records, outcomes = np.zeros(2, RECORD), np.zeros(2, OUTCOME)
+    records["serial"] = [0, 7]
+    outcomes["run_first"], outcomes["run_count"] = [0, 1], 1
+    told = np.array([(0x4000, 30, 0), (0x8000, 70, 30)], RUN)
+    untold = np.array([(0x4000, 30, 0), (0x8000, 70, -1)], RUN)
+    for runs, size in ((told, 100), (untold, 30)):
+        finished = replace(
+            FINISHED, records=records, outcomes=outcomes, runs=runs, data=np.zeros(size, np.uint8)
+        )
+        assert payload_of([finished]) == (0, 30)
