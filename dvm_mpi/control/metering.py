@@ -42,8 +42,8 @@ ACTIVITIES: Final = tuple(activity.name.lower() for activity in Activity)
 #: Fields of spans that add up, and those of which the highest counts.
 SUMS: Final = (*ACTIVITIES, "instructions")
 MARKS: Final = ("resident_bytes", "frame_bytes", "staged_bytes")
-#: Bits of a time, so that a product of two fits.
-_PRODUCT_BITS: Final = 31
+#: Bits of a number that is not negative.
+_NUMBER_BITS: Final = 63
 
 
 class Meter:
@@ -196,7 +196,8 @@ def _part(amounts: Ints, reached: Ints, lengths: Ints) -> Ints:
     """Return how much of each amount comes before `reached` of its length, rounded down."""
     reached, lengths = reached[:, None], lengths[:, None]
     # In two steps, since a product of instructions and microseconds may not fit; nor may one of
-    # two times if a turn took an hour, of which the last bits do not matter.
+    # two times if a turn took an hour, as of a suspended job: its last bits do not matter.
     whole, rest = np.divmod(amounts, lengths)
-    shift = max(0, int(lengths.max()).bit_length() - _PRODUCT_BITS)
+    bits = np.frexp(lengths)[1].astype(np.int64)
+    shift = np.maximum(2 * bits - _NUMBER_BITS, 0)
     return np.asarray(whole * reached + rest * (reached >> shift) // (lengths >> shift))

@@ -151,6 +151,19 @@ def test_one_span_may_be_longer_than_all_buckets() -> None:
     assert (np.diff(told[:-1, Activity.EXECUTING]) == 0).all()
 
 
+def test_a_span_of_days_in_which_a_job_was_suspended_beside_a_short_one() -> None:
+    meters = RankMeters(1)
+    days = 3 * 24 * 3_600_000_000
+    rows = [span(0, 5, 3), span(5, days, days - 1_000, instructions=10**15 + 7)]
+    meters.add(0, "h", np.concatenate(rows))
+    told = meters.sums[0]
+    assert told[:, Activity.EXECUTING].sum() == days - 997
+    assert told[:, SUMS.index("instructions")].sum() == 10**15 + 7
+    assert (told >= 0).all()
+    executing = told[1:-1, Activity.EXECUTING]
+    assert (abs(executing - meters.bucket_us) <= meters.bucket_us // 100).all()
+
+
 def test_thousands_of_ranks_are_joined_to_groups() -> None:
     meters = RankMeters(4_096)
     assert (meters.ranks_per_group, meters.group_count) == (32, 128)
