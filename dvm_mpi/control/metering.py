@@ -34,7 +34,7 @@ class Activity(IntEnum):
     LOADING = 3
     #: Nothing, while its runners wait for pages, addresses or room.
     WAITING = 4
-    #: Nothing, since there is nothing to do.
+    #: Nothing, since there is nothing to do, or the rank's share of its core is used up.
     IDLE = 5
 
 

@@ -165,7 +165,11 @@ class _Watcher(Silent):
         self._progress.update(lambda: transfer or self._counts(driver))
         if self._cpu_share is not None:
             now_us, used_us = time.monotonic_ns() // 1000, time.process_time_ns() // 1000
-            self.idle(self._cpu_share.rests_us(now_us, used_us))
+            rests_us = self._cpu_share.rests_us(now_us, used_us)
+            if rests_us:
+                self.meters.did(Activity.SERVING)
+                self.idle(rests_us)
+                self.meters.did(Activity.IDLE)
             self._cpu_share.worked()
 
     def _look_on(self, driver: LocalMachine, trace: Trace) -> None:

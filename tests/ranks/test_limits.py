@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -66,6 +67,28 @@ def test_a_share_of_a_core_and_a_lower_priority_change_no_result(
     ended = dvm(rank_count, *words, "--out", "values=values.npy")
     assert ended.code == ExitCode.OK, ended.err
     assert np.load(tmp_path / "values.npy").sum() == PAGES
+
+
+#: Ten million steps: many times what a share of 0.05 allows in a period.
+COUNTS = """\
+        .private left
+main:   mov     $10000000, left
+next:   sub     left, $1, left
+        br:l    $0, left, next
+        exit:c
+"""
+
+
+@pytest.mark.parametrize("rank_count", [0, 2])
+def test_a_rank_that_rests_for_its_share_does_not_seem_to_execute(
+    dvm: Run, tmp_path: Path, rank_count: int
+) -> None:
+    (tmp_path / "counts.dasm").write_text(COUNTS)
+    words = ("counts.dasm", "--memory", "64M", "--cpu-share", "0.05", "--report", "report.json")
+    ended = dvm(rank_count, *words)
+    assert ended.code == ExitCode.OK, ended.err
+    by_rank = json.loads((tmp_path / "report.json").read_text())["by_rank"]
+    assert all(seconds > 0 for seconds in by_rank["idle_s"])
 
 
 @pytest.mark.parametrize("rank_count", [0, 2])
