@@ -1,6 +1,7 @@
 """Which worker a runner is near to: who last had the memory that it declares, or its home.
 
-A hint about what need not travel, and no more: no worker is left idle for the sake of nearness.
+A hint about what need not travel, and no more: no worker is left idle for the sake of nearness, but
+for the moment of `dealing` in which few runners wait.
 Pure bookkeeping, vectors in and out. The invariant to remember: what has been put into `Front` is
 dealt before anything behind it in the queue, so nobody is passed by for ever.
 """
