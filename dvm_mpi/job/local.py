@@ -476,7 +476,8 @@ class Run:
         """Keep the report up to date while the program runs."""
         machine = self._machine
         assert machine is not None
-        self._times.work_s = time.perf_counter() - self._began_at
+        if self._ending is None:
+            self._times.work_s = time.perf_counter() - self._began_at
         self._reporting.each_turn(lambda: self._figures(machine, None))
 
     def _figures(self, machine: LocalMachine, code: ExitCode | None) -> report.RunReport:

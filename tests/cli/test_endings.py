@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from collections.abc import Iterator
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 from dvm_mpi import __version__
-from dvm_mpi.control.driver import LocalMachine
+from dvm_mpi.control.driver import Ending, LocalMachine
 from dvm_mpi.errors import EXIT_CODE_MEANINGS, ExitCode
+from dvm_mpi.job import local
 from tests.cli.conftest import Command
 
 HELLO = """\
@@ -266,6 +270,30 @@ main:   mov     $7, syscall_number
         mov     $'1', console
 bad:    exit:c
 """
+
+
+def test_time_of_writing_is_none_of_the_work(dvm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the report is kept up to date while outputs are written."""
+    ran_s: list[float] = []
+    run, write = LocalMachine.run, local.write_outputs
+
+    def timed_run(machine: LocalMachine) -> Ending:
+        began = time.perf_counter()
+        ending = run(machine)
+        ran_s.append(time.perf_counter() - began)
+        return ending
+
+    def slow_write(*given: Any) -> Iterator[int]:
+        time.sleep(0.4)
+        yield 0
+        yield from write(*given)
+
+    monkeypatch.setattr(LocalMachine, "run", timed_run)
+    monkeypatch.setattr(local, "write_outputs", slow_write)
+    assert dvm.run(INCREMENT, "--report", "run.json", "--out", "points=o.npy").code == ExitCode.OK
+    told: dict[str, Any] = report_of(dvm)
+    assert told["output_s"] >= 0.4
+    assert told["work_s"] <= ran_s[0] + 0.2
 
 
 def test_usleep_lets_real_time_pass(every_dvm: Command) -> None:
