@@ -10,7 +10,7 @@ import numpy as np
 
 from jobs.scaling.fit import Fit, fit, speed_ups
 from jobs.scaling.plan import MODES, Mode
-from jobs.scaling.rows import Point, Row, series
+from jobs.scaling.rows import Point, Row, part_of, series
 
 _COLOURS: Final = {"kmeans": "#0072b2", "primes": "#d55e00"}
 _MARKERS: Final = {"kmeans": "o", "primes": "s"}
@@ -64,7 +64,9 @@ def draw(rows: Sequence[Row], paths: Sequence[Path], note: str, processors: int 
     figure.supxlabel(note, fontsize=8, color="#555555")
     for path in paths:
         metadata = {"Date": None} if path.suffix == ".svg" else {}
-        figure.savefig(path, dpi=120, metadata=metadata)
+        part = part_of(path)
+        figure.savefig(part, dpi=120, metadata=metadata)
+        part.replace(path)
     plt.close(figure)
 
 

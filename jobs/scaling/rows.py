@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import platform
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -36,6 +38,10 @@ class UnusableReportError(ValueError):
     """A report that says nothing of scaling; the text says why."""
 
 
+class UnfinishedReportError(UnusableReportError):
+    """A report whose run goes on, or was ended from outside."""
+
+
 def read_row(path: Path) -> Row:
     """Return the row of one report.
 
@@ -49,6 +55,8 @@ def read_row(path: Path) -> Row:
         raise UnusableReportError(f"{path}: no report of a study has such a name")
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
+        if report["exit_code"] is None:
+            raise UnfinishedReportError(f"{path}: {report['exit_meaning']}")
         if report["exit_code"] != 0:
             raise UnusableReportError(f"{path}: the run failed: {report['exit_meaning']}")
         if report["ranks"] != case.ranks:
@@ -64,20 +72,26 @@ def read_row(path: Path) -> Row:
         raise UnusableReportError(f"{path}: it cannot be read: {error!r}") from error
 
 
-def collect(folder: Path) -> tuple[list[Row], list[str]]:
+def collect(folder: Path) -> tuple[list[Row], list[UnusableReportError]]:
     """Return the rows of all usable reports in a folder, sorted, and what is wrong with others."""
-    rows, faults = [], []
+    rows: list[Row] = []
+    faults: list[UnusableReportError] = []
     for path in sorted(folder.glob("*-ranks*.json")):
         try:
             rows.append(read_row(path))
         except UnusableReportError as error:
-            faults.append(str(error))
+            faults.append(error)
     return sorted(rows), faults
+
+
+def part_of(path: Path) -> Path:
+    """Return a name beside a file's, with the same suffix, that no other process writes to."""
+    return path.with_name(f".{platform.node()}-{os.getpid()}-{path.name}")
 
 
 def write_csv(rows: Iterable[Row], path: Path) -> None:
     """Write the rows beside their place, then put them there: array elements write at a time."""
-    part = path.with_name(f".{path.name}.part")
+    part = part_of(path)
     with part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [f.name for f in fields(Row)])
         writer.writeheader()

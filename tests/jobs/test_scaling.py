@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shlex
 import signal
 import sys
@@ -18,7 +19,7 @@ from jobs.scaling.__main__ import main
 from jobs.scaling.fit import fit, speed_ups
 from jobs.scaling.plan import Case, Mode, cases, powers_of_two
 from jobs.scaling.plot import draw, fits
-from jobs.scaling.rows import Row, collect, series
+from jobs.scaling.rows import Row, collect, series, write_csv
 
 SIZES = (1, 2, 4, 8, 16, 32)
 FIRST_S = 20.0
@@ -238,6 +239,40 @@ def test_an_element_of_an_array_runs_its_size_only(study: Study) -> None:
     assert [row.ranks for row in collect(folder)[0]] == [1, 2, 4]
 
 
+def test_an_element_is_no_failure_while_others_are_under_way(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """DVM keeps the report of a run up to date from its first seconds on."""
+    words = ("--ranks-max", "4", "--repetitions", "1", "--modes", "strong")
+    _, _, folder = study(*words, "--only", "0")
+    goes_on = {"exit_code": None, "exit_meaning": "the run goes on", "ranks": 4}
+    other = folder / "strong-primes-ranks4-nodes1-1.json"
+    other.write_text(json.dumps(goes_on))
+    assert study(*words, "--only", "1")[0] == 0
+    assert "left out" not in capsys.readouterr().err
+    assert main(["collect", "--folder", str(folder)]) == 1
+    assert f"left out: {folder / other.name}: the run goes on" in capsys.readouterr().err
+    assert not list(folder.glob(".*"))
+
+
+def test_elements_that_write_at_a_time_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, path = strong("kmeans", 0.1), tmp_path / "scaling.csv"
+    header = csv.DictWriter.writeheader
+
+    def meanwhile(writer: csv.DictWriter[str]) -> object:
+        monkeypatch.setattr(csv.DictWriter, "writeheader", header)
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        write_csv(rows, path)
+        return writer.writeheader()
+
+    monkeypatch.setattr(csv.DictWriter, "writeheader", meanwhile)
+    write_csv(rows, path)
+    with path.open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(rows)
+
+
 def test_reports_that_say_nothing_are_named(tmp_path: Path) -> None:
     good = {
         "exit_code": 0, "ranks": 1, "work_s": 1.0, "instructions": 5, "runners": 1, "retries": 0,
@@ -249,8 +284,8 @@ def test_reports_that_say_nothing_are_named(tmp_path: Path) -> None:
     rows, faults = collect(tmp_path)
     assert [(row.ranks, row.repetition) for row in rows] == [(1, 1)]
     assert len(faults) == 2
-    assert "it cannot be read" in faults[0]
-    assert "no report of a study has such a name" in faults[1]
+    assert "it cannot be read" in str(faults[0])
+    assert "no report of a study has such a name" in str(faults[1])
 
 
 def test_a_plot_of_both_modes_has_every_series(tmp_path: Path) -> None:
