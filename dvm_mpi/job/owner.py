@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+import traceback
 from collections.abc import Generator
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -264,8 +265,13 @@ class Owner:
         """Write down what is known of a run that is about to be ended by force."""
         self.fault = text
         self.ended_at = self.ended_at or time.perf_counter()
-        if self.coordinator is not None:
+        if self.coordinator is None:
+            return
+        try:
             self.reporting.finish(self._report(code, peak_memory_bytes()))
+        except Exception:
+            # The others are still to be ended, whatever is wrong here.
+            say(f"dvm: there is no report:\n{traceback.format_exc()}")
 
     def _lines(self) -> tuple[report.ProfiledLine, ...]:
         if self._image is None or not self.instruction_counts.any():

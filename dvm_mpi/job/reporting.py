@@ -54,7 +54,7 @@ class Reporting:
             if path is not None:
                 report.check_report(path)
         if self.page is not None and (missing := report.missing_for_page()):
-            self._say(f"dvm: {self._no_page(missing)}")
+            self._say(f"dvm: {self._no_page(_not_installed(missing))}")
 
     def each_turn(self, make: Callable[[], report.RunReport]) -> None:
         """Write down what is known if it is time; cheap to call often."""
@@ -84,17 +84,26 @@ class Reporting:
 
     def _draw(self, figures: report.RunReport, page: Path) -> None:
         if missing := report.missing_for_page():
-            self._say(f"dvm: {self._no_page(missing)}")
+            self._say(f"dvm: {self._no_page(_not_installed(missing))}")
             return
-        # Most runs have no page, and what draws it takes a second to load.
-        from dvm_mpi.io.page import write_page
+        try:
+            # Most runs have no page, and what draws it takes a second to load.
+            from dvm_mpi.io.page import write_page
 
-        # Of the very text that the file has: a page that is made later is the same.
-        write_page(json.loads(report.as_json(figures)), page)
+            # Of the very text that the file has: a page that is made later is the same.
+            write_page(json.loads(report.as_json(figures)), page)
+        except DvmError:
+            raise
+        except Exception as error:
+            # Whatever a library of plots may have; the run is over, and its figures are written.
+            self._say(f"dvm: {self._no_page(f'{type(error).__name__}: {error}')}")
 
-    def _no_page(self, missing: str) -> str:
+    def _no_page(self, why: str) -> str:
         return (
-            f"no page can be drawn here: {missing} is not installed; "
-            f"pip install 'dvm-mpi[report]', here or elsewhere, and make it of the figures with "
+            f"no page can be drawn here: {why}; make it of the figures, here or elsewhere, with "
             f"python -m dvm_mpi report {self.figures} -o {self.page}"
         )
+
+
+def _not_installed(package: str) -> str:
+    return f"{package} is not installed; pip install 'dvm-mpi[report]'"

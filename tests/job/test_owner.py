@@ -214,6 +214,17 @@ def test_a_report_that_cannot_be_written_gives_the_code(
     assert owner.conclude(ExitCode.TRAP, 1) == ExitCode.TRAP, "the first reason is the better one"
 
 
+def test_a_report_that_fails_does_not_keep_a_run_from_being_ended_by_force(
+    report: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    owner = owner_of("--quiet", "--report", str(report))
+    monkeypatch.setattr("dvm_mpi.io.report.as_json", lambda told: str(1 // 0))
+    owner.report_death("rank 1 is lost", ExitCode.LOST)
+    told = capsys.readouterr().err
+    assert "there is no report" in told
+    assert "ZeroDivisionError" in told
+
+
 def test_a_run_that_never_began_has_no_summary(capsys: pytest.CaptureFixture[str]) -> None:
     owner = Owner(parse_run(["prog.dasm"]), RANKS)
     assert owner.conclude(ExitCode.FILE, 1) == ExitCode.FILE

@@ -120,3 +120,16 @@ def test_without_what_draws_it_the_figures_are_written_and_the_extra_is_named(
     assert f"report {tmp_path / 'run.json'} -o {tmp_path / 'run.html'}" in run.said[0]
     assert run.reporting.finish(REPORT) == ExitCode.OK
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_page_that_cannot_be_drawn_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(content: object, path: Path) -> None:
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr("dvm_mpi.io.page.write_page", fail)
+    run = Run(tmp_path / "run.html")
+    assert run.reporting.finish(REPORT) == ExitCode.OK
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+    assert "no page can be drawn here: RuntimeError: no fonts; make it of the" in run.said[0]
