@@ -26,7 +26,7 @@ class TraceFile:
     Raises
     ------
     FileError
-        It cannot be written; so may every method but `close`.
+        It cannot be written; so may every method, once.
     """
 
     def __init__(self, path: Path, place: str) -> None:

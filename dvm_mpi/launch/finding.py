@@ -35,7 +35,7 @@ class Finding:
     """One line of a diagnosis."""
 
     level: Level
-    #: What was looked at: a key of the table of checks in `dvm_mpi.doctor.checks`.
+    #: What was looked at: a key of the table of checks in `dvm_mpi.doctor.table`.
     subject: str
     #: What was measured, and why that is good or not.
     what: str
