@@ -424,6 +424,10 @@ class TraceEvents:
         self._epochs[epoch] = (thread, begin, end)
         if len(self._epochs) > config.TRACE_PAIRS_MAX:
             del self._epochs[next(iter(self._epochs))]
+        # Epochs are published in their order: rows of those before have had no room.
+        for earlier in [number for number in self._ordered if number < epoch]:
+            for number, _, losses in self._ordered.pop(earlier):
+                self._know(number, (Fate.ORDERED, earlier, losses, None))
         for number, at, losses in self._ordered.pop(epoch, []):
             spot = (rank, thread, min(max(at, begin), end))
             self._know(number, (Fate.ORDERED, epoch, losses, spot))

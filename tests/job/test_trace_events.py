@@ -58,6 +58,18 @@ def test_a_commit_points_to_its_epoch(is_runner_first: bool) -> None:
     assert parsed(events.rest()) == []
 
 
+def test_commits_of_an_epoch_that_is_missing_are_told_with_the_next_one() -> None:
+    events = make()
+    told = parsed(events.take(1, rows(RUNNER)), events.take(0, rows(FATE)))
+    assert on(told, "single runners") == []
+    later = (RowKind.EPOCH, 600 * US, 700 * US, 10, 650 * US, 1, 8)
+    told = parsed(events.take(0, rows(later)))
+    (runner,) = on(told, "single runners")
+    assert (runner["args"]["fate"], runner["args"]["epoch"]) == ("ordered", 9)
+    assert arrows(told) == []
+    assert parsed(events.rest()) == []
+
+
 @pytest.mark.parametrize(
     ("fate", "words"),
     [
