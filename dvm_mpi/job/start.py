@@ -140,9 +140,9 @@ class Start:
                 check_rows(told_by_all)
                 assert self._owner is not None
                 self._owner.hosts = [host.decode() for host in told_by_all["host"].tolist()]
-                if not self._options.quiet:
-                    for finding in binding.misbound(cores_of(told_by_all), self._launch):
-                        say(f"dvm: {finding.text}")
+                misbound = binding.misbound(cores_of(told_by_all), self._launch)
+                if misbound and not self._options.quiet:
+                    say(f"dvm: {misbound}")
                 common = common_plan(told_by_all)
                 if common.plane != plan.plane:
                     say(f"dvm: {common.remark}")

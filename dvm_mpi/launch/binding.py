@@ -80,13 +80,19 @@ def check_cores(ranks: Iterable[Cores], launch: Launch | None) -> list[Finding]:
     return sorted(found, key=lambda finding: order.index(finding.level))
 
 
-def misbound(ranks: Iterable[Cores], launch: Launch | None) -> list[Finding]:
+def misbound(ranks: Iterable[Cores], launch: Launch | None) -> str:
     """Return what a run says at its start: only of ranks that share a core beside an idle one.
 
-    More ranks than cores are for tests, and whoever starts them knows.
+    More ranks than cores are for tests, and whoever starts them knows. Empty if all is well; mostly
+    all hosts are alike, and one stands for them.
     """
-    found = (_misbound(host, group, launch) for host, group in _by_host(ranks).items())
-    return [finding for finding in found if finding is not None]
+    all_hosts = (_misbound(host, group, launch) for host, group in _by_host(ranks).items())
+    found = [finding for finding in all_hosts if finding is not None]
+    if not found:
+        return ""
+    others = len(found) - 1
+    hosts = f"\n  and so on {others:,} more host{'s' if others > 1 else ''}" if others else ""
+    return found[0].text + hosts
 
 
 def _by_host(ranks: Iterable[Cores]) -> dict[str, list[Cores]]:

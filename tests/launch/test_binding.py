@@ -52,9 +52,19 @@ def test_own_cores_are_those_that_taskset_gives() -> None:
 )
 def test_ranks_on_one_core_beside_idle_ones_are_told(allowed: tuple[str, ...], told: str) -> None:
     found = misbound(ranks(*allowed), LAUNCH)
-    assert [finding.what.startswith(told) for finding in found] == [True] * bool(told)
-    assert all("--bind-to core" in finding.text for finding in found)
-    assert (found == []) or found == check_cores(ranks(*allowed), LAUNCH)
+    assert (found == "") == (told == "")
+    assert found.startswith(told)
+    if found:
+        assert "--bind-to core" in found
+        assert [found] == [finding.text for finding in check_cores(ranks(*allowed), LAUNCH)]
+
+
+def test_many_hosts_that_are_alike_are_told_once() -> None:
+    given = [Cores(rank, f"node{rank // 2}", "0", 4) for rank in range(2_000)]
+    told = misbound(given, LAUNCH)
+    assert told.startswith("ranks 0-1 on node0 are bound to core 0, of 4")
+    assert told.endswith("\n  and so on 999 more hosts")
+    assert len(told.splitlines()) == 3
 
 
 @pytest.mark.parametrize(
