@@ -6,6 +6,7 @@ and changes nothing of the run but the time that it takes.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from dvm_mpi.io.outputs import cannot_write
 from dvm_mpi.io.record_file import RecordWriter, check_record
 from dvm_mpi.io.specs import ArraySpec
 from dvm_mpi.job.parts import say
+from dvm_mpi.job.reporting import files_of
 from dvm_mpi.options import RunOptions
 from dvm_mpi.sim.alone import Alone
 from dvm_mpi.sim.history import GivenAttempt, ended_attempts, given_attempts
@@ -68,7 +70,10 @@ def check_recording(options: RunOptions, image: Image, outputs: Iterable[ArraySp
         Two files are one, or nothing in the program has the name of a traced runner.
     """
     taken = {spec.target: spec.place for spec in outputs}
+    figures, page = files_of(options.report)
     for option, path in (
+        ("--report", page),
+        ("--report", figures),
         ("--record", options.record),
         ("--trace-output", options.trace_output),
         ("--trace", options.trace),
@@ -76,7 +81,8 @@ def check_recording(options: RunOptions, image: Image, outputs: Iterable[ArraySp
         if path is None:
             continue
         place = f"{option} {path}"
-        target = path.resolve()
+        # Where links go in a circle, whoever writes there says so.
+        target = Path(os.path.realpath(path))
         if target in taken:
             raise UsageError(f"{place}: this collides with {taken[target]}; choose another name")
         taken[target] = place

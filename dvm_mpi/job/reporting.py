@@ -18,6 +18,13 @@ from dvm_mpi.io import report
 PAGE_SUFFIX: Final = ".html"
 
 
+def files_of(target: Path | None) -> tuple[Path | None, Path | None]:
+    """Return the files of figures and of the page that `--report` means."""
+    if target is not None and target.suffix == PAGE_SUFFIX:
+        return target.with_suffix(".json"), target
+    return target, None
+
+
 class Reporting:
     """The report of one run, on rank 0.
 
@@ -34,10 +41,7 @@ class Reporting:
     def __init__(
         self, target: Path | None, say: Callable[[str], None], clock: Callable[[], float]
     ) -> None:
-        self.figures: Path | None = target
-        self.page: Path | None = None
-        if target is not None and target.suffix == PAGE_SUFFIX:
-            self.figures, self.page = target.with_suffix(".json"), target
+        self.figures, self.page = files_of(target)
         self._say = say
         self._clock = clock
         self._due_at_s = clock() + REPORT_INTERVAL_S

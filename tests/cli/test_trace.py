@@ -171,6 +171,11 @@ def test_wrong_words_are_refused_before_anything_runs(dvm: Command) -> None:
     ended = dvm.run(COUNTER, "--trace", "counter.npy", "--dump", ".")
     assert ended.code == ExitCode.USAGE
     assert not (dvm.folder / "t.json").exists()
+    # A page has its figures beside it.
+    ended = dvm.run(COUNTER, "--report", "run.html", "--trace", "run.json")
+    assert ended.code == ExitCode.USAGE
+    assert "--trace run.json: this collides with --report run.json" in ended.err
+    assert not (dvm.folder / "run.json").exists()
 
 
 def test_a_picture_for_documents_is_drawn(dvm: Command) -> None:
