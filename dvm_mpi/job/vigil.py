@@ -153,6 +153,7 @@ class Vigil:
         text = f"the launcher died under rank {self._launch.rank} on {platform.node()}"
         if self._owner is not None:
             self._keep_post_mortem(text, "")
+            self._owner.close_trace()
             self._owner.report_death(text, int(ExitCode.LAUNCH))
         say(f"dvm: {text}; it ends")
         segments.unlink_mapped()
