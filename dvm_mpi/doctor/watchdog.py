@@ -110,10 +110,12 @@ class Watchdog:
         assert launch is not None
         assert marks is not None
         present = sorted(int(mark.name) for mark in marks.glob("[0-9]*"))
-        if launch.local_rank != (present or [launch.local_rank])[0]:
-            # One of a host tells; if that ends nobody, each ends its own rank.
+        # One of a host tells: of those at the start of MPI, or later of all.
+        is_speaker = launch.local_rank == (present or [0])[0]
+        if not is_speaker:
             time.sleep(config.SPEAKER_S)
-        else:
+        # If that ended nobody, each ends its own rank; with a word where the first may be well.
+        if is_speaker or (not present and os.getppid() == rank):
             text = describe(launch, present, step, self._wait_s, os.uname().nodename)
             self._tell(f"dvm: error: {text}")
             _remove_marks(marks, range(launch.local_size))
