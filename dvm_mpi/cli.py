@@ -96,6 +96,9 @@ def _refuse_misspelt_subcommand(arguments: list[str]) -> None:
     """Tell `chek FILE` from a program: otherwise FILE would be the word that is one too many."""
     word = arguments[0]
     close = difflib.get_close_matches(word, SUBCOMMANDS, n=1)
+    if word.startswith("-"):
+        # An option may come first, and one is called as the subcommand `report`.
+        return
     if close and len(arguments) > 1 and not Path(word).exists():
         raise UsageError(
             f"'{word}' is neither a program nor a subcommand; did you mean '{close[0]}'?"

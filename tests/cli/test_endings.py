@@ -14,8 +14,8 @@ import pytest
 
 from dvm_mpi import __version__
 from dvm_mpi.control.driver import Ending, LocalMachine
+from dvm_mpi.control.dumper import write_outputs
 from dvm_mpi.errors import EXIT_CODE_MEANINGS, ExitCode
-from dvm_mpi.job import local
 from tests.cli.conftest import Command
 
 HELLO = """\
@@ -275,7 +275,7 @@ bad:    exit:c
 def test_time_of_writing_is_none_of_the_work(dvm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the report is kept up to date while outputs are written."""
     ran_s: list[float] = []
-    run, write = LocalMachine.run, local.write_outputs
+    run, write = LocalMachine.run, write_outputs
 
     def timed_run(machine: LocalMachine) -> Ending:
         began = time.perf_counter()
@@ -289,7 +289,7 @@ def test_time_of_writing_is_none_of_the_work(dvm: Command, monkeypatch: pytest.M
         yield from write(*given)
 
     monkeypatch.setattr(LocalMachine, "run", timed_run)
-    monkeypatch.setattr(local, "write_outputs", slow_write)
+    monkeypatch.setattr("dvm_mpi.job.local.write_outputs", slow_write)
     assert dvm.run(INCREMENT, "--report", "run.json", "--out", "points=o.npy").code == ExitCode.OK
     told: dict[str, Any] = report_of(dvm)
     assert told["output_s"] >= 0.4

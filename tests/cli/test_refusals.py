@@ -91,6 +91,12 @@ def test_a_misspelt_subcommand(dvm: Command) -> None:
     assert dvm("chek", "--stdin", "/dev/null", "--quiet").code == ExitCode.OK
 
 
+def test_an_option_that_comes_first_is_no_misspelt_subcommand(dvm: Command) -> None:
+    (dvm.folder / "p.dasm").write_text(GOOD, encoding="utf-8")
+    assert dvm("--report", "run.json", "p.dasm", "--stdin", "/dev/null").code == ExitCode.OK
+    assert (dvm.folder / "run.json").exists()
+
+
 def test_no_program(dvm: Command) -> None:
     ended = dvm()
     assert ended.code == ExitCode.USAGE

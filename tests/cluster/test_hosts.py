@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -167,14 +167,15 @@ def test_what_is_printed_is_of_the_run_and_not_of_every_host(
 
 @each_mpi
 def test_a_host_with_little_shared_memory_stops_nobody(
-    own_cluster: Cluster, tmp_path: Path, mpi: Mpi
+    own_cluster: Callable[..., Cluster], tmp_path: Path, mpi: Mpi
 ) -> None:
     """With one rank on each host nothing of a run need be there."""
-    small = own_cluster.on("node3", "mount", "-o", "remount,size=8m", "/dev/shm")
+    own = own_cluster()
+    small = own.on("node3", "mount", "-o", "remount,size=8m", "/dev/shm")
     assert small.code == 0, small.err
-    ended = run_on(own_cluster, mpi, 4, own_cluster.nodes, tmp_path, *job("hello"))
+    ended = run_on(own, mpi, 4, own.nodes, tmp_path, *job("hello"))
     assert ended.code == 0, ended.err
-    two = run_on(own_cluster, mpi, 8, own_cluster.nodes, tmp_path, *job("hello"))
+    two = run_on(own, mpi, 8, own.nodes, tmp_path, *job("hello"))
     assert two.code == 6, two.err
     assert re.search(r"/dev/shm +8\.0 MiB free of 8\.0 MiB", two.err), two.err
     assert "node3" in two.err
@@ -189,10 +190,10 @@ RANK = "^/.*python[^ ]* -m dvm_mpi"
 @each_mpi
 @pytest.mark.parametrize("what", ["rank", "host"])
 def test_a_rank_that_is_gone_ends_all(
-    own_cluster: Cluster, tmp_path: Path, mpi: Mpi, what: str
+    own_cluster: Callable[..., Cluster], tmp_path: Path, mpi: Mpi, what: str
 ) -> None:
     """Nobody waits for it without an end, one report tells of it, and nothing is left behind."""
-    struck: list[float] = []
+    own, struck = own_cluster(), list[float]()
 
     def strike() -> None:
         deadline = time.monotonic() + TIMEOUT_S
@@ -201,13 +202,13 @@ def test_a_rank_that_is_gone_ends_all(
             time.sleep(POLL_S)
         struck.append(time.monotonic())
         if what == "rank":
-            own_cluster.on("node3", "pkill", "-KILL", "-f", f"'{RANK}'")
+            own.on("node3", "pkill", "-KILL", "-f", f"'{RANK}'")
         else:
-            own_cluster.take_down("node3")
+            own.take_down("node3")
 
     striker = threading.Thread(target=strike)
     striker.start()
-    ended = run_on(own_cluster, mpi, 4, own_cluster.nodes, tmp_path, BUSY)
+    ended = run_on(own, mpi, 4, own.nodes, tmp_path, BUSY)
     took_s = time.monotonic() - struck[0]
     striker.join()
     # An Open MPI launcher that has lost a host leaves with 0.
@@ -220,10 +221,10 @@ def test_a_rank_that_is_gone_ends_all(
     assert re.search("^rank 2 ", told, re.MULTILINE), told
     deadline = time.monotonic() + PATIENCE_S
     for node in ("node1", "node2", "node4"):
-        while left := [line for line in own_cluster.processes(node) if "dvm_mpi" in line]:
+        while left := [line for line in own.processes(node) if "dvm_mpi" in line]:
             assert time.monotonic() < deadline, left
             time.sleep(POLL_S)
-        assert own_cluster.shared_memory(node) == []
+        assert own.shared_memory(node) == []
 
 
 def post_mortems(folder: Path) -> list[str]:
