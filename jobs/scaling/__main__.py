@@ -31,6 +31,8 @@ from jobs.scaling.rows import (
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _LINES_TOLD: Final = 12
+#: How long a launcher that was told to end may take.
+GRACE_S: Final = 30.0
 
 
 def _say(text: str) -> None:
@@ -78,7 +80,11 @@ class _Launches:
         except subprocess.TimeoutExpired:
             assert self._running is not None
             self._running.terminate()
-            self._running.wait()
+            try:
+                self._running.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                self._running.kill()
+                self._running.wait()
             return f"not ended after {timeout_s} s"
         except OSError as error:
             sys.exit(f"scaling: cannot start '{command[0]}': {error.strerror}; set --launcher")

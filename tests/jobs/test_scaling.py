@@ -142,6 +142,9 @@ if "--report" in words:
         "ranks": 1 if fault == "worlds" else ranks, "work_s": 8.0 / ranks, "instructions": 8000,
         "runners": 9, "retries": 0, "bytes_fetched": 1, "bytes_committed": 2, "data_plane": "rma",
     }
+    if fault == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.pause()
     if fault == "asked":
         os.kill(os.getppid(), signal.SIGUSR1)
         signal.pause()
@@ -227,6 +230,15 @@ def test_failures_are_told_and_left_out_and_tried_again(
     assert [row.ranks for row in rows] == [1, 4]
     code, calls, _ = study(*words)
     assert (code, calls) == (0, ["hello.dasm 2", "primes.dasm 2"])
+
+
+def test_a_launcher_that_does_not_end_is_not_waited_for(
+    study: Study, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.scaling.__main__.GRACE_S", 0.1)
+    words = ("--ranks", "1", "2", "--repetitions", "1", "--modes", "weak", "--timeout", "2")
+    assert study(*words, fault="deaf")[0] == 1
+    assert "weak-primes-ranks2-nodes1-1.json: FAILED: not ended after 2" in capsys.readouterr().err
 
 
 def test_an_element_of_an_array_runs_its_size_only(study: Study) -> None:
