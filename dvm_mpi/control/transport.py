@@ -41,6 +41,8 @@ _WORD: Final = np.dtype("<i8")
 
 Bytes = NDArray[np.uint8]
 
+_ALL_TO_COME: Final = "all ranks to come to the end"
+
 
 class Nap:
     """Sleeps that grow while nothing happens, so that idle ranks leave the cores to others."""
@@ -125,6 +127,9 @@ class Transport:
         #: Buffers that are arriving, in order of arrival: source, request, buffer.
         self._arriving: deque[tuple[int, Any, Bytes]] = deque()
         self._status = MPI.Status()
+        #: Buffers sent to each rank, and buffers that have arrived whole, ever.
+        self._sent_counts = np.zeros(self.size, np.int64)
+        self._arrived_count = 0
         #: Bytes of all buffers of messages, ever.
         self.sent_bytes = self.received_bytes = 0
         #: What a call that all ranks make together waits for; empty outside of such calls.
@@ -146,6 +151,7 @@ class Transport:
             self.traffic.sent(rank, buffer.size, len(messages), *payload_of(messages))
             self._sends.append(self.comm.Isend([buffer, MPI.BYTE], rank, _TAG))
             self._sent_buffers.append(buffer)
+            self._sent_counts[rank] += 1
             self.sent_bytes += buffer.size
         self._outbox.clear()
 
@@ -174,6 +180,7 @@ class Transport:
                 late.add(source)
                 self._arriving.append((source, request, buffer))
             else:
+                self._arrived_count += 1
                 self.received_bytes += buffer.size
                 arrived += [(source, message) for message in unpack(buffer)]
         self._forget_sent()
@@ -274,32 +281,28 @@ class Transport:
         """Let everything that was sent arrive, give what comes in to `take`, and wait for all.
 
         *Collective.* After it no message of this transport is under way. What `take` sends is lost.
+        Every rank learns how many buffers were sent to it: a barrier would not do, since it may
+        come by another way, and sooner, than what was sent before it.
         """
         self.flush()
+        expected = np.zeros(1, np.int64)
+        told = self.comm.Ireduce_scatter_block(
+            [self._sent_counts, MPI.INT64_T], [expected, MPI.INT64_T], op=MPI.SUM
+        )
         nap = Nap()
-        together: Any = None
         while True:
+            is_told = told.Test()
             self._take_all(take)
-            if together is None and not self._sends:
-                together = self.comm.Ibarrier()
-            if together is not None and together.Test():
+            if is_told and self._arrived_count == expected[0] and not self._sends:
                 break
-            self.waits_for = "all ranks to come to the end"
-            turn()
-            nap.sleep()
-        self.waits_for = "the rest of what was sent"
-        # All of it has left its senders, but some of it may not have been looked at.
-        while self._take_all(take) or self._arriving:
+            self.waits_for = "the rest of what was sent" if is_told else _ALL_TO_COME
             turn()
             nap.sleep()
         self.waits_for = ""
 
-    def _take_all(self, take: Callable[[Message], None]) -> bool:
-        """Give away what has arrived; return whether that was anything."""
-        arrived = self.receive()
-        for _, message in arrived:
+    def _take_all(self, take: Callable[[Message], None]) -> None:
+        for _, message in self.receive():
             take(message)
-        return bool(arrived)
 
     def close(self) -> None:
         """Give the communicator back. *Collective*, after `drain` and when no window is left."""

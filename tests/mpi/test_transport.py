@@ -112,6 +112,21 @@ def test_nothing_is_left_of_a_flood_when_ranks_part(comm: Any) -> None:
 
 
 @pytest.mark.mpi(min_size=2)
+def test_what_comes_later_than_all_ranks_is_waited_for(comm: Any) -> None:
+    """Between hosts a message may be slower than what tells that all others have come."""
+    transport = transport_of(comm)
+    if comm.rank:
+        transport.send(0, RunEnded(comm.rank))
+    next_arrived, slow_until = transport._next_arrived, time.monotonic() + 0.5
+    transport._next_arrived = lambda: next_arrived() if time.monotonic() > slow_until else None
+    late: list[Any] = []
+    part(transport, late.append)
+    assert {message.exit_code for message in late} == (
+        set() if comm.rank else set(range(1, comm.size))
+    )
+
+
+@pytest.mark.mpi(min_size=2)
 def test_a_flood_is_taken_in_parts(comm: Any) -> None:
     transport = transport_of(comm)
     count = 2 * config.RECEIVES_AT_ONCE
