@@ -122,6 +122,8 @@ def test_sigterm_leaves_the_timeline_of_all_ranks(tmp_path: Path) -> None:
 def test_a_rank_that_is_killed_leaves_what_was_written(tmp_path: Path) -> None:
     with launch(3, tmp_path) as run:
         wait_for_text(tmp_path / "t.json", '"child"')
+        # What a rank has not sent yet dies with it, its name too.
+        wait_for_text(tmp_path / "t.json", '"name":"rank 1 on ')
         os.kill(run.ranks()[1], signal.SIGKILL)
         run.wait(60)
     text = (tmp_path / "t.json").read_text()
