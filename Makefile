@@ -77,13 +77,15 @@ trap 'status=$$?; [[ $$status == 0 ]] || printf "make %s: FAILED (status %d), %d
 	"$@" "$$status" "$$SECONDS" >&2' EXIT
 endef
 
+# In continuous integration a size that fails is run once more, in sight (see tests/conftest.py).
+TRIES := $(if $(CI),2,1)
 # Tests of parts of the machine that are ranks; whole commands on ranks are in tests/ranks/.
 define ranks_tests
-run $(BIN)/python -m tests.mpi --name $(MPI) $(TEST_RANKS)
+run $(BIN)/python -m tests.mpi --tries $(TRIES) --name $(MPI) $(TEST_RANKS)
 [[ -z "$(NETWORK_RANKS)" ]] || MPIR_CVAR_NOLOCAL=1 run \
-	$(BIN)/python -m tests.mpi --name network $(NETWORK_RANKS)
+	$(BIN)/python -m tests.mpi --tries $(TRIES) --name network $(NETWORK_RANKS)
 [[ -z "$(NETWORK_RANKS)" ]] || UCX_TLS=tcp,self MPIR_CVAR_NOLOCAL=1 run \
-	$(BIN)/python -m tests.mpi --name tcp 3
+	$(BIN)/python -m tests.mpi --tries $(TRIES) --name tcp 3
 endef
 
 # Every target that has a line in the list below.

@@ -80,6 +80,7 @@ def main() -> int:
     parser.add_argument("sizes", type=int, nargs="+", help="numbers of ranks")
     parser.add_argument("--name", default="ranks", help="of the folder for logs, in build/mpi/")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for one size")
+    parser.add_argument("--tries", type=int, default=1, help="how often a size may be run")
     parser.add_argument("--hosts", action="store_true", help="on four virtual hosts; wants root")
     parser.add_argument("--pytest", nargs=argparse.REMAINDER, default=[], help="what pytest gets")
     options = parser.parse_args()
@@ -87,10 +88,14 @@ def main() -> int:
     with Cluster() if options.hosts else nullcontext() as cluster:
         where = None if cluster is None else (cluster, Mpi(Path(sys.prefix).name))
         for size in options.sizes:
-            sys.stdout.write(f"=== {options.name}: {size} ranks\n")
-            sys.stdout.flush()
-            logs = ROOT / "build" / "mpi" / options.name / str(size)
-            if run(size, logs, options.timeout, options.pytest or ["tests/mpi"], where):
+            for number in range(1, options.tries + 1):
+                again = f", try {number} of {options.tries}" if number > 1 else ""
+                sys.stdout.write(f"=== {options.name}: {size} ranks{again}\n")
+                sys.stdout.flush()
+                logs = ROOT / "build" / "mpi" / options.name / str(size) / str(number)
+                if not run(size, logs, options.timeout, options.pytest or ["tests/mpi"], where):
+                    break
+            else:
                 failed.append(size)
     if failed:
         sys.stdout.write(f"failed at {', '.join(map(str, failed))} ranks\n")
