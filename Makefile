@@ -338,6 +338,18 @@ bench: $(ENVIRONMENT) ## measure instructions, runners and jobs
 	run $(BIN)/python -m bench.run
 	verdict
 
+# The other systems bring much along: an environment of their own.
+build/peers/.complete: requirements/peers.txt $(ENVIRONMENT)
+	$(begin)
+	run "$(PYTHON)" -m venv build/peers
+	run build/peers/bin/python -m pip install --quiet --requirement requirements/peers.txt
+	touch "$@"
+
+bench-tasks: build/peers/.complete ## measure empty runners beside tasks of mpi4py, Dask, Ray, charm4py
+	$(begin)
+	run $(BIN)/python -m bench.tasks
+	verdict
+
 busy-home: $(ENVIRONMENT) ## measure how soon a busy home's commit is readable; HOSTS=1: on 4 virtual hosts
 	$(begin)
 	run $(BIN)/python -m bench.busy_home $(if $(HOSTS),--hosts)
