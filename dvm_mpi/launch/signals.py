@@ -30,7 +30,8 @@ def leave_now(code: int) -> NoReturn:
     What was printed is written out first, as far as somebody still reads it.
     """
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):
+        # RuntimeError: a signal that ends the process came in the midst of a write to this stream.
+        with suppress(OSError, ValueError, AttributeError, RuntimeError):
             stream.flush()
     os._exit(code)
 

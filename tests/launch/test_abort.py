@@ -65,9 +65,10 @@ def test_output_that_nobody_takes_is_not_waited_for_long(monkeypatch: pytest.Mon
     os.close(writes)
 
 
-def test_output_into_a_file_is_there_at_once(tmp_path: Path) -> None:
+def test_output_into_a_file_is_there_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dvm_mpi.launch.abort.DRAIN_S", 1e6)
     with (tmp_path / "log").open("wb", buffering=0) as log:
         log.write(b"why it ends")
-        began = time.monotonic()
         let_output_pass(log.fileno())
-    assert time.monotonic() - began < 1
