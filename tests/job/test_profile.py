@@ -15,6 +15,7 @@ from dvm_mpi.engine.tally import addresses
 from dvm_mpi.errors import ExitCode
 from dvm_mpi.io.report import ProfiledLine
 from dvm_mpi.job.profile import profile_table, profiled_lines
+from tests.programs import ADDS_LINE, ENDS_LINE, hot_counter
 
 SOURCE = """\
         .macro twice cell
@@ -137,24 +138,11 @@ def test_a_program_counted_by_hand(
     assert told.index("p.dasm:8 ") < told.index("p.dasm:10 ") < told.index("p.dasm:7 ")
 
 
-COUNTER = """\
-        .array  total, sq, 1
-        .private i
-        .text
-main:   .runner count, heap=[($total, $8)]
-        add     i, $1, i
-        br:l    i, $30, main
-        exit:c
-count:  add     total, $1, total
-        exit:c
-"""
-
-
 def test_attempts_that_lose_count(program: Path, engine: str) -> None:
-    program.write_text(COUNTER)
+    program.write_text(hot_counter(30))
     lines, executed = profiled(program, "--engine", engine, "--workers", "3")
     assert sum(lines.values()) == executed
-    assert lines["8"] == lines["9"] > 30, "nobody lost"
+    assert lines[str(ADDS_LINE)] == lines[str(ENDS_LINE)] > 30, "nobody lost"
 
 
 def test_a_run_that_traps_has_a_profile(program: Path, engine: str) -> None:

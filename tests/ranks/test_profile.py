@@ -9,21 +9,12 @@ from pathlib import Path
 import pytest
 
 from dvm_mpi.errors import ExitCode
+from tests.programs import hot_counter
 from tests.ranks.launch import Ended
 
 Dvm = Callable[..., Ended]
 
-COUNTER = """\
-        .array  total, sq, 1
-        .private i
-        .text
-main:   .runner count, heap=[($total, $8)]
-        add     i, $1, i
-        br:l    i, $40, main
-        exit:c
-count:  add     total, $1, total
-        exit:c
-"""
+
 #: One of eight runners traps, while others are in the midst of their loops.
 TRAPS = """\
         .private i
@@ -76,12 +67,12 @@ def profiled(dvm: Dvm, folder: Path, source: str, ranks: int, *options: str) -> 
 def test_every_instruction_is_one_of_a_line(
     dvm: Dvm, tmp_path: Path, engine: str, ranks: int
 ) -> None:
-    ended, under_way = profiled(dvm, tmp_path, COUNTER, ranks, "--engine", engine)
+    ended, under_way = profiled(dvm, tmp_path, hot_counter(40), ranks, "--engine", engine)
     assert (ended.code, under_way) == (0, 0), ended.err
 
 
 def test_a_coordinator_without_a_worker_counts_nothing(dvm: Dvm, tmp_path: Path) -> None:
-    ended, under_way = profiled(dvm, tmp_path, COUNTER, 9, "--engine", "reference")
+    ended, under_way = profiled(dvm, tmp_path, hot_counter(40), 9, "--engine", "reference")
     assert (ended.code, under_way) == (0, 0), ended.err
 
 
