@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from tests.patience import PATIENCE_S
+
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parents[1]
 #: What `up.sh` needs, and the packages of Debian that have it.
@@ -28,7 +30,6 @@ PACKAGES: Final = "slurm-wlm munge iproute2 util-linux procps libpmix-dev"
 INSTALLATION: Final = f"apt-get install -y --no-install-recommends {PACKAGES}"
 #: Sockets are below the cluster's folder, and their paths hold 107 bytes.
 FOLDER: Final = "/tmp"
-UP_TIMEOUT_S: Final = 120
 POLL_S: Final = 0.1
 #: Slurm's names for a job that is over.
 ENDED: Final = frozenset(
@@ -145,7 +146,7 @@ class Cluster:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=UP_TIMEOUT_S,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert started.returncode == 0, started.stderr
@@ -171,7 +172,7 @@ class Cluster:
         *command: str,
         folder: Path = ROOT,
         environment: Mapping[str, str] | None = None,
-        timeout_s: float = 120,
+        timeout_s: float = PATIENCE_S,
     ) -> Ended:
         """Run a command where the addresses of the nodes exist, to its end: Slurm's, or any other.
 
@@ -197,7 +198,7 @@ class Cluster:
             raise TimeoutError(f"{command}: {error.stdout!r}\n{error.stderr!r}") from error
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
-    def on(self, node: str, *command: str, timeout_s: float = 60) -> Ended:
+    def on(self, node: str, *command: str, timeout_s: float = PATIENCE_S) -> Ended:
         """Run a command on a node, outside of Slurm."""
         return self.run("nsh", node, *command, timeout_s=timeout_s)
 
@@ -249,7 +250,7 @@ class Cluster:
             fields["JobName"], fields["JobState"], 128 + int(number) if int(number) else int(code)
         )
 
-    def wait_until_running(self, job: int | str, timeout_s: float = 60) -> None:
+    def wait_until_running(self, job: int | str, timeout_s: float = PATIENCE_S) -> None:
         """Wait until the job has its nodes."""
         deadline = time.monotonic() + timeout_s
         while (now := self.job(job)).state != "RUNNING":
@@ -257,7 +258,7 @@ class Cluster:
             assert time.monotonic() < deadline, now
             time.sleep(POLL_S)
 
-    def wait(self, job: int | str, timeout_s: float = 120) -> Job:
+    def wait(self, job: int | str, timeout_s: float = PATIENCE_S) -> Job:
         """Wait until a job is over and its nodes are free; the job of an array: one of its tasks.
 
         Raises
@@ -288,6 +289,17 @@ class Cluster:
         assert told.code == 0, told
         own = ("slurmd", "bash -c hostname", "ps -e", "/bin/sh -c ps", "slurmstepd")
         return [line for line in told.out.splitlines() if not line.startswith(own)]
+
+    def assert_nothing_is_left(self, *nodes: str) -> None:
+        """Assert that nodes, all by default, come to have neither ranks nor shared memory.
+
+        Who ends a job does not wait until every process of it is gone.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        for node in nodes or self.nodes:
+            while (left := (self.processes(node), self.shared_memory(node))) != ([], []):
+                assert time.monotonic() < deadline, (node, left)
+                time.sleep(POLL_S)
 
     def shared_memory(self, node: str) -> list[str]:
         """Return the names of the files in a node's /dev/shm."""

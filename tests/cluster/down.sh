@@ -5,7 +5,7 @@
 set -u
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 ROOT=$(realpath -m "${1:-${SLURM_TEST_ROOT:-${TMPDIR:-/tmp}/slurm-test}}")
-TAG=st$(($(printf '%s' "$ROOT" | cksum | cut -d' ' -f1) % 10000))
+TAG=st$(($(printf '%s' "$ROOT" | cksum | cut -d' ' -f1) % 100000000))
 export SLURM_CONF=$ROOT/etc/slurm.conf
 
 ours() { tr '\0' ' ' 2>/dev/null < "/proc/$1/cmdline" | grep -q -- "$2"; }

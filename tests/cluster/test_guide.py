@@ -15,6 +15,7 @@ import pytest
 
 from tests.cluster.cluster import ROOT, Cluster
 from tests.cluster.test_jobs import Site
+from tests.patience import PATIENCE_S
 
 GUIDE = ROOT / "docs" / "clusters.md"
 BLOCK = re.compile(r"^```cluster\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -47,14 +48,14 @@ def test_what_is_shown_is_compared() -> None:
     assert not pattern("end\n").fullmatch("begin\nend\n")
 
 
-def wait_for_all(cluster: Cluster, timeout_s: float = 500) -> None:
+def wait_for_all(cluster: Cluster, timeout_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + timeout_s
     while cluster.run("squeue", "-h").out:
         assert time.monotonic() < deadline, cluster.run("squeue").out
         time.sleep(0.2)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(4 * PATIENCE_S)
 def test_the_guide_is_what_happens(own_cluster: Callable[..., Cluster], tmp_path: Path) -> None:
     """A reader looks at a log when the job is over, and cancels one that is under way."""
     site = Site(own_cluster(), tmp_path)

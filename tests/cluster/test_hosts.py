@@ -23,6 +23,7 @@ from jobs.treesum.check import expected_sum
 from tests.cluster.cluster import ROOT, Cluster, Ended, Mpi
 from tests.jobs.machine import source_of
 from tests.mpi.__main__ import run as run_tests
+from tests.patience import PATIENCE_S
 
 IS_LONG = os.environ.get("HOSTS", "") == "all"
 #: One rank on each host, and two.
@@ -34,9 +35,7 @@ BY_MESSAGES = (
     "messages\n"
 )
 #: Compiling everything, where nobody has before, and other tests have the processors.
-TIMEOUT_S = 3_600 if IS_LONG else 400
-#: What a busy machine may add to the time in which a run ends.
-PATIENCE_S = 20
+TIMEOUT_S = 3_600 if IS_LONG else 2 * PATIENCE_S
 POLL_S = 0.2
 POINTS, CLUSTERS, ITERATIONS, PARTS = 2_000, 6, 3, 11
 

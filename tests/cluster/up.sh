@@ -36,7 +36,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 ROOT=$(realpath -m "${1:-${SLURM_TEST_ROOT:-${TMPDIR:-/tmp}/slurm-test}}")
 NODES=${NODES:-4}; CPUS=${CPUS:-4}; MODE=${MODE:-auto}; TIMEOUT=${TIMEOUT:-60}
 SUM=$(printf '%s' "$ROOT" | cksum | cut -d' ' -f1)
-TAG=st$((SUM % 10000))                 # prefix of our bridge, veth and netns names
+TAG=st$((SUM % 100000000))             # prefix of our bridge, veth and netns names
 SUBNET=${SUBNET:-10.77.$((SUM % 200 + 20))}
 PORTBASE=${PORTBASE:-$((17000 + SUM % 200 * 20))}
 HERE=$(cd "$(dirname "$0")" && pwd)
