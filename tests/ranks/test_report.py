@@ -15,6 +15,7 @@ import pytest
 
 from dvm_mpi.errors import ExitCode
 from dvm_mpi.io.report import UNFINISHED
+from tests.patience import PATIENCE_S
 from tests.ranks.launch import ROOT, Ended, Launch
 
 ACTIVITIES = ("executing", "serving", "coordinating", "loading", "waiting", "idle")
@@ -96,7 +97,7 @@ def test_without_a_launcher_it_is_one_rank(dvm: Callable[..., Ended], tmp_path: 
     told = json.loads((tmp_path / "run.json").read_text())
     check(told, 1)
     (wall,) = (sum(times) for times in zip(*columns_of(told), strict=True))
-    assert told["work_s"] <= wall <= told["work_s"] + told["load_s"] + told["output_s"] + 0.5
+    assert told["work_s"] <= wall <= ended.seconds, "nothing is counted twice"
     assert "primes.dasm" in (tmp_path / "run.html").read_text(encoding="utf-8")
 
 
@@ -123,7 +124,7 @@ def endless(folder: Path, ranks: int) -> Launch:
 
 
 def wait_for(
-    path: Path, is_enough: Callable[[Any], bool] = lambda told: True, timeout_s: float = 100
+    path: Path, is_enough: Callable[[Any], bool] = lambda told: True, timeout_s: float = PATIENCE_S
 ) -> None:
     """Wait until a run has written figures that are enough."""
     deadline = time.monotonic() + timeout_s
@@ -132,13 +133,23 @@ def wait_for(
         time.sleep(0.05)
 
 
+def knows_of_work(told: dict[str, Any]) -> bool:
+    """Tell whether figures of a run under way are of all kinds: each comes when it is told."""
+    by_rank = told["by_rank"]
+    return bool(
+        told["commits"] > 10
+        and sum(by_rank["instructions"]) > 0
+        and sum(by_rank["executing_s"]) > 0
+    )
+
+
 @pytest.mark.parametrize("ranks", [0, RANKS])
 def test_a_run_that_is_ended_by_a_signal_has_its_report(tmp_path: Path, ranks: int) -> None:
     with endless(tmp_path, ranks) as launch:
         wait_for(tmp_path / "run.json")
         rank = launch.ranks()[0] if ranks else launch.process.pid
         os.kill(rank, signal.SIGTERM)
-        launch.wait(60)
+        launch.wait(PATIENCE_S)
     told = json.loads((tmp_path / "run.json").read_text())
     check(told, max(ranks, 1))
     assert told["exit_code"] == ExitCode.TERMINATED
@@ -152,14 +163,13 @@ def test_a_run_that_is_killed_leaves_what_was_known(
     dvm: Callable[..., Ended], tmp_path: Path
 ) -> None:
     with endless(tmp_path, RANKS) as launch:
-        wait_for(tmp_path / "run.json", lambda told: sum(told["by_rank"]["instructions"]) > 0)
+        wait_for(tmp_path / "run.json", knows_of_work)
         os.kill(launch.ranks()[1], signal.SIGKILL)
-        launch.wait(60)
+        launch.wait(PATIENCE_S)
     told = json.loads((tmp_path / "run.json").read_text())
     check(told, RANKS)
     assert (told["exit_code"], told["exit_meaning"]) == (None, UNFINISHED)
-    assert told["commits"] > 10
-    assert sum(told["by_rank"]["executing_s"]) > 0
+    assert knows_of_work(told)
     for path in tmp_path.glob("dvm-postmortem-*"):
         path.unlink()
     ended = dvm(0, "report", "run.json")

@@ -14,6 +14,7 @@ import pytest
 from dvm_mpi.errors import ExitCode
 from tests.cli.test_record import COUNTER, TRAPS
 from tests.cli.test_trace import check_figures, figures
+from tests.patience import PATIENCE_S
 from tests.ranks.launch import ROOT, Launch, run_ranks
 from tests.ranks.test_memory import SCATTERED
 from tests.ranks.test_record import LARGE
@@ -40,7 +41,7 @@ def launch(rank_count: int, folder: Path) -> Launch:
     return Launch(rank_count, command, folder, {"PYTHONPATH": str(ROOT)})
 
 
-def wait_for_text(path: Path, text: str, timeout_s: float = 90) -> None:
+def wait_for_text(path: Path, text: str, timeout_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + timeout_s
     while not path.exists() or text not in path.read_text():
         assert time.monotonic() < deadline, f"no {text} in {path.name}"
@@ -112,21 +113,33 @@ def test_sigterm_leaves_the_timeline_of_all_ranks(tmp_path: Path) -> None:
     with launch(3, tmp_path) as run:
         wait_for_text(tmp_path / "t.json", '"child"')
         os.kill(run.ranks()[1], signal.SIGTERM)
-        ended = run.wait(60)
+        ended = run.wait(PATIENCE_S)
     assert "ended by SIGTERM" in ended.err
     events = read_trace(tmp_path / "t.json")
     check_trace(events)
     assert ranks_in(events) == {0, 1, 2}
 
 
+def is_of_all(events: list[Event]) -> bool:
+    """Tell whether all three ranks, and a commit, are in what was written so far."""
+    return ranks_in(events) == {0, 1, 2} and total(on(events, "coordinator"), "commits") > 0
+
+
+def events_so_far(path: Path) -> list[Event]:
+    """Return the events of all whole lines of a trace that is not complete."""
+    lines = path.read_text().rpartition("\n")[0]
+    events: list[Event] = json.loads((lines.removesuffix(",") or "[") + "]")
+    return events
+
+
 def test_a_rank_that_is_killed_leaves_what_was_written(tmp_path: Path) -> None:
     with launch(3, tmp_path) as run:
+        # What a rank has not sent yet dies with it, its name too; and the others are killed then.
         wait_for_text(tmp_path / "t.json", '"child"')
-        # What a rank has not sent yet dies with it, its name too.
-        wait_for_text(tmp_path / "t.json", '"name":"rank 1 on ')
+        deadline = time.monotonic() + PATIENCE_S
+        while not is_of_all(events_so_far(tmp_path / "t.json")):
+            assert time.monotonic() < deadline, "not all ranks tell of themselves"
+            time.sleep(0.2)
         os.kill(run.ranks()[1], signal.SIGKILL)
-        run.wait(60)
-    text = (tmp_path / "t.json").read_text()
-    events = json.loads(text if text.endswith("]\n") else text + "]")
-    assert total(on(events, "coordinator"), "commits") > 0
-    assert ranks_in(events) == {0, 1, 2}
+        run.wait(PATIENCE_S)
+    assert is_of_all(events_so_far(tmp_path / "t.json"))
