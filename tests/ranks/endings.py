@@ -1,8 +1,9 @@
 """Every way in which a run can end before its time: `python -m tests.ranks.endings --rounds 20`.
 
 Each scenario starts a run, interferes, and asserts what is told, the exit code, and that nothing is
-left: no process within ten seconds, no half-written file, no shared memory. `test_endings.py` runs
-some of them once; this command runs all of them, round after round, and prints a table.
+left: no process, no half-written file, no shared memory. `test_endings.py` runs some of them once;
+this command runs all of them, round after round, prints a table, and misses what is not gone within
+ten seconds: of a machine that nobody else uses that can be asked.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from dvm_mpi.errors import ExitCode
 from tests.ranks.launch import launcher
 from tests.ranks.stage import (
     DVM,
-    GONE_S,
     PROGRAMS,
     Running,
     Seen,
@@ -44,6 +44,8 @@ RANKS = 4
 UNDER_WAY = 20
 #: Seconds after which starts are struck, one after the other: all over the length of a start.
 EARLY_S = cycle([0.1 * (7 * number % 20) for number in range(20)])
+#: Seconds within which every process must be gone after what ends a run.
+GONE_S = 10.0
 #: The one rank of those scenarios that are about one rank.
 ONE = 2
 #: Columns of a message in the table.
@@ -90,7 +92,6 @@ def check(seen: Seen, *codes: int, may_leave: bool = False) -> Seen:
     """Assert what holds for every ending."""
     assert seen.code in codes, f"exit code {seen.code} instead of {codes}\n{seen}"
     assert may_leave or not seen.left, f"shared memory is left\n{seen}"
-    assert seen.seconds <= GONE_S, f"not gone in time\n{seen}"
     return seen
 
 
@@ -226,7 +227,7 @@ def trap(folder: Path) -> Seen:
 @scenario
 def defect_on_one_rank(folder: Path) -> Seen:
     """An exception that is our fault: one traceback, with rank and host, and all are ended."""
-    faulty = (sys.executable, "-m", "tests.ranks.faulty", str(ONE), "50")
+    faulty = (sys.executable, "-m", "tests.ranks.faulty", str(ONE), "50", "KeyError")
     with start(folder, RANKS, BUSY, command=faulty) as run:
         run.until_printed("planted")
         seen = run.end()
@@ -391,10 +392,10 @@ def launcher_killed_while_starting(folder: Path) -> Seen:
 @scenario
 def sigusr2_of_one_rank(folder: Path) -> Seen:
     """SIGUSR2 shows what a rank does, and the run goes on to its good end."""
-    with start(folder, RANKS, BUSY, "-D", "ROUNDS=40") as run:
-        run.until_printed(".", UNDER_WAY)
-        run.signal_rank(ONE, signal.SIGUSR2)
-        seen = run.end(60)
+    # The rank signals itself: whoever did it from outside might come when the run is over.
+    asking = (sys.executable, "-m", "tests.ranks.faulty", str(ONE), "20", "SIGUSR2")
+    with start(folder, RANKS, BUSY, "-D", "ROUNDS=40", command=asking) as run:
+        seen = run.end()
     seen.told(rf"dvm: rank {ONE} on {os.uname().nodename}: worker: ")
     assert seen.out == ".\n" * 8 * 40
     assert not seen.post_mortem
@@ -407,10 +408,10 @@ def stopped_rank(folder: Path) -> Seen:
     with start(folder, RANKS, BUSY, "-D", "ROUNDS=40") as run:
         run.until_printed(".", UNDER_WAY)
         run.signal_rank(ONE, signal.SIGSTOP)
-        run.until_printed("does not answer", timeout_s=20)
+        run.until_printed("does not answer")
         run.signal_rank(ONE, signal.SIGCONT)
-        seen = run.end(60)
-    seen.told("no progress for 1. s: .* running, 0 queued")
+        seen = run.end()
+    seen.told(r"no progress for \d+ s: .* running, 0 queued")
     seen.told(rf"rank {ONE}: does not answer; it may be stuck or gone")
     assert seen.out == ".\n" * 8 * 40
     assert not seen.post_mortem
@@ -444,6 +445,7 @@ def play(name: str, line: Line, *, is_shown: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="dvm-endings-") as folder:
         try:
             seen = SCENARIOS[name](Path(folder))
+            assert seen.seconds <= GONE_S, f"not gone in time\n{seen}"
         except Skipped as reason:
             line.skipped = str(reason)
         except (AssertionError, OSError, KeyError) as missed:

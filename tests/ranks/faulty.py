@@ -1,11 +1,13 @@
-"""The command line with a defect on one rank: `python -m tests.ranks.faulty RANK CALLS …`.
+"""The command line with a rank that is amiss: `python -m tests.ranks.faulty RANK CALLS WHAT …`.
 
-That rank's home raises after so many messages, as if its code were wrong.
+That rank's home does it after so many messages: it raises KeyError, as if its code were wrong, or
+sends its own process a signal, whose name is given.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from dvm_mpi.cli import main
@@ -14,22 +16,24 @@ from dvm_mpi.dsm.messages import HomeEvent
 from tests.ranks.launch import rank_in
 
 
-def plant(calls: int) -> None:
-    """Let every home of this process raise at that many messages."""
+def plant(calls: int, what: str) -> None:
+    """Let what is amiss happen to every home of this process at that many messages."""
     handle = Home.handle
     count = 0
 
-    def handle_or_raise(self: Home, event: HomeEvent) -> tuple[Addressed, ...]:
+    def handle_or_fail(self: Home, event: HomeEvent) -> tuple[Addressed, ...]:
         nonlocal count
         count += 1
-        if count > calls:
+        if count > calls and what == KeyError.__name__:
             raise KeyError("planted")
+        if count == calls and what != KeyError.__name__:
+            os.kill(os.getpid(), signal.Signals[what])
         return handle(self, event)
 
-    Home.handle = handle_or_raise  # type: ignore[method-assign]
+    Home.handle = handle_or_fail  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
     if rank_in(os.environ) == int(sys.argv[1]):
-        plant(int(sys.argv[2]))
-    sys.exit(main(sys.argv[3:]))
+        plant(int(sys.argv[2]), sys.argv[3])
+    sys.exit(main(sys.argv[4:]))

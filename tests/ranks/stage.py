@@ -22,13 +22,9 @@ from pathlib import Path
 from dvm_mpi.launch import segments
 from dvm_mpi.launch.library import installed_version
 from dvm_mpi.launch.memory import SHM
+from tests.patience import PATIENCE_S
 from tests.ranks.launch import POLL_S, ROOT, Launch, launcher
 
-#: Seconds within which every process must be gone after what ends a run.
-GONE_S = 10.0
-#: Seconds within which a run must come to the point where something is done to it: cold caches and
-#: a busy machine.
-START_S = 120.0
 #: Characters of output that a message about it shows.
 _TAIL = 2000
 PROGRAMS = Path(__file__).with_name("programs")
@@ -115,7 +111,7 @@ class Running:
         self._event_at = time.monotonic()
         self._before = set(_stale_names()) if shm is None else set()
 
-    def until_printed(self, text: str, times: int = 1, timeout_s: float = START_S) -> None:
+    def until_printed(self, text: str, times: int = 1, timeout_s: float = PATIENCE_S) -> None:
         """Wait until this was printed, on standard output or standard error."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -144,7 +140,7 @@ class Running:
         os.kill(self.launch.process.pid, number)
         self.mark()
 
-    def end(self, timeout_s: float = GONE_S) -> Seen:
+    def end(self, timeout_s: float = PATIENCE_S) -> Seen:
         """Wait until every process is gone, and return what there is to see then."""
         ended = self.launch.wait(timeout_s)
         seconds = time.monotonic() - self._event_at
@@ -208,7 +204,7 @@ def start(
 def _open_own_shm(pid: int) -> int:
     """Return a descriptor of a process's own /dev/shm, which outlives the process by it."""
     theirs = Path(f"/proc/{pid}/root") / SHM.relative_to("/")
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + PATIENCE_S
     while theirs.stat().st_dev == SHM.stat().st_dev:
         assert time.monotonic() < deadline, "no /dev/shm was mounted"
         time.sleep(0.001)
