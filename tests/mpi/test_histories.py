@@ -26,7 +26,7 @@ from tests.sim.machine import ENGINE
 RUNS_ALL_SEEDS = os.environ.get("HISTORIES", "") == "all"
 SEEDS = 2
 #: Where the order of events is not ours to draw, a fault may need more runs to show itself.
-BUG_SEEDS = 40
+BUG_SEEDS = 200
 #: Histories hold the values of all loads and stores.
 RECORDED = replace(ENGINE, loads=LoadTracking.CONTENT)
 #: What all runs of `make histories` at one number of ranks record at least.
