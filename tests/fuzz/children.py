@@ -21,9 +21,9 @@ from typing import Final, NamedTuple
 
 from tests.fuzz.cases import Figures, Kind
 
-#: A case that takes longer hangs. It takes some hundredths of a second, and a hundred times
-#: that where the machine is busy.
-CASE_SECONDS: Final = 120.0
+#: A case that takes longer hangs. It takes some hundredths of a second, a hundred times that where
+#: the machine is busy, and the first one may have to compile.
+CASE_SECONDS: Final = 300.0
 #: How often a child saves its figures, and the parent looks.
 SAVE_SECONDS: Final = 1.0
 #: Findings after which a child stops: the first ones are enough to work on.

@@ -9,6 +9,7 @@ import pytest
 
 from tests.fuzz.cases import Figures, Kind
 from tests.fuzz.children import Child, Files, Task, try_cases, watch
+from tests.patience import PATIENCE_S
 
 #: A child that does as it is told for each number, and notes it as the real one does.
 CHILD = """
@@ -19,7 +20,7 @@ first, stride, seconds, folder = sys.argv[1:]
 for number in range(int(first), 20, int(stride)):
     Path(folder, "note").write_text(f"kind {number}\\n")
     if number == BAD:
-        os.abort() if WAY == "crash" else time.sleep(60)
+        os.abort() if WAY == "crash" else time.sleep(10_000)
 Path(folder, "figures.json").write_text('{"programs": %d}' % (20 - int(first)))
 Path(folder, "note").write_text("")
 """
@@ -27,7 +28,9 @@ Path(folder, "note").write_text("")
 
 def child(folder: Path, way: str) -> Child:
     program = f"WAY = {way!r}\nBAD = 7\n{CHILD}"
-    return Child([sys.executable, "-c", program], Files(folder), Task(3, 2, 30.0), case_seconds=1.0)
+    return Child(
+        [sys.executable, "-c", program], Files(folder), Task(3, 2, PATIENCE_S), case_seconds=5.0
+    )
 
 
 @pytest.mark.parametrize("way", ["crash", "hang"])
@@ -53,7 +56,7 @@ def test_a_child_writes_down_what_it_finds(tmp_path: Path) -> None:
 
     files = Files(tmp_path)
     kinds: dict[str, Kind] = {"raises": raises, "finds": finds}
-    try_cases(Task(94, 1, 30.0), kinds, files)
+    try_cases(Task(94, 1, PATIENCE_S), kinds, files)
     found = files.findings.read_text()
     assert "--- finds 99\ntwo differ\n" in found
     assert "--- raises 100\nTraceback" in found

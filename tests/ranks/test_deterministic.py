@@ -56,5 +56,9 @@ def test_any_number_of_ranks_leaves_the_same(
 
 
 def test_without_the_option_results_differ(dvm: Run, tmp_path: Path) -> None:
-    """So the test above is one that can fail: two workers lease other addresses than one."""
-    assert left_by(dvm, tmp_path, ALONE) != left_by(dvm, tmp_path, 2)
+    """So the test above is one that can fail: two workers lease other addresses than one.
+
+    Unless one of them is so slow that the other one executes all.
+    """
+    alone = left_by(dvm, tmp_path, ALONE)
+    assert any(left_by(dvm, tmp_path, 2) != alone for _ in range(10))

@@ -18,6 +18,7 @@ import pytest
 
 from dvm_mpi.doctor.table import ORDER
 from dvm_mpi.errors import ExitCode
+from tests.patience import PATIENCE_S
 from tests.ranks.launch import ROOT, Launch
 from tests.ranks.stage import (
     DVM,
@@ -31,7 +32,6 @@ from tests.ranks.stage import (
 HELLO = str(ROOT / "jobs/hello/hello.dasm")
 #: What a machine that others use as well may be told of.
 NOISY = {"within hosts", "writing", "progress", "cores", "threads"}
-END_S = 100.0
 #: Executes its arguments where a folder, its first one, can only be read.
 READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
 PYTHON_DVM = (sys.executable, *DVM)
@@ -67,7 +67,7 @@ def examine(
         shm_size=shm_size,
         environment=environment,
     ) as run:
-        seen = run.end(END_S)
+        seen = run.end(PATIENCE_S)
     assert "Traceback" not in seen.err, seen
     return seen
 
@@ -129,7 +129,7 @@ def test_a_healthy_start_is_good(tmp_path: Path) -> None:
 def test_one_process_needs_no_launcher(tmp_path: Path) -> None:
     command = (*PYTHON_DVM, "doctor", "--folder", ".", "--json", "doctor.json")
     with Launch(0, command, tmp_path, {"PYTHONPATH": str(ROOT)}) as launch:
-        ended = launch.wait(END_S)
+        ended = launch.wait(PATIENCE_S)
     assert ended.code == 0, ended
     assert "one process, which needs no MPI" in ended.out
     assert findings(tmp_path).keys() <= NOISY | {"left files"}, ended.out
@@ -180,7 +180,7 @@ def test_tasks_of_a_plain_srun(tmp_path: Path) -> None:
         for rank in ("1", "0"):
             own = slurm | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank}
             with Launch(0, (*PYTHON_DVM, *arguments), tmp_path, own) as launch:
-                ended.append(launch.wait(END_S))
+                ended.append(launch.wait(PATIENCE_S))
         assert [e.code for e in ended] == [ExitCode.LAUNCH] * 2
         # Rank 1 leaves it to rank 0 to tell.
         assert ended[0].out + ended[0].err == ""
@@ -317,15 +317,15 @@ def test_ranks_with_other_packages(tmp_path: Path) -> None:
 def test_a_rank_that_never_comes_to_mpi(tmp_path: Path) -> None:
     """MPI's start waits for it within C, where no signal handler runs."""
     choose = f'[ {RANK} = 1 ] && exec sleep 1000; exec "$0" "$@"'
-    seen = examine(tmp_path, "doctor", "--wait", "2", command=("sh", "-c", choose, *PYTHON_DVM))
+    seen = examine(tmp_path, "doctor", "--wait", "12", command=("sh", "-c", choose, *PYTHON_DVM))
     assert seen.code != 0
     assert "rank 0 on " in seen.err
-    assert "did not start MPI within 5 s: of the 2 ranks of " in seen.err
+    assert "did not start MPI within 15 s: of the 2 ranks of " in seen.err
     assert "rank 1 (counted on this host, from 0) did not come" in seen.err
 
 
 def test_a_rank_that_stops_in_the_midst(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "tests.ranks.stopping", "1")
-    seen = examine(tmp_path, "doctor", "--wait", "3", command=command)
+    seen = examine(tmp_path, "doctor", "--wait", "15", command=command)
     assert seen.code == ExitCode.LAUNCH, seen
-    assert "waited 3 s for rank 1 to exchange messages, in vain" in words(seen.out), seen
+    assert "waited 15 s for rank 1 to exchange messages, in vain" in words(seen.out), seen
