@@ -22,10 +22,10 @@ from typing import Any
 import pytest
 
 from dvm_mpi.errors import EXIT_CODE_MEANINGS, ExitCode
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 DVM = (sys.executable, "-m", "dvm_mpi")
-DEADLINE_S = 60
 
 #: Prints a line from one runner, then lets two others run for ever.
 ENDLESS = """\
@@ -95,7 +95,7 @@ def shell(folder: Path, text: str, line: str) -> subprocess.CompletedProcess[str
     return subprocess.run(
         ["bash", "-c", "set -o pipefail; " + line.replace("dvm", command)],
         cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def test_signal_ends_the_run_with_the_summary(
         assert process.stdout.readline() == b"h\n"
         time.sleep(0.2)
         process.send_signal(number)
-        _, told = process.communicate(timeout=DEADLINE_S)
+        _, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code
     name = signal.Signals(number).name
     assert f"dvm: ended by {name}; what had been committed was printed" in told.decode()
@@ -167,7 +167,7 @@ def test_standard_input_through_a_pipe(tmp_path: Path) -> None:
     ended = subprocess.run(
         [*DVM, "p.dasm", "--engine", "reference", "--quiet"],
         input=b"through\x00the pipe\n", cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True, timeout=DEADLINE_S, check=False,
+        capture_output=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert (ended.returncode, ended.stdout) == (0, b"through\x00the pipe\n")
 
@@ -176,7 +176,7 @@ def test_standard_input_through_a_pipe(tmp_path: Path) -> None:
 def read_terminal(descriptor: int, until: Sequence[bytes]) -> bytes:
     """Read what a program shows on its terminal, until all of the words have come."""
     shown = b""
-    ends = time.monotonic() + DEADLINE_S
+    ends = time.monotonic() + PATIENCE_S
     while not all(word in shown for word in until):
         ready, _, _ = select.select([descriptor], [], [], ends - time.monotonic())
         assert ready, shown
@@ -191,7 +191,7 @@ def test_progress_line_on_a_terminal(tmp_path: Path) -> None:
         with started(tmp_path, ENDLESS, stderr=inside) as process:
             first = read_terminal(terminal, [b"2 running", b"1 runner done"])
             process.send_signal(signal.SIGINT)
-            process.wait(DEADLINE_S)
+            process.wait(PATIENCE_S)
             rest = read_terminal(terminal, [b"resident"])
     finally:
         os.close(terminal)
@@ -208,7 +208,7 @@ def test_no_progress_line_in_a_file(tmp_path: Path) -> None:
         process.stdout.readline()
         time.sleep(0.4)
         process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=DEADLINE_S)
+        _, told = process.communicate(timeout=PATIENCE_S)
     assert b"\x1b" not in told
 
 
@@ -218,7 +218,7 @@ def test_progress_behind_a_pipe_can_be_asked_for(tmp_path: Path) -> None:
         assert process.stderr is not None
         told = read_terminal(process.stderr.fileno(), [b"\r\x1b[2K", b"2 running"])
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=DEADLINE_S)
+        process.communicate(timeout=PATIENCE_S)
     assert b" s: 1 runner done, 2 running" in told
 
 
@@ -227,7 +227,7 @@ def test_checks_may_not_be_switched_off(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-O", "-m", "dvm_mpi", "--help"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert ended.returncode == ExitCode.USAGE
     assert "python -O switches DVM's checks off" in ended.stderr

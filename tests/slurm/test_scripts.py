@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[2]
 #: What the scripts call beside launchers and Python.
 TOOLS = ("bash", "date", "dirname", "env", "mkdir", "mv", "sleep", "timeout", "true", "uname")
@@ -60,7 +62,7 @@ def run(bin_folder: Path, vendor: str, *words: str, **added: str) -> tuple[int, 
     done = subprocess.run(
         ["bash", str(ROOT / "slurm" / "job.sh"), *words],
         env=environment(bin_folder, vendor, **added),
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=PATIENCE_S,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 
@@ -160,7 +162,7 @@ def test_outside_of_an_allocation_nothing_is_started(bin_folder: Path) -> None:
     del given["SLURM_JOB_ID"]
     done = subprocess.run(
         ["bash", str(ROOT / "slurm" / "primes.sh")],
-        env=given, capture_output=True, text=True, check=False, timeout=60,
+        env=given, capture_output=True, text=True, check=False, timeout=PATIENCE_S,
     )  # fmt: skip
     assert done.returncode == 8
     assert "there is no allocation: submit the script" in done.stderr
@@ -181,7 +183,7 @@ def test_signals_reach_the_launcher_and_its_code_is_the_jobs(
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
         os.kill(process.pid, number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (143, "heard\n")
     assert "the ranks are asked to end" in err
 
@@ -189,7 +191,8 @@ def test_signals_reach_the_launcher_and_its_code_is_the_jobs(
 def test_a_signal_before_the_start_starts_nothing(bin_folder: Path) -> None:
     """The job's time may be up while its input is made."""
     put(bin_folder / "srun", ENDLESS)
-    slow = "#!/bin/bash\necho ready >&2; sleep 1; echo MPICH\n"
+    told = bin_folder.parent / "told"
+    slow = f"#!/bin/bash\necho ready >&2; until [[ -e {told} ]]; do sleep 0.05; done; echo MPICH\n"
     given = environment(bin_folder, "MPICH")
     put(bin_folder / "python", slow)
     with subprocess.Popen(
@@ -200,5 +203,6 @@ def test_a_signal_before_the_start_starts_nothing(bin_folder: Path) -> None:
         while process.stderr.readline() != "ready\n":
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGUSR1)
-        out, _ = process.communicate(timeout=30)
+        told.touch()
+        out, _ = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (143, "")
