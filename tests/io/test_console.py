@@ -13,6 +13,7 @@ import pytest
 from dvm_mpi.errors import FileError, LimitError, ReaderGoneError
 from dvm_mpi.io.console import Console, read_input, standard_output
 from dvm_mpi.io.progress import Progress, ProgressCounts
+from tests.patience import PATIENCE_S
 
 COUNTS = ProgressCounts(
     queued=1,
@@ -113,14 +114,14 @@ def test_a_reader_that_goes_away_ends_the_run_quietly() -> None:
         assert process.stdout.readline() == b"line\n"
         process.stdout.close()
         assert process.stderr.read() == b"the reader of standard output went away"
-        assert process.wait(timeout=60) == ReaderGoneError.exit_code
+        assert process.wait(timeout=PATIENCE_S) == ReaderGoneError.exit_code
 
 
 def test_a_full_disk_is_told_once() -> None:
     with Path("/dev/full").open("wb") as full:
         ended = subprocess.run(
             [sys.executable, "-c", WRITES],
-            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=PATIENCE_S,
         )  # fmt: skip
     assert ended.returncode == FileError.exit_code
     assert ended.stderr == (

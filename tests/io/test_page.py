@@ -17,6 +17,7 @@ import pytest
 from dvm_mpi.errors import FileError
 from dvm_mpi.io.page import read_content, render, write_page
 from tests.io.contents import EMPTY, HOSTILE, content_of
+from tests.patience import PATIENCE_S
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 BROWSER = (
@@ -162,7 +163,7 @@ def browse(page: Path, folder: Path, *words: str) -> subprocess.CompletedProcess
         pytest.skip("there is no chromium")
     command = [CHROMIUM, *BROWSER, f"--user-data-dir={folder / 'profile'}", *words, page.as_uri()]
     return subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=120, cwd=folder
+        command, capture_output=True, text=True, check=True, timeout=PATIENCE_S, cwd=folder
     )
 
 

@@ -28,6 +28,7 @@ from dvm_mpi.io.progress import (
     left_s,
     line,
 )
+from tests.patience import PATIENCE_S
 
 COUNTS = ProgressCounts(
     queued=1200,
@@ -310,7 +311,11 @@ bar(Transfer("loading", 1, 2), 1, 1, 0, 80, ascii_only=True)
 print("tqdm" in sys.modules, threading.active_count(), "multiprocessing" in sys.modules)
 """
     ended = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
     )
     assert ended.stdout.split() == ["False", "True", "1", "False"]
 

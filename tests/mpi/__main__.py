@@ -79,7 +79,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mpi", description=__doc__)
     parser.add_argument("sizes", type=int, nargs="+", help="numbers of ranks")
     parser.add_argument("--name", default="ranks", help="of the folder for logs, in build/mpi/")
-    parser.add_argument("--timeout", type=float, default=600, help="seconds for one size")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds for one size")
     parser.add_argument("--tries", type=int, default=1, help="how often a size may be run")
     parser.add_argument("--hosts", action="store_true", help="on four virtual hosts; wants root")
     parser.add_argument("--pytest", nargs=argparse.REMAINDER, default=[], help="what pytest gets")

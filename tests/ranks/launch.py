@@ -19,6 +19,8 @@ from types import TracebackType
 from typing import IO, Self
 from uuid import uuid4
 
+from tests.patience import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = Path("/proc")
 #: In the environment of every process of a launch.
@@ -193,7 +195,7 @@ def run_ranks(
     *arguments: str,
     folder: Path,
     environment: Mapping[str, str] | None = None,
-    timeout_s: float = 100,
+    timeout_s: float = PATIENCE_S,
 ) -> Ended:
     """Run `python -m dvm_mpi ARGUMENTS` on that many ranks, to its end; see `Launch`."""
     paths = {"PYTHONPATH": str(ROOT)} | dict(environment or {})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.ranks.launch import Launch
 
 SLEEP = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(1000)"
@@ -22,7 +23,7 @@ def python(code: str) -> tuple[str, str, str]:
 def test_output_and_exit_code_are_the_commands(tmp_path: Path, rank_count: int) -> None:
     code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)"
     with Launch(rank_count, python(code), tmp_path) as launch:
-        ended = launch.wait(30)
+        ended = launch.wait(PATIENCE_S)
     assert ended.code == 7
     assert ended.out.count("out\n") >= 1
     assert ended.err.count("err\n") >= 1
@@ -37,7 +38,7 @@ def test_ranks_are_found_by_their_number(tmp_path: Path) -> None:
         pids = launch.ranks()
         assert len(set(pids.values())) == 3
         os.kill(pids[1], signal.SIGKILL)
-        ended = launch.wait(30)
+        ended = launch.wait(PATIENCE_S)
     assert ended.code != 0
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dvm_mpi.errors import ExitCode
+from tests.patience import PATIENCE_S
 from tests.ranks.launch import ROOT, Ended, Launch
 
 #: A runner for each of eight rows of 32 pages, each of which touches one page after the other.
@@ -98,7 +99,7 @@ def test_a_priority_is_never_raised(tmp_path: Path, rank_count: int) -> None:
     with Launch(
         rank_count, ("nice", "-n", "11", *dvm), tmp_path, {"PYTHONPATH": str(ROOT)}
     ) as launch:
-        ended = launch.wait(100)
+        ended = launch.wait(PATIENCE_S)
     assert ended.code == ExitCode.USAGE, ended.err
     told = re.findall(r"--nice 10: this process has niceness 1\d already", ended.err)
     assert len(told) == 1, ended.err

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.ranks.launch import ROOT, Ended, Launch
-
-#: Start and end of a few ranks on a busy machine, and how long a rank waits for the others.
-TIMEOUT_S = 60
 
 
 @pytest.fixture
@@ -26,7 +24,7 @@ def run_test(tmp_path: Path) -> Callable[..., Ended]:
         plugins = ("-p", "no:cacheprovider", "-p", "tests.mpi.conftest", "--color=no")
         command = (sys.executable, "-m", "pytest", "--with-mpi", *plugins, *options, "test_it.py")
         with Launch(rank_count, command, tmp_path, {"PYTHONPATH": str(ROOT)}) as launch:
-            return launch.wait(TIMEOUT_S)
+            return launch.wait(PATIENCE_S)
 
     return run
 
@@ -57,7 +55,7 @@ def test_rank_that_fails_does_not_leave_the_others_waiting_for_it(
 
 def test_rank_that_hangs_ends_all_with_its_stack(run_test: Callable[..., Ended]) -> None:
     body = "time.sleep(1000 if comm.rank == 1 else 0)"
-    ended = run_test(2, body, "--timeout=2", "--timeout-method=thread")
+    ended = run_test(2, body, "--timeout=10", "--timeout-method=thread")
     assert ended.code != 0
     assert "Timeout" in ended.out
     assert body in ended.out, "the stack says where it hangs"
