@@ -9,7 +9,8 @@ PROBE_BUSY_S without a call of MPI, and writes that it has done; its partner rea
 read that brought BUSY was served by a rank that computed, whenever that was. PROBE_READS of them in
 one busy stretch show that reads go through, at no more than PROBE_BUSY_S / PROBE_READS each; the
 partner then says by a write that it is satisfied, and the target sees it without MPI. A stretch in
-which the partner had no core proves nothing: there are PROBE_ATTEMPTS.
+which the partner had no core proves nothing: it has not looked PROBE_LOOKS_MIN times in vain, which
+takes it a tenth of a stretch. There are PROBE_ATTEMPTS with so many looks.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Cell(IntEnum):
 #: What a target needs of its mailbox.
 MAILBOX_BYTES: Final = READ_BYTES + 8
 #: States are one byte.
-assert 2 * config.PROBE_ATTEMPTS <= np.iinfo(np.uint8).max
+assert 2 * config.PROBE_ATTEMPTS_MAX <= np.iinfo(np.uint8).max
 
 
 class ProbedWindows(Protocol):
@@ -166,13 +167,16 @@ def _compute(mailbox: Bytes, attempt: int) -> None:
 # --- a partner ----------------------------------------------------------------------------------
 def _try(windows: ProbedWindows, target: int) -> Generator[None, None, int]:
     """Return the median time of reads from a busy target, at least 1 µs; 0: it does not answer."""
-    median_us = 0
-    for attempt in range(config.PROBE_ATTEMPTS):
+    median_us, refusals = 0, 0
+    for attempt in range(config.PROBE_ATTEMPTS_MAX):
         yield from _tell(windows.comm, target, attempt)
-        times_s = yield from _read_while_busy(windows, target, attempt)
+        times_s, looks = yield from _read_while_busy(windows, target, attempt)
         if len(times_s) == config.PROBE_READS:
             windows.write_mailbox(target, Cell.SATISFIED, np.array([attempt + 1], np.uint8))
             median_us = max(round(float(np.median(times_s)) * 1e6), 1)
+            break
+        refusals += looks >= config.PROBE_LOOKS_MIN
+        if refusals == config.PROBE_ATTEMPTS:
             break
     yield from _tell(windows.comm, target, _NO_MORE)
     return median_us
@@ -180,17 +184,20 @@ def _try(windows: ProbedWindows, target: int) -> Generator[None, None, int]:
 
 def _read_while_busy(
     windows: ProbedWindows, target: int, attempt: int
-) -> Generator[None, None, list[float]]:
-    """Return how long reads took that the target answered while it was busy."""
+) -> Generator[None, None, tuple[list[float], int]]:
+    """Return how long reads took that the target answered while it was busy; and looks in vain."""
     block = np.zeros(READ_BYTES, np.uint8)
     times_s: list[float] = []
+    looks = 0
     while len(times_s) < config.PROBE_READS and block[Cell.STATE] != _done(attempt):
         began = time.perf_counter()
         requests = windows.read_mailbox(target, 0, block)
-        yield from _until(lambda: all(request.Test() for request in requests))  # noqa: B023
+        for _ in _until(lambda: all(request.Test() for request in requests)):  # noqa: B023
+            looks += 1
+            yield
         if block[Cell.STATE] == _busy(attempt):
             times_s.append(time.perf_counter() - began)
-    return times_s
+    return times_s, looks
 
 
 # --- waiting ------------------------------------------------------------------------------------

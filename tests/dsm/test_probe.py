@@ -69,7 +69,9 @@ def reads_while_busy(windows, attempt=1):
         try:
             next(steps)
         except StopIteration as stop:
-            return len(stop.value), yielded
+            times_s, looks = stop.value
+            assert looks == yielded
+            return len(times_s), looks
         yielded += 1
 
 
@@ -95,6 +97,65 @@ def test_too_few_answers_are_told_as_what_they_are():
         config.PROBE_READS - 1,
         0,
     )
+
+
+class _Comm:
+    """Sends at once; notes the attempts that the target is asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def Isend(self, number, target, tag):
+        del tag
+        assert target == 3
+        self.asked.append(int(number[0]))
+        return _Request(np.zeros(MAILBOX_BYTES, np.uint8), 0, 1)
+
+
+class _Stretches:
+    """A target, of which each attempt finds so many busy reads, after so many looks at each."""
+
+    def __init__(self, *stretches):
+        self.stretches, self.comm, self.reads, self.satisfied = stretches, _Comm(), 0, None
+
+    def read_mailbox(self, rank, offset, target):
+        assert (rank, offset) == (3, 0)
+        attempt = self.comm.asked[-1]
+        if len(self.comm.asked) > self.reads:
+            self.reads, self.left = len(self.comm.asked), self.stretches[attempt][0]
+        self.left -= 1
+        state = probe._busy(attempt) if self.left >= 0 else probe._done(attempt)
+        return [_Request(target, state, self.stretches[attempt][1])]
+
+    def write_mailbox(self, rank, offset, data):
+        assert (rank, offset) == (3, Cell.SATISFIED)
+        self.satisfied = data.tolist()
+
+
+def tried(windows):
+    """Return the median time, and how often the target had to compute."""
+    steps = probe._try(windows, 3)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            assert windows.comm.asked.pop() == probe._NO_MORE
+            return stop.value, len(windows.comm.asked)
+
+
+NO_CORE, IN_VAIN, GOOD = (3, 2), (0, 300), (config.PROBE_READS, 2)
+
+
+def test_a_stretch_in_which_the_partner_had_no_core_proves_nothing():
+    windows = _Stretches(*[NO_CORE] * 20, IN_VAIN, IN_VAIN, GOOD)
+    median_us, attempts = tried(windows)
+    assert (median_us > 0, attempts) == (True, 23)
+    assert windows.satisfied == [23]
+
+
+def test_a_target_that_does_not_answer_is_asked_a_few_times():
+    assert tried(_Stretches(*[IN_VAIN] * 9)) == (0, config.PROBE_ATTEMPTS)
+    assert tried(_Stretches(*[NO_CORE] * 99)) == (0, config.PROBE_ATTEMPTS_MAX)
 
 
 def test_a_satisfied_partner_ends_the_computing(monkeypatch: pytest.MonkeyPatch):
