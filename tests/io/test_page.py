@@ -22,6 +22,8 @@ from tests.patience import PATIENCE_S
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 BROWSER = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    # A container has 64 MB there, and ranks of other tests take them.
+    "--disable-dev-shm-usage",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--hide-scrollbars", "--window-size=1000,2000", "--enable-logging=stderr",
     "--virtual-time-budget=10000",
