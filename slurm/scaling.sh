@@ -39,7 +39,9 @@ done
 [[ ${launch[*]} == *"{ranks}"* ]] ||
 	fail "LAUNCHER has no place for the number of ranks; write it like 'mpiexec -n {ranks}'"
 
-in_order "$PYTHON" -m jobs.scaling run --folder "$folder" --launcher "${launch[*]}" \
+# Words go as one text, each in quotes: there may be spaces in them.
+options=(${DVM_OPTIONS[@]+"${DVM_OPTIONS[@]}"})
+in_order "$PYTHON" -m jobs.scaling run --folder "$folder" --launcher "${launch[*]@Q}" \
 	--ranks-max "$ranks_max" --ranks-per-node $(((ranks_max + nodes - 1) / nodes)) \
 	${SLURM_ARRAY_TASK_ID:+--only "$SLURM_ARRAY_TASK_ID"} \
-	--options "${DVM_OPTIONS[*]-}" --note "$nodes nodes, $ranks_max ranks at most" "$@"
+	--options "${options[*]@Q}" --note "$nodes nodes, $ranks_max ranks at most" "$@"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.scaling.__main__ import launch_words
 from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,6 +157,37 @@ def test_a_site_has_a_file_of_its_own(bin_folder: Path) -> None:
     assert code == 0, err
     report = results / "try-7" / "report.json"
     assert out.splitlines()[1].endswith(f" --report {report} --memory 2G x.dasm "), out
+
+
+def test_a_study_takes_words_with_spaces_as_they_are(tmp_path: Path) -> None:
+    """As of a folder with a space in its name, where Python and its launcher are."""
+    folder = tmp_path / "with some spaces"
+    folder.mkdir()
+    for name in (*TOOLS, "rmdir"):
+        found = shutil.which(name)
+        assert found is not None, name
+        (folder / name).symlink_to(found)
+    put(folder / "mpiexec", "#!/bin/bash\n")
+    given = environment(folder, "MPICH")
+    study = "[[ $* != *jobs.scaling* ]] || { printf '%s\\n' \"$@\"; exit; }"
+    put(folder / "python", f"#!/bin/bash\n{study}\necho MPICH\n")
+    site = tmp_path / "site.sh"
+    standard = (ROOT / "slurm" / "site.sh").read_text()
+    site.write_text(f"{standard}\nDVM_OPTIONS=(--record 'my records/{{run}}' --memory 2G)\n")
+    done = subprocess.run(
+        ["bash", str(ROOT / "slurm" / "scaling.sh"), "--scale", "0.5"],
+        env=given | {"DVM_SITE": str(site)},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.splitlines()
+    assert words[:3] == ["-m", "jobs.scaling", "run"]
+    launcher, options = (words[words.index(name) + 1] for name in ("--launcher", "--options"))
+    started = launch_words(launcher, ranks=3, nodes=2)
+    assert started == [str(folder / "mpiexec"), "-n", "3", "-bind-to", "core"]
+    assert shlex.split(options) == ["--record", "my records/{run}", "--memory", "2G"]
+    assert words[words.index("--folder") + 1] == str(tmp_path / "runs" / "scaling-7")
+    assert words[-2:] == ["--scale", "0.5"]
 
 
 def test_outside_of_an_allocation_nothing_is_started(bin_folder: Path) -> None:
