@@ -134,9 +134,15 @@ GRACE_S: Final = 5.0
 #: Without progress for so long, what is waited for is told; each time after twice as long.
 STALL_S: Final = 10.0
 #: A rank that is asked then what it does, and says nothing for so long, is lost, and the run ends;
-#: where ranks read and write files, for as long as a file system may take to come back.
+#: where ranks read and write files, for as long as a file system may take to come back, and where a
+#: rank loads its engine.
 LOST_S: Final = 20.0
 LOST_AT_FILES_S: Final = 300.0
+#: Where all ranks wait for each other before the program and its inputs are loaded, and after the
+#: run is over, nobody can be asked: a run ends if for so long no rank has come. A host may have to
+#: compile everything first, and at the end a rank may still be in a call for a file.
+LOST_AT_START_S: Final = 600.0
+LOST_AT_END_S: Final = 60.0
 
 # --- files and terminals ----------------------------------------------------------------------
 #: Array files are read and written in pieces of this size; a rank serves others between two.

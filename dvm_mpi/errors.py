@@ -41,7 +41,7 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
     ExitCode.WATCHERS_LEFT: "the program ended with armed watchers, under --strict-watchers",
     ExitCode.LAUNCH: "the ranks were started in a way that cannot work; nothing was run",
     ExitCode.UNSOUND: "a record is not what its program and the rules of memory allow (`replay`)",
-    ExitCode.LOST: "a rank does not answer any more: it, its host or the network is gone or stuck",
+    ExitCode.LOST: "a rank, its host, the network or the launcher is gone, or stuck",
     ExitCode.INTERRUPTED: "ended by Ctrl-C (SIGINT), with the summary of what was done",
     ExitCode.READER_GONE: "the reader of standard output went away (`| head`); ended quietly",
     ExitCode.TERMINATED: "ended on request (SIGTERM, SIGUSR1), with the summary of what was done",

@@ -34,6 +34,7 @@ from dvm_mpi.control.messages import (
 from dvm_mpi.control.metering import RankMeters
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
 from dvm_mpi.control.session import Phase, Session
+from dvm_mpi.control.silence import Silence
 from dvm_mpi.disa.image import Image
 from dvm_mpi.errors import RankLostError
 from dvm_mpi.io.report import counted
@@ -48,6 +49,26 @@ _ANSWER_US: Final = 1_000_000
 _US_PER_S: Final = 1_000_000
 #: Of questions whose answers nobody waits for; the others count from 1.
 _NO_SERIAL: Final = 0
+
+
+def _named(rank: int, hosts: Sequence[str]) -> str:
+    return f"rank {rank} on {hosts[rank]}" if hosts else f"rank {rank}"
+
+
+def lost_ranks(ranks: Sequence[int], hosts: Sequence[str], silent_s: float) -> RankLostError:
+    """Return the error that ends a run because ranks are silent.
+
+    Parameters
+    ----------
+    hosts
+        Of all ranks; empty if nobody told.
+    """
+    shown = ", ".join(_named(rank, hosts) for rank in sorted(ranks)[: config.RANKS_SHOWN_MAX])
+    hidden = len(ranks) - config.RANKS_SHOWN_MAX
+    return RankLostError(
+        f"{shown}{f' and {hidden:,} more' if hidden > 0 else ''}: no answer for {silent_s:.0f} s; "
+        "the process is stuck, or it, its host or the network is gone"
+    )
 
 
 class Host(Protocol):
@@ -130,8 +151,7 @@ class Coordinator:
         self._states: dict[int, tuple[int, str]] = {}
         #: Whom `ask_some` asks next.
         self._asked_next = 0
-        #: Ranks that were asked what they do and have said nothing since, with the time.
-        self._silent_since_us: dict[int, int] = {}
+        self._silence = Silence(rank_count)
         #: The host of each rank, for messages; empty if nobody told.
         self.hosts: Sequence[str] = ()
         #: What `describe` told when the run began to end by a fault.
@@ -142,13 +162,15 @@ class Coordinator:
         """Take one message and do what follows from it."""
         if isinstance(event, StatusReported):
             self._states[event.rank] = (self._now_us, event.text)
-            self._silent_since_us.pop(event.rank, None)
+            self._silence.answered(event.rank, self._now_us)
             if event.serial == self._serial:
                 self._asked.discard(event.rank)
                 self._answers[event.rank] = event.text
             return
+        if isinstance(event, Metered | TraceRows):
+            self._silence.told(event.rank, self._now_us)
         if isinstance(event, Metered):
-            self.meters.add(event.rank, event.host, event.spans)
+            self.meters.add(event.rank, event.host, event.spans, event.from_us)
             self.scheduler.state.hot_pages.add(event.hot_pages)
             return
         if isinstance(event, PagesHeld | TraceRows):
@@ -158,7 +180,6 @@ class Coordinator:
         self._stall_us = int(config.STALL_S * _US_PER_S)
         # It goes on: what ranks were asked for need not be told.
         self._asked_at_us = 0
-        self._silent_since_us.clear()
         if isinstance(event, RankFailed):
             self._note_fault()
         if isinstance(event, RankLoaded | RankFinished | RankFailed):
@@ -179,7 +200,7 @@ class Coordinator:
             self._heard_at_us = now_us
         elif now_us - self._now_us >= _ANSWER_US:
             # This rank itself was stopped, and has not looked at what others said.
-            self._silent_since_us = dict.fromkeys(self._silent_since_us, now_us)
+            self._silence.missed_all(now_us)
         self._now_us = max(now_us, self._now_us)
         if self.session.phase is Phase.RUNNING:
             self._decide(Ticked(self._now_us))
@@ -263,27 +284,32 @@ class Coordinator:
             self._answers = {}
             self._asked_at_us = self._now_us
             for rank in sorted(self._asked):
-                self._silent_since_us.setdefault(rank, self._now_us)
+                self._silence.asked(rank, self._now_us)
                 self._send(rank, StatusRequested(self._serial))
 
     def _watch_silence(self) -> None:
-        """End the run where a rank is lost: the others would wait for it for ever."""
-        if not self._silent_since_us:
-            return
+        """Ask ranks that say nothing more; end the run where one is lost: it would have no end."""
+        for rank in self._silence.whom_to_ask(self._now_us):
+            self._silence.asked(rank, self._now_us)
+            self._send(rank, StatusRequested(_NO_SERIAL))
+        by_patience: dict[float, list[int]] = {}
+        for rank, owing_us in self._silence.owing(self._now_us).items():
+            patience_s = self._patience_s(rank)
+            if owing_us >= int(patience_s * _US_PER_S):
+                by_patience.setdefault(patience_s, []).append(rank)
+        if by_patience:
+            patience_s, lost = min(by_patience.items())
+            raise lost_ranks(lost, self.hosts, patience_s)
+
+    def _patience_s(self, rank: int) -> float:
+        """Return how long a rank may be silent: one that loads its engine answers nobody."""
         is_running = self.session.phase is Phase.RUNNING
-        patience_s = config.LOST_S if is_running else config.LOST_AT_FILES_S
-        begun_us = self._now_us - int(patience_s * _US_PER_S)
-        lost = [rank for rank, since in self._silent_since_us.items() if since <= begun_us]
-        if lost:
-            shown = ", ".join(map(self._named, sorted(lost)[: config.RANKS_SHOWN_MAX]))
-            hidden = len(lost) - config.RANKS_SHOWN_MAX
-            raise RankLostError(
-                f"{shown}{f' and {hidden:,} more' if hidden > 0 else ''}: no answer for "
-                f"{patience_s:.0f} s; the process is stuck, or it, its host or the network is gone"
-            )
+        if is_running and self.scheduler.state.ready[rank]:
+            return config.LOST_S
+        return config.LOST_AT_FILES_S
 
     def _named(self, rank: int) -> str:
-        return f"rank {rank} on {self.hosts[rank]}" if self.hosts else f"rank {rank}"
+        return _named(rank, self.hosts)
 
     def _concerned(self) -> set[int]:
         """Return the ranks whose move it is."""

@@ -46,6 +46,16 @@ MARKS: Final = ("resident_bytes", "frame_bytes", "staged_bytes")
 _NUMBER_BITS: Final = 63
 
 
+def _crowd(rank_count: int) -> int:
+    """Return how much less often each rank of a run tells than one of few ranks."""
+    return max(1, rank_count // config.METERED_APART)
+
+
+def tell_interval_us(rank_count: int) -> int:
+    """Return how often each rank of a run tells of its time."""
+    return config.METER_US * _crowd(rank_count)
+
+
 class Meter:
     """Of one rank: gives its time to activities, span by span.
 

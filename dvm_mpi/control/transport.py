@@ -130,10 +130,12 @@ class Transport:
         #: Buffers sent to each rank, and buffers that have arrived whole, ever.
         self._sent_counts = np.zeros(self.size, np.int64)
         self._arrived_count = 0
-        #: Bytes of all buffers of messages, ever.
-        self.sent_bytes = self.received_bytes = 0
-        #: What a call that all ranks make together waits for; empty outside of such calls.
+        #: Bytes of all buffers that have arrived, ever; what was sent is in `traffic`.
+        self.received_bytes = 0
+        #: What a call that all ranks make together waits for; empty outside of such calls. And the
+        #: ranks that have not come to it yet, on rank 0, where that is known.
         self.waits_for = ""
+        self.missing: list[int] = []
 
     # --- messages -------------------------------------------------------------------------------
     def send(self, rank: int, message: Message) -> None:
@@ -152,7 +154,6 @@ class Transport:
             self._sends.append(self.comm.Isend([buffer, MPI.BYTE], rank, _TAG))
             self._sent_buffers.append(buffer)
             self._sent_counts[rank] += 1
-            self.sent_bytes += buffer.size
         self._outbox.clear()
 
     @property
@@ -232,17 +233,25 @@ class Transport:
             return None
         rows = np.empty((self.size, row.size), np.uint8)
         rows[0] = row
-        missing = {
+        missing = self._await_rows(rows)
+        nap = Nap()
+        while missing := _not_done(missing):
+            self.missing = list(missing)
+            self.waits_for = f"{named_ranks(self.missing)} to {what}"
+            turn()
+            nap.sleep()
+        self._waited()
+        return rows
+
+    def _await_rows(self, rows: Bytes) -> dict[int, Any]:
+        """Begin to take every other rank's row into its place; on rank 0."""
+        return {
             rank: self.comm.Irecv([rows[rank], MPI.BYTE], rank, _GATHER_TAG)
             for rank in range(1, self.size)
         }
-        nap = Nap()
-        while missing := {rank: came for rank, came in missing.items() if not came.Test()}:
-            self.waits_for = f"{named_ranks(list(missing))} to {what}"
-            turn()
-            nap.sleep()
-        self.waits_for = ""
-        return rows
+
+    def _waited(self) -> None:
+        self.waits_for, self.missing = "", []
 
     def add_up(self, row: NDArray[np.int64], turn: Callable[[], None]) -> NDArray[np.int64]:
         """Return the sum of every rank's row on rank 0, something else elsewhere.
@@ -272,7 +281,7 @@ class Transport:
         while not all(request.Test() for request in requests):
             turn()
             nap.sleep()
-        self.waits_for = ""
+        self._waited()
 
     # --- end ------------------------------------------------------------------------------------
     def drain(
@@ -282,9 +291,15 @@ class Transport:
 
         *Collective.* After it no message of this transport is under way. What `take` sends is lost.
         Every rank learns how many buffers were sent to it: a barrier would not do, since it may
-        come by another way, and sooner, than what was sent before it.
+        come by another way, and sooner, than what was sent before it. And each tells rank 0 that
+        it is here, so that it is known who is missing.
         """
         self.flush()
+        here = np.zeros((self.size, 1), np.uint8)
+        if self.rank:
+            missing = {0: self.comm.Isend([here[0], MPI.BYTE], 0, _GATHER_TAG)}
+        else:
+            missing = self._await_rows(here)
         expected = np.zeros(1, np.int64)
         told = self.comm.Ireduce_scatter_block(
             [self._sent_counts, MPI.INT64_T], [expected, MPI.INT64_T], op=MPI.SUM
@@ -292,13 +307,19 @@ class Transport:
         nap = Nap()
         while True:
             is_told = told.Test()
+            missing = _not_done(missing)
             self._take_all(take)
-            if is_told and self._arrived_count == expected[0] and not self._sends:
+            is_all_here = self._arrived_count == expected[0] and not self._sends
+            if is_told and is_all_here and not missing:
                 break
-            self.waits_for = "the rest of what was sent" if is_told else _ALL_TO_COME
+            self.missing = [] if self.rank else list(missing)
+            if self.missing:
+                self.waits_for = f"{named_ranks(self.missing)} to come to the end"
+            else:
+                self.waits_for = "the rest of what was sent" if is_told else _ALL_TO_COME
             turn()
             nap.sleep()
-        self.waits_for = ""
+        self._waited()
 
     def _take_all(self, take: Callable[[Message], None]) -> None:
         for _, message in self.receive():
@@ -307,6 +328,11 @@ class Transport:
     def close(self) -> None:
         """Give the communicator back. *Collective*, after `drain` and when no window is left."""
         self.comm.Free()
+
+
+def _not_done(requests: dict[int, Any]) -> dict[int, Any]:
+    """Return the requests that are still under way."""
+    return {rank: request for rank, request in requests.items() if not request.Test()}
 
 
 def named_ranks(ranks: list[int]) -> str:

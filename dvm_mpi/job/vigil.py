@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from dvm_mpi import config
 from dvm_mpi.control.session import Phase
-from dvm_mpi.errors import EXIT_CODE_MEANINGS, DvmError, ExitCode, WorldError
+from dvm_mpi.errors import EXIT_CODE_MEANINGS, DvmError, ExitCode, RankLostError, WorldError
+from dvm_mpi.job.long_wait import LongWait
 from dvm_mpi.job.owner import Owner
 from dvm_mpi.job.parts import say
 from dvm_mpi.launch import abort, segments
@@ -60,9 +61,7 @@ class Vigil:
         #: What the post-mortem file says that the run is at.
         self._noted_phase: Phase | None = None
         self._look_at_s = 0.0
-        #: Since when all ranks together wait, and how long it takes until that is told.
-        self._waits_since_s = time.monotonic()
-        self._stall_s = config.STALL_S
+        self._long_wait = LongWait()
         #: When a signal came; the run must be over soon after.
         self._asked_at_s = 0.0
 
@@ -100,15 +99,30 @@ class Vigil:
         return f"starting; waits for {waits_for}" if waits_for else "starting"
 
     def _tell_long_wait(self, now_s: float) -> None:
-        """Tell, on rank 0, what a call of all ranks together waits for if it takes long."""
-        waits_for = self.transport.waits_for if self.transport is not None else ""
-        if not waits_for:
-            self._waits_since_s, self._stall_s = now_s, config.STALL_S
-        elif now_s - self._waits_since_s >= self._stall_s and self._owner is not None:
-            self._owner.tell(
-                f"dvm: waiting for {waits_for}, since {now_s - self._waits_since_s:.0f} s"
+        """Tell, on rank 0, what a call of all ranks together waits for if it takes long.
+
+        Raises
+        ------
+        RankLostError
+            It has taken too long.
+        """
+        transport, owner = self.transport, self._owner
+        if transport is None or owner is None:
+            return
+        is_over = self.rank is not None and self.rank.exit_code is not None
+        patience_s = config.LOST_AT_END_S if is_over else config.LOST_AT_START_S
+        try:
+            told = self._long_wait.look(
+                now_s, transport.waits_for, transport.missing, patience_s, owner.hosts
             )
-            self._stall_s *= 2
+        except RankLostError as error:
+            if self.rank is not None and self.rank.exit_code == ExitCode.OK:
+                raise RankLostError(
+                    f"{error}\n  the program had ended before, and its outputs are in place"
+                ) from error
+            raise
+        if told:
+            owner.tell(told)
 
     def _note_phase(self, owner: Owner) -> None:
         """Note when loading was over; a new phase goes to the post-mortem file at once."""
@@ -154,10 +168,10 @@ class Vigil:
         if self._owner is not None:
             self._keep_post_mortem(text, "")
             self._owner.close_trace()
-            self._owner.report_death(text, int(ExitCode.LAUNCH))
+            self._owner.report_death(text, int(ExitCode.LOST))
         say(f"dvm: {text}; it ends")
         segments.unlink_mapped()
-        leave_now(int(ExitCode.LAUNCH))
+        leave_now(int(ExitCode.LOST))
 
     def _state_text(self) -> str:
         """Return the state of the run, of this rank only if it is not rank 0, as lines."""

@@ -15,9 +15,11 @@ from dvm_mpi.control.coordinator import Coordinator
 from dvm_mpi.control.coordinator_state import Claim, Complete, RecordOrder
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.messages import (
+    SPAN,
     Dispatched,
     Finished,
     Message,
+    Metered,
     ProgramEnded,
     RankFailed,
     RankFinished,
@@ -31,7 +33,7 @@ from dvm_mpi.control.scheduler import Scheduler
 from dvm_mpi.control.session import Phase
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.dsm.geometry import Geometry
-from dvm_mpi.dsm.messages import ApplyRequested, EpochApplied
+from dvm_mpi.dsm.messages import HOT_PAGE, ApplyRequested, EpochApplied
 from dvm_mpi.engine.interface import End
 from dvm_mpi.errors import LimitError, RankLostError
 from tests.control import coordinator as played
@@ -39,6 +41,7 @@ from tests.control import coordinator as played
 S = 1_000_000
 STALL = int(config.STALL_S * S)
 Sent = TypeVar("Sent", bound=Message)
+NO_SPANS, NO_PAGES = np.zeros(0, SPAN), np.zeros(0, HOT_PAGE)
 PROGRAM = assemble_text("        .text\nmain:   exit:c\n", "test.dasm", {})
 
 
@@ -267,13 +270,69 @@ def test_a_rank_that_says_nothing_more_ends_the_run() -> None:
         run.coordinator.tick(S + STALL + LOST)
 
 
-@pytest.mark.parametrize("word", ["late answer", "other news", "progress"])
+def test_a_rank_that_loads_its_engine_answers_nobody_for_longer() -> None:
+    """Its home is asked, and what it calls for its engine takes as long as its files let it."""
+    run = Run()
+    run.coordinator.tick(S)
+    patience = int(config.LOST_AT_FILES_S * S)
+    run.coordinator.handle(run.end_first(run.begin(), stores=[played.X]))
+    ((home, _),) = run.sent_of(ApplyRequested)
+    run.coordinator.scheduler.state.ready[home] = False
+    run.coordinator.tick(S + STALL)
+    assert [rank for rank, _ in run.sent_of(StatusRequested)] == [home]
+    wait_until(run, S + STALL, S + STALL + patience - 1)
+    with pytest.raises(RankLostError, match=rf"^rank {home}: no answer for 300 s"):
+        run.coordinator.tick(S + STALL + patience)
+
+
+def tell_time(run: Run, *ranks: int) -> None:
+    for rank in ranks:
+        run.coordinator.handle(Metered(rank, "node", 0, NO_SPANS, NO_PAGES))
+
+
+def test_a_rank_is_lost_also_while_the_others_get_on() -> None:
+    """What it was given to do would never be done; the rest may go on for hours."""
+    run = Run()
+    run.coordinator.tick(S)
+    run.begin()
+    run.coordinator.handle(WorkerReady(2))
+    tell_time(run, 0, 1, 2)
+
+    def go_on(begin_us: int, end_us: int) -> None:
+        for now_us in range(begin_us, end_us, S // 2):
+            tell_time(run, 0, 1)
+            run.coordinator.handle(WorkerReady(0))
+            run.coordinator.tick(now_us)
+
+    go_on(S, S + STALL + LOST)
+    with pytest.raises(RankLostError, match=r"^rank 2: no answer for 20 s"):
+        go_on(S + STALL + LOST, 3 * S + STALL + LOST)
+    assert [rank for rank, _ in run.sent_of(StatusRequested)] == [2]
+    assert run.host.told == []
+
+
+def test_a_quiet_rank_that_answers_is_not_lost() -> None:
+    run = Run()
+    run.coordinator.tick(S)
+    run.begin()
+    tell_time(run, 0, 1, 2)
+    asked = 0
+    for now_us in range(S, S + 5 * (STALL + LOST), S // 2):
+        tell_time(run, 0, 1)
+        run.coordinator.tick(now_us)
+        for rank, request in run.sent_of(StatusRequested):
+            asked += 1
+            run.coordinator.handle(StatusReported(rank, request.serial, "worker: its turn"))
+    assert asked > 3
+
+
+@pytest.mark.parametrize("word", ["late answer", "other news", "figures"])
 def test_a_rank_that_says_anything_is_not_lost(word: str) -> None:
     run = stalled()
     ((rank, request),) = run.sent_of(StatusRequested)
     wait_until(run, S + STALL, S + STALL + LOST - S)
-    if word == "progress":
-        run.coordinator.handle(WorkerReady(0))
+    if word == "figures":
+        tell_time(run, rank)
     else:
         serial = request.serial if word == "late answer" else 0
         run.coordinator.handle(StatusReported(rank, serial, "worker: its turn"))

@@ -304,6 +304,31 @@ def killed_launcher(folder: Path) -> Seen:
     return check(seen, -9)
 
 
+def _vanished(folder: Path, where: str, *arguments: str) -> Seen:
+    """Let a rank not come where all meet; less is waited than otherwise."""
+    vanishing = (sys.executable, "-m", "tests.ranks.vanishing", str(ONE), where)
+    with start(folder, RANKS, *arguments, command=vanishing) as run:
+        run.until_printed(f"rank {ONE} on {os.uname().nodename}: no answer for 3 s")
+        seen = run.end()
+    seen.told(f"error: rank {ONE} on .*: no answer for 3 s; the process is stuck, or it, its host")
+    return check(seen, ExitCode.LOST)
+
+
+@scenario
+def lost_before_the_program(folder: Path) -> Seen:
+    """A rank is gone when all are to be ready: nobody waits for it without an end."""
+    return _vanished(folder, "start", BUSY)
+
+
+@scenario
+def lost_after_the_end(folder: Path) -> Seen:
+    """A rank is gone when all are to leave: what the program made is in place by then."""
+    seen = _vanished(folder, "end", ARRAY, "--out", "words=words.npy")
+    seen.told("the program had ended before, and its outputs are in place")
+    assert np.load(folder / "words.npy").size
+    return seen
+
+
 def _asked(seen: Seen, name: str, *, of_launcher: bool) -> Seen:
     """Assert what holds after a signal that asks."""
     if of_launcher and is_open_mpi():

@@ -22,6 +22,8 @@ SCENARIOS = (
     "reader_gone",
     "killed_worker",
     "killed_launcher",
+    "lost_before_the_program",
+    "lost_after_the_end",
     "sigterm_of_launcher",
     "ctrl_c",
     "sigusr2_of_one_rank",
