@@ -179,8 +179,10 @@ TRACE_RUNNERS_PER_S: Final = 500
 #: Seconds between two values of a gauge, and between two looks at rank 0's clock.
 TRACE_GAUGE_S: Final = 0.05
 TRACE_CLOCK_S: Final = 1.0
-#: Looks at rank 0's clock in a row at the start; how fast two clocks may part.
+#: Looks at rank 0's clock in a row at the start, with `--trace` and without it; how fast two clocks
+#: may part.
 TRACE_CLOCK_EXCHANGES: Final = 8
+CLOCK_EXCHANGES: Final = 3
 TRACE_CLOCK_DRIFT: Final = 50e-6
 #: Slices of one batch are one span if there is no longer gap between them; microseconds.
 TRACE_GAP_US: Final = 200

@@ -114,6 +114,8 @@ class Coordinator:
         Queues a message for a rank.
     host
         The owner of the run.
+    begins_us
+        Rank 0's time from which what the ranks do is shown.
     """
 
     def __init__(
@@ -123,11 +125,12 @@ class Coordinator:
         rank_count: int,
         send: Callable[[int, Message], None],
         host: Host,
+        begins_us: int = 0,
     ) -> None:
         self.scheduler = scheduler
         self.session = Session(rank_count)
         #: What the ranks told of their time.
-        self.meters = RankMeters(rank_count)
+        self.meters = RankMeters(rank_count, begins_us=begins_us)
         #: Looks on, if a trace was asked for.
         self.tracer: CoordinatorTracer | None = None
         #: Long work that the rank has to step.

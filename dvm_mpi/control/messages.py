@@ -213,6 +213,8 @@ class Metered:
 
     rank: int
     host: str
+    #: When its meter began, in rank 0's time; 0: not known yet. Spans count from there.
+    from_us: int
     spans: NDArray[Any]  # SPAN
     hot_pages: NDArray[Any]  # HOT_PAGE
 

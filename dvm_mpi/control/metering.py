@@ -68,12 +68,12 @@ class Meter:
     """
 
     def __init__(self, now_us: int, rank_count: int = 1) -> None:
-        self._begins_us = now_us
+        #: On this rank's own clock.
+        self.begins_us = now_us
         self._at_us = now_us
         self._span_begins_us = now_us
-        crowd = max(1, rank_count // config.METERED_APART)
-        self._span_us = config.SPAN_US_MIN * crowd
-        self._tell_us = config.METER_US * crowd
+        self._span_us = config.SPAN_US_MIN * _crowd(rank_count)
+        self._tell_us = tell_interval_us(rank_count)
         self._told_at_us = now_us
         #: Of the turn under way, and of the span under way; by activity.
         self._turn = [0] * len(Activity)
@@ -116,7 +116,7 @@ class Meter:
         assert not any(self._turn), "a turn is under way"
         if self._at_us == self._span_begins_us:
             return
-        begin, end = self._span_begins_us - self._begins_us, self._at_us - self._begins_us
+        begin, end = self._span_begins_us - self.begins_us, self._at_us - self.begins_us
         memory = (resident_bytes, frame_bytes, staged_bytes)
         self._spans.append((begin, end, *self._spent, self._instructions, *memory))
         self._spent, self._instructions = [0] * len(Activity), 0
@@ -138,10 +138,18 @@ class RankMeters:
     ----------
     cells_max
         Groups times buckets: bounds the memory, and the size of the report.
+    begins_us
+        When the first bucket begins, in rank 0's time.
     """
 
-    def __init__(self, rank_count: int, cells_max: int = config.METER_CELLS_MAX) -> None:
+    def __init__(
+        self,
+        rank_count: int,
+        cells_max: int = config.METER_CELLS_MAX,
+        begins_us: int = 0,
+    ) -> None:
         self.rank_count = rank_count
+        self.begins_us = begins_us
         #: Ranks of one group, and groups.
         self.ranks_per_group = -(-rank_count // config.METER_GROUPS_MAX)
         self.group_count = -(-rank_count // self.ranks_per_group)
@@ -166,8 +174,15 @@ class RankMeters:
         """(buckets, MARKS): the highest of any rank."""
         return self._marks[: self.bucket_count]
 
-    def add(self, rank: int, host: str, spans: NDArray[Any]) -> None:
-        """Take the spans of one rank (SPAN)."""
+    def add(self, rank: int, host: str, spans: NDArray[Any], from_us: int = 0) -> None:
+        """Take the spans of one rank (SPAN).
+
+        Parameters
+        ----------
+        from_us
+            Rank 0's time from which the spans count; 0: from the first bucket on. What comes before
+            that bucket counts as its begin: clocks are known up to an error.
+        """
         self.hosts[rank] = host
         if len(spans) == 0:
             return
@@ -175,11 +190,13 @@ class RankMeters:
         marks = np.stack([spans[name] for name in MARKS], axis=1)
         self.totals[rank] += amounts.sum(axis=0)
         self.highest[rank] = np.maximum(self.highest[rank], marks.max(axis=0))
-        end_us = int(spans["end_us"].max())
+        late_us = from_us - self.begins_us if from_us else 0
+        begins = np.maximum(spans["begin_us"] + late_us, 0)
+        ends = np.maximum(spans["end_us"] + late_us, begins + 1)
+        end_us = int(ends.max())
         while end_us > self.bucket_us * self._buckets_max:
             self._double()
         self.bucket_count = max(self.bucket_count, -(-end_us // self.bucket_us))
-        begins, ends = spans["begin_us"], spans["end_us"]
         first = begins // self.bucket_us
         counts = (ends - 1) // self.bucket_us + 1 - first
         rows, buckets = np.repeat(np.arange(len(spans)), counts), expand(first, counts)

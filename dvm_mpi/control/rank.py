@@ -45,6 +45,7 @@ from dvm_mpi.control.messages import (
     WorkerReady,
 )
 from dvm_mpi.control.metering import Activity, Meter
+from dvm_mpi.control.rank_clock import RankClock
 from dvm_mpi.control.rank_tracer import RankTracer
 from dvm_mpi.control.transport import Nap, Transport
 from dvm_mpi.control.worker import Sent, Worker
@@ -173,7 +174,12 @@ class Rank:
         #: Whether this rank serves only, since its share of its core is used up.
         self._rests = False
         self._resident_bytes = resident_bytes
+        #: This rank's clock, and rank 0's.
+        self.clock = RankClock(transport, time.monotonic_ns)
         self._meter = Meter(now_us(), transport.size)
+        #: When the meter began, in rank 0's time; 0: not known yet. It stays as it was told first,
+        #: so that spans go on without a gap.
+        self._metered_from_us = 0
         self._host = platform.node()
         #: Whether runners may still be executed.
         self._runs = True
@@ -245,6 +251,7 @@ class Rank:
         self.transport.flush()
         if self.tracer is not None:
             self.tracer.each_turn(self.home)
+        self.clock.each_turn()
         if did:
             self._idle_since_us = now_us()
         return did
@@ -291,7 +298,7 @@ class Rank:
             report = StatusReported(self.transport.rank, message.serial, self.describe())
             self.transport.send(0, report)
         elif isinstance(message, ClockAsked | ClockAnswered):
-            self._tell_time(message)
+            self.clock.take(message)
         else:
             assert isinstance(message, RunEnded)
             self._runs = False
@@ -302,13 +309,6 @@ class Rank:
         """Take a message that comes when the run is over: of what others did then."""
         if self.coordinator is not None and isinstance(message, Metered | TraceRows):
             self.coordinator.handle(message)
-
-    def _tell_time(self, message: ClockAsked | ClockAnswered) -> None:
-        assert self.tracer is not None, "only tracers look at clocks"
-        if isinstance(message, ClockAsked):
-            self.tracer.answer(message)
-        else:
-            self.tracer.hear(message)
 
     def _serve(self, message: memory.HomeEvent) -> None:
         """Let the home handle a message, between two looks at what others see of its memory."""
@@ -358,7 +358,7 @@ class Rank:
         self._meter.end_turn(now_us(), nothing_but)
         if self._meter.is_span_over:
             self._end_span()
-            if self._meter.is_due:
+            if self._meter.is_due and self.clock.is_known:
                 self._tell_spans()
 
     def _end_span(self) -> None:
@@ -371,8 +371,12 @@ class Rank:
         hot = [self.home.hot_pages.take(config.HOT_PAGES_TOLD)]
         if self.worker is not None:
             hot.append(self.worker.hot_pages.take(config.HOT_PAGES_TOLD))
-        metered = Metered(self.transport.rank, self._host, self._meter.take(), np.concatenate(hot))
-        self.transport.send(0, metered)
+        if not self._metered_from_us and self.clock.is_known:
+            self._metered_from_us = self._meter.begins_us + self.clock.offset()[0] // _NS_PER_US
+        rank, spans = self.transport.rank, self._meter.take()
+        self.transport.send(
+            0, Metered(rank, self._host, self._metered_from_us, spans, np.concatenate(hot))
+        )
 
     def _send(self, sent: tuple[Sent, ...]) -> None:
         for (kind, number), message in sent:

@@ -19,7 +19,7 @@ from dvm_mpi.control.coordinator import Coordinator, Host
 from dvm_mpi.control.coordinator_tracer import coordinator_tracer
 from dvm_mpi.control.cpu_share import CpuShare
 from dvm_mpi.control.loader import LOADED_EPOCH, Loader
-from dvm_mpi.control.rank import Rank, WritingTask
+from dvm_mpi.control.rank import Rank, WritingTask, now_us
 from dvm_mpi.control.rank_tracer import RankTracer
 from dvm_mpi.control.scheduler import Scheduler
 from dvm_mpi.control.transport import Transport
@@ -84,6 +84,8 @@ class RankMachine:
         The owner of the run; on rank 0 only.
     slice_fuel
         Instructions between two looks at the messages.
+    begins_us
+        A moment on rank 0's clock before any rank made its machine; there only.
     turn
         Called while other ranks are waited for.
     resident_bytes
@@ -106,6 +108,7 @@ class RankMachine:
         *,
         host: Host | None = None,
         slice_fuel: Callable[[], int] = lambda: config.SLICE_FUEL,
+        begins_us: int = 0,
         turn: Callable[[], None] = lambda: None,
         resident_bytes: Callable[[], int] = lambda: 0,
         make_home: Callable[..., Home] = Home,
@@ -144,7 +147,7 @@ class RankMachine:
                 deterministic=settings.deterministic,
             )
             self.rank.coordinator = Coordinator(
-                scheduler, image, transport.size, transport.send, host
+                scheduler, image, transport.size, transport.send, host, begins_us or now_us()
             )
 
     @property

@@ -57,6 +57,11 @@ class Ledger:
         counts[Flow.BUFFER_COUNT, peer] += 1
         self.handed_over(peer, served, stored)
 
+    def sent_bytes(self, own: int) -> int:
+        """Return all that this rank has sent to others: in messages, and into their memory."""
+        sent = self.counts[[Flow.SERVED, Flow.STORED, Flow.CONTROL]]
+        return int(sent.sum() - sent[:, own].sum())
+
     def handed_over(self, peer: int, served: int, stored: int) -> None:
         """Count content alone: of a message from a rank to itself, which has no bytes."""
         self.counts[Flow.SERVED, peer] += served

@@ -48,6 +48,7 @@ from dvm_mpi.launch.signals import Signals
 from dvm_mpi.options import RunOptions
 
 if TYPE_CHECKING:
+    from dvm_mpi.control.rank_clock import RankClock
     from dvm_mpi.control.rank_machine import RankMachine
     from dvm_mpi.control.rank_tracer import RankTracer
     from dvm_mpi.control.transport import Transport
@@ -110,7 +111,8 @@ class RanksRun:
             self._arrays = image.arrays
             start.wait_for_kernels(preparation)
             start.meet(transport)
-            failed = self._build(transport, image, replace(plan, plane=welcome.plane))
+            plan = replace(plan, plane=welcome.plane)
+            failed = self._build(transport, image, plan, start.met_at_us)
             if failed:
                 return self._part(transport, failed)
             exit_code = self._run(image, welcome.stdin, preparation)
@@ -132,11 +134,13 @@ class RanksRun:
             self._vigil.settle(owner, ExitCode(exit_code))
         return self._finish(exit_code)
 
-    def _build(self, transport: Transport, image: Image, plan: memory.MemoryPlan) -> int:
+    def _build(
+        self, transport: Transport, image: Image, plan: memory.MemoryPlan, met_at_us: int
+    ) -> int:
         """Make the machine on all ranks or on none; return the exit code if one cannot."""
         error: DvmError | None = None
         try:
-            self._machine = self._make_machine(transport, image, plan)
+            self._machine = self._make_machine(transport, image, plan, met_at_us)
         except WindowError as raised:
             self._give_up(raised)
         except DvmError as raised:
@@ -161,7 +165,7 @@ class RanksRun:
         self._vigil.die(error.message, int(error.exit_code))
 
     def _make_machine(
-        self, transport: Transport, image: Image, plan: memory.MemoryPlan
+        self, transport: Transport, image: Image, plan: memory.MemoryPlan, met_at_us: int
     ) -> RankMachine:
         from dvm_mpi.control.rank_machine import RankMachine, RankSettings
 
@@ -182,12 +186,13 @@ class RanksRun:
             settings,
             self._write_outputs,
             host=self._owner,
+            begins_us=met_at_us,
             turn=self._vigil.turn,
             resident_bytes=resident_bytes,
         )
         self._vigil.rank = machine.rank
         if self._options.trace is not None:
-            machine.trace(self._trace(transport))
+            machine.trace(self._trace(transport, machine.rank.clock))
         if self._owner is not None:
             assert machine.rank.coordinator is not None
             machine.rank.coordinator.hosts = self._owner.hosts
@@ -197,11 +202,11 @@ class RanksRun:
                 self._owner.tell(f"dvm: {machine.remark}")
         return machine
 
-    def _trace(self, transport: Transport) -> RankTracer:
+    def _trace(self, transport: Transport, clock: RankClock) -> RankTracer:
         """Return the tracer of this rank, which has started by now."""
         from dvm_mpi.control.rank_tracer import RankTracer
 
-        tracer = RankTracer(transport, time.monotonic_ns, self._options.trace_sample)
+        tracer = RankTracer(transport, clock, self._options.trace_sample)
         tracer.work(Work.STARTING, tracer.now() - int(age_of_process_s() * _NS_PER_S))
         return tracer
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from dvm_mpi.control.transport import Transport
 
 _NS_PER_S: Final = 1_000_000_000
+_NS_PER_US: Final = 1_000
 #: Arrays with the files that the user named for them.
 Matched = list[tuple[specs.ArraySpec, ArrayDeclaration]]
 
@@ -76,6 +77,8 @@ class Start:
         self._vigil = vigil
         #: The MPI library and its version; empty before `start_mpi`.
         self._mpi = ""
+        #: When all ranks were there, on the clock of this one.
+        self.met_at_us = 0
 
     def plan(self) -> memory.MemoryPlan:
         """Return what memory this rank gets; `LimitError` if its node has not enough."""
@@ -221,4 +224,6 @@ class Start:
             nothing, "be ready to serve (a host compiles once)", self._vigil.turn
         )
         told = None if ready is None else nothing
+        # No rank makes its machine before it has heard this.
+        self.met_at_us = time.monotonic_ns() // _NS_PER_US
         transport.broadcast(told, "hear of all ranks", self._vigil.turn)

@@ -175,6 +175,26 @@ def test_thousands_of_ranks_are_joined_to_groups() -> None:
     assert meters.sums.shape[0] * meters._buckets_max <= config.METER_CELLS_MAX
 
 
+def test_spans_of_ranks_that_began_later_stand_where_they_belong() -> None:
+    width = config.SPAN_US_MIN
+    meters = RankMeters(2, begins_us=7_000)
+    meters.add(0, "a", span(0, width, width), from_us=7_000)
+    meters.add(1, "b", span(0, width, width), from_us=7_000 + 3 * width)
+    meters.add(1, "b", span(width, 2 * width, 5), from_us=7_000 + 3 * width)
+    executing = meters.sums[:, :, Activity.EXECUTING].tolist()
+    assert executing == [[width, 0, 0, 0, 0], [0, 0, 0, width, 5]]
+    assert meters.totals[1, Activity.EXECUTING] == width + 5
+
+
+def test_what_came_before_the_first_bucket_is_in_it() -> None:
+    """A clock is known up to an error."""
+    meters = RankMeters(1, begins_us=7_000)
+    rows = [span(0, 10, 10, 3), span(10, 100, 90, 4), span(100, 300, 200, 5)]
+    meters.add(0, "a", np.concatenate(rows), from_us=6_800)
+    assert meters.sums[0, :, Activity.EXECUTING].tolist() == [300]
+    assert meters.sums[0, :, SUMS.index("instructions")].tolist() == [12]
+
+
 @pytest.mark.parametrize(("ranks", "groups"), [(1, 1), (128, 128), (129, 65), (300, 100)])
 def test_every_rank_has_a_group(ranks: int, groups: int) -> None:
     meters = RankMeters(ranks)

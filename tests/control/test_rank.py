@@ -13,6 +13,8 @@ from dvm_mpi import config
 from dvm_mpi.control.messages import (
     SPAN,
     AsleepChanged,
+    ClockAnswered,
+    ClockAsked,
     LeaseGranted,
     Message,
     Metered,
@@ -25,7 +27,7 @@ from dvm_mpi.control.messages import (
     StatusRequested,
     WorkerReady,
 )
-from dvm_mpi.control.rank import Rank
+from dvm_mpi.control.rank import Rank, now_us
 from dvm_mpi.dsm.frames import FramePool
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import Home
@@ -122,9 +124,9 @@ class Ranks:
         return self.rank.turn()
 
     def heard(self, rank: int) -> list[Message]:
-        """Return and forget what rank 1 has said to a rank."""
+        """Return and forget what rank 1 has said to a rank, beside questions for the time."""
         queue = self.network.queues[1, rank]
-        messages = list(queue)
+        messages: list[Message] = [m for m in queue if not isinstance(m, ClockAsked)]
         queue.clear()
         return messages
 
@@ -365,6 +367,17 @@ def test_a_rank_tells_at_its_end_what_it_did() -> None:
     assert sorted(rows) == [(7, 0, 1), (7, 2, 0), (8, 0, 1)]
 
 
+def test_what_a_rank_did_is_told_in_the_time_of_rank_0() -> None:
+    """Its own clock says another time than rank 0's, which answers once it is asked."""
+    ranks, ahead_ns = Ranks(Computing()), 10**15
+    began_us = now_us()
+    ranks.turn()
+    (asked,) = (m for m in ranks.network.queues[1, 0] if isinstance(m, ClockAsked))
+    ranks.say(0, ClockAnswered(asked.asked_ns, asked.asked_ns + ahead_ns))
+    metered = run_for(ranks, 4)
+    assert abs(metered.from_us - began_us - ahead_ns // 1_000) < 1_000_000
+
+
 @pytest.mark.parametrize(("is_held_up", "activity"), [(True, "waiting"), (False, "idle")])
 def test_a_rank_with_nothing_to_do_is_idle_unless_its_runners_wait(
     is_held_up: bool, activity: str
@@ -395,7 +408,7 @@ def test_what_others_tell_of_their_time_counts_when_the_run_is_over() -> None:
     ranks = Ranks()
     coordinator = Counting()
     ranks.rank.coordinator = coordinator  # type: ignore[assignment]
-    late = Metered(2, "node2", np.zeros(0, SPAN), np.zeros(0, HOT_PAGE))
+    late = Metered(2, "node2", 0, np.zeros(0, SPAN), np.zeros(0, HOT_PAGE))
     ranks.say(0, RunEnded(0))
     ranks.say(2, late)
     ranks.say(2, WorkerReady(2))

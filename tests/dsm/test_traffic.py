@@ -23,6 +23,16 @@ def test_a_buffer_is_content_and_control() -> None:
     assert not ledger.counts[:, :2].any()
 
 
+def test_all_that_is_sent_to_others_counts_as_sent_once() -> None:
+    ledger = Ledger(3)
+    ledger.sent(2, byte_count=5000, message_count=4, served=4096, stored=100)
+    ledger.wrote(0, 500)
+    ledger.wrote(1, 70)
+    ledger.handed_over(1, served=4096, stored=9)
+    ledger.read(2, 8192, operations=1)
+    assert ledger.sent_bytes(own=1) == 5500
+
+
 def test_one_sided_operations_are_counted_by_stretch() -> None:
     ledger = Ledger(2)
     ledger.read(1, 3 * 4096, operations=2)
