@@ -7,7 +7,7 @@ of them, on any machine. Trouble with the files never ends a run.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +45,10 @@ class Reporting:
         self._say = say
         self._clock = clock
         self._due_at_s = clock() + REPORT_INTERVAL_S
+        #: Of a version under way: what makes its text, what there is of it, how long that took.
+        self._making: Iterator[str] | None = None
+        self._text: list[str] = []
+        self._took_s = 0.0
 
     def check(self) -> None:
         """Check before the run that the files can be written at its end; leaves no trace.
@@ -61,18 +65,30 @@ class Reporting:
             self._say(f"dvm: {self._no_page(_not_installed(missing))}")
 
     def each_turn(self, make: Callable[[], report.RunReport]) -> None:
-        """Write down what is known if it is time; cheap to call often."""
+        """Write down what is known if it is time, a piece in each turn; cheap to call often.
+
+        Of thousands of ranks the whole text at once would keep all that wait for rank 0.
+        """
         if self.figures is None or self._clock() < self._due_at_s:
             return
         began_s = self._clock()
-        try:
-            report.write_report(make(), self.figures)
-        except FileError as error:
-            self._say(f"dvm: {error}; it is tried again at the end of the run")
-            self._due_at_s = float("inf")
-            return
+        is_written = False
+        if self._making is None:
+            self._making, self._text, self._took_s = report.pieces_of(make()), [], 0.0
+        elif (piece := next(self._making, None)) is not None:
+            self._text.append(piece)
+        else:
+            self._making, is_written = None, True
+            try:
+                report.in_place(self.figures, "".join(self._text))
+            except FileError as error:
+                self._say(f"dvm: {error}; it is tried again at the end of the run")
+                self._due_at_s = float("inf")
+                return
         ended_s = self._clock()
-        self._due_at_s = ended_s + max(REPORT_INTERVAL_S, REPORT_SPACING * (ended_s - began_s))
+        self._took_s += ended_s - began_s
+        if is_written:
+            self._due_at_s = ended_s + max(REPORT_INTERVAL_S, REPORT_SPACING * self._took_s)
 
     def finish(self, figures: report.RunReport) -> int:
         """Write the report of a run that is over; return an exit code, which is told."""

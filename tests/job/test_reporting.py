@@ -14,6 +14,8 @@ from dvm_mpi.io import report
 from dvm_mpi.job.reporting import Reporting
 from tests.io.test_report import REPORT
 
+TURN_S = 0.001
+
 
 class Clock:
     """Time that passes when it is told to."""
@@ -44,7 +46,7 @@ class Run:
         ends_s = self.clock.now_s + duration_s
         while self.clock.now_s < ends_s:
             self.reporting.each_turn(self.make)
-            self.clock.now_s += 0.1
+            self.clock.now_s += TURN_S
 
 
 def test_figures_are_kept_up_to_date_while_the_run_goes_on(tmp_path: Path) -> None:
@@ -53,6 +55,7 @@ def test_figures_are_kept_up_to_date_while_the_run_goes_on(tmp_path: Path) -> No
     run.turns(config.REPORT_INTERVAL_S - 0.2)
     assert not path.exists()
     run.turns(3 * config.REPORT_INTERVAL_S)
+    run.turns(0.5)
     assert run.made == 3
     told = json.loads(path.read_text())
     assert (told["exit_code"], told["runners"]) == (None, 3)
@@ -60,6 +63,20 @@ def test_figures_are_kept_up_to_date_while_the_run_goes_on(tmp_path: Path) -> No
     assert run.reporting.finish(REPORT) == ExitCode.OK
     assert json.loads(path.read_text())["exit_code"] == 0
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_version_is_made_piece_by_piece_and_put_in_place_whole(tmp_path: Path) -> None:
+    """Whoever waits for rank 0 waits for a piece, not for the text of thousands of ranks."""
+    path = tmp_path / "run.json"
+    run = Run(path)
+    run.turns(config.REPORT_INTERVAL_S)
+    turn_count = 0
+    while not path.exists():
+        run.turns(TURN_S)
+        turn_count += 1
+        assert list(tmp_path.iterdir()) in ([], [path])
+    assert turn_count > len(report.content_of(REPORT))
+    assert path.read_text() == report.as_json(replace(REPORT, exit_code=None, runners=1))
 
 
 def test_slow_writing_takes_little_of_the_run(tmp_path: Path) -> None:
