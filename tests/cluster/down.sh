@@ -22,6 +22,10 @@ if [ -S "$ROOT/run/munge.sock" ]; then          # ports mode: jobs are plain hos
   if grep -qs ports "$ROOT/run/mode"; then timeout 5 scancel --full --signal=KILL --state=RUNNING >/dev/null 2>&1; fi
 fi
 stop "$ROOT/run/slurmctld.pid" "$ROOT"
+# Commands that a test had begun in the cluster's network (srun, mpiexec), if the test was killed.
+if grep -qs netns "$ROOT/run/mode"; then
+  for p in $(ip netns pids "${TAG}ctl" 2>/dev/null); do kill -9 "$p" 2>/dev/null; done
+fi
 # KILL: `unshare --fork` ignores TERM; with --kill-child its pid namespace dies with it
 for f in "$ROOT"/run/node*.pid;     do if [ -e "$f" ]; then stop "$f" unshare KILL; fi; done
 if grep -qs ports "$ROOT/run/mode"; then

@@ -53,7 +53,8 @@ def test_nothing_is_left(tmp_path: Path) -> None:
     """Also by a process that is killed while it has a cluster."""
     require()
     code = "from tests.cluster.cluster import Cluster\nimport time\n\
-with Cluster(1) as c: print(c.root, c.environment['SLURM_TEST_TAG'], flush=True); time.sleep(1e4)"
+with Cluster(1) as c, c.started('sleep', '321'):\n\
+    print(c.root, c.environment['SLURM_TEST_TAG'], flush=True); time.sleep(1e4)"
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -67,8 +68,9 @@ with Cluster(1) as c: print(c.root, c.environment['SLURM_TEST_TAG'], flush=True)
     def is_left() -> bool:
         """Tell whether anything is; who removes all that goes last."""
         names = subprocess.check_output(["ip", "netns"], text=True)
-        processes = subprocess.check_output(["ps", "-e", "-o", "args"], text=True)
-        return Path(root).exists() or tag in names or root in processes
+        lines = subprocess.check_output(["ps", "-e", "-o", "args"], text=True).splitlines()
+        runs = any(root in line or line == "sleep 321" for line in lines)
+        return Path(root).exists() or tag in names or runs
 
     while is_left():
         assert time.monotonic() < deadline

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -182,6 +181,7 @@ def test_a_host_with_little_shared_memory_stops_nobody(
 
 # --- ends ---------------------------------------------------------------------------------------
 BUSY = str(ROOT / "tests" / "ranks" / "programs" / "busy.dasm")
+RANKS = 4
 #: Of the process of rank 2, on the third node.
 RANK = "^/.*python[^ ]* -m dvm_mpi"
 
@@ -192,24 +192,19 @@ def test_a_rank_that_is_gone_ends_all(
     own_cluster: Callable[..., Cluster], tmp_path: Path, mpi: Mpi, what: str
 ) -> None:
     """Nobody waits for it without an end, one report tells of it, and nothing is left behind."""
-    own, struck = own_cluster(), list[float]()
-
-    def strike() -> None:
-        deadline = time.monotonic() + TIMEOUT_S
-        while not (post_mortems(tmp_path) and "the program runs" in post_mortems(tmp_path)[0]):
-            assert time.monotonic() < deadline, "the program did not begin"
-            time.sleep(POLL_S)
-        struck.append(time.monotonic())
+    own = own_cluster()
+    command = own.hosts_command(mpi, RANKS, own.nodes, [mpi.python, "-m", "dvm_mpi", BUSY])
+    environment = {"PYTHONPATH": str(ROOT)}
+    with own.started(*command, folder=tmp_path, environment=environment) as process:
+        until_all_work(tmp_path)
+        struck_s = time.monotonic()
         if what == "rank":
-            own.on("node3", "pkill", "-KILL", "-f", f"'{RANK}'")
+            killed = own.on("node3", "pkill", "-KILL", "-f", f"'{RANK}'")
+            assert killed.code == 0, killed
         else:
             own.take_down("node3")
-
-    striker = threading.Thread(target=strike)
-    striker.start()
-    ended = run_on(own, mpi, 4, own.nodes, tmp_path, BUSY)
-    took_s = time.monotonic() - struck[0]
-    striker.join()
+        ended = own.end_of(process, TIMEOUT_S)
+    took_s = time.monotonic() - struck_s
     # An Open MPI launcher that has lost a host leaves with 0.
     assert ended.code != 0 or (mpi, what) == (Mpi.OPEN_MPI, "host"), ended.err
     assert took_s < config.STALL_S + config.LOST_S + PATIENCE_S, ended.err
@@ -224,6 +219,20 @@ def test_a_rank_that_is_gone_ends_all(
             assert time.monotonic() < deadline, left
             time.sleep(POLL_S)
         assert own.shared_memory(node) == []
+
+
+def until_all_work(folder: Path) -> None:
+    """Wait until the program runs and every rank has told what its worker does.
+
+    A rank that still loads its engine would be given more time.
+    """
+    deadline = time.monotonic() + TIMEOUT_S
+    working = re.compile(r"^rank \d+ .* before: worker: ", re.MULTILINE)
+    told = ""
+    while "the program runs" not in told or len(working.findall(told)) < RANKS:
+        assert time.monotonic() < deadline, told
+        time.sleep(POLL_S)
+        told = "".join(post_mortems(folder))
 
 
 def post_mortems(folder: Path) -> list[str]:
