@@ -153,6 +153,8 @@ def _heat(axes: Axes, plot: Heat) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(8, integer=True))
     if plot.is_square:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    if plot.labels:
+        _name_places(axes, plot.labels)
     figure = axes.figure
     bar = figure.colorbar(image, ax=axes, pad=0.02)
     bar.set_label(plot.value_label)
@@ -160,6 +162,15 @@ def _heat(axes: Axes, plot: Heat) -> None:
     if not plot.most:
         bar.formatter = _scaled_ticks()
         bar.update_ticks()
+
+
+def _name_places(axes: Axes, labels: Sequence[str]) -> None:
+    """Name rows and columns of a square, as many as there is room for."""
+    step = -(-len(labels) // _TICKS_MAX)
+    shown = list(range(0, len(labels), step))
+    names = [_shortened(labels[place]) for place in shown]
+    axes.set_yticks(shown, names)
+    axes.set_xticks(shown, names, rotation=90)
 
 
 def _bars(axes: Axes, plot: Bars) -> None:

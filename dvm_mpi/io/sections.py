@@ -53,6 +53,8 @@ class Heat:
     most: float = 0
     #: From each to each: as high as it is wide, and small.
     is_square: bool = False
+    #: What rows and columns of a square are called, if not by their numbers.
+    labels: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,13 +347,62 @@ def _traffic(content: Content) -> Section:
         return Section("traffic", title, about, why_empty=why)
     figures: list[Figure] = []
     rows: list[tuple[str, ...]] = []
+    labels = _group_labels(traffic)
     for key, words, unit in present:
         matrix = traffic[key]
         rows.append((words, scaled(sum(map(sum, matrix)), unit)))
-        plot = Heat(matrix, "to", "from", unit or "count", is_square=True)
+        plot = Heat(matrix, "to", "from", unit or "count", is_square=True, labels=labels)
         figures.append(Figure(f"traffic-{key.replace('_', '-')}", f"{words}.", plot))
     table = Table("Totals between different ranks", ("what", "total"), rows)
-    return Section("traffic", title, about, tuple(figures), (table,))
+    return Section("traffic", title, about, tuple(figures), (table, *_group_tables(traffic)))
+
+
+def _groups(traffic: Content) -> list[tuple[str, str]]:
+    """Return the ranks of each group, its number if it has one only, and its hosts.
+
+    None if nobody told.
+    """
+    hosts, counts = traffic.get("hosts"), traffic.get("ranks")
+    if not isinstance(hosts, list) or not isinstance(counts, list) or len(hosts) != len(counts):
+        return []
+    return [
+        (f"{place}" if max(counts) == 1 else f"{count} ranks", host)
+        for place, (host, count) in enumerate(zip(hosts, counts, strict=True))
+    ]
+
+
+def _group_labels(traffic: Content) -> tuple[str, ...]:
+    """Return what a row and a column is called, if there are several hosts."""
+    groups = _groups(traffic)
+    if len({host for _, host in groups}) < 2:  # noqa: PLR2004 - of one host numbers say enough
+        return ()
+    return tuple(f"{ranks} {host}" if ranks.isdigit() else host for ranks, host in groups)
+
+
+def _group_tables(traffic: Content) -> tuple[Table, ...]:
+    """Return what each group sent and took, and kept to itself."""
+    groups = _groups(traffic)
+    if not groups:
+        return ()
+    payload = [
+        [a + b for a, b in zip(fetched, stored, strict=True)]
+        for fetched, stored in zip(
+            traffic["payload_fetched"], traffic["payload_stored"], strict=True
+        )
+    ]
+    kept = zip(traffic["kept_fetched"], traffic["kept_stored"], strict=True)
+    rows = [
+        (
+            *groups[place],
+            scaled(sum(payload[place]), "B"),
+            scaled(sum(row[place] for row in payload), "B"),
+            scaled(sum(both), "B"),
+            scaled(sum(traffic["control"][place]), "B"),
+        )
+        for place, both in enumerate(kept)
+    ]
+    shown, caption = _cut(rows, "Content that ranks sent to others, got, and kept")
+    return (Table(caption, ("ranks", "host", "sent", "got", "kept", "control sent"), shown, 2),)
 
 
 def _is_matrix(value: object) -> bool:

@@ -10,13 +10,20 @@ from dvm_mpi.io.sections import Bars, Columns, Figure, Heat, Lines, Stack, secti
 from tests.io.contents import HOSTILE, content_of
 
 FIGURES = [figure for part in sections(content_of()) for figure in part.figures]
+# fmt: off
 EDGES = [
     Figure("stack", "one bucket", Stack(0.02, {"executing": [0.0]}, "%")),
     Figure("lines", "nothing", Lines(1.0, {"a": [0.0], "b": [0.0]}, "MB")),
+    Figure(
+        "square", "hosts",
+        Heat([[0.0] * 30] * 30, "to", "from", "B", is_square=True,
+             labels=[f"{rank} node$x$" for rank in range(30)]),
+    ),
     Figure("heat", "nothing", Heat([[0.0]], "seconds", "rank", "%")),
     Figure("bars", "nothing", Bars(["x"], {"a": [0.0]}, "times")),
     Figure("columns", "class 0", Columns([0], {"a": [1.0]})),
 ]
+# fmt: on
 
 
 @pytest.mark.parametrize("figure", FIGURES + EDGES, ids=lambda figure: figure.name)

@@ -122,6 +122,38 @@ def test_totals_between_ranks_have_what_moves_within_a_group_of_them() -> None:
     assert plots(part)["traffic-control"].rows == [[5, 1], [2, 7]]
 
 
+def traffic_of(hosts: list[str], ranks: list[int]) -> Section:
+    square = [[0, 3_000], [50, 7]]
+    matrices = dict.fromkeys(("payload_fetched", "payload_stored", "control"), square)
+    kept = {"kept_fetched": [1, 2], "kept_stored": [4, 8]}
+    return section(
+        "traffic", content_of(traffic={**matrices, **kept, "hosts": hosts, "ranks": ranks})
+    )
+
+
+def test_what_moved_between_ranks_is_labelled_with_their_hosts() -> None:
+    part = traffic_of(["node1", "node2"], [1, 1])
+    assert plots(part)["traffic-control"].labels == ("0 node1", "1 node2")
+    assert part.tables[1].head == ("ranks", "host", "sent", "got", "kept", "control sent")
+    assert part.tables[1].rows == [
+        ("0", "node1", "6.00 kB", "100 B", "5 B", "3.00 kB"),
+        ("1", "node2", "114 B", "6.01 kB", "10 B", "57 B"),
+    ]
+
+
+def test_of_many_ranks_those_of_a_host_have_its_name() -> None:
+    part = traffic_of(["node1", "node2, node3"], [16, 32])
+    assert plots(part)["traffic-control"].labels == ("node1", "node2, node3")
+    assert [row[:2] for row in part.tables[1].rows] == [
+        ("16 ranks", "node1"), ("32 ranks", "node2, node3")
+    ]  # fmt: skip
+
+
+def test_ranks_of_one_host_need_no_label() -> None:
+    part = traffic_of(["node1", "node1"], [1, 1])
+    assert plots(part)["traffic-control"].labels == ()
+
+
 def test_a_run_that_ended_before_a_rank_told_of_its_time_says_so() -> None:
     over_time = {name: [[], []] for name in ACTIVITIES}
     utilisation = {"bucket_s": 0.02, "ranks_per_row": 1, **over_time, "instructions": []}
