@@ -1,8 +1,10 @@
 """Ends a rank that hangs within MPI, and says who is missing: a process beside the rank.
 
-A call into MPI that waits for a rank which never comes does not return, and holds Python's lock: no
-thread and no signal handler runs. So a child of each rank reads, from a pipe, what the rank is
-about to do; if the next word does not come in time, it tells, and ends the rank. Before MPI starts
+A call into MPI that waits for a rank which never comes does not return. Python runs signal handlers
+in the thread that is within it, so none runs; and mpi4py keeps Python's lock while MPI starts and
+ends, though not within other calls, so that no thread would run then either. So a child of each
+rank reads, from a pipe, what the rank is about to do; if the next word does not come in time, it
+tells, and ends the rank. Before MPI starts
 ranks of a host know of each other by marks in a folder for temporary files.
 
 Light to import, and forked before anything else is: only the standard library.

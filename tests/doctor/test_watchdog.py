@@ -16,7 +16,7 @@ from tests.ranks.launch import ROOT
 
 LAUNCH = Launch(Launcher.SLURM_PMI2, 4, 8, 0, 4, "test-watchdog")
 
-#: A rank that is told to hang holds Python's lock: nothing of Python runs meanwhile.
+#: A rank that is told to hang holds Python's lock, as within the start of MPI: no thread runs.
 RANK = """
 import ctypes, os, sys
 from dvm_mpi.doctor.watchdog import Watchdog
