@@ -311,7 +311,7 @@ class Cluster:
             time.sleep(POLL_S)
         return now
 
-    def wait_for_all(self, timeout_s: float = 500) -> None:
+    def wait_for_all(self, timeout_s: float = PATIENCE_S) -> None:
         """Wait until no job is left, and no node is busy with the rest of one."""
         deadline = time.monotonic() + timeout_s
         while told := self.asked("squeue", "-h"):
@@ -319,7 +319,7 @@ class Cluster:
             time.sleep(POLL_S)
         self.wait_until_free()
 
-    def wait_until_free(self, timeout_s: float = 60) -> None:
+    def wait_until_free(self, timeout_s: float = PATIENCE_S) -> None:
         """Wait until no node is busy with the rest of a job."""
         deadline = time.monotonic() + timeout_s
         while "compl" in (told := self.asked("sinfo", "-h")):

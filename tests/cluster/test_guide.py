@@ -14,7 +14,6 @@ import pytest
 
 from tests.cluster.cluster import ROOT, Cluster
 from tests.cluster.test_jobs import Site
-from tests.patience import PATIENCE_S
 
 GUIDE = ROOT / "docs" / "clusters.md"
 BLOCK = re.compile(r"^```cluster\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -93,11 +93,6 @@ class Site:
             assert not self.cluster.job(job).is_over, self.log(job)
             time.sleep(POLL_S)
 
-    def limit_minutes(self, job: int, minutes: int) -> None:
-        """Set the time limit of a job that runs, from its start."""
-        changed = self.cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
-        assert changed.code == 0, changed
-
 
 @pytest.fixture
 def site(cluster: Cluster, tmp_path: Path) -> Site:
