@@ -285,7 +285,7 @@ def test_cancelled_job_ends_in_order(site: Site, mpi: Mpi) -> None:
 def wait_until_free(site: Site, *nodes: str) -> None:
     """Wait until no node is busy with the rest of a job, and look at what is left."""
     site.cluster.wait_until_free()
-    site.assert_nothing_is_left(*nodes)
+    site.cluster.assert_nothing_is_left(*nodes)
 
 
 def test_the_time_limit_ends_a_run_in_order(site: Site) -> None:
