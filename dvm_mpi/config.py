@@ -51,8 +51,8 @@ RMA_BYTES_MAX: Final = 1 * GIB
 RMA_READS_AT_ONCE: Final = 128
 #: The probe of the windows: how long a rank computes, how many reads it must answer meanwhile, and
 #: how often this is tried before it counts as not answering. Mean time of a read: 2.5 ms at most.
-#: An attempt counts if its partner looked so often in vain; with others, as on a full machine,
-#: there are so many in all.
+#: An attempt counts if its partner looked so often in vain; with those that do not, as on a full
+#: machine, there are so many in all.
 PROBE_BUSY_S: Final = 0.02
 PROBE_READS: Final = 8
 PROBE_ATTEMPTS: Final = 3

@@ -144,6 +144,9 @@ class Visit:
             is_alone = any(f.subject == "world" for f in found)
             if is_alone or not abort.ends_with_one(launch):
                 return int(code)
+        if not abort.is_first_to_tell(launch):
+            time.sleep(config.SPEAKER_S)
+            return int(code)
         host = platform.node()
         headline = (
             f"dvm {__version__} doctor: rank {launch.rank} of {launch.size} on {host}; the ranks "

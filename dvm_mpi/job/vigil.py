@@ -221,6 +221,10 @@ class Vigil:
             time.sleep(config.SPEAKER_S)
             if isinstance(error, WorldError) or not abort.ends_with_one(launch):
                 return
+        if not abort.is_first_to_tell(launch):
+            # What that one says is to be taken before the launcher hears that this one has left.
+            time.sleep(config.SPEAKER_S)
+            return
         say(error.message)
         if launch.rank:
             say(f"  at rank {launch.rank} on {platform.node()}")

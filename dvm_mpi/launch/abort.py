@@ -7,8 +7,10 @@ order to end the job on the descriptor over which it talks to each rank.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import socket
 import termios
 import time
 from array import array
@@ -20,11 +22,30 @@ from dvm_mpi.launch.environment import Launch, Launcher
 
 _STDERR: Final = 2
 _POLL_S: Final = 0.005
+#: Names that this process holds to its end.
+_claims: list[socket.socket] = []
 
 
 def ends_with_one(launch: Launch) -> bool:
     """Return whether all ranks end when one leaves with a code, after `end_job`."""
     return launch.launcher in {Launcher.HYDRA, Launcher.OPEN_MPI}
+
+
+def is_first_to_tell(launch: Launch) -> bool:
+    """Return whether no other rank of this host is telling already why the job cannot start.
+
+    Ranks that know the same may come at any distance from each other, and have no MPI to agree by.
+    This process has the word from then on, until it ends; to be asked once.
+    """
+    # A name of the kernel's, without a file: nothing of it is left, however the process ends.
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0dvm-told-{os.getuid()}-{launch.job}")
+    except OSError as error:
+        claim.close()
+        return error.errno != errno.EADDRINUSE
+    _claims.append(claim)
+    return True
 
 
 def end_job(launch: Launch, environ: Mapping[str, str], exit_code: int) -> None:

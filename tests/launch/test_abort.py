@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dvm_mpi.launch.abort import end_job, ends_with_one, let_output_pass
+from dvm_mpi.launch import abort
+from dvm_mpi.launch.abort import end_job, ends_with_one, is_first_to_tell, let_output_pass
 from dvm_mpi.launch.environment import Launch, Launcher
 
 
@@ -41,6 +43,20 @@ def test_no_way_to_ask_is_no_fault(environ: dict[str, str]) -> None:
 def test_slurm_leaves_the_others_alone() -> None:
     alone = [launcher for launcher in Launcher if not ends_with_one(launched_by(launcher))]
     assert alone == [Launcher.SLURM_PMI2, Launcher.SLURM_PMIX, Launcher.SLURM_PLAIN]
+
+
+def test_one_rank_of_a_host_has_the_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever asks first, until its process ends; ranks of another job have their own."""
+    monkeypatch.setattr(abort, "_claims", [])
+    job = f"test-{os.getpid()}"
+    first = Launch(Launcher.HYDRA, 1, 4, 1, 4, job)
+    second, other = replace(first, rank=0, local_rank=0), replace(first, job=f"{job}-other")
+    asked = [is_first_to_tell(launch) for launch in (first, second, other)]
+    assert asked == [True, False, True]
+    while abort._claims:
+        abort._claims.pop().close()
+    assert is_first_to_tell(second)
+    abort._claims.pop().close()
 
 
 def test_output_that_the_launcher_has_not_taken_is_waited_for() -> None:
