@@ -138,13 +138,12 @@ class Visit:
         told = [Told(finding) for finding in found]
         code = report.exit_code(told)
         is_speaker = launch.speaks_for_node if code in _OF_HOST else launch.speaks_for_all
-        if not is_speaker:
-            time.sleep(config.SPEAKER_S)
-            # Of worlds of one each knows, and ends by itself.
-            is_alone = any(f.subject == "world" for f in found)
-            if is_alone or not abort.ends_with_one(launch):
-                return int(code)
-        if not abort.is_first_to_tell(launch):
+        # Of worlds of one each knows, and ends by itself.
+        is_alone = any(f.subject == "world" for f in found)
+        leaves_it = is_alone or not abort.ends_with_one(launch)
+        if (leaves_it and not is_speaker) or not abort.is_to_tell(
+            launch, 0.0 if is_speaker else config.SPEAKER_S
+        ):
             time.sleep(config.SPEAKER_S)
             return int(code)
         host = platform.node()
@@ -154,7 +153,7 @@ class Visit:
         )
         self._report(headline, told, [host])
         abort.let_output_pass(sys.stdout.fileno())
-        abort.end_job(launch, os.environ, int(code))
+        abort.leave_after_telling(launch, os.environ, int(code))
         return int(code)
 
     # --- together -------------------------------------------------------------------------------

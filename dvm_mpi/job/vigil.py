@@ -217,18 +217,18 @@ class Vigil:
         """
         is_of_node = error.exit_code == ExitCode.LIMIT
         launch = self._launch
-        if not (launch.speaks_for_node if is_of_node else launch.speaks_for_all):
-            time.sleep(config.SPEAKER_S)
-            if isinstance(error, WorldError) or not abort.ends_with_one(launch):
-                return
-        if not abort.is_first_to_tell(launch):
+        speaks = launch.speaks_for_node if is_of_node else launch.speaks_for_all
+        leaves_it = isinstance(error, WorldError) or not abort.ends_with_one(launch)
+        if (leaves_it and not speaks) or not abort.is_to_tell(
+            launch, 0.0 if speaks else config.SPEAKER_S
+        ):
             # What that one says is to be taken before the launcher hears that this one has left.
             time.sleep(config.SPEAKER_S)
             return
         say(error.message)
         if launch.rank:
             say(f"  at rank {launch.rank} on {platform.node()}")
-        abort.end_job(launch, os.environ, int(error.exit_code))
+        abort.leave_after_telling(launch, os.environ, int(error.exit_code))
 
     def die(self, text: str, exit_code: int) -> NoReturn:
         """Tell a fault that the other ranks cannot be told in order, and end them all."""

@@ -22,6 +22,8 @@ from dvm_mpi.launch.environment import Launch, Launcher
 
 _STDERR: Final = 2
 _POLL_S: Final = 0.005
+#: Between two looks whether another rank tells.
+_LOOK_S: Final = 0.05
 #: Names that this process holds to its end.
 _claims: list[socket.socket] = []
 
@@ -31,21 +33,50 @@ def ends_with_one(launch: Launch) -> bool:
     return launch.launcher in {Launcher.HYDRA, Launcher.OPEN_MPI}
 
 
-def is_first_to_tell(launch: Launch) -> bool:
-    """Return whether no other rank of this host is telling already why the job cannot start.
+def is_to_tell(launch: Launch, wait_s: float) -> bool:
+    """Return whether this rank tells why the job cannot start, and no other rank of its host.
 
-    Ranks that know the same may come at any distance from each other, and have no MPI to agree by.
-    This process has the word from then on, until it ends; to be asked once.
+    Ranks that know the same may come at any distance from each other, and have no MPI to agree by:
+    who finds nobody telling within `wait_s` has the word, until its process ends. To be asked once.
     """
     # A name of the kernel's, without a file: nothing of it is left, however the process ends.
-    claim = socket.socket(socket.AF_UNIX)
+    name = f"\0dvm-told-{os.getuid()}-{launch.job}"
+    deadline = time.monotonic() + wait_s
+    while not _is_taken(name):
+        if time.monotonic() >= deadline:
+            return _take(name)
+        time.sleep(_LOOK_S)
+    return False
+
+
+def _is_taken(name: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(name)
+        except OSError:
+            return False
+    return True
+
+
+def _take(name: str) -> bool:
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        claim.bind(f"\0dvm-told-{os.getuid()}-{launch.job}")
+        claim.bind(name)
     except OSError as error:
         claim.close()
         return error.errno != errno.EADDRINUSE
     _claims.append(claim)
     return True
+
+
+def leave_after_telling(launch: Launch, environ: Mapping[str, str], exit_code: int) -> None:
+    """Let all ranks end, now that this one has told why; before MPI starts only.
+
+    Whoever waits for its turn to tell is to see first that it has been told.
+    """
+    end_job(launch, environ, exit_code)
+    if ends_with_one(launch):
+        time.sleep(DRAIN_S)
 
 
 def end_job(launch: Launch, environ: Mapping[str, str], exit_code: int) -> None:

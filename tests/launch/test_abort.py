@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from dvm_mpi.config import DRAIN_S
 from dvm_mpi.launch import abort
-from dvm_mpi.launch.abort import end_job, ends_with_one, is_first_to_tell, let_output_pass
+from dvm_mpi.launch.abort import (
+    end_job,
+    ends_with_one,
+    is_to_tell,
+    leave_after_telling,
+    let_output_pass,
+)
 from dvm_mpi.launch.environment import Launch, Launcher
 
 
@@ -51,12 +58,24 @@ def test_one_rank_of_a_host_has_the_word(monkeypatch: pytest.MonkeyPatch) -> Non
     job = f"test-{os.getpid()}"
     first = Launch(Launcher.HYDRA, 1, 4, 1, 4, job)
     second, other = replace(first, rank=0, local_rank=0), replace(first, job=f"{job}-other")
-    asked = [is_first_to_tell(launch) for launch in (first, second, other)]
+    asked = [is_to_tell(launch, 0.1) for launch in (first, second, other)]
     assert asked == [True, False, True]
+    # It is seen at once, however long one would have waited.
+    assert not is_to_tell(second, 1e6)
     while abort._claims:
         abort._claims.pop().close()
-    assert is_first_to_tell(second)
+    assert is_to_tell(second, 0.0)
     abort._claims.pop().close()
+
+
+@pytest.mark.parametrize("launcher", Launcher)
+def test_who_has_told_stays_until_the_others_have_seen_it(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    leave_after_telling(launched_by(launcher), {}, 6)
+    assert (DRAIN_S in slept) == ends_with_one(launched_by(launcher))
 
 
 def test_output_that_the_launcher_has_not_taken_is_waited_for() -> None:
