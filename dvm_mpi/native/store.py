@@ -103,7 +103,8 @@ def digest_of(sources: Iterable[Path]) -> str:
     own = PACKAGE / "native"
     # Compiled code also holds constants of the address map and the limits.
     common = [own / "compiler.py", own / "headers.py", PACKAGE / "layout.py", PACKAGE / "config.py"]
-    for path in sorted({*sources, *common}):
+    # In one order, whatever way the package is reached by: a user's folder may have links to it.
+    for path in sorted({path.resolve() for path in (*sources, *common)}):
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     for part in (*_tools(), *_processor()):

@@ -33,6 +33,17 @@ def test_a_digest_stands_for_sources_compiler_and_processor(tmp_path, monkeypatc
     assert len(set(digests)) == 4
 
 
+def test_a_digest_is_the_same_by_whatever_way_the_package_is_reached(tmp_path) -> None:
+    """A folder with links to the package must not make everybody compile once more."""
+    folder = Path(entries.__file__).parent
+    usual = store.digest_of(folder.glob("*.py"))
+    for name in ("0", "~"):
+        # Before the package in the order of paths, and behind it.
+        link = tmp_path / name
+        link.symlink_to(folder)
+        assert store.digest_of(link.glob("*.py")) == usual
+
+
 def test_the_processor_is_described() -> None:
     assert store._processor()[0] == os.uname().machine
     assert len(store._processor()) > 1
