@@ -31,6 +31,8 @@ def run(folder: Path, *, count: int = 1, place: str = "ranks", ci: str = "true")
     """Run `count` tests that fail at first; return the exit code and what was printed."""
     tests_folder = folder / "tests" / place
     tests_folder.mkdir(parents=True)
+    # A root of its own: the folder may be within the project's.
+    (folder / "pytest.ini").write_text("[pytest]\n")
     shutil.copy(tests.conftest.__file__, folder / "tests" / "conftest.py")
     (tests_folder / "test_late.py").write_text(FAILS_AT_FIRST.format(count=count))
     ended = subprocess.run(
