@@ -26,7 +26,8 @@ def test_a_rank_that_has_stopped_to_tell_is_asked_once() -> None:
     silence.answered(2, QUIET + S)
     assert ask(silence, QUIET + S) == [1]
     assert ask(silence, QUIET + 5 * S) == []
-    assert silence.owing(QUIET + 5 * S) == {1: 4 * S}
+    silence.asked(1, QUIET + 3 * S)
+    assert silence.owing(QUIET + 5 * S) == {1: 4 * S}, "to be asked again is no respite"
 
 
 def test_a_rank_that_never_told_of_its_time_is_not_waited_for() -> None:
