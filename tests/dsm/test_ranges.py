@@ -17,6 +17,13 @@ from tests.properties import tried
 rows = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12)), max_size=8)
 
 
+def near_pages(pages_max):
+    """Return numbers of bytes, most of them a whole number of pages or a byte beside."""
+    beside = st.one_of(st.integers(-1, 1), st.integers(0, PAGE_BYTES))
+    return st.builds(lambda pages, more: pages * PAGE_BYTES + more,
+                     st.integers(0, pages_max), beside)  # fmt: skip
+
+
 def make(pairs):
     return np.array(pairs, RANGE) if pairs else np.empty(0, RANGE)
 
@@ -76,10 +83,10 @@ def test_covering(held, asked):
 
 @given(
     pairs=st.lists(
-        st.tuples(st.integers(0, 9 * PAGE_BYTES), st.integers(0, 3 * PAGE_BYTES)), max_size=6
+        st.tuples(near_pages(9), near_pages(3)).filter(lambda pair: min(pair) >= 0), max_size=6
     )
 )
-@tried(100)
+@tried(200)
 def test_pages(pairs):
     expected = [
         {b // PAGE_BYTES for b in (s, *range(s, s + n, PAGE_BYTES), s + n - 1)} if n else set()
