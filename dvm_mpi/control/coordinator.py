@@ -30,6 +30,7 @@ from dvm_mpi.control.messages import (
     StatusReported,
     StatusRequested,
     TraceRows,
+    WorkerReady,
 )
 from dvm_mpi.control.metering import RankMeters
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
@@ -183,6 +184,9 @@ class Coordinator:
         self._stall_us = int(config.STALL_S * _US_PER_S)
         # It goes on: what ranks were asked for need not be told.
         self._asked_at_us = 0
+        if isinstance(event, WorkerReady):
+            # From now on it takes turns, and tells of its time: also one that is lost before that.
+            self._silence.told(event.worker, self._now_us)
         if isinstance(event, RankFailed):
             self._note_fault()
         if isinstance(event, RankLoaded | RankFinished | RankFailed):

@@ -278,9 +278,13 @@ def test_a_rank_that_loads_its_engine_answers_nobody_for_longer() -> None:
     run.coordinator.handle(run.end_first(run.begin(), stores=[played.X]))
     ((home, _),) = run.sent_of(ApplyRequested)
     run.coordinator.scheduler.state.ready[home] = False
+    others = {0, 1, 2} - {home}
+    tell_time(run, *others)
     run.coordinator.tick(S + STALL)
     assert [rank for rank, _ in run.sent_of(StatusRequested)] == [home]
-    wait_until(run, S + STALL, S + STALL + patience - 1)
+    for now_us in range(S + STALL, S + STALL + patience, S // 2):
+        tell_time(run, *others)
+        run.coordinator.tick(now_us)
     with pytest.raises(RankLostError, match=rf"^rank {home}: no answer for 300 s"):
         run.coordinator.tick(S + STALL + patience)
 
@@ -309,6 +313,22 @@ def test_a_rank_is_lost_also_while_the_others_get_on() -> None:
         go_on(S + STALL + LOST, 3 * S + STALL + LOST)
     assert [rank for rank, _ in run.sent_of(StatusRequested)] == [2]
     assert run.host.told == []
+
+
+def test_a_rank_that_is_lost_before_it_has_told_of_its_time_is_missed() -> None:
+    run = Run()
+    run.coordinator.tick(S)
+    run.begin()
+    run.coordinator.handle(WorkerReady(2))
+
+    def go_on() -> None:
+        for now_us in range(S, 3 * S + STALL + LOST, S // 2):
+            tell_time(run, 0, 1)
+            run.coordinator.handle(WorkerReady(0))
+            run.coordinator.tick(now_us)
+
+    with pytest.raises(RankLostError, match=r"^rank 2: no answer for 20 s"):
+        go_on()
 
 
 def test_a_quiet_rank_that_answers_is_not_lost() -> None:
