@@ -22,7 +22,7 @@ from dvm_mpi.doctor.together import examine
 from dvm_mpi.doctor.watchdog import START, Watchdog
 from dvm_mpi.errors import DvmError, ExitCode, FileError, LaunchError
 from dvm_mpi.io.report import counted
-from dvm_mpi.launch import abort, library, segments
+from dvm_mpi.launch import abort, library, segments, slurm_pmi
 from dvm_mpi.launch.environment import Launch
 from dvm_mpi.launch.finding import Finding, Level, caught, good
 from dvm_mpi.launch.signals import leave_now
@@ -83,7 +83,8 @@ class Visit:
 
         self._watchdog.mark()
         self._watchdog.begin(START)
-        started = transport.start()
+        with slurm_pmi.short_values(launch, os.environ):
+            started = transport.start()
         self._watchdog.unmark()
         world = caught("world", lambda: _check_world(launch, started.size, started.rank))
         if world.level is Level.WRONG:

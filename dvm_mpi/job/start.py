@@ -38,7 +38,7 @@ from dvm_mpi.job.preparation import Preparation
 from dvm_mpi.job.recording import Recording, check_recording
 from dvm_mpi.job.traffic import number_hosts
 from dvm_mpi.job.vigil import Vigil
-from dvm_mpi.launch import binding, library, limits, memory, segments
+from dvm_mpi.launch import binding, library, limits, memory, segments, slurm_pmi
 from dvm_mpi.launch.environment import Launch, Launcher
 from dvm_mpi.launch.finding import refuse
 from dvm_mpi.launch.standard_input import is_terminal, launcher_input, may_hold_input
@@ -119,7 +119,8 @@ class Start:
             # Who was asked to end before this does so; from now on a signal ends the rank, which
             # may wait in there for others that will not come.
             self._vigil.turn()
-            started = transport.start()
+            with slurm_pmi.short_values(self._launch, os.environ):
+                started = transport.start()
         try:
             library.check_world(self._launch, started.size, started.rank)
         except WorldError:

@@ -238,3 +238,12 @@ def until_all_work(folder: Path) -> None:
 def post_mortems(folder: Path) -> list[str]:
     """Return what the files say that outlive a run."""
     return [path.read_text() for path in folder.glob("dvm-postmortem-*.txt")]
+
+
+# --- start --------------------------------------------------------------------------------------
+def test_slurm_reads_what_mpich_tells_it(cluster: Cluster) -> None:
+    """MPICH's longest values, of which Slurm would read a part, are kept short."""
+    command = [Mpi.MPICH.python, "-m", "tests.cluster.dense_memory"]
+    srun = ["srun", "--mpi=pmi2", "--wait=5", "--nodes=2", "--ntasks=4"]
+    ended = cluster.run(*srun, *command, environment={"PYTHONPATH": str(ROOT)})
+    assert (ended.code, ended.out) == (0, 4 * "one of 4\n"), ended
