@@ -219,7 +219,7 @@ RUNNERS_MAX: Final = 16_777_216
 STORY_EVENTS: Final = 4_096
 STORY_ROWS: Final = 1 << 18
 #: Runners of one dispatched batch, and batches that a worker holds at a time.
-BATCH_RUNNERS_MAX: Final = 256
+BATCH_RUNNERS_MAX: Final = 1_024
 BATCHES_PER_WORKER: Final = 2
 #: Of more workers than this each gets a runner more at least, at a time, for every so many of them.
 WORKERS_PER_LEAST_RUNNER: Final = 16
