@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -276,13 +277,14 @@ def main() -> int:
     print("|---|---|---|---|---|---|")
     for one in series:
         print(one.row)
-    print(f"memory: {resident >> 20} MiB after the first round, {_resident_bytes() >> 20} at the end")
+    print(
+        f"memory: {resident >> 20} MiB after the first round, {_resident_bytes() >> 20} at the end"
+    )
     return 0
 
 
 def _resident_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * PAGE_BYTES
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE_BYTES
 
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
 The loop looks at one flag byte; when it does not permit the access, `reach` decides: a page of
 this attempt that is touched for the first time gets its flags, a page that is not there is
 reported missing, everything else is a trap. What may be touched is docs/isa.md, "Runners".
-The invariant to remember: a page with any of the attempt's flags is on the list TOUCHED, one
-with DIRTY also on the list DIRTY, so leaving costs what was touched and not what exists.
+The invariant to remember: a page gets flags here only, and only when the access is permitted.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from dvm_mpi.engine.address_space import (
     EPOCHS,
     FLAGS,
     LISTED,
-    MASKS,
     NOTED,
     READ,
     TRACK,
@@ -30,17 +28,10 @@ from dvm_mpi.engine.compiled import compiled
 from dvm_mpi.engine.interface import GRANT, TrapKind
 from dvm_mpi.engine.lists import append, count_of, lacks_room, row_at
 from dvm_mpi.engine.loads import note_span
-from dvm_mpi.engine.machine_words import (
-    clear,
-    copy,
-    load_i64,
-    load_u8,
-    load_u16,
-    store_i8,
-    store_i16,
-    store_i64,
-)
+from dvm_mpi.engine.machine_words import clear, load_i64, load_u8, store_i64
+from dvm_mpi.engine.page_flags import PAIR_BYTES, list_page, mark, save
 from dvm_mpi.engine.records import PC, REPORTED
+from dvm_mpi.engine.stacks import log_store, place_in_image, show_own_stack, show_stacks
 from dvm_mpi.engine.state import Field, List, State, Stop
 from dvm_mpi.layout import (
     CELL_CONSOLE,
@@ -73,7 +64,6 @@ _PARTLY: Final = 1
 _WHOLLY: Final = 2
 _FRESH: Final = 3
 
-PAIR_BYTES: Final = 2 * WORD_BYTES
 _GRANT_BYTES: Final = GRANT.itemsize
 
 
@@ -84,14 +74,6 @@ def fault(state: State, kind: int, address: int) -> int:
     state[Field.TRAP_ADDRESS] = address
     state[Field.STOP] = Stop.TRAPPED
     return Stop.TRAPPED
-
-
-@compiled
-def mark(address: int, width: int) -> None:
-    """Note that `width` bytes, at most eight, were stored at an SR address."""
-    place = MASKS + (address >> 3)
-    bits = ((1 << width) - 1) << (address & 7)
-    store_i16(place, load_u16(place) | bits)
 
 
 # --- what covers a page -----------------------------------------------------------------------
@@ -200,33 +182,6 @@ def _coverage(state: State, page: int) -> tuple[int, int]:
 
 # --- first touches ----------------------------------------------------------------------------
 @compiled
-def list_page(state: State, page: int, flag: int) -> int:
-    """Give a page more flags, and list it if it had none of the attempt's; 0 if done."""
-    present = load_u8(FLAGS + page)
-    if present & LISTED == 0:
-        if lacks_room(state, List.TOUCHED, 1):
-            return Stop.LIST_FULL
-        store_i64(append(state, List.TOUCHED, WORD_BYTES), page)
-    store_i8(FLAGS + page, present | flag | LISTED)
-    return 0
-
-
-@compiled
-def _save(state: State, page: int, is_fresh: bool) -> int:
-    """Set the content of a page aside before its first store; 0 if done."""
-    if lacks_room(state, List.DIRTY, 1) or lacks_room(state, List.SAVED, 1):
-        return Stop.LIST_FULL
-    place = -1
-    if not is_fresh:
-        place = count_of(state, List.SAVED)
-        copy(append(state, List.SAVED, PAGE_BYTES), VIEW + (page << PAGE_SHIFT), PAGE_BYTES)
-    row = append(state, List.DIRTY, PAIR_BYTES)
-    store_i64(row, page)
-    store_i64(row + WORD_BYTES, place)
-    return 0
-
-
-@compiled
 def _report(state: State, address: int) -> int:
     """Report an access that only the setting admits, once for each instruction; 0 if done."""
     record = state[Field.RECORD]
@@ -250,13 +205,26 @@ def _touch_private(state: State, page: int) -> int:
 
 
 @compiled
+def _touch_own_stack(state: State, page: int) -> int:
+    stop = show_own_stack(state)
+    return stop if stop != 0 else _touch_private(state, page)
+
+
+@compiled
+def _touch_text(state: State, address: int, access: int) -> int:
+    if access == STORE:
+        return fault(state, TrapKind.TEXT_STORE, address)
+    return list_page(state, address >> PAGE_SHIFT, READ)
+
+
+@compiled
 def _check_shared(state: State, address: int) -> tuple[int, int]:
     """Decide on a page of SR outside text and own stack: a reason to stop or 0, how covered."""
     page = address >> PAGE_SHIFT
     flags = load_u8(FLAGS + page)
     if STACKS_START <= address < STACKS_END:
         if flags & CHILD:
-            return 0, _FRESH
+            return show_stacks(state), _FRESH
         slot_bytes = GUARD_BYTES + state[Field.STACK_BYTES]
         is_guard = (address - STACKS_START) % slot_bytes < GUARD_BYTES
         kind = TrapKind.STACK_OVERFLOW if is_guard else TrapKind.UNDECLARED
@@ -298,7 +266,7 @@ def _touch_shared(state: State, address: int, end: int, access: int) -> int:
         # Somebody may have declared a fresh page, and so cached it, before it was given out.
         is_stale = covered == _FRESH and load_u8(FLAGS + page) & CACHED != 0
         if access == STORE or is_stale:
-            stop = _save(state, page, covered == _FRESH and not is_stale)
+            stop = save(state, page, covered == _FRESH and not is_stale)
             granted |= DIRTY
         if stop == 0 and is_stale:
             clear(VIEW + (page << PAGE_SHIFT), PAGE_BYTES)
@@ -346,12 +314,12 @@ def touch(state: State, address: int, length: int, access: int) -> int:
     page = address >> PAGE_SHIFT
     if load_u8(FLAGS + page) & wanted:
         return 0
-    if address < PR_END or state[Field.STACK_START] <= address < state[Field.STACK_END]:
+    if address < PR_END:
         return _touch_private(state, page)
+    if state[Field.STACK_START] <= address < state[Field.STACK_END]:
+        return _touch_own_stack(state, page)
     if address < TEXT_END:
-        if access == STORE:
-            return fault(state, TrapKind.TEXT_STORE, address)
-        return list_page(state, page, READ)
+        return _touch_text(state, address, access)
     return _touch_shared(state, address, address + length, access)
 
 
@@ -404,6 +372,10 @@ def reach_load(state: State, address: int, width: int, slot: int) -> int:
     """Return where to load an operand from, 0 if the instruction must stop."""
     if address == CELL_STDIN:
         return _take_stdin(state, slot)
+    if state[Field.IMAGE_COUNT] > 0:
+        place = place_in_image(state, address, width)
+        if place != 0:
+            return place
     if observe(state, address, width) != 0:
         return 0
     return VIEW + address
@@ -420,6 +392,10 @@ def reach_store(state: State, address: int, width: int) -> int:
         if lacks_room(state, List.CONSOLE, WORD_BYTES):
             return 0
         return append(state, List.CONSOLE, 1)
+    if STACKS_START <= address < STACKS_END:
+        place = log_store(state, address, width)
+        if place != 0:
+            return max(place, 0)
     if touch_span(state, address, width, STORE) != 0:
         return 0
     on_first = min(width, PAGE_BYTES - (address & (PAGE_BYTES - 1)))

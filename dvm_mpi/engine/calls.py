@@ -12,11 +12,9 @@ from typing import Final
 
 from dvm_mpi.config import DESCRIPTOR_RANGES_MAX, STRCMP_STEP_BYTES
 from dvm_mpi.engine.access import (
-    PAIR_BYTES,
     STORE,
     fault,
     give_back_stdin,
-    list_page,
     observe,
     reach_load,
     reach_store,
@@ -29,6 +27,7 @@ from dvm_mpi.engine.interface import CHILD, LeaseKind, TrapKind
 from dvm_mpi.engine.lists import append, count_of, lacks_room, row_at, set_count
 from dvm_mpi.engine.loads import note
 from dvm_mpi.engine.machine_words import load_i64, load_u8, store_i64
+from dvm_mpi.engine.page_flags import PAIR_BYTES, list_page
 from dvm_mpi.engine.records import (
     A_FAR,
     EXTRA,
@@ -355,6 +354,9 @@ def _newr(state: State, record: int) -> None:
     store_i64(child + 7 * WORD_BYTES, ranges_before + heap_count)
     store_i64(child + 8 * WORD_BYTES, watched_count)
     store_i64(child + 9 * WORD_BYTES, watched > 0)
+    # Until the attempt ends: rows of STACK_RUNS.
+    store_i64(child + 10 * WORD_BYTES, 0)
+    store_i64(child + 11 * WORD_BYTES, 0)
     store_i64(child + 12 * WORD_BYTES, load_i64(record + PC))
     store_i64(VIEW + CELL_CHILD_STACK_BASE, stack)
     store_i64(VIEW + CELL_CHILD_STACK_SIZE, stack_bytes)

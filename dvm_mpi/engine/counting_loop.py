@@ -25,4 +25,5 @@ _execute = _with(loop.execute, COUNTS_ARRIVALS=True)
 _advance = _with(loop.advance, execute=_execute)
 run = _with(loop.run, advance=_advance)
 clear = loop.clear
+settle = loop.settle
 look = loop.look

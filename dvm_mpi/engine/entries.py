@@ -25,6 +25,7 @@ LIBRARY: Final = Library(
 #: See the functions of the same names in loop.py.
 run: Callable[[State, int], int] = LIBRARY.entry_of(_LOOP, "run", "int64(int64[::1], int64)")
 clear: Callable[[State], None] = LIBRARY.entry_of(_LOOP, "clear", "void(int64[::1])")
+settle: Callable[[State], int] = LIBRARY.entry_of(_LOOP, "settle", "int64(int64[::1])")
 look: Callable[[State, int, int], bool] = LIBRARY.entry_of(
     _LOOP, "look", "boolean(int64[::1], int64, int64)"
 )

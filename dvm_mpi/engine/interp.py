@@ -42,6 +42,20 @@ _LEASE_FIELDS: Final = {
     LeaseKind.STACK: (Field.STACK_NEXT, Field.STACK_LEASE_END),
     LeaseKind.MALLOC: (Field.MALLOC_NEXT, Field.MALLOC_LEASE_END),
 }
+#: The lists behind the fields of an OutcomeBatch.
+_TAKEN: Final = {
+    "outcomes": List.OUTCOMES,
+    "runs": List.RUNS,
+    "data": List.DATA,
+    "children": List.ENDED_CHILDREN,
+    "child_ranges": List.ENDED_RANGES,
+    "mallocs": List.ENDED_MALLOCS,
+    "console": List.ENDED_CONSOLE,
+    "loads": List.LOADS,
+    "load_data": List.LOAD_DATA,
+    "dropped_stacks": List.DROPPED_STACKS,
+    "leases": List.ENDED_LEASES,
+}
 _REASONS: Final = {
     Stop.BATCH_DONE: Reason.BATCH_DONE,
     Stop.SLICE_ENDED: Reason.SLICE_ENDED,
@@ -51,10 +65,11 @@ _REASONS: Final = {
 
 
 def _compiled(settings: EngineSettings) -> tuple[Callable[..., Any], ...]:
-    """Return `run`, `clear` and `look` of the library that does what the settings want."""
+    """Return `run`, `clear`, `settle` and `look` of the library for these settings."""
     if settings.counts_instructions:
-        return counting_entries.run, counting_entries.clear, counting_entries.look
-    return entries.run, entries.clear, entries.look
+        library = counting_entries
+        return library.run, library.clear, library.settle, library.look
+    return entries.run, entries.clear, entries.settle, entries.look
 
 
 class InterpEngine:
@@ -62,7 +77,7 @@ class InterpEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
-        self._run, self._clear, self._look = _compiled(settings)
+        self._run, self._clear, self._settle, self._look = _compiled(settings)
         self._space = AddressSpace.shared()
         self._cache = PageCache(self._space, settings.cache_bytes)
         self._buffers = Buffers()
@@ -122,8 +137,7 @@ class InterpEngine:
         self._state[Field.BATCH_LEASES] = leases.ctypes.data if len(leases) else 0
         self._state[Field.CURSOR] = 0
         self._state[Field.ATTEMPT_COUNT] = len(batch.attempts)
-        self._buffers.shrink(List.SAVED)
-        self._buffers.shrink(List.LOADED_PAGES)
+        self._buffers.shrink_those_of_attempts()
 
     def run(self, fuel: int) -> Exit:
         """Execute up to `fuel` instructions of the batch."""
@@ -142,8 +156,7 @@ class InterpEngine:
         assert self._program is not None, "load comes before run"
         index = int(self._state[Field.INDEX])
         if stop is Stop.LIST_FULL:
-            rows = int(self._state[Field.FULL_ROWS])
-            self._buffers.grow(List(self._state[Field.FULL_LIST]), rows)
+            self._grow_full_list()
         elif stop is Stop.CLOCK_WANTED:
             assert self._settings.clock is not None, "without a clock gettime traps"
             self._state[Field.CLOCK_NS] = self._settings.clock()
@@ -166,25 +179,15 @@ class InterpEngine:
             return Exit(_REASONS[stop], index, 0)
         return None
 
+    def _grow_full_list(self) -> None:
+        rows = int(self._state[Field.FULL_ROWS])
+        self._buffers.grow(List(self._state[Field.FULL_LIST]), rows)
+
     def take_outcomes(self) -> OutcomeBatch:
         """Return the attempts that ended since the last call."""
-        take = self._buffers.take
-        taken = OutcomeBatch(
-            outcomes=take(List.OUTCOMES),
-            runs=take(List.RUNS),
-            data=take(List.DATA),
-            children=take(List.ENDED_CHILDREN),
-            child_ranges=take(List.ENDED_RANGES),
-            mallocs=take(List.ENDED_MALLOCS),
-            console=take(List.ENDED_CONSOLE),
-            loads=take(List.LOADS),
-            load_data=take(List.LOAD_DATA),
-            dropped_stacks=take(List.DROPPED_STACKS),
-            traps=self._traps,
-            leases=take(List.ENDED_LEASES),
-        )
-        self._traps = {}
-        return taken
+        taken = dict(zip(_TAKEN, self._buffers.take_all(list(_TAKEN.values())), strict=True))
+        traps, self._traps = self._traps, {}
+        return OutcomeBatch(**taken, traps=traps)
 
     @property
     def _is_running(self) -> bool:
@@ -345,6 +348,8 @@ class InterpEngine:
         self._space.flags[pages] = 0
 
     def _set_aside(self) -> ParkedAttempt:
+        while self._settle(self._state) != 0:
+            self._grow_full_list()
         attempt = copy_attempt(self._space, self._buffers, self._static_pages)
         self._clear(self._state)
         self._state[Field.PHASE] = Phase.NONE

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dvm_mpi.engine.access import PAIR_BYTES, fault, first_uncovered, list_page
+from dvm_mpi.engine.access import fault, first_uncovered
 from dvm_mpi.engine.address_space import (
     CACHED,
     DIRTY,
@@ -18,9 +18,7 @@ from dvm_mpi.engine.address_space import (
     LOADED,
     MASK_BYTES,
     MASKS,
-    READ,
     VIEW,
-    WRITE,
 )
 from dvm_mpi.engine.address_space import CHILD as CHILD_FLAG
 from dvm_mpi.engine.calls import record_of
@@ -46,6 +44,8 @@ from dvm_mpi.engine.machine_words import (
     store_i8,
     store_i64,
 )
+from dvm_mpi.engine.page_flags import PAIR_BYTES
+from dvm_mpi.engine.stacks import collect_logged
 from dvm_mpi.engine.state import Field, List, Phase, State, Stop
 from dvm_mpi.layout import (
     CELL_ID,
@@ -66,6 +66,8 @@ _ANY_DIRTY: Final = int.from_bytes(bytes([DIRTY]) * 8, "little")
 assert PAGE_BYTES // MASK_BYTES == WORD_BYTES
 #: Mask of a word of which all bytes were stored.
 _ALL_STORED: Final = 0xFF
+#: Words whose masks are looked at together: most pages have few stored bytes.
+_GROUP_BYTES: Final = 8 * WORD_BYTES
 
 _ATTEMPT_BYTES: Final = ATTEMPT.itemsize
 _GRANT_BYTES: Final = GRANT.itemsize
@@ -97,26 +99,16 @@ def enter(state: State) -> int:
     if state[Field.STOP] == Stop.DECODE_WANTED:
         return Stop.DECODE_WANTED
     state[Field.RECORD] = record
-    stack = load_i64(row + 4 * WORD_BYTES)
-    stack_bytes = load_i64(row + 5 * WORD_BYTES)
-    is_automatic = load_i64(row + 6 * WORD_BYTES) != 0
-    # What the creator left is listed on entering; an explicit stack is as large as it likes.
-    listed_pages = stack_bytes >> PAGE_SHIFT if is_automatic else 0
     grant_count = load_i64(row + 8 * WORD_BYTES)
     for which in (List.TOUCHED, List.DIRTY, List.SAVED, List.OTHERS, List.GRANTS,
                   List.CHILDREN, List.RANGES, List.MALLOCS, List.CONSOLE, List.LOADED,
-                  List.LOADED_PAGES):  # fmt: skip
+                  List.LOADED_PAGES, List.STACK_RUNS, List.STACK_DATA):  # fmt: skip
         set_count(state, which, 0)
-    if (
-        lacks_room(state, List.GRANTS, grant_count)
-        or lacks_room(state, List.TOUCHED, listed_pages)
-        or lacks_room(state, List.OUTCOMES, 1)
-    ):
+    if lacks_room(state, List.GRANTS, grant_count) or lacks_room(state, List.OUTCOMES, 1):
         return Stop.LIST_FULL
     state[Field.INDEX] = state[Field.CURSOR]
     state[Field.CURSOR] += 1
-    if state[Field.BATCH_LEASES] != 0:
-        _take_leases(state)
+    _take_leases(state)
     state[Field.RUNNER] = load_i64(row)
     state[Field.ID] = load_i64(row + 1 * WORD_BYTES)
     state[Field.SNAPSHOT] = load_i64(row + 3 * WORD_BYTES)
@@ -133,16 +125,7 @@ def enter(state: State) -> int:
     copy(row_at(state, List.GRANTS, 0, _GRANT_BYTES), grants, grant_count * _GRANT_BYTES)
     set_count(state, List.GRANTS, grant_count)
     _cover(state, state[Field.ID], PAGE_BYTES)
-    state[Field.STACK_START] = 0
-    state[Field.STACK_END] = 0
-    if is_automatic:
-        state[Field.STACK_START] = stack
-        state[Field.STACK_END] = stack + stack_bytes
-        _fill_stack(state, load_i64(row + 9 * WORD_BYTES), load_i64(row + 10 * WORD_BYTES))
-    else:
-        _cover(state, stack, stack_bytes)
-    store_i64(VIEW + CELL_STACK_BASE, stack)
-    store_i64(VIEW + CELL_STACK_SIZE, stack_bytes)
+    _enter_stack(state, row)
     store_i64(VIEW + CELL_ID, state[Field.ID])
     state[Field.PHASE] = Phase.RUNNING
     if record == 0:
@@ -152,11 +135,34 @@ def enter(state: State) -> int:
 
 
 @compiled
+def _enter_stack(state: State, row: int) -> None:
+    """Note the stack of the attempt in a row of ATTEMPT; nothing is put into it yet."""
+    stack = load_i64(row + 4 * WORD_BYTES)
+    stack_bytes = load_i64(row + 5 * WORD_BYTES)
+    state[Field.STACK_START] = 0
+    state[Field.STACK_END] = 0
+    state[Field.IMAGE_COUNT] = 0
+    state[Field.IMAGE_LOADS] = 0
+    state[Field.STACKS_SHOWN] = 0
+    if load_i64(row + 6 * WORD_BYTES) != 0:
+        state[Field.STACK_START] = stack
+        state[Field.STACK_END] = stack + stack_bytes
+        image = state[Field.IMAGE_RUNS] + load_i64(row + 9 * WORD_BYTES) * _RUN_BYTES
+        state[Field.IMAGE] = image
+        state[Field.IMAGE_COUNT] = load_i64(row + 10 * WORD_BYTES)
+    else:
+        _cover(state, stack, stack_bytes)
+    store_i64(VIEW + CELL_STACK_BASE, stack)
+    store_i64(VIEW + CELL_STACK_SIZE, stack_bytes)
+
+
+@compiled
 def _take_leases(state: State) -> None:
-    """Hand out the addresses that the attempt brings."""
-    row = state[Field.BATCH_LEASES] + state[Field.INDEX] * _LEASES_BYTES
-    for word in range(_LEASE_WORDS):
-        state[Field.ID_NEXT + word] = load_i64(row + word * WORD_BYTES)
+    """Hand out the addresses that the attempt brings, if it does."""
+    if state[Field.BATCH_LEASES] != 0:
+        row = state[Field.BATCH_LEASES] + state[Field.INDEX] * _LEASES_BYTES
+        for word in range(_LEASE_WORDS):
+            state[Field.ID_NEXT + word] = load_i64(row + word * WORD_BYTES)
 
 
 @compiled
@@ -173,18 +179,6 @@ def _cover(state: State, start: int, length: int) -> None:
         row = append(state, List.OTHERS, PAIR_BYTES)
         store_i64(row, start)
         store_i64(row + WORD_BYTES, start + length)
-
-
-@compiled
-def _fill_stack(state: State, first: int, count: int) -> None:
-    """Copy what the creator left into the own automatic stack."""
-    for index in range(first, first + count):
-        run = state[Field.IMAGE_RUNS] + index * _RUN_BYTES
-        start = load_i64(run)
-        length = load_i64(run + WORD_BYTES)
-        for page in range(start >> PAGE_SHIFT, (start + length + PAGE_BYTES - 1) >> PAGE_SHIFT):
-            list_page(state, page, READ | WRITE)
-        copy(VIEW + start, state[Field.IMAGE_DATA] + load_i64(run + 2 * WORD_BYTES), length)
 
 
 @compiled
@@ -237,15 +231,18 @@ def _uncovered_store_in(state: State, start: int, end: int) -> int:
 
     Only words that were stored are looked up: mostly few, and a lookup costs more than a mask.
     """
-    for word in range(start, end, WORD_BYTES):
-        mask = load_u8(MASKS + (word >> 3))
-        if mask != 0:
-            after = min(word + WORD_BYTES, end)
-            address = first_uncovered(state, word, after)
-            while address < after:
-                if mask >> (address & 7) & 1:
-                    return address
-                address = first_uncovered(state, address + 1, after)
+    for group in range(start, end, _GROUP_BYTES):
+        if load_i64(MASKS + (group >> 3)) == 0:
+            continue
+        for word in range(group, min(group + _GROUP_BYTES, end), WORD_BYTES):
+            mask = load_u8(MASKS + (word >> 3))
+            if mask != 0:
+                after = min(word + WORD_BYTES, end)
+                address = first_uncovered(state, word, after)
+                while address < after:
+                    if mask >> (address & 7) & 1:
+                        return address
+                    address = first_uncovered(state, address + 1, after)
     return -1
 
 
@@ -333,19 +330,37 @@ def _collect_runs(state: State, only_status_page: bool) -> bool:
 def _collect_page(state: State, page: int, start: int, end: int) -> tuple[int, int]:
     """Join a page's stored bytes to the open run `[start, end)`; the end is -1 if out of room."""
     address = page << PAGE_SHIFT
-    for place in range(MASKS + page * MASK_BYTES, MASKS + (page + 1) * MASK_BYTES):
-        mask = load_u8(place)
-        if mask == _ALL_STORED and end == address:
+    page_end = address + PAGE_BYTES
+    while address < page_end:
+        group = load_i64(MASKS + (address >> 3))
+        if group == 0:
+            address += _GROUP_BYTES
+        elif group == -1 and end == address:
+            end += _GROUP_BYTES
+            address += _GROUP_BYTES
+        else:
+            start, end = _collect_group(state, address, start, end)
+            address += _GROUP_BYTES
+            if end < 0:
+                return 0, -1
+    return start, end
+
+
+@compiled
+def _collect_group(state: State, address: int, start: int, end: int) -> tuple[int, int]:
+    """Join the stored bytes of eight words to the open run, under the same convention."""
+    for word in range(address, address + _GROUP_BYTES, WORD_BYTES):
+        mask = load_u8(MASKS + (word >> 3))
+        if mask == _ALL_STORED and end == word:
             end += WORD_BYTES
         elif mask != 0:
             for bit in range(WORD_BYTES):
                 if mask >> bit & 1:
-                    if end != address + bit:
+                    if end != word + bit:
                         if not _emit_run(state, start, end):
                             return 0, -1
-                        start = address + bit
-                    end = address + bit + 1
-        address += WORD_BYTES
+                        start = word + bit
+                    end = word + bit + 1
     return start, end
 
 
@@ -390,7 +405,11 @@ def _collect_created(state: State) -> bool:
         store_i64(child + 5 * WORD_BYTES, load_i64(child + 5 * WORD_BYTES) + range_first)
         store_i64(child + 7 * WORD_BYTES, load_i64(child + 7 * WORD_BYTES) + range_first)
         image_first = count_of(state, List.RUNS)
-        if load_i64(child + 4 * WORD_BYTES) and not _collect_image(state, child):
+        if index - child_first >= state[Field.STACKS_SHOWN]:
+            is_complete = collect_logged(state, child)
+        else:
+            is_complete = not load_i64(child + 4 * WORD_BYTES) or _collect_image(state, child)
+        if not is_complete:
             return False
         store_i64(child + 10 * WORD_BYTES, image_first)
         store_i64(child + 11 * WORD_BYTES, count_of(state, List.RUNS) - image_first)
@@ -413,7 +432,7 @@ def _collect_dropped_stacks(state: State) -> bool:
 
 @compiled
 def _collect_image(state: State, child: int) -> bool:
-    """Add what the parent stored into a child's automatic stack; False if a list lacks room."""
+    """Add what the parent stored into a child's shown stack; False if a list lacks room."""
     stack = load_i64(child + 2 * WORD_BYTES)
     stack_end = stack + load_i64(child + 3 * WORD_BYTES)
     start = 0

@@ -20,7 +20,6 @@ from dvm_mpi.engine.access import (
     LOAD,
     fault,
     give_back_stdin,
-    mark,
     reach_load,
     reach_store,
     touch_span,
@@ -56,6 +55,7 @@ from dvm_mpi.engine.machine_words import (
     unsigned_remainder,
     unsigned_shift,
 )
+from dvm_mpi.engine.page_flags import mark
 from dvm_mpi.engine.records import (
     A_CHECKED,
     A_FAR,
@@ -87,6 +87,7 @@ from dvm_mpi.engine.records import (
     D,
     Operation,
 )
+from dvm_mpi.engine.stacks import show_own_stack
 from dvm_mpi.engine.state import Field, List, Phase, State, Stop
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, SR_END, WORD_BYTES
 
@@ -415,6 +416,12 @@ def run(state: State, fuel: int) -> int:
 def clear(state: State) -> None:
     """Undo every store of the running attempt, which has been copied, and clear its flags."""
     clear_view(state)
+
+
+@compiled
+def settle(state: State) -> int:
+    """Make the running attempt independent of its batch, so that it may be copied; 0 if done."""
+    return show_own_stack(state)
 
 
 @compiled

@@ -21,7 +21,7 @@ from dvm_mpi.layout import PAGE_SHIFT, PR_END
 #: Lists that go with the attempt as they are.
 _KEPT: Final = (
     List.OTHERS, List.GRANTS, List.CHILDREN, List.RANGES, List.MALLOCS, List.CONSOLE,
-    List.LOADED, List.LOADED_PAGES,
+    List.STACK_RUNS, List.STACK_DATA, List.LOADED, List.LOADED_PAGES,
 )  # fmt: skip
 
 
