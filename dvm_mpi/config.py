@@ -100,7 +100,7 @@ HOT_PAGES_KEPT: Final = 4_096
 HOT_PAGES_PENDING: Final = 16_384
 HOT_PAGES_TOLD: Final = 128
 #: Stored ranges of one message in which pages that others store to as well are looked for.
-SHARED_RANGES_MAX: Final = 1_024
+SHARED_RANGES_MAX: Final = 128
 #: Entries whose runners' lengths are counted apart.
 LENGTH_ENTRIES_KEPT: Final = 64
 #: Seconds between two versions of a report while the run goes on, and how many times as long as

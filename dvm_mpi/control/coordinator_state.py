@@ -17,6 +17,7 @@ from dvm_mpi.config import (
     LOSSES_BEFORE_RUNNING_ALONE,
     STORY_ROWS,
 )
+from dvm_mpi.control import row_loops
 from dvm_mpi.control.arena import RowArena
 from dvm_mpi.control.contention import Contention
 from dvm_mpi.control.leases import LeaseBook
@@ -185,6 +186,35 @@ class Births:
     data: NDArray[np.uint8]
 
 
+def joined_births(parts: list[Births]) -> Births:
+    """Return the children of several batches together, in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    children = np.concatenate([part.children for part in parts])
+    runs = np.concatenate([part.runs for part in parts])
+    range_firsts, run_firsts, data_firsts = (
+        firsts_of(np.array([len(array) for array in arrays]))
+        for arrays in (
+            [part.child_ranges for part in parts],
+            [part.runs for part in parts],
+            [part.data for part in parts],
+        )
+    )
+    child_counts = [len(part.children) for part in parts]
+    children["heap_first"] += range_firsts.repeat(child_counts)
+    children["watched_first"] += range_firsts.repeat(child_counts)
+    children["image_first"] += run_firsts.repeat(child_counts)
+    runs["data_first"] += data_firsts.repeat([len(part.runs) for part in parts])
+    return Births(
+        creators=np.concatenate([part.creators for part in parts]),
+        wakes=np.concatenate([part.wakes for part in parts]),
+        children=children,
+        child_ranges=np.concatenate([part.child_ranges for part in parts]),
+        runs=runs,
+        data=np.concatenate([part.data for part in parts]),
+    )
+
+
 @dataclass(slots=True)
 class PendingEpoch:
     """What must happen when an epoch becomes visible; lists are in commit order."""
@@ -345,6 +375,9 @@ class CoordinatorState:
 
     def _register_images(self, r: NDArray[Any], births: Births) -> None:
         counts = births.children["image_count"]
+        if not counts.any():
+            r["image_first"], r["image_data_first"] = self.image_runs.used, self.image_data.used
+            return
         runs = births.runs[expand(births.children["image_first"], counts)]
         owner = np.repeat(np.arange(len(counts)), counts)
         bytes_each = np.bincount(owner, weights=runs["length"], minlength=len(counts))
@@ -360,15 +393,18 @@ class CoordinatorState:
         """Free rows of runners that ended; templates go with their last instance."""
         if len(rows) == 0:
             return
-        r = self.table.rows[rows]
-        for row in rows[r["losses"] > 0].tolist():
-            self.reservations.forget(row)
-        instance = r["kind"] == Kind.INSTANCE
-        self._release(rows[~instance])
+        table = self.table.rows
+        owned = self._release(rows)
+        if owned[row_loops.LOSERS]:
+            for row in rows[table["losses"][rows] > 0].tolist():
+                self.reservations.forget(row)
+        instances = rows[:0]
+        if owned[row_loops.INSTANCES]:
+            instances = rows[table["kind"][rows] == Kind.INSTANCE]
         self.table.apply(rows, Event.ENDED)
-        if instance.any():
-            templates = r["template"][instance]
-            np.subtract.at(self.table.rows["instances"], templates, 1)
+        if len(instances):
+            templates = table["template"][instances]
+            np.subtract.at(table["instances"], templates, 1)
             self.end_templates(np.unique(templates))
 
     def end_templates(self, rows: NDArray[np.int64]) -> None:
@@ -378,14 +414,22 @@ class CoordinatorState:
         self._release(done)
         self.table.apply(done, Event.ENDED)
 
-    def _release(self, rows: NDArray[np.int64]) -> None:
-        """Give back what rows own: arena rows and automatic stacks."""
-        r = self.table.rows[rows]
-        self.grants.release(int(r["grant_count"].sum()))
-        self.watched.release(int(r["watched_count"].sum()))
-        self.image_runs.release(int(r["image_count"].sum()))
-        self.image_data.release(int(r["image_data_count"].sum()))
-        self.leases.end_stacks(r["stack_base"][r["stack_automatic"] == 1])
+    def _release(self, rows: NDArray[np.int64]) -> list[int]:
+        """Give back what rows own that are no instances: arena rows and automatic stacks.
+
+        Returns the sums of `row_loops.owned`.
+        """
+        totals = np.zeros(row_loops.OWNED_COUNT, np.int64)
+        stacks = np.empty(len(rows), np.int64)
+        row_loops.owned(self.table.words, np.ascontiguousarray(rows, np.int64), stacks, totals)
+        owned: list[int] = totals.tolist()
+        self.grants.release(owned[row_loops.GRANTS])
+        self.watched.release(owned[row_loops.WATCHED])
+        self.image_runs.release(owned[row_loops.IMAGES])
+        self.image_data.release(owned[row_loops.IMAGE_DATA])
+        if owned[row_loops.STACKS]:
+            self.leases.end_stacks(stacks[: owned[row_loops.STACKS]])
+        return owned
 
     def compact(self) -> None:
         """Close the gaps in the arenas when they are mostly garbage."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.config import LENGTH_ENTRIES_KEPT
+from dvm_mpi.control import record_loops
 
 Ints = NDArray[np.int64]
 #: Class c holds attempts of 2**(c-1) to 2**c - 1 instructions; class 0 those of none.
@@ -45,27 +46,30 @@ class RunnerLengths:
         if len(entries) == 0:
             return
         # Nearly always a batch has runners of one sort only.
-        if bool((entries == entries[0]).all()):
-            self._add(int(entries[0]), instructions)
+        if self._add(entries, instructions):
             return
         for entry in np.unique(entries).tolist():
-            self._add(entry, instructions[entries == entry])
+            is_one = entries == entry
+            self._add(entries[is_one], instructions[is_one])
 
-    def _add(self, entry: int, instructions: Ints) -> None:
+    def _add(self, entries: Ints, instructions: Ints) -> bool:
+        """Count attempts if they are of one entry; say whether they are."""
+        entry = int(entries[0])
         if entry not in self._classes and len(self._classes) >= self._entries_kept:
             entry = OTHERS
-        _, classes = np.frexp(instructions.astype(np.float64))
-        counts = np.bincount(classes, minlength=CLASS_COUNT)
         known = self._classes.get(entry)
-        self._classes[entry] = counts if known is None else known + counts
-        total, longest = self._totals.get(entry, (0, 0))
-        longest = max(longest, int(instructions.max()))
-        self._totals[entry] = total + int(instructions.sum()), longest
+        classes = np.zeros(CLASS_COUNT, np.int64) if known is None else known
+        totals = np.array(self._totals.get(entry, (0, 0)))
+        lengths = np.ascontiguousarray(instructions)
+        if not record_loops.measure(np.ascontiguousarray(entries), lengths, classes, totals):
+            return False
+        self._classes[entry], self._totals[entry] = classes, (int(totals[0]), int(totals[1]))
+        return True
 
     def entries(self) -> tuple[EntryLengths, ...]:
         """Return what was counted, the entries with the most instructions first."""
         found = [
-            EntryLengths(entry, int(classes.sum()), *self._totals[entry], classes)
+            EntryLengths(entry, int(classes.sum()), *self._totals[entry], classes.copy())
             for entry, classes in self._classes.items()
         ]
         return tuple(sorted(found, key=lambda e: (-e.instructions, e.entry)))

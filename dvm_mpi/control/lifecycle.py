@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.config import RUNNERS_MAX, STORY_EVENTS, STORY_ROWS
+from dvm_mpi.control import row_loops
+from dvm_mpi.control.kernels import words_of
 from dvm_mpi.errors import LimitError
 
 
@@ -82,6 +84,8 @@ _MATRIX: Final = np.full((len(State), len(Event)), -1, dtype=np.int64)
 for _state, _event, _next in TRANSITIONS:
     assert _MATRIX[_state, _event] == -1, "each pair is listed once"
     _MATRIX[_state, _event] = _next
+#: The next states of all states, by event.
+_FOLLOWING: Final = tuple(np.ascontiguousarray(_MATRIX[:, event]) for event in Event)
 
 
 class Kind(IntEnum):
@@ -122,6 +126,12 @@ RUNNER: Final = np.dtype(
 )  # fmt: skip
 
 
+assert RUNNER.names is not None
+assert all(RUNNER.names[column] == name for name, column in row_loops.COLUMNS.items())
+assert (State.FREE, State.RUNNING) == (row_loops.FREE, row_loops.RUNNING)
+assert row_loops.INSTANCE == Kind.INSTANCE
+
+
 class LifeCycleError(AssertionError):
     """An event met a state that the table does not pair it with."""
 
@@ -132,7 +142,11 @@ class RunnerTable:
     def __init__(self, capacity: int = 1024) -> None:
         #: (capacity,) RUNNER. Columns are views: read and write them by vectors of rows.
         self.rows: NDArray[Any] = np.zeros(capacity, dtype=RUNNER)
-        self._free: list[int] = list(range(capacity - 1, -1, -1))
+        #: The same memory, as compiled loops see it: (capacity, fields).
+        self.words = words_of(self.rows)
+        #: A stack of FREE rows, of which the first `_free_count` count.
+        self._free = np.arange(capacity - 1, -1, -1)
+        self._free_count = capacity
         #: The latest events with their rows, oldest first, and how many rows these are together.
         self._story: deque[tuple[Event, NDArray[np.int64]]] = deque()
         self._story_rows = 0
@@ -140,15 +154,15 @@ class RunnerTable:
     @property
     def live_count(self) -> int:
         """Rows that are not FREE."""
-        return len(self.rows) - len(self._free)
+        return len(self.rows) - self._free_count
 
     def allocate(self, count: int) -> NDArray[np.int64]:
         """Return `count` FREE rows, zeroed, lowest numbers first after a fresh start."""
-        if len(self._free) < count:
+        if self._free_count < count:
             self._grow(count)
-        taken = self._free[len(self._free) - count :]
-        del self._free[len(self._free) - count :]
-        rows = np.array(taken[::-1], dtype=np.int64)
+        left = self._free_count - count
+        rows = self._free[left : self._free_count][::-1].copy()
+        self._free_count = left
         self.rows[rows] = 0
         return rows
 
@@ -166,8 +180,11 @@ class RunnerTable:
             new *= 2
         grown = np.zeros(new, dtype=RUNNER)
         grown[:old] = self.rows
-        self.rows = grown
-        self._free = list(range(new - 1, old - 1, -1)) + self._free
+        self.rows, self.words = grown, words_of(grown)
+        free = np.empty(new, np.int64)
+        free[: new - old] = np.arange(new - 1, old - 1, -1)
+        free[new - old : new - used] = self._free[: self._free_count]
+        self._free, self._free_count = free, new - used
 
     def apply(self, rows: NDArray[np.int64], event: Event) -> None:
         """Move `rows` (no duplicates) by `event`; rows that become FREE go to the free list.
@@ -179,14 +196,13 @@ class RunnerTable:
         """
         if len(rows) == 0:
             return
-        before = self.rows["state"][rows]
-        after = _MATRIX[before, event]
-        if (after < 0).any():
-            row = int(rows[int(np.argmax(after < 0))])
+        moved = np.ascontiguousarray(rows, np.int64)
+        count = row_loops.move(self.words, moved, _FOLLOWING[event], self._free, self._free_count)
+        if count < 0:
+            row = int(moved[-1 - count])
             raise LifeCycleError(f"{event.name} does not fit: {self.story(row)}")
-        self.rows["state"][rows] = after
-        self._remember(rows, event)
-        self._free.extend(rows[after == State.FREE][::-1].tolist())
+        self._free_count = count
+        self._remember(moved, event)
 
     def _remember(self, rows: NDArray[np.int64], event: Event) -> None:
         self._story.append((event, rows[-STORY_ROWS:].copy()))
@@ -210,8 +226,8 @@ class RunnerTable:
     def check_invariants(self) -> None:
         """Assert that the free list and the states agree, and that instances have templates."""
         free = np.zeros(len(self.rows), dtype=bool)
-        free[self._free] = True
-        assert len(set(self._free)) == len(self._free), "the free list has a row twice"
+        free[self._free[: self._free_count]] = True
+        assert int(free.sum()) == self._free_count, "the free list has a row twice"
         state = self.rows["state"]
         assert ((state == State.FREE) == free).all(), "a row is FREE but not listed, or listed"
         instances = ~free & (self.rows["kind"] == Kind.INSTANCE)

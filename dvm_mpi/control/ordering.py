@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.config import SHARED_RANGES_MAX
-from dvm_mpi.control import giving_up
+from dvm_mpi.control import giving_up, record_loops
 from dvm_mpi.control.contention import lowest_newer
 from dvm_mpi.control.coordinator_state import (
     NO_ROWS,
@@ -28,16 +28,17 @@ from dvm_mpi.control.coordinator_state import (
     ToHome,
 )
 from dvm_mpi.control.joining import select
+from dvm_mpi.control.kernels import words_of
 from dvm_mpi.control.lifecycle import Event, Kind, State
 from dvm_mpi.control.messages import Finished
+from dvm_mpi.control.record_loops import GATHERED_COUNT
 from dvm_mpi.control.validation import Footprints
 from dvm_mpi.dsm.messages import TOKEN
-from dvm_mpi.dsm.ranges import expand, from_bounds
+from dvm_mpi.dsm.ranges import begins_of, expand
 from dvm_mpi.engine.interface import End
-from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, SR_END
 
-#: Bits of a page's number.
-_PAGE_BITS: Final = SR_END.bit_length() - PAGE_SHIFT
+#: Stretches of equal snapshots in one message that are unpinned one by one.
+_STRETCHES_APART: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,9 @@ class _Batch(Footprints):
 
     finished: Finished
     rows: NDArray[np.int64]
+    #: Whether any runner has lost before, and whether `runs` are rows of the message as they lie.
+    has_losers: bool
+    is_in_order: bool
 
 
 class Ordering:
@@ -103,11 +107,10 @@ class Ordering:
 
     def _fence(self, finished: Finished) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Split positions into those of current attempts and those given up on."""
-        rows = finished.outcomes["runner"]
-        table = self._state.table.rows
-        current = (table["attempt"][rows] == finished.records["attempt"]) & (
-            table["state"][rows] == State.RUNNING
-        )
+        current = np.empty(len(finished.outcomes), np.bool_)
+        outcomes, records = words_of(finished.outcomes), words_of(finished.records)
+        if not record_loops.fence(self._state.table.words, outcomes, records, current):
+            return np.arange(len(current)), NO_ROWS
         return np.flatnonzero(current), np.flatnonzero(~current)
 
     def _order(self, finished: Finished) -> list[Action]:
@@ -123,41 +126,61 @@ class Ordering:
         wakes = self._stored_before_registration(batch)
         publishes = finished.outcomes["end"] != End.TRAP
         epoch = self._state.log.open_epoch
-        pages, owners = self._shared_pages(batch)
+        # Asked before the batch is entered: who wins has stored other bytes of these pages.
+        pages, owners = self._state.conflicts.shared_pages(
+            batch.snapshots, batch.offsets, batch.runs, SHARED_RANGES_MAX
+        )
         against = self._state.validation.resolve(self._state.conflicts, batch, publishes, epoch)
         won = against == 0
-        trapped = np.flatnonzero(won & ~publishes)
+        trapped = NO_ROWS if publishes.all() else np.flatnonzero(won & ~publishes)
         if len(trapped):
             self._fail(batch, int(trapped[0]))
             won[trapped[0] :] = False
             # Records behind the trap are not ordered; the run ends with what came before it.
             against = np.where(np.arange(len(won)) < trapped[0], against, 0)
-        self._state.hot_pages.note("shared", pages[won[owners]])
+        if len(pages):
+            self._state.hot_pages.note("shared", pages[won[owners]])
         self._unpin(batch.snapshots)
-        self._release(batch.rows)
-        actions = self._lose(batch, np.flatnonzero(against > 0), against)
-        actions += self._win(batch, np.flatnonzero(won), wakes, epoch)
-        return actions
+        if batch.has_losers:
+            self._release(batch.rows)
+        actions: list[Action] = []
+        if not won.all():
+            actions = self._lose(batch, np.flatnonzero(against > 0), against)
+        return actions + self._win(batch, np.flatnonzero(won), wakes, epoch)
 
     def _unpin(self, snapshots: NDArray[np.int64]) -> None:
-        epochs, counts = np.unique(snapshots, return_counts=True)
+        # Attempts that were dispatched together come back together, most often.
+        begins = begins_of(snapshots[1:] != snapshots[:-1])[: len(snapshots)]
+        counts = np.diff(begins, append=len(snapshots))
+        if len(begins) <= _STRETCHES_APART:
+            epochs = snapshots[begins]
+        else:
+            epochs, counts = np.unique(snapshots, return_counts=True)
         for epoch, count in zip(epochs.tolist(), counts.tolist(), strict=True):
             self._state.pins.remove(epoch, count)
 
     def _batch(self, finished: Finished) -> _Batch:
         outcomes = finished.outcomes
-        rows = outcomes["runner"]
-        counts = outcomes["run_count"]
-        answers = self._answers_for_loads(outcomes, rows)
-        load_counts = np.where(answers, outcomes["load_count"], 0)
+        count = len(outcomes)
+        rows, snapshots = np.empty(count, np.int64), np.empty(count, np.int64)
+        offsets, totals = np.empty(count + 1, np.int64), np.zeros(GATHERED_COUNT, np.int64)
+        table = self._state.table.words
+        record_loops.gather(table, words_of(outcomes), rows, snapshots, offsets, totals)
+        losers, out_of_order = totals.tolist()
+        if out_of_order:
+            runs = finished.runs[expand(outcomes["run_first"], outcomes["run_count"])]
+        else:
+            runs = finished.runs[: int(offsets[-1])]
+        load_offsets, loads = np.zeros_like(offsets), finished.loads[:0]
+        if self._state.isolation != "snapshot":
+            answers = self._answers_for_loads(outcomes, rows)
+            load_counts = np.where(answers, outcomes["load_count"], 0)
+            np.cumsum(load_counts, out=load_offsets[1:])
+            loads = finished.loads[expand(outcomes["load_first"], load_counts)]
         return _Batch(
-            self._state.table.rows["snapshot"][rows],
-            np.concatenate([[0], np.cumsum(counts)]),
-            finished.runs[expand(outcomes["run_first"], counts)],
-            np.concatenate([[0], np.cumsum(load_counts)]),
-            finished.loads[expand(outcomes["load_first"], load_counts)],
-            finished,
-            rows,
+            *(snapshots, offsets, runs, load_offsets, loads, finished, rows),
+            has_losers=losers > 0,
+            is_in_order=out_of_order == 0,
         )
 
     def _answers_for_loads(
@@ -167,8 +190,6 @@ class Ordering:
 
         Not an abort that publishes nothing: it could as well have run at its snapshot.
         """
-        if self._state.isolation == "snapshot":
-            return np.zeros(len(rows), dtype=bool)
         end = outcomes["end"]
         aborted = (end == End.ABORT) | (end == End.ABORT_DELETE)
         publishes = (outcomes["run_count"] > 0) | self._deletes(end, rows)
@@ -178,6 +199,8 @@ class Ordering:
     def _deletes(self, end: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Say which records delete their runner's template."""
         asked = (end == End.COMMIT_DELETE) | (end == End.ABORT_DELETE)
+        if not asked.any():
+            return np.asarray(asked)
         is_instance = self._state.table.rows["kind"][rows] == Kind.INSTANCE
         return np.asarray(asked & is_instance)
 
@@ -193,27 +216,6 @@ class Ordering:
         self._state.held += [select(finished, np.array([i])) for i in np.flatnonzero(blocked)]
         return select(finished, np.flatnonzero(~blocked))
 
-    def _shared_pages(self, batch: _Batch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return pages at the ends of stored ranges that others stored to since the snapshot.
-
-        Each with the position of its record, once. Asked before the batch is entered: who wins
-        has stored other bytes of these pages.
-        """
-        runs = batch.runs[:SHARED_RANGES_MAX]
-        owners = np.repeat(np.arange(len(batch.rows)), np.diff(batch.offsets))[: len(runs)]
-        first = runs["start"] >> PAGE_SHIFT
-        last = (runs["start"] + runs["length"] - 1) >> PAGE_SHIFT
-        is_longer = last > first
-        pages = np.concatenate([first, last[is_longer]])
-        owners = np.concatenate([owners, owners[is_longer]])
-        starts = pages << PAGE_SHIFT
-        newest = self._state.conflicts.newest(from_bounds(starts, starts + PAGE_BYTES))
-        is_newer = newest > batch.snapshots[owners]
-        if not is_newer.any():
-            return NO_ROWS, NO_ROWS
-        pairs = np.unique((owners[is_newer] << _PAGE_BITS) | pages[is_newer])
-        return pairs & ((1 << _PAGE_BITS) - 1), pairs >> _PAGE_BITS
-
     def _stored_before_registration(self, batch: _Batch) -> NDArray[np.bool_]:
         """Say, for each child, whether others stored into its watched bytes since the snapshot.
 
@@ -222,6 +224,8 @@ class Ordering:
         """
         finished = batch.finished
         wakes = np.zeros(len(finished.children), dtype=bool)
+        if len(wakes) == 0:
+            return wakes
         templates = np.flatnonzero(finished.children["template"] == 1)
         if len(templates) == 0:
             return wakes
@@ -316,15 +320,18 @@ class Ordering:
         if len(won) == 0:
             return []
         state, finished = self._state, batch.finished
-        outcomes = finished.outcomes[won]
-        rows = batch.rows[won]
+        is_whole = len(won) == len(batch.rows)
+        outcomes, rows, lengths = finished.outcomes, batch.rows, batch.runs["length"]
+        if not is_whole:
+            outcomes, rows = outcomes[won], rows[won]
+            lengths = lengths[expand(batch.offsets[won], outcomes["run_count"])]
         end = outcomes["end"]
         aborted = (end == End.ABORT) | (end == End.ABORT_DELETE)
-        state.counters.commits += int((~aborted).sum())
-        state.counters.aborts += int(aborted.sum())
-        state.counters.bytes_committed += int(
-            batch.runs["length"][expand(batch.offsets[won], outcomes["run_count"])].sum()
-        )
+        abort_count = int(np.count_nonzero(aborted))
+        state.counters.commits += len(won) - abort_count
+        state.counters.aborts += abort_count
+        state.counters.bytes_committed += int(lengths.sum())
+        numbers = finished.records["attempt"][won]
         deletes = self._deletes(end, rows)
         matters = (
             (outcomes["run_count"] > 0)
@@ -332,9 +339,11 @@ class Ordering:
             | (outcomes["console_count"] > 0)
             | deletes
         )
-        state.end(rows[~matters])
-        self._enter(batch, won[matters], deletes[matters], wakes, epoch)
-        return [RecordOrder(epoch, finished.records["attempt"][won].copy())]
+        if not matters.all():
+            state.end(rows[~matters])
+            won, deletes = won[matters], deletes[matters]
+        self._enter(batch, won, deletes, wakes, epoch)
+        return [RecordOrder(epoch, numbers)]
 
     def _enter(
         self,
@@ -348,22 +357,30 @@ class Ordering:
         if len(won) == 0:
             return
         state, finished = self._state, batch.finished
-        outcomes, numbers = finished.outcomes[won], finished.records["attempt"][won]
-        rows = batch.rows[won]
+        is_whole = len(won) == len(batch.rows)
+        outcomes, rows = finished.outcomes, batch.rows
+        if not is_whole:
+            outcomes, rows = outcomes[won], rows[won]
+        numbers = finished.records["attempt"][won]
         pending = state.pending_epoch(epoch)
         state.table.apply(rows, Event.ORDERED)
         pending.ordered.append(rows)
-        pending.deletions += state.table.rows["template"][rows[deletes]].tolist()
+        if deletes.any():
+            pending.deletions += state.table.rows["template"][rows[deletes]].tolist()
         tokens = self._tokens(finished, won, state.table.rows["worker"][rows])
         state.log.append(tokens, finished.runs, finished.data)
         counts = outcomes["run_count"]
         pending.writers.append(numbers)
         pending.run_counts.append(counts)
-        pending.runs.append(finished.runs[expand(outcomes["run_first"], counts)])
+        if is_whole and batch.is_in_order:
+            pending.runs.append(batch.runs)
+        else:
+            pending.runs.append(finished.runs[expand(outcomes["run_first"], counts)])
         self._enter_children(finished, outcomes, numbers, wakes, epoch)
-        printed = finished.console[expand(outcomes["console_first"], outcomes["console_count"])]
-        if len(printed):
-            pending.console.append(printed)
+        if len(finished.console):
+            said = expand(outcomes["console_first"], outcomes["console_count"])
+            if len(said):
+                pending.console.append(finished.console[said])
 
     def _enter_children(
         self,
@@ -377,13 +394,16 @@ class Ordering:
         if not counts.any():
             return
         index = expand(outcomes["child_first"], counts)
+        children = finished.children[index]
+        # Without stores to their stacks the bytes of the message need not be kept.
+        has_images = bool(children["image_count"].any())
         births = Births(
-            creators=np.repeat(numbers, counts),
+            creators=numbers.repeat(counts),
             wakes=wakes[index],
-            children=finished.children[index],
+            children=children,
             child_ranges=finished.child_ranges,
-            runs=finished.runs,
-            data=finished.data,
+            runs=finished.runs if has_images else finished.runs[:0],
+            data=finished.data if has_images else finished.data[:0],
         )
         self._state.pending_epoch(epoch).births.append(births)
 

@@ -19,6 +19,7 @@ from dvm_mpi.control.coordinator_state import (
     PendingEpoch,
     Print,
     RecordWaking,
+    joined_births,
 )
 from dvm_mpi.control.grants import child_grants
 from dvm_mpi.control.lifecycle import Event, Kind, State
@@ -41,8 +42,8 @@ class Publishing:
             state.end(np.concatenate(pending.ordered))
         self._delete(pending.deletions)
         authors: dict[int, int] = {}
-        for births in pending.births:
-            authors.update(self._bear(births))
+        if pending.births:
+            authors.update(self._bear(joined_births(pending.births)))
         claims = self._wake(pending, authors)
         state.compact()
         return [*claims, *(Print(data) for data in pending.console)]
@@ -83,6 +84,8 @@ class Publishing:
         state.enqueue(ordinary)
         state.counters.runners += len(ordinary)
         armed = rows[template]
+        if len(armed) == 0:
+            return {}
         state.table.apply(armed, Event.ARMED)
         table = state.table.rows
         counts = table["watched_count"][armed]
@@ -100,6 +103,8 @@ class Publishing:
         runs: NDArray[Any] = np.concatenate(pending.runs)
         offsets = np.concatenate([[0], np.cumsum(counts)])
         records, templates = self._state.watches.match(offsets, runs)
+        if len(templates) == 0:
+            return []
         own = np.array([authors.get(t, 0) for t in templates.tolist()], dtype=np.int64)
         woken = own != writers[records]
         templates = templates[woken]

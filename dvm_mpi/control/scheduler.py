@@ -12,7 +12,7 @@ that must be the same every time goes by `rounds`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,10 @@ from dvm_mpi.dsm.messages import EpochApplied, FramesLacking, PinsMoved
 from dvm_mpi.dsm.ranges import expand, firsts_of, round_to_pages
 from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, NO_LEASES, RUN, Lease, LeaseKind
 from dvm_mpi.layout import GUARD_BYTES, RANGE
+
+#: Of attempts whose creators stored nothing into their stacks.
+NO_RUNS: Final = np.zeros(0, dtype=RUN)
+NO_DATA: Final = np.zeros(0, dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +212,11 @@ class Scheduler:
             giving_up.hear(state, event.worker)
             actions += self._take_records(event)
         elif isinstance(event, WorkerTold):
+            was_suspected = bool(state.suspected[event.worker])
             actions += self._hear(event)
+            if isinstance(event, LeaseRequested) and self._rounds is None and not was_suspected:
+                # Addresses make nothing else possible.
+                return tuple(actions)
         elif isinstance(event, EpochApplied):
             state.log.applied(event.home, event.epoch)
             state.lacking.pop(event.home, None)
@@ -462,6 +470,8 @@ class Scheduler:
         """Let a template queue its next instance: this one's snapshot is taken now."""
         table = self.state.table.rows
         instance = r["kind"] == Kind.INSTANCE
+        if not instance.any():
+            return
         templates, instances = r["template"][instance], rows[instance]
         queued = table["queued_instance"][templates] == instances
         table["queued_instance"][templates[queued]] = -1
@@ -484,13 +494,15 @@ class Scheduler:
         grants["start"], grants["length"] = ranges["start"], ranges["length"]
         # Of whole pages: what is cached of a page is as old as its oldest byte.
         grants["newest"] = state.conflicts.newest(round_to_pages(ranges))
+        leases = NO_LEASES if self._rounds is None else self._rounds.dispatch(len(rows))
+        if not r["image_count"].any():
+            return Dispatched(snapshot, numbers, attempts, grants, NO_RUNS, NO_DATA, leases)
         runs, attempts["image_first"] = state.image_runs.gather(r["image_first"], r["image_count"])
         attempts["image_count"] = r["image_count"]
         owner = np.repeat(np.arange(len(rows)), r["image_count"])
         where = runs["data_first"] + r["image_data_first"][owner]
         data = state.image_data.rows[expand(where, runs["length"])]
         runs["data_first"] = firsts_of(runs["length"])
-        leases = NO_LEASES if self._rounds is None else self._rounds.dispatch(len(rows))
         return Dispatched(snapshot, numbers, attempts, grants, runs, data, leases)
 
     # --- end ------------------------------------------------------------------------------------

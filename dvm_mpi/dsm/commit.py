@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.dsm import byte_copy, ranges
+from dvm_mpi.dsm import dividing, ranges
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import RUN, TOKEN, ApplyRequested, DiscardRequested
 
@@ -147,31 +147,37 @@ class CommitLog:
         """Divide write sets among homes: `(home, tokens, runs, data)`, ascending by home."""
         rows = ranges.expand(tokens["run_first"], tokens["run_count"])
         pieces, cut_from, homes = self._geometry.cut(runs[rows])
-        owners = np.repeat(np.arange(tokens.size), tokens["run_count"])[cut_from]
         if homes.size == 0:
             return []
-        order = np.argsort(homes, kind="stable")
-        homes, owners = homes[order], owners[order]
-        is_inline = tokens["staged"][owners] == 0
-        packed_runs, packed = byte_copy.gather(pieces[order[is_inline]], data)
-        is_other_home = homes[1:] != homes[:-1]
-        begins = ranges.begins_of(is_other_home | (owners[1:] != owners[:-1]))
-        inline_before = np.concatenate(([0], np.cumsum(is_inline)))
-        held = tokens[owners[begins]]
-        held["run_first"] = inline_before[begins]
-        held["run_count"] = np.diff(inline_before[np.append(begins, homes.size)])
-        # Of each home, and behind the last: where its pieces, tokens, runs and bytes begin.
-        bounds = np.append(ranges.begins_of(is_other_home), homes.size)
-        run_bounds = inline_before[bounds]
-        byte_bounds = np.append(packed_runs["data_first"], packed.size)[run_bounds]
-        token_bounds = np.searchsorted(begins, bounds)
+        owners = np.arange(tokens.size).repeat(tokens["run_count"])[cut_from]
+        token_words, piece_words = _words_of(tokens), _words_of(pieces)
+        home_count = self._geometry.home_count
+        totals = np.zeros((home_count, dividing.PARTS), np.int64)
+        latest = np.full(home_count, dividing.NOBODY)
+        beyond = dividing.count(
+            homes, owners, token_words, piece_words, data.size, latest, totals
+        )
+        assert beyond == 0, "a run beyond its data"
+        ends = totals.cumsum(axis=0)
+        firsts = ends - totals
+        held_count, run_count, byte_count = ends[-1].tolist()
+        held, packed_runs = np.empty(held_count, TOKEN), np.empty(run_count, RUN)
+        packed = np.empty(byte_count, np.uint8)
+        latest.fill(dividing.NOBODY)
+        dividing.fill(
+            *(homes, owners, token_words, piece_words, data, latest, firsts, firsts.copy()),
+            *(_words_of(held), _words_of(packed_runs), packed),
+        )
+        touched = np.flatnonzero(totals[:, dividing.TOKENS])
         shares = []
-        for row, home in enumerate(homes[bounds[:-1]].tolist()):
-            own = held[token_bounds[row] : token_bounds[row + 1]]
-            own_runs = packed_runs[run_bounds[row] : run_bounds[row + 1]]
-            own["run_first"] -= run_bounds[row]
-            own_runs["data_first"] -= byte_bounds[row]
-            shares.append((home, own, own_runs, packed[byte_bounds[row] : byte_bounds[row + 1]]))
+        for home, begin, end in zip(
+            touched.tolist(), firsts[touched].tolist(), ends[touched].tolist(), strict=True
+        ):
+            own, own_runs, own_bytes = (
+                part[first:behind]
+                for part, first, behind in zip((held, packed_runs, packed), begin, end, strict=True)
+            )
+            shares.append((home, own, own_runs, own_bytes))
         return shares
 
     def _apply_request(self, epoch: int, pins: Ints, shares: list[Share]) -> ApplyRequested:
@@ -186,3 +192,9 @@ class CommitLog:
         assert tokens.dtype == TOKEN
         assert runs.dtype == RUN
         return ApplyRequested(epoch, self.visible, pins, tokens, runs, data)
+
+
+def _words_of(rows: NDArray[Any]) -> Ints:
+    """Return rows whose fields are all int64 as (n, fields); a view if they lie back to back."""
+    words: Ints = np.ascontiguousarray(rows).view(np.int64).reshape(-1, rows.dtype.itemsize // 8)
+    return words

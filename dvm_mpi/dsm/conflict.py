@@ -36,6 +36,7 @@ from dvm_mpi.dsm.last_writers import (
     START,
 )
 from dvm_mpi.errors import LimitError
+from dvm_mpi.layout import PAGE_SHIFT
 
 Ints = NDArray[np.int64]
 
@@ -181,6 +182,30 @@ class ConflictSet:
         last_writers.newest_each(self._leaves, self._index, self._totals, rows, newest)
         return newest
 
+    def shared_pages(
+        self, snapshots: Ints, offsets: Ints, runs: NDArray[Any], runs_max: int
+    ) -> tuple[Ints, Ints]:
+        """Return the pages at the ends of stored runs that others stored to since the snapshot.
+
+        Each with the position of its record; `snapshots`, `offsets` and `runs` as for `resolve`,
+        which has not been asked about them yet. Only the first `runs_max` runs are looked at.
+        """
+        found = np.empty((2, 2 * min(runs.size, runs_max)), np.int64)
+        count = last_writers.shared_blocks(
+            self._leaves,
+            self._index,
+            self._totals,
+            np.ascontiguousarray(snapshots, np.int64),
+            np.ascontiguousarray(offsets, np.int64),
+            np.ascontiguousarray(runs["start"]),
+            np.ascontiguousarray(runs["length"]),
+            min(runs.size, runs_max),
+            PAGE_SHIFT,
+            found,
+        )
+        pages, records = found[:, :count]
+        return pages, records
+
     def forget(self, horizon: int) -> None:
         """Note that no snapshot older than `horizon` will be asked about.
 
@@ -246,16 +271,15 @@ class ConflictSet:
         self._index = np.empty((5, slot_count), np.int64)
         firsts = np.arange(leaf_count) * LEAF_RANGES_PACKED
         counts = np.minimum(rows.shape[1] - firsts, LEAF_RANGES_PACKED)
-        for position, (first, count) in enumerate(zip(firsts, counts, strict=True)):
-            self._leaves[position, :, :count] = rows[:, first : first + count]
+        padded = np.zeros((3, leaf_count * LEAF_RANGES_PACKED), np.int64)
+        padded[:, : rows.shape[1]] = rows
+        by_leaf = padded.reshape(3, leaf_count, LEAF_RANGES_PACKED)
+        self._leaves[:leaf_count, :, :LEAF_RANGES_PACKED] = by_leaf.transpose(1, 0, 2)
         self._index[KEY, 0] = BELOW_ALL
         self._index[KEY, 1:leaf_count] = rows[START, firsts[1:]]
         self._index[SLOT, :leaf_count] = np.arange(leaf_count)
         self._index[COUNT, :leaf_count] = counts
-        self._index[NEWEST, :leaf_count] = [
-            self._leaves[position, EPOCH, :count].max(initial=0)
-            for position, count in enumerate(counts)
-        ]
+        self._index[NEWEST, :leaf_count] = by_leaf[EPOCH].max(axis=1)
         self._index[FREE, :SLOTS_AT_START] = np.arange(slot_count - 1, leaf_count - 1, -1)
         self._totals = np.array([leaf_count, SLOTS_AT_START, rows.shape[1]], np.int64)
 

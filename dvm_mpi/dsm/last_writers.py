@@ -224,6 +224,79 @@ def store(leaves: Ints, index: Ints, totals: Ints, start: int, end: int, epoch: 
     index[NEWEST, position] = epoch
 
 
+@kernel
+def renew(
+    leaves: Ints, index: Ints, leaf_count: int, start: int, end: int, epoch: int, since: int
+) -> int:
+    """Let a range that is stored again, from byte to byte the same one, be of `epoch`.
+
+    Returns -1 if no entry is just this range, or if a neighbour of this epoch touches it; then
+    nothing has changed. Otherwise 0, or the epoch of its last store where that is after `since`: it
+    stays so then.
+    """
+    position = position_of(index, leaf_count, start)
+    leaf = leaves[index[SLOT, position]]
+    count = index[COUNT, position]
+    entry = first_ending_after(leaf, count, start)
+    if entry == count or leaf[START, entry] != start or leaf[END, entry] != end:
+        return -1
+    if leaf[EPOCH, entry] > since:
+        return int(leaf[EPOCH, entry])
+    if entry > 0 and leaf[END, entry - 1] == start and leaf[EPOCH, entry - 1] == epoch:
+        return -1
+    behind = entry + 1
+    if behind < count and leaf[START, behind] == end and leaf[EPOCH, behind] == epoch:
+        return -1
+    leaf[EPOCH, entry] = epoch
+    index[NEWEST, position] = epoch
+    return 0
+
+
+@entry_kernel(
+    "int64(int64[:, :, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], "
+    "int64[::1], int64, int64, int64[:, ::1])"
+)
+def shared_blocks(
+    leaves: Ints,
+    index: Ints,
+    totals: Ints,
+    snapshots: Ints,
+    offsets: Ints,
+    starts: Ints,
+    lengths: Ints,
+    runs_max: int,
+    shift: int,
+    found: Ints,
+) -> int:
+    """Find blocks of 2**shift bytes at the ends of runs that were stored to after the snapshot.
+
+    Of the first `runs_max` runs. Fills the rows of `found` (room for two of each run) with blocks'
+    numbers and positions of records, the same block of a record once if its runs are in order, and
+    returns how many there are.
+    """
+    count = 0
+    run = 0
+    for record in range(snapshots.size):
+        latest = -1
+        while run < min(offsets[record + 1], runs_max):
+            first = starts[run] >> shift
+            last = (starts[run] + lengths[run] - 1) >> shift
+            for side in range(2):
+                block = first if side == 0 else last
+                if block == latest or block < first:
+                    continue
+                latest = block
+                start = block << shift
+                end = (block + 1) << shift
+                newest = newest_in(leaves, index, totals[LEAF_TOTAL], start, end)
+                if newest > snapshots[record]:
+                    found[0, count] = block
+                    found[1, count] = record
+                    count += 1
+            run += 1
+    return count
+
+
 @entry_kernel("void(int64[:, :, ::1], int64[:, ::1], int64[::1], int64[:, ::1], int64[::1])")
 def newest_each(leaves: Ints, index: Ints, totals: Ints, ranges: Any, newest: Ints) -> None:
     """Fill `newest` with the newest epoch of each of `ranges` (rows: start, length)."""
@@ -267,6 +340,14 @@ def resolve(
     for record in range(snapshots.size):
         leaf_count = totals[LEAF_TOTAL]
         first, end = offsets[record], offsets[record + 1]
+        if enter[record] and end == first + 1 and load_offsets[record] == load_offsets[record + 1]:
+            # Most records store one run, and most of those one that was stored before.
+            behind = starts[first] + lengths[first]
+            since = snapshots[record]
+            known = renew(leaves, index, leaf_count, starts[first], behind, epoch, since)
+            if known >= 0:
+                conflicts[record] = known
+                continue
         newest = newest_of(leaves, index, leaf_count, starts, lengths, first, end)
         first, end = load_offsets[record], load_offsets[record + 1]
         loaded = newest_of(leaves, index, leaf_count, load_starts, load_lengths, first, end)

@@ -6,6 +6,7 @@ the first is there.
 
 from __future__ import annotations
 
+from dvm_mpi.control.kernels import LIBRARY as COORDINATOR
 from dvm_mpi.dsm.kernels import LIBRARY as SHARED_MEMORY
 from dvm_mpi.native.compilation import Compilation
 
@@ -15,7 +16,7 @@ class Preparation:
 
     def __init__(self, engine: str, *, counts_instructions: bool = False) -> None:
         """Prepare for an engine, by its name in the options."""
-        targets = [SHARED_MEMORY.target]
+        targets = [SHARED_MEMORY.target, COORDINATOR.target]
         self._interpreter = ""
         if engine != "reference":
             from dvm_mpi.engine import counting_entries, entries
@@ -27,8 +28,8 @@ class Preparation:
 
     @property
     def is_home_ready(self) -> bool:
-        """Whether the loops of a home can be called without a wait."""
-        return self._compilation.is_ready(SHARED_MEMORY.name)
+        """Whether the loops of a home, and of the coordinator, can be called without a wait."""
+        return all(map(self._compilation.is_ready, (SHARED_MEMORY.name, COORDINATOR.name)))
 
     @property
     def is_engine_ready(self) -> bool:
