@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from bench.crowd import Crowd
@@ -32,6 +33,8 @@ BATCH: Final = 1_024
 #: Messages, one of each worker, after which ended runners are made up for.
 MESSAGES_AT_ONCE: Final = 4
 _WARM_UP_ROUNDS: Final = 8
+#: From so many on the memory of one can be told.
+_LIVE_WORTH_WEIGHING: Final = 100_000
 #: Children of one parent that are to be born in 10 ms.
 FAMILY: Final = 10_240
 _NS_PER_US: Final = 1_000
@@ -75,24 +78,24 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One storm: how many records, what they took, and what one runner and watcher hold."""
+    """One storm: what its records took, and what one runner and one watcher hold."""
 
-    records: int
-    took_ns: int
+    #: Times of stretches of `MESSAGES_AT_ONCE` messages, and of all by what they went to.
+    taken_ns: list[int]
     stages_ns: dict[str, int]
     runner_bytes: float
     watcher_bytes: float
 
     @property
-    def us_per_record(self) -> float:
-        """Processor time of a record, in microseconds."""
-        return self.took_ns / _NS_PER_US / self.records
+    def records(self) -> int:
+        """How many records came in."""
+        return len(self.taken_ns) * MESSAGES_AT_ONCE * BATCH
 
 
 def resident_bytes() -> int:
     """Return the memory that this process holds."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def storm(live: int, messages: int, *, stages: bool, profile: cProfile.Profile | None) -> Result:
@@ -110,17 +113,14 @@ def storm(live: int, messages: int, *, stages: bool, profile: cProfile.Profile |
         crowd.refill()
     if stages:
         told.watch(crowd)
-    took_ns = 0
+    taken_ns = []
     for _ in range(messages // MESSAGES_AT_ONCE):
-        took_ns += _stretch(crowd, profile)
+        taken_ns.append(_stretch(crowd, profile))
         spent = dict(told.spent_ns)
         crowd.refill()
         told.spent_ns = spent
     crowd.check()
-    records = messages // MESSAGES_AT_ONCE * MESSAGES_AT_ONCE * BATCH
-    return Result(
-        records, took_ns, told.spent_ns, (between - before) / live, (after - between) / live
-    )
+    return Result(taken_ns, told.spent_ns, (between - before) / live, (after - between) / live)
 
 
 def _stretch(crowd: Crowd, profile: cProfile.Profile | None) -> int:
@@ -170,6 +170,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="storms of each size, in turn")
     parser.add_argument("--stages", action="store_true", help="time the parts (costs a little)")
     parser.add_argument("--profile", action="store_true", help="print what took the time")
+    parser.add_argument("--callers", default="", help="with --profile: who calls this")
     parser.add_argument("--no-family", action="store_true", help="storms only")
     options = parser.parse_args()
     load = os.getloadavg()[0]
@@ -180,12 +181,22 @@ def main() -> int:
         for live, results in found.items():
             results.append(storm(live, options.messages, stages=options.stages, profile=profile))
     for live, results in found.items():
-        us = statistics.median(result.us_per_record for result in results)
+        taken_us = [
+            took_ns / _NS_PER_US / (MESSAGES_AT_ONCE * BATCH)
+            for result in results
+            for took_ns in result.taken_ns
+        ]
+        median, best = statistics.median(taken_us), min(taken_us)
         last = results[0]
         print(
-            f"{live:,} runners and {live:,} watchers: {1e6 / us:,.0f} records/s, {us:.3f} us each; "
-            f"resident bytes: {last.runner_bytes:.0f} a runner, {last.watcher_bytes:.0f} a watcher"
+            f"{live:,} runners and {live:,} watchers: {1e6 / median:,.0f} records/s, "
+            f"{median:.3f} us each; the quickest stretch {1e6 / best:,.0f}/s, {best:.3f} us"
         )
+        if live >= _LIVE_WORTH_WEIGHING:
+            print(
+                f"    resident memory: {last.runner_bytes:.0f} bytes a runner, "
+                f"{last.watcher_bytes:.0f} a watcher"
+            )
         for name, ns in sorted(last.stages_ns.items(), key=lambda item: -item[1]):
             print(f"    {name:16} {ns / _NS_PER_US / last.records:.3f} us")
     if not options.no_family:
@@ -194,6 +205,8 @@ def main() -> int:
     if profile is not None:
         pstats.Stats(profile).sort_stats("tottime").print_stats(45)
         pstats.Stats(profile).sort_stats("cumtime").print_stats(60)
+        if options.callers:
+            pstats.Stats(profile).print_callers(options.callers)
     return 0
 
 

@@ -163,7 +163,7 @@ class RunnerTable:
         left = self._free_count - count
         rows = self._free[left : self._free_count][::-1].copy()
         self._free_count = left
-        self.rows[rows] = 0
+        self.words[rows] = 0
         return rows
 
     def _grow(self, count: int) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.control.kernels import entry_kernel
-from dvm_mpi.control.row_loops import ATTEMPT, LOSSES, RUNNING, SNAPSHOT, STATE, WORKER
 from dvm_mpi.control.messages import RECORD
+from dvm_mpi.control.row_loops import ATTEMPT, LOSSES, RUNNING, SNAPSHOT, STATE
 from dvm_mpi.engine.interface import OUTCOME
 
 Ints = NDArray[np.int64]

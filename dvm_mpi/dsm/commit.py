@@ -154,9 +154,7 @@ class CommitLog:
         home_count = self._geometry.home_count
         totals = np.zeros((home_count, dividing.PARTS), np.int64)
         latest = np.full(home_count, dividing.NOBODY)
-        beyond = dividing.count(
-            homes, owners, token_words, piece_words, data.size, latest, totals
-        )
+        beyond = dividing.count(homes, owners, token_words, piece_words, data.size, latest, totals)
         assert beyond == 0, "a run beyond its data"
         ends = totals.cumsum(axis=0)
         firsts = ends - totals

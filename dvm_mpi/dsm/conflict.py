@@ -164,6 +164,7 @@ class ConflictSet:
             np.ascontiguousarray(loads["length"]),
             np.ascontiguousarray(enter, np.bool_),
             epoch,
+            np.empty((2, snapshots.size), np.int64),
             conflicts,
         )
         return conflicts

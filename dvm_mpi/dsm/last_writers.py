@@ -65,14 +65,14 @@ def move(row: Ints, source: int, target: int, count: int) -> None:
 @kernel
 def position_of(index: Ints, leaf_count: int, address: int) -> int:
     """Return the position of the leaf that is responsible for `address`."""
+    # The steps are the same for every address, so the processor guesses none of them wrong, and
+    # waits for the memory of several searches at a time.
     low = 0
-    high = leaf_count
-    while high - low > 1:
-        middle = (low + high) >> 1
-        if index[KEY, middle] <= address:
-            low = middle
-        else:
-            high = middle
+    left = leaf_count
+    while left > 1:
+        half = left >> 1
+        low += half if index[KEY, low + half] <= address else 0
+        left -= half
     return low
 
 
@@ -80,13 +80,13 @@ def position_of(index: Ints, leaf_count: int, address: int) -> int:
 def first_ending_after(leaf: Ints, count: int, address: int) -> int:
     """Return the first entry of a leaf that ends after `address`, or `count`."""
     low = 0
-    high = count
-    while low < high:
-        middle = (low + high) >> 1
-        if leaf[END, middle] <= address:
-            low = middle + 1
-        else:
-            high = middle
+    left = count
+    while left > 1:
+        half = left >> 1
+        low += half if leaf[END, low + half - 1] <= address else 0
+        left -= half
+    if left == 1 and leaf[END, low] <= address:
+        low += 1
     return low
 
 
@@ -225,20 +225,45 @@ def store(leaves: Ints, index: Ints, totals: Ints, start: int, end: int, epoch: 
 
 
 @kernel
+def find_each(
+    leaves: Ints, index: Ints, leaf_count: int, offsets: Ints, starts: Ints, places: Ints
+) -> None:
+    """Fill `places` (2, n) with position and entry of the first run of each record of one run.
+
+    Nothing changes meanwhile, so that searches do not wait for each other.
+    """
+    for record in range(offsets.size - 1):
+        if offsets[record + 1] == offsets[record] + 1:
+            start = starts[offsets[record]]
+            position = position_of(index, leaf_count, start)
+            leaf = leaves[index[SLOT, position]]
+            places[0, record] = position
+            places[1, record] = first_ending_after(leaf, index[COUNT, position], start)
+
+
+@kernel
 def renew(
-    leaves: Ints, index: Ints, leaf_count: int, start: int, end: int, epoch: int, since: int
+    leaves: Ints,
+    index: Ints,
+    leaf_count: int,
+    position: int,
+    entry: int,
+    start: int,
+    end: int,
+    epoch: int,
+    since: int,
 ) -> int:
     """Let a range that is stored again, from byte to byte the same one, be of `epoch`.
 
-    Returns -1 if no entry is just this range, or if a neighbour of this epoch touches it; then
-    nothing has changed. Otherwise 0, or the epoch of its last store where that is after `since`: it
-    stays so then.
+    `position` and `entry` say where it was some stores ago, if it was there. Returns -1 if it is
+    not there, or if a neighbour of this epoch touches it; then nothing has changed. Otherwise 0, or
+    the epoch of its last store where that is after `since`: it stays so then.
     """
-    position = position_of(index, leaf_count, start)
+    if position >= leaf_count:
+        return -1
     leaf = leaves[index[SLOT, position]]
     count = index[COUNT, position]
-    entry = first_ending_after(leaf, count, start)
-    if entry == count or leaf[START, entry] != start or leaf[END, entry] != end:
+    if entry >= count or leaf[START, entry] != start or leaf[END, entry] != end:
         return -1
     if leaf[EPOCH, entry] > since:
         return int(leaf[EPOCH, entry])
@@ -319,7 +344,8 @@ def newest_of(
 
 @entry_kernel(
     "void(int64[:, :, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], "
-    "int64[::1], int64[::1], int64[::1], int64[::1], boolean[::1], int64, int64[::1])"
+    "int64[::1], int64[::1], int64[::1], int64[::1], boolean[::1], int64, int64[:, ::1], "
+    "int64[::1])"
 )
 def resolve(
     leaves: Ints,
@@ -334,9 +360,14 @@ def resolve(
     load_lengths: Ints,
     enter: NDArray[np.bool_],
     epoch: int,
+    places: Ints,
     conflicts: Ints,
 ) -> None:
-    """Decide records in commit order; see `ConflictSet.resolve`. Slots must be reserved."""
+    """Decide records in commit order; see `ConflictSet.resolve`. Slots must be reserved.
+
+    `places`: (2, n), room for `find_each`.
+    """
+    find_each(leaves, index, totals[LEAF_TOTAL], offsets, starts, places)
     for record in range(snapshots.size):
         leaf_count = totals[LEAF_TOTAL]
         first, end = offsets[record], offsets[record + 1]
@@ -344,7 +375,10 @@ def resolve(
             # Most records store one run, and most of those one that was stored before.
             behind = starts[first] + lengths[first]
             since = snapshots[record]
-            known = renew(leaves, index, leaf_count, starts[first], behind, epoch, since)
+            position, entry = places[0, record], places[1, record]
+            known = renew(
+                leaves, index, leaf_count, position, entry, starts[first], behind, epoch, since
+            )
             if known >= 0:
                 conflicts[record] = known
                 continue

@@ -17,7 +17,7 @@ from dvm_mpi import config
 from dvm_mpi.dsm import conflict, last_writers
 from dvm_mpi.dsm.conflict import ConflictSet
 from dvm_mpi.errors import LimitError
-from dvm_mpi.layout import RANGE
+from dvm_mpi.layout import PAGE_BYTES, RANGE
 from tests.properties import tried
 
 
@@ -282,3 +282,39 @@ def test_a_batch_of_many_runs_has_room_reserved():
     conflicts.check_invariants()
     assert conflicts.range_count == 50_000
     assert conflict.LEAF_RANGES_PACKED < last_writers.LEAF_RANGES
+
+
+def test_a_range_that_is_stored_again_is_one_range_and_touching_ones_are_joined():
+    """The quick way for what was stored before, byte for byte, leaves what the other way leaves."""
+    conflicts = ConflictSet()
+    cells = [(64 * k, 8) for k in range(2_000)]
+    yes = np.ones(len(cells), np.bool_)
+    offsets, runs = np.arange(len(cells) + 1), np.array(cells, RANGE)
+    conflicts.resolve(np.zeros(len(cells), np.int64), offsets, runs, yes, 1)
+    lost = conflicts.resolve(np.zeros(len(cells), np.int64), offsets, runs, yes, 2)
+    assert (lost == 1).all(), "the snapshots lack epoch 1"
+    again = np.concatenate([runs[::-1], runs[::-1]])
+    present = np.repeat([1, 3], len(cells))
+    enter, offsets = np.ones(len(again), np.bool_), np.arange(len(again) + 1)
+    assert not conflicts.resolve(present, offsets, again, enter, 3).any()
+    assert (conflicts.newest(runs) == 3).all()
+    assert conflicts.range_count == len(cells)
+    neighbours = np.array([(0, 8), (8, 8), (16, 48), (64, 8)], RANGE)
+    conflicts.resolve(np.full(4, 3), np.arange(5), neighbours, np.ones(4, np.bool_), 4)
+    assert conflicts.range_count == len(cells) - 1, "four of one epoch are one"
+    conflicts.check_invariants()
+
+
+def test_pages_that_others_stored_to_are_found_at_the_ends_of_runs():
+    conflicts = ConflictSet()
+    page = PAGE_BYTES
+    stored = np.array([(page + 8, 8), (5 * page, 8)], RANGE)
+    conflicts.resolve(np.zeros(2, np.int64), np.arange(3), stored, np.ones(2, np.bool_), 7)
+    runs = np.array([(page, 8), (page + 64, 8), (2 * page, 2 * page), (4 * page - 8, 16)], RANGE)
+    asked = np.array([6, 6, 7, 6]), np.array([0, 2, 3, 4, 4])
+    pages, records = conflicts.shared_pages(*asked, runs, 100)
+    assert list(zip(pages.tolist(), records.tolist(), strict=True)) == [(1, 0)]
+    spans = np.array([(4 * page, page + 8)], RANGE)
+    pages, records = conflicts.shared_pages(np.array([0]), np.array([0, 1]), spans, 100)
+    assert (pages.tolist(), records.tolist()) == ([5], [0])
+    assert conflicts.shared_pages(np.array([0]), np.array([0, 1]), spans, 0)[0].size == 0

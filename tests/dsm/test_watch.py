@@ -7,7 +7,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dvm_mpi.dsm import watch_tree
+from dvm_mpi.dsm import kernels, watch_tree
 from dvm_mpi.dsm.watch import WatchIndex
 from dvm_mpi.layout import RANGE
 from tests.properties import tried
@@ -172,3 +172,54 @@ def test_nodes_are_used_again():
             index.remove(k - 1)
     assert index._nodes.shape[0] <= 64
     assert match(index, [(2_007, 1)]) == [(0, 9_999)]
+
+
+class Looked:
+    """The nodes of an index, of which it is counted how many a search has looked at."""
+
+    def __init__(self, nodes):
+        self.nodes, self.count = nodes, 0
+
+    def __getitem__(self, place):
+        self.count += place[1] == watch_tree.REACH
+        return self.nodes[place]
+
+
+def looked_at(index, start, length):
+    """Return how many templates a store wakes, and how many nodes that takes to find."""
+    nodes = Looked(index._nodes)
+    offsets, path = np.array([0, 1]), np.empty(watch_tree.PATH_NODES_MAX, np.int64)
+    search = kernels.LIBRARY.functions[watch_tree.match.symbol]
+    pairs = np.empty((2, len(index)), np.int64)
+    found = search(nodes, offsets, np.array([start]), np.array([length]), path, pairs)
+    return found, nodes.count
+
+
+#: Ranges that are hard to keep in order, of the k-th of so many: start and length.
+HARD = {
+    "nested": lambda k, count: (k, 2 * (count - k)),
+    "nested, the innermost first": lambda k, count: (count - k, 2 * k + 1),
+    "one over all": lambda k, count: (0, 64 * count) if k == 0 else (64 * k, 8),
+    "long and short": lambda k, count: (64 * k, 8 if k % 64 else 4_096),
+    "all on one page": lambda k, _: (8 * k % 4_096, 8),
+}
+
+
+@pytest.mark.parametrize("pattern", HARD)
+def test_a_search_looks_at_little_more_than_it_finds(pattern):
+    """However ranges lie over each other, and while every other one goes and comes again."""
+    index, count = WatchIndex(), 4_096
+    spans = [HARD[pattern](k, count) for k in range(count)]
+    numbers = np.arange(count)
+    index.add_many(numbers, np.ones(count, np.int64), ranges(spans))
+    for step in (2, 3):
+        gone = numbers[::step]
+        index.remove_many(gone)
+        index.add_many(gone, np.ones(len(gone), np.int64), ranges([spans[k] for k in gone]))
+    index.check_invariants()
+    assert path_length(index) < 40
+    for start in range(0, 64 * count, 7_919):
+        hits = sum(s < start + 8 and start < s + n for s, n in spans)
+        found, nodes = looked_at(index, start, 8)
+        assert found == hits
+        assert nodes < 3 * 40 + 5 * hits

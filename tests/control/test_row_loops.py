@@ -1,0 +1,51 @@
+"""Compiled loops over runner rows, beside plain ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dvm_mpi.control import row_loops
+from dvm_mpi.control.kernels import words_of
+from dvm_mpi.control.lifecycle import RUNNER, Kind
+from tests.properties import tried
+
+SMALL = st.integers(0, 3)
+ROWS = st.lists(st.tuples(st.sampled_from(Kind), SMALL, SMALL, SMALL, SMALL, SMALL, SMALL))
+
+
+@tried(60)
+@given(ROWS)
+def test_what_rows_own_is_what_a_loop_counts(drawn: list[Any]) -> None:
+    """Instances own nothing: what they use is their template's. All of them are counted."""
+    table = np.zeros(len(drawn), RUNNER)
+    names = ("kind", "grant_count", "watched_count", "image_count", "image_data_count", "losses")
+    for row, (kind, *values) in enumerate(drawn):
+        table[list(names)][row] = (kind, *values[:5])
+        table["stack_automatic"][row], table["stack_base"][row] = values[5] > 1, 1_000 + row
+    rows = np.arange(len(drawn))[::-1].copy()
+    totals, stacks = np.zeros(row_loops.OWNED_COUNT, np.int64), np.zeros(len(drawn), np.int64)
+    row_loops.owned(words_of(table), rows, stacks, totals)
+    owners = [r for r in rows.tolist() if drawn[r][0] != Kind.INSTANCE]
+    bases = [1_000 + r for r in owners if drawn[r][6] > 1]
+    assert totals.tolist() == [
+        *(sum(drawn[r][place] for r in owners) for place in (1, 2, 3, 4)),
+        len(bases),
+        sum(d[5] > 0 for d in drawn),
+        len(drawn) - len(owners),
+    ]
+    assert stacks[: len(bases)].tolist() == bases
+
+
+def test_rows_that_cannot_all_move_stay_where_they_are() -> None:
+    table = np.zeros((3, len(RUNNER.names or ())), np.int64)
+    table[:, row_loops.STATE] = [1, 2, 1]
+    free, following = np.zeros(3, np.int64), np.array([-1, 0, -1])
+    assert row_loops.move(table, np.array([0, 2, 1]), following, free, 0) == -1 - 2
+    assert table[:, row_loops.STATE].tolist() == [1, 2, 1]
+    assert row_loops.move(table, np.array([0, 2]), following, free, 1) == 3
+    assert table[:, row_loops.STATE].tolist() == [0, 2, 0]
+    assert free.tolist() == [0, 2, 0], "the first of them is on top"
