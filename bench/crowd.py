@@ -34,7 +34,7 @@ Buffer = NDArray[np.uint8]
 
 STACK_BYTES: Final = 4_096
 CELL_BYTES: Final = 64
-#: Cells that are stored to, and those that are watched, lie this far apart.
+#: Cells of runners, those of watchers, and those that are watched lie this far apart.
 _AREA_BYTES: Final = 1 << 36
 _LOADED: Final = 1
 #: One record in so many creates a runner, and one in so many hits a watcher.
@@ -146,7 +146,7 @@ class Crowd:
             targets = (self._next_hit + np.arange(hits.size)) % self._watched
             self._next_hit += hits.size
             starts[hits] = _watched_address(targets)
-        self._free_cells = np.concatenate([self._free_cells, cells])
+        self._give_back(cells)
         child_counts = (positions % CHILD_EVERY == 0).astype(np.int64)
         children, child_ranges, asks = self._children(int(child_counts.sum()), watched=False)
         worker = self._serving
@@ -231,7 +231,7 @@ class Crowd:
     def _births(self, count: int, *, watched: bool) -> list[Buffer]:
         """Return the message of one attempt that has created so many."""
         numbers, rows, cells = self._take_attempts(1)
-        self._free_cells = np.concatenate([self._free_cells, cells])
+        self._give_back(cells)
         children, child_ranges, asks = self._children(count, watched=watched)
         counts = np.array([count])
         worker = self._serving
@@ -252,14 +252,23 @@ class Crowd:
         places = np.arange(count, dtype=np.int64)
         child_ranges = np.zeros(2 * count if watched else count, RANGE)
         child_ranges["length"] = 8
-        child_ranges["start"][:count] = self._cells(count)
         children["heap_first"], children["heap_count"] = places, 1
         if watched:
+            # Their own cells lie apart: every instance stores there.
+            cells = DATA_START + _AREA_BYTES + CELL_BYTES * (self._watched + places)
+            child_ranges["start"][:count] = cells
             child_ranges["start"][count:] = _watched_address(self._watched + places)
             children["watched_first"], children["watched_count"] = count + places, 1
             children["template"] = 1
             self._watched += count
+        else:
+            child_ranges["start"][:count] = self._cells(count)
         return children, child_ranges, self._asks()
+
+    def _give_back(self, cells: Ints) -> None:
+        """Let children have the cells of runners that have ended; a watcher's stay its own."""
+        given = cells[cells < DATA_START + _AREA_BYTES]
+        self._free_cells = np.concatenate([self._free_cells, given])
 
     def _cells(self, count: int) -> Ints:
         """Return addresses of cells of their own, those of ended runners first."""
@@ -301,7 +310,7 @@ def _count(parts: Collection[tuple[Ints, Ints, Ints]]) -> int:
 
 
 def _watched_address(numbers: Ints) -> Ints:
-    return np.asarray(DATA_START + _AREA_BYTES + CELL_BYTES * numbers)
+    return np.asarray(DATA_START + 2 * _AREA_BYTES + CELL_BYTES * numbers)
 
 
 def _ranges(start: int, length: int, count: int) -> NDArray[Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from dvm_mpi.dsm.ranges import expand, firsts_of
+from dvm_mpi.dsm.rows import raw
 
 #: Below this many rows gaps are not worth closing.
 _ROWS_WORTH_COMPACTING: Final = 4_096
@@ -33,9 +34,9 @@ class RowArena:
         needed = first + len(rows)
         if needed > len(self.rows):
             grown = np.zeros(max(needed, 2 * len(self.rows)), dtype=self.rows.dtype)
-            grown[:first] = self.rows[:first]
+            raw(grown[:first])[:] = raw(self.rows[:first])
             self.rows = grown
-        self.rows[first:needed] = rows
+        raw(self.rows[first:needed])[:] = raw(np.ascontiguousarray(rows))
         self.used = needed
         return first
 
@@ -43,7 +44,7 @@ class RowArena:
         self, firsts: NDArray[np.int64], counts: NDArray[np.int64]
     ) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Return copies of the groups' rows, one group after another, and their new firsts."""
-        return self.rows[expand(firsts, counts)], firsts_of(counts)
+        return self.rows.take(expand(firsts, counts)), firsts_of(counts)
 
     def release(self, count: int) -> None:
         """Note that owners gave back `count` rows."""
@@ -59,6 +60,6 @@ class RowArena:
         """Keep only the groups given (those of every live owner); return their new firsts."""
         kept, moved = self.gather(firsts, counts)
         assert len(kept) == self.used - self.garbage, "an owner's rows were forgotten"
-        self.rows[: len(kept)] = kept
+        raw(self.rows[: len(kept)])[:] = raw(kept)
         self.used, self.garbage = len(kept), 0
         return moved

@@ -35,6 +35,7 @@ from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.hot_pages import HotPages
 from dvm_mpi.dsm.pins import Pins
 from dvm_mpi.dsm.ranges import expand, firsts_of
+from dvm_mpi.dsm.rows import joined, words_of
 from dvm_mpi.dsm.watch import WatchIndex
 from dvm_mpi.engine.interface import RUN
 from dvm_mpi.layout import RANGE
@@ -190,8 +191,8 @@ def joined_births(parts: list[Births]) -> Births:
     """Return the children of several batches together, in their order."""
     if len(parts) == 1:
         return parts[0]
-    children = np.concatenate([part.children for part in parts])
-    runs = np.concatenate([part.runs for part in parts])
+    children = joined([part.children for part in parts])
+    runs = joined([part.runs for part in parts])
     range_firsts, run_firsts, data_firsts = (
         firsts_of(np.array([len(array) for array in arrays]))
         for arrays in (
@@ -209,7 +210,7 @@ def joined_births(parts: list[Births]) -> Births:
         creators=np.concatenate([part.creators for part in parts]),
         wakes=np.concatenate([part.wakes for part in parts]),
         children=children,
-        child_ranges=np.concatenate([part.child_ranges for part in parts]),
+        child_ranges=joined([part.child_ranges for part in parts]),
         runs=runs,
         data=np.concatenate([part.data for part in parts]),
     )
@@ -366,11 +367,11 @@ class CoordinatorState:
         r["grant_first"] = self.grants.append(grants) + firsts_of(grant_counts)
         r["place"] = places_of(grants, grant_counts)
         watched_counts = children["watched_count"]
-        watched = births.child_ranges[expand(children["watched_first"], watched_counts)]
+        watched = births.child_ranges.take(expand(children["watched_first"], watched_counts))
         r["watched_count"] = watched_counts
         r["watched_first"] = self.watched.append(watched) + firsts_of(watched_counts)
         self._register_images(r, births)
-        self.table.rows[rows] = r
+        self.table.words[rows] = words_of(r)
         return rows
 
     def _register_images(self, r: NDArray[Any], births: Births) -> None:
@@ -378,7 +379,7 @@ class CoordinatorState:
         if not counts.any():
             r["image_first"], r["image_data_first"] = self.image_runs.used, self.image_data.used
             return
-        runs = births.runs[expand(births.children["image_first"], counts)]
+        runs = births.runs.take(expand(births.children["image_first"], counts))
         owner = np.repeat(np.arange(len(counts)), counts)
         bytes_each = np.bincount(owner, weights=runs["length"], minlength=len(counts))
         data_counts = bytes_each.astype(np.int64)
@@ -409,7 +410,7 @@ class CoordinatorState:
 
     def end_templates(self, rows: NDArray[np.int64]) -> None:
         """Free those of the template rows that are deleted and have no instance left."""
-        t = self.table.rows[rows]
+        t = self.table.rows.take(rows)
         done = rows[(t["state"] == State.DELETED) & (t["instances"] == 0)]
         self._release(done)
         self.table.apply(done, Event.ENDED)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.dsm.ranges import expand
+from dvm_mpi.dsm.rows import joined
 from dvm_mpi.layout import RANGE, SR_END
 
 #: Groups that one pass can tell apart while `group * SR_END + address` still fits in 63 bits.
@@ -67,7 +68,7 @@ def child_grants(
     numbers = np.arange(len(children))
     for name in ("heap", "watched"):
         firsts, counts = children[f"{name}_first"], children[f"{name}_count"]
-        parts.append(child_ranges[expand(firsts, counts)])
+        parts.append(child_ranges.take(expand(firsts, counts)))
         owners.append(np.repeat(numbers, counts))
     explicit = (children["stack_automatic"] == 0) & (children["stack_bytes"] > 0)
     stacks = np.zeros(int(explicit.sum()), dtype=RANGE)
@@ -75,7 +76,7 @@ def child_grants(
     stacks["length"] = children["stack_bytes"][explicit]
     parts.append(stacks)
     owners.append(numbers[explicit])
-    return normalise_grouped(np.concatenate(owners), np.concatenate(parts), len(children))
+    return normalise_grouped(np.concatenate(owners), joined(parts), len(children))
 
 
 def overlaps(ranges: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.bool_]:

@@ -1,16 +1,13 @@
 """Which loops of the coordinator are compiled: the declaration of its one library.
 
 As in `dsm/kernels.py`: free functions on arrays and integers that allocate nothing. They see tables
-as words, a row of int64 for each record (`words_of`), and count columns by the names below.
+as words, a row of int64 for each record (`dsm.rows`), and count columns by the names below.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final
 
 from dvm_mpi.native.library import Library
 
@@ -28,10 +25,3 @@ LIBRARY: Final = Library(
 
 kernel = LIBRARY.kernel
 entry_kernel = LIBRARY.entry
-
-
-def words_of(rows: NDArray[Any]) -> NDArray[np.int64]:
-    """Return rows whose fields are all int64 as (n, fields); a view where they lie in a row."""
-    fields = rows.dtype.itemsize // 8
-    words: NDArray[np.int64] = np.ascontiguousarray(rows).view(np.int64).reshape(-1, fields)
-    return words

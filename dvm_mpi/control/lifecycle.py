@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi.config import RUNNERS_MAX, STORY_EVENTS, STORY_ROWS
 from dvm_mpi.control import row_loops
-from dvm_mpi.control.kernels import words_of
+from dvm_mpi.dsm.rows import words_of
 from dvm_mpi.errors import LimitError
 
 
@@ -129,7 +129,7 @@ RUNNER: Final = np.dtype(
 assert RUNNER.names is not None
 assert all(RUNNER.names[column] == name for name, column in row_loops.COLUMNS.items())
 assert (State.FREE, State.RUNNING) == (row_loops.FREE, row_loops.RUNNING)
-assert row_loops.INSTANCE == Kind.INSTANCE
+assert row_loops.INSTANCE == int(Kind.INSTANCE)
 
 
 class LifeCycleError(AssertionError):
@@ -179,8 +179,9 @@ class RunnerTable:
         while new - used < count:
             new *= 2
         grown = np.zeros(new, dtype=RUNNER)
-        grown[:old] = self.rows
-        self.rows, self.words = grown, words_of(grown)
+        words = words_of(grown)
+        words[:old] = self.words
+        self.rows, self.words = grown, words
         free = np.empty(new, np.int64)
         free[: new - old] = np.arange(new - 1, old - 1, -1)
         free[new - old : new - used] = self._free[: self._free_count]

@@ -28,13 +28,13 @@ from dvm_mpi.control.coordinator_state import (
     ToHome,
 )
 from dvm_mpi.control.joining import select
-from dvm_mpi.control.kernels import words_of
 from dvm_mpi.control.lifecycle import Event, Kind, State
 from dvm_mpi.control.messages import Finished
 from dvm_mpi.control.record_loops import GATHERED_COUNT
 from dvm_mpi.control.validation import Footprints
 from dvm_mpi.dsm.messages import TOKEN
 from dvm_mpi.dsm.ranges import begins_of, expand
+from dvm_mpi.dsm.rows import words_of
 from dvm_mpi.engine.interface import End
 
 #: Stretches of equal snapshots in one message that are unpinned one by one.
@@ -168,7 +168,7 @@ class Ordering:
         record_loops.gather(table, words_of(outcomes), rows, snapshots, offsets, totals)
         losers, out_of_order = totals.tolist()
         if out_of_order:
-            runs = finished.runs[expand(outcomes["run_first"], outcomes["run_count"])]
+            runs = finished.runs.take(expand(outcomes["run_first"], outcomes["run_count"]))
         else:
             runs = finished.runs[: int(offsets[-1])]
         load_offsets, loads = np.zeros_like(offsets), finished.loads[:0]
@@ -176,7 +176,7 @@ class Ordering:
             answers = self._answers_for_loads(outcomes, rows)
             load_counts = np.where(answers, outcomes["load_count"], 0)
             np.cumsum(load_counts, out=load_offsets[1:])
-            loads = finished.loads[expand(outcomes["load_first"], load_counts)]
+            loads = finished.loads.take(expand(outcomes["load_first"], load_counts))
         return _Batch(
             *(snapshots, offsets, runs, load_offsets, loads, finished, rows),
             has_losers=losers > 0,
@@ -236,7 +236,7 @@ class Ordering:
         )
         counts = finished.children["watched_count"][templates]
         firsts = finished.children["watched_first"][templates]
-        newest = self._state.conflicts.newest(finished.child_ranges[expand(firsts, counts)])
+        newest = self._state.conflicts.newest(finished.child_ranges.take(expand(firsts, counts)))
         since = batch.snapshots[record[templates]]
         later = newest > np.repeat(since, counts)
         hits = np.bincount(
@@ -271,7 +271,7 @@ class Ordering:
     def _note_contention(self, batch: _Batch, lost: NDArray[np.int64]) -> None:
         """Count where the losers wanted to commit, or trapped."""
         state, rows = self._state, batch.rows[lost]
-        outcomes = batch.finished.outcomes[lost]
+        outcomes = batch.finished.outcomes.take(lost)
         pcs = np.where(outcomes["end"] == End.TRAP, outcomes["trap_pc"], outcomes["exit_pc"])
 
         def find_address(index: int) -> int:
@@ -292,8 +292,9 @@ class Ordering:
 
         `workers`: who executed them.
         """
-        outcomes = finished.outcomes[positions]
-        children = finished.children[expand(outcomes["child_first"], outcomes["child_count"])]
+        outcomes = finished.outcomes.take(positions)
+        index = expand(outcomes["child_first"], outcomes["child_count"])
+        children = finished.children.take(index)
         self._state.leases.end_stacks(children["stack_base"][children["stack_automatic"] == 1])
         tokens = self._tokens(finished, positions, workers)
         return [
@@ -323,7 +324,7 @@ class Ordering:
         is_whole = len(won) == len(batch.rows)
         outcomes, rows, lengths = finished.outcomes, batch.rows, batch.runs["length"]
         if not is_whole:
-            outcomes, rows = outcomes[won], rows[won]
+            outcomes, rows = outcomes.take(won), rows[won]
             lengths = lengths[expand(batch.offsets[won], outcomes["run_count"])]
         end = outcomes["end"]
         aborted = (end == End.ABORT) | (end == End.ABORT_DELETE)
@@ -360,7 +361,7 @@ class Ordering:
         is_whole = len(won) == len(batch.rows)
         outcomes, rows = finished.outcomes, batch.rows
         if not is_whole:
-            outcomes, rows = outcomes[won], rows[won]
+            outcomes, rows = outcomes.take(won), rows[won]
         numbers = finished.records["attempt"][won]
         pending = state.pending_epoch(epoch)
         state.table.apply(rows, Event.ORDERED)
@@ -375,7 +376,7 @@ class Ordering:
         if is_whole and batch.is_in_order:
             pending.runs.append(batch.runs)
         else:
-            pending.runs.append(finished.runs[expand(outcomes["run_first"], counts)])
+            pending.runs.append(finished.runs.take(expand(outcomes["run_first"], counts)))
         self._enter_children(finished, outcomes, numbers, wakes, epoch)
         if len(finished.console):
             said = expand(outcomes["console_first"], outcomes["console_count"])
@@ -394,7 +395,7 @@ class Ordering:
         if not counts.any():
             return
         index = expand(outcomes["child_first"], counts)
-        children = finished.children[index]
+        children = finished.children.take(index)
         # Without stores to their stacks the bytes of the message need not be kept.
         has_images = bool(children["image_count"].any())
         births = Births(

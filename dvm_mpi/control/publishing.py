@@ -7,8 +7,6 @@ Invariant: nothing that an epoch caused starts before every home has applied the
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +21,7 @@ from dvm_mpi.control.coordinator_state import (
 )
 from dvm_mpi.control.grants import child_grants
 from dvm_mpi.control.lifecycle import Event, Kind, State
+from dvm_mpi.dsm.rows import joined
 
 
 class Publishing:
@@ -100,7 +99,7 @@ class Publishing:
             return []
         writers = np.concatenate(pending.writers)
         counts = np.concatenate(pending.run_counts)
-        runs: NDArray[Any] = np.concatenate(pending.runs)
+        runs = joined(pending.runs)
         offsets = np.concatenate([[0], np.cumsum(counts)])
         records, templates = self._state.watches.match(offsets, runs)
         if len(templates) == 0:
@@ -130,7 +129,7 @@ class Publishing:
         templates = templates[state.table.rows["queued_instance"][templates] < 0]
         rows = state.table.allocate(len(templates))
         table = state.table.rows
-        table[rows] = table[templates]
+        state.table.words[rows] = state.table.words[templates]
         table["state"][rows] = State.FREE
         table["kind"][rows] = Kind.INSTANCE
         table["template"][rows] = templates

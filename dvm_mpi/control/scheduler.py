@@ -451,7 +451,7 @@ class Scheduler:
         state.last_attempt += len(rows)
         state.table.apply(rows, Event.DISPATCHED)
         table = state.table.rows
-        r = table[rows]
+        r = table.take(rows)
         table["attempt"][rows] = numbers
         table["snapshot"][rows] = snapshot
         table["worker"][rows] = worker

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dvm_mpi.dsm import dividing, ranges
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import RUN, TOKEN, ApplyRequested, DiscardRequested
+from dvm_mpi.dsm.rows import joined, words_of
 
 Ints = NDArray[np.int64]
 
@@ -102,7 +103,7 @@ class CommitLog:
 
         `tokens` and `runs` as for `append`; tokens that are not staged need no message.
         """
-        staged = tokens[tokens["staged"] == 1]
+        staged = tokens.take(np.flatnonzero(tokens["staged"]))
         if staged.size == 0:
             return ()
         shares = self._shares_of(staged, runs, np.empty(0, np.uint8))
@@ -146,11 +147,11 @@ class CommitLog:
     ) -> list[tuple[int, NDArray[Any], NDArray[Any], NDArray[np.uint8]]]:
         """Divide write sets among homes: `(home, tokens, runs, data)`, ascending by home."""
         rows = ranges.expand(tokens["run_first"], tokens["run_count"])
-        pieces, cut_from, homes = self._geometry.cut(runs[rows])
+        pieces, cut_from, homes = self._geometry.cut(runs.take(rows))
         if homes.size == 0:
             return []
         owners = np.arange(tokens.size).repeat(tokens["run_count"])[cut_from]
-        token_words, piece_words = _words_of(tokens), _words_of(pieces)
+        token_words, piece_words = words_of(tokens), words_of(pieces)
         home_count = self._geometry.home_count
         totals = np.zeros((home_count, dividing.PARTS), np.int64)
         latest = np.full(home_count, dividing.NOBODY)
@@ -164,7 +165,7 @@ class CommitLog:
         latest.fill(dividing.NOBODY)
         dividing.fill(
             *(homes, owners, token_words, piece_words, data, latest, firsts, firsts.copy()),
-            *(_words_of(held), _words_of(packed_runs), packed),
+            *(words_of(held), words_of(packed_runs), packed),
         )
         touched = np.flatnonzero(totals[:, dividing.TOKENS])
         shares = []
@@ -186,13 +187,7 @@ class CommitLog:
             pieces["data_first"] += data_first
             run_first += pieces.size
             data_first += bytes_held.size
-        tokens, runs, data = (np.concatenate(parts) for parts in zip(*shares, strict=True))
+        tokens, runs, data = (joined(parts) for parts in zip(*shares, strict=True))
         assert tokens.dtype == TOKEN
         assert runs.dtype == RUN
         return ApplyRequested(epoch, self.visible, pins, tokens, runs, data)
-
-
-def _words_of(rows: NDArray[Any]) -> Ints:
-    """Return rows whose fields are all int64 as (n, fields); a view if they lie back to back."""
-    words: Ints = np.ascontiguousarray(rows).view(np.int64).reshape(-1, rows.dtype.itemsize // 8)
-    return words

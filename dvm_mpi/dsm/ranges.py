@@ -122,7 +122,7 @@ def cut_at(runs: NDArray[Any], block_bytes: int) -> tuple[NDArray[Any], Ints]:
     if np.all(counts == 1):
         return runs, np.arange(runs.size, dtype=np.int64)
     rows = np.repeat(np.arange(runs.size, dtype=np.int64), counts)
-    pieces = runs[rows]
+    pieces = runs.take(rows)
     block_starts = expand(blocks, counts) * block_bytes
     ends = np.minimum(_ends(pieces), block_starts + block_bytes)
     starts = np.maximum(pieces["start"], block_starts)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvm_mpi.control import record_loops
-from dvm_mpi.control.kernels import words_of
 from dvm_mpi.control.lifecycle import RUNNER, State
 from dvm_mpi.control.messages import RECORD
+from dvm_mpi.dsm.rows import words_of
 from dvm_mpi.engine.interface import OUTCOME
 from tests.properties import tried
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvm_mpi.control import row_loops
-from dvm_mpi.control.kernels import words_of
 from dvm_mpi.control.lifecycle import RUNNER, Kind
+from dvm_mpi.dsm.rows import words_of
 from tests.properties import tried
 
 SMALL = st.integers(0, 3)

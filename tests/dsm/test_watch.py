@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import strategies as st
@@ -189,7 +191,8 @@ def looked_at(index, start, length):
     """Return how many templates a store wakes, and how many nodes that takes to find."""
     nodes = Looked(index._nodes)
     offsets, path = np.array([0, 1]), np.empty(watch_tree.PATH_NODES_MAX, np.int64)
-    search = kernels.LIBRARY.functions[watch_tree.match.symbol]
+    entry: Any = watch_tree.match
+    search = kernels.LIBRARY.functions[entry.symbol]
     pairs = np.empty((2, len(index)), np.int64)
     found = search(nodes, offsets, np.array([start]), np.array([length]), path, pairs)
     return found, nodes.count
