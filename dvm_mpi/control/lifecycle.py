@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi.config import RUNNERS_MAX, STORY_EVENTS, STORY_ROWS
 from dvm_mpi.control import row_loops
-from dvm_mpi.dsm.rows import words_of
+from dvm_mpi.dsm.rows import reserved, words_of
 from dvm_mpi.errors import LimitError
 
 
@@ -140,8 +140,10 @@ class RunnerTable:
     """Rows of RUNNER with a free list; grows by doubling up to `RUNNERS_MAX`."""
 
     def __init__(self, capacity: int = 1024) -> None:
+        #: Room for as many rows as there may be. What was never used takes no memory.
+        self._reserved = reserved(RUNNER, max(capacity, RUNNERS_MAX))
         #: (capacity,) RUNNER. Columns are views: read and write them by vectors of rows.
-        self.rows: NDArray[Any] = np.zeros(capacity, dtype=RUNNER)
+        self.rows: NDArray[Any] = self._reserved[:capacity]
         #: The same memory, as compiled loops see it: (capacity, fields).
         self.words = words_of(self.rows)
         #: A stack of FREE rows, of which the first `_free_count` count.
@@ -178,10 +180,11 @@ class RunnerTable:
         new = old
         while new - used < count:
             new *= 2
-        grown = np.zeros(new, dtype=RUNNER)
-        words = words_of(grown)
-        words[:old] = self.words
-        self.rows, self.words = grown, words
+        if new > len(self._reserved):
+            self._reserved = reserved(RUNNER, new)
+            words_of(self._reserved)[:old] = self.words
+        self.rows = self._reserved[:new]
+        self.words = words_of(self.rows)
         free = np.empty(new, np.int64)
         free[: new - old] = np.arange(new - 1, old - 1, -1)
         free[new - old : new - used] = self._free[: self._free_count]

@@ -7,13 +7,17 @@ not do that, and for the rest there are these views. All fields are int64, in th
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-_WORD_BYTES = 8
+_WORD_BYTES: Final = 8
+#: Of `mmap`: nothing is set aside for pages before they are touched. Linux on all processors but
+#: Alpha, MIPS, PowerPC and SPARC; `mmap` has no name for it before Python 3.13.
+_MAP_NORESERVE: Final = 0x4000
 
 
 def words_of(rows: NDArray[Any]) -> NDArray[np.int64]:
@@ -25,6 +29,16 @@ def words_of(rows: NDArray[Any]) -> NDArray[np.int64]:
 def raw(rows: NDArray[Any]) -> NDArray[np.uint8]:
     """Return rows of any type that lie back to back as their bytes; a view."""
     return rows.view(np.uint8)
+
+
+def reserved(dtype: DTypeLike, count: int) -> NDArray[Any]:
+    """Return `count` rows, all zero, that take memory where they are touched, page by page.
+
+    So a table can grow in place, by a longer part of what it has reserved, without a copy.
+    """
+    item_bytes = np.dtype(dtype).itemsize
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    return np.frombuffer(mmap.mmap(-1, max(count * item_bytes, 1), flags=flags), dtype, count)
 
 
 def joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

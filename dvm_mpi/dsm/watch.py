@@ -12,8 +12,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi.config import RUNNERS_MAX
 from dvm_mpi.dsm import watch_tree
 from dvm_mpi.dsm.hashing import IntMap
+from dvm_mpi.dsm.rows import reserved
 from dvm_mpi.dsm.watch_tree import (
     BELOW_ALL,
     END,
@@ -52,7 +54,9 @@ class WatchIndex:
     _serial: int
 
     def __init__(self) -> None:
-        self._nodes = np.zeros((1, FIELDS), np.int64)
+        #: Room for nodes; what was never used takes no memory.
+        self._reserved = np.zeros((1, FIELDS), np.int64)
+        self._nodes = self._reserved
         self._nodes[NO_NODE, REACH] = BELOW_ALL
         self._first = IntMap()
         self._free = NO_NODE
@@ -186,8 +190,11 @@ class WatchIndex:
     def _grow(self, capacity: int) -> None:
         """Have `capacity` rows; the new ones head the list of free nodes, lowest first."""
         old = self._nodes.shape[0]
-        nodes = np.zeros((capacity, FIELDS), np.int64)
-        nodes[:old] = self._nodes
+        if capacity > self._reserved.shape[0]:
+            room = reserved(np.int64, max(capacity, RUNNERS_MAX) * FIELDS).reshape(-1, FIELDS)
+            room[:old] = self._nodes
+            self._reserved = room
+        nodes = self._reserved[:capacity]
         nodes[old:, NEXT] = np.arange(old + 1, capacity + 1)
         nodes[-1, NEXT] = self._free
         self._free = old
