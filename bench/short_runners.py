@@ -147,6 +147,10 @@ def _empty_with_image(subject: Subject, count: int) -> AttemptBatch:
     return _batch(subject.attempts("empty", count), words=np.ones((count, ARGUMENTS), np.int64))
 
 
+def _stacked(subject: Subject, count: int) -> AttemptBatch:
+    return _batch(subject.attempts("stacked", count))
+
+
 def _parent(subject: Subject, count: int) -> AttemptBatch:
     """One attempt of empty.dasm, whose CHILDREN are set by whoever assembles it."""
     return _batch(subject.attempts("parent", 1))
@@ -202,6 +206,7 @@ class Kind:
 KINDS: Final = (
     Kind("empty", "bench/programs/empty.dasm", _empty),
     Kind("empty, 24 bytes on its stack", "bench/programs/empty.dasm", _empty_with_image),
+    Kind("stores into its stack", "bench/programs/empty.dasm", _stacked),
     Kind("leaf of the tree sum", "jobs/treesum/treesum.dasm", _leaf),
     Kind("inner watcher that aborts", "jobs/treesum/treesum.dasm", _inner),
     Kind("parent, a child", "bench/programs/empty.dasm", _parent, per_child=True),
@@ -259,7 +264,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", default="", metavar="TEXT", help="kinds with this in the name")
+    parser.add_argument(
+        "--runners", type=int, default=0, metavar="N",
+        help="instead, run and create N empty runners, and tell the memory as they go",
+    )  # fmt: skip
     options = parser.parse_args()
+    if options.runners:
+        _watch_memory(options.runners)
+        return 0
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors, as it begins")
     chosen = [kind for kind in KINDS if options.only in kind.name]
     series = [_series(kind, size) for kind in chosen for size in kind.sizes]
@@ -281,6 +293,27 @@ def main() -> int:
         f"memory: {resident >> 20} MiB after the first round, {_resident_bytes() >> 20} at the end"
     )
     return 0
+
+
+def _watch_memory(runners: int) -> None:
+    """Run and create many runners, each with an id and a stack of its own; tell the memory."""
+    empty, stacked, parent = (
+        _series(next(kind for kind in KINDS if kind.maker is maker), SAMPLE_ATTEMPTS).subject
+        for maker in (_empty_with_image, _stacked, _parent)
+    )
+    for maker, subject in ((_empty_with_image, empty), (_stacked, stacked), (_parent, parent)):
+        told = []
+        for _ in range(5):
+            for _ in range(runners // SAMPLE_ATTEMPTS // 5):
+                subject.run(maker(subject, SAMPLE_ATTEMPTS))
+            told.append(f"{_resident_bytes() / (1 << 20):.1f} ({_table_kib():,} KiB of tables)")
+        print(f"{maker.__name__}: MiB after each fifth of {runners:,}: {', '.join(told)}")
+
+
+def _table_kib() -> int:
+    """Return what the system's page tables of this process take."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("VmPTE:")[1].split()[0])
 
 
 def _resident_bytes() -> int:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.errors import LimitError
-from dvm_mpi.layout import PAGE_BYTES, SR_END, TEXT_START, WORD_BYTES
+from dvm_mpi.layout import PAGE_BYTES, SR_END, STACKS_END, STACKS_START, TEXT_START, WORD_BYTES
 
 PAGE_COUNT: Final = SR_END // PAGE_BYTES
 MASK_BYTES: Final = PAGE_BYTES // WORD_BYTES
@@ -49,6 +49,16 @@ _PARTS: Final = (
     (VIEW, SR_END, "the shared and private regions"),
 )
 assert all(a + n <= b for (a, n, _), (b, _, _) in pairwise(_PARTS))
+
+#: What automatic stacks may have touched: host address, and bytes of the view for each byte there.
+_PARTS_OF_STACKS: Final = (
+    (FLAGS, PAGE_BYTES),
+    (LOADED, PAGE_BYTES),
+    (MASKS, WORD_BYTES),
+    (LOAD_MASKS, WORD_BYTES),
+    (VIEW, 1),
+)
+assert all(edge // PAGE_BYTES % PAGE_BYTES == 0 for edge in (STACKS_START, STACKS_END))
 
 # Flags of a page.
 #: The running attempt may load here; may store here; its stores here are marked in the mask.
@@ -75,6 +85,7 @@ _PROT_READ_WRITE: Final = 1 | 2
 _MAP_PRIVATE: Final = 0x2
 _MAP_ANONYMOUS: Final = 0x20
 _MAP_NORESERVE: Final = 0x4000
+_MAP_FIXED: Final = 0x10
 _MAP_FIXED_NOREPLACE: Final = 0x100000
 _MADV_DONTNEED: Final = 4
 _MADV_NOHUGEPAGE: Final = 15
@@ -168,6 +179,18 @@ class AddressSpace:
         is_loaded = self.loaded.reshape(-1, PAGE_BYTES // MASK_BYTES)[groups].any(axis=1)
         self._give_back(LOAD_MASKS, groups[~is_loaded])
 
+    def forget_stacks(self) -> None:
+        """Give back all that automatic stacks have taken, while no attempt is in the view.
+
+        The system's own tables go as well, which they do not where pages are only released: every
+        stack has an address of its own, and a million of them leave 24 MB of tables behind.
+        """
+        for base, address_bytes in _PARTS_OF_STACKS:
+            start = base + STACKS_START // address_bytes
+            length = (STACKS_END - STACKS_START) // address_bytes
+            is_mapped = self._map(start, length, _MAP_FIXED)
+            assert is_mapped, os.strerror(ctypes.get_errno())
+
     def _give_back(self, base: int, pages: NDArray[np.int64]) -> None:
         """Release pages counted from a host address, neighbours in one call."""
         if len(pages) == 0:
@@ -182,16 +205,22 @@ class AddressSpace:
             assert result == 0, os.strerror(ctypes.get_errno())
 
     def _reserve(self, address: int, length: int, name: str) -> None:
-        flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED_NOREPLACE
-        got = self._libc.mmap(address, length, _PROT_READ_WRITE, flags, -1, 0)
-        if got != address:
+        if not self._map(address, length, _MAP_FIXED_NOREPLACE):
             code = ctypes.get_errno()
             raise LimitError(
                 f"cannot reserve {length >> 30} GiB of virtual memory for {name} at "
                 f"{address:#x}: {os.strerror(code)}. {_remedy(code)}"
             )
-        # With huge pages one stored word would take 2 MiB.
-        self._libc.madvise(address, length, _MADV_NOHUGEPAGE)
+
+    def _map(self, address: int, length: int, placing: int) -> bool:
+        """Map memory that reads as zero; return whether it is where it should be."""
+        flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE | placing
+        got = self._libc.mmap(address, length, _PROT_READ_WRITE, flags, -1, 0)
+        is_mapped: bool = got == address
+        if is_mapped:
+            # With huge pages one stored word would take 2 MiB.
+            self._libc.madvise(address, length, _MADV_NOHUGEPAGE)
+        return is_mapped
 
 
 def _remedy(code: int) -> str:

@@ -9,7 +9,6 @@ The invariant to remember: while this engine is not in the view, everything it o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -35,6 +34,10 @@ from dvm_mpi.engine.parking import ParkedAttempt, copy_attempt, restore_attempt
 from dvm_mpi.engine.predecode import CELLS_PAGE, Program
 from dvm_mpi.engine.state import ATTEMPT_FIELDS, LEASE_FIELDS, Buffers, Field, List, Phase, Stop
 from dvm_mpi.layout import PAGE_BYTES, stack_slot_bytes
+
+#: After so many automatic stacks, of runners that ran or were created, all that they have left in
+#: the system's tables is given back: flags, and tables of pages that hold nothing any more.
+_STACKS_REMEMBERED: Final = 1 << 17
 
 #: Where each kind of lease is in the state: next address, end of the block.
 _LEASE_FIELDS: Final = {
@@ -97,6 +100,8 @@ class InterpEngine:
         #: What the state's addresses point into: kept alive here.
         self._stdin: NDArray[np.uint8] = np.zeros(1, dtype=np.uint8)
         self._batch: AttemptBatch | None = None
+        #: Automatic stacks since all of them were last forgotten, at most.
+        self._stacks_seen = 0
         self._parked: dict[int, ParkedAttempt] = {}
         self._next_handle = 1
         #: The running attempt while another engine is in the view.
@@ -138,20 +143,24 @@ class InterpEngine:
         self._state[Field.CURSOR] = 0
         self._state[Field.ATTEMPT_COUNT] = len(batch.attempts)
         self._buffers.shrink_those_of_attempts()
+        self._stacks_seen += len(batch.attempts)
 
     def run(self, fuel: int) -> Exit:
         """Execute up to `fuel` instructions of the batch."""
         assert self._batch is not None, "begin comes before run"
         self._claim()
+        if self._stacks_seen > _STACKS_REMEMBERED and self._state[Field.PHASE] == Phase.NONE:
+            self._space.forget_stacks()
+            self._stacks_seen = 0
         executed = 0
         while True:
             stop = Stop(self._run(self._state, fuel - executed))
             executed += int(self._state[Field.EXECUTED])
-            ended = self._answer(stop)
+            ended = self._answer(stop, executed)
             if ended is not None:
-                return replace(ended, instructions=executed)
+                return ended
 
-    def _answer(self, stop: Stop) -> Exit | None:
+    def _answer(self, stop: Stop, executed: int) -> Exit | None:
         """Give compiled code what it stopped for, or return what the caller must give."""
         assert self._program is not None, "load comes before run"
         index = int(self._state[Field.INDEX])
@@ -168,15 +177,18 @@ class InterpEngine:
             self._traps[self._buffers.count(List.OUTCOMES)] = self._describe_trap()
             self._count_trap()
         elif stop is Stop.LEASE_NEEDED:
-            return self._answer_lease(index)
+            return self._answer_lease(index, executed)
         elif stop is Stop.BATCH_DONE:
-            return Exit(Reason.BATCH_DONE, int(self._state[Field.CURSOR]), 0)
+            return Exit(Reason.BATCH_DONE, int(self._state[Field.CURSOR]), executed)
         elif stop is Stop.PAGE_MISSED:
-            return Exit(Reason.PAGE_MISSED, index, 0, page=int(self._state[Field.MISSED_PAGE]))
+            return Exit(
+                Reason.PAGE_MISSED, index, executed, page=int(self._state[Field.MISSED_PAGE])
+            )
         elif stop is Stop.SLEEPING:
-            return Exit(Reason.SLEEPING, index, 0, sleep_us=int(self._state[Field.SLEEP_US]))
+            sleep_us = int(self._state[Field.SLEEP_US])
+            return Exit(Reason.SLEEPING, index, executed, sleep_us=sleep_us)
         else:
-            return Exit(_REASONS[stop], index, 0)
+            return Exit(_REASONS[stop], index, executed)
         return None
 
     def _grow_full_list(self) -> None:
@@ -186,6 +198,7 @@ class InterpEngine:
     def take_outcomes(self) -> OutcomeBatch:
         """Return the attempts that ended since the last call."""
         taken = dict(zip(_TAKEN, self._buffers.take_all(list(_TAKEN.values())), strict=True))
+        self._stacks_seen += len(taken["children"])
         traps, self._traps = self._traps, {}
         return OutcomeBatch(**taken, traps=traps)
 
@@ -228,12 +241,12 @@ class InterpEngine:
         for kind, (at, end) in _LEASE_FIELDS.items():
             self._state[at], self._state[end] = self._leases.front(kind)
 
-    def _answer_lease(self, index: int) -> Exit | None:
+    def _answer_lease(self, index: int, executed: int) -> Exit | None:
         """Bring forward a leased block that fits; ask the caller for one if there is none."""
         kind = LeaseKind(self._state[Field.WANTED_KIND])
         wanted = int(self._state[Field.WANTED_BYTES])
         if self._attempts_bring_leases:
-            return Exit(Reason.LEASE_NEEDED, index, 0, lease=kind, lease_bytes=wanted)
+            return Exit(Reason.LEASE_NEEDED, index, executed, lease=kind, lease_bytes=wanted)
         needed = {
             LeaseKind.ID: PAGE_BYTES,
             LeaseKind.STACK: stack_slot_bytes(self._settings.stack_bytes),
@@ -244,7 +257,7 @@ class InterpEngine:
         self._hand_out_leases()
         if is_there:
             return None
-        return Exit(Reason.LEASE_NEEDED, index, 0, lease=kind, lease_bytes=wanted)
+        return Exit(Reason.LEASE_NEEDED, index, executed, lease=kind, lease_bytes=wanted)
 
     # --- traps and reports --------------------------------------------------------------------
     def _describe_trap(self) -> TrapDetail:

@@ -11,10 +11,19 @@ import numpy as np
 import pytest
 
 from dvm_mpi.disa.instruction import Instruction
-from dvm_mpi.engine.address_space import MASK_BYTES, AddressSpace
-from dvm_mpi.engine.interface import Reason
+from dvm_mpi.engine import interp
+from dvm_mpi.engine.address_space import FLAGS, MASK_BYTES, AddressSpace
+from dvm_mpi.engine.interface import End, Reason
 from dvm_mpi.engine.interp import InterpEngine
-from dvm_mpi.layout import DATA_START, PAGE_BYTES, PR_START, SR_END, SR_START
+from dvm_mpi.layout import (
+    CELL_STACK_BASE,
+    DATA_START,
+    PAGE_BYTES,
+    PR_START,
+    SR_END,
+    SR_START,
+    STACKS_START,
+)
 from tests.engine.machine import Host, Task, at, batch, imm, op, program, settings, unpack, via
 from tests.engine.random_programs import random_scene
 
@@ -34,6 +43,51 @@ def assert_view_is_clean(space: AddressSpace, pages: range) -> None:
     assert not space.flags[numbers].any()
     assert not space.loaded[numbers].any()
     assert not space.load_masks[numbers].any()
+
+
+def holds_memory(host_address: int) -> bool:
+    """Return whether the system has given memory to a page of this process."""
+    with Path("/proc/self/pagemap").open("rb") as file:
+        file.seek(8 * (host_address // PAGE_BYTES))
+        return bool(int.from_bytes(file.read(8), "little") >> 63)
+
+
+def table_bytes() -> int:
+    """Return what the system's page tables of this process take."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmPTE:")[1].split()[0]) << 10
+
+
+def test_stacks_that_ended_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flags of stacks of runners that ran, and the system's tables of their pages."""
+    monkeypatch.setattr(interp, "_STACKS_REMEMBERED", 100)
+    first = STACKS_START + (1 << 37)
+    # Each has a table of its own, and flags in a page of their own.
+    stacks = [first + (i << 24) + PAGE_BYTES for i in range(150)]
+    flags = FLAGS + first // PAGE_BYTES
+    engine = InterpEngine(settings())
+    engine.load(program(op("mov", imm(-1), via(CELL_STACK_BASE)), op("exit:c")), b"")
+    tasks = [Task(stack=(base, 8192, 1)) for base in stacks]
+    try:
+        before = table_bytes()
+        engine.begin(batch(tasks[:100]))
+        engine.run(1)
+        handle = engine.park()
+        Host(engine).run()
+        assert holds_memory(flags)
+        assert table_bytes() - before >= 100 * PAGE_BYTES
+        engine.begin(batch(tasks[100:]))
+        assert len(Host(engine).run()) == 50
+        assert not holds_memory(flags)
+        assert table_bytes() - before < 110 * PAGE_BYTES
+        engine.unpark(handle)
+        (late,) = Host(engine).run()
+        assert late.row["end"] == End.COMMIT
+    finally:
+        engine.close()
+    numbers = np.array(stacks) // PAGE_BYTES
+    assert not AddressSpace.shared().flags[numbers].any()
+    assert not AddressSpace.shared().pages[numbers].any()
 
 
 def test_a_closed_engine_leaves_nothing_behind() -> None:
