@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvm_mpi.engine.interface import LoadTracking
+from dvm_mpi.engine.interface import CHILD, RUN, LoadTracking
 from dvm_mpi.engine.state import ATTEMPT_FIELDS, Buffers, Field, List
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import DATA_START
@@ -114,3 +114,28 @@ def shrink(buffers: Buffers, which: List) -> None:
     buffers.state[Field.LISTS + 3 * which + 2] = 1
     buffers._arrays[which] = buffers._arrays[which][:1]
     assert buffers._arrays[which].ctypes.data == buffers.state[Field.LISTS + 3 * which]
+
+
+def test_attempts_give_the_room_of_their_large_lists_back() -> None:
+    buffers = Buffers()
+    for which in (List.CHILDREN, List.ENDED_CHILDREN, List.TOUCHED):
+        buffers.grow(which, 100 if which is List.TOUCHED else 1 << 20)
+        buffers.state[Field.LISTS + 3 * which + 1] = 7
+    buffers.shrink_those_of_attempts()
+    rooms = [buffers.state[Field.LISTS + 3 * which + 2] for which in (List.CHILDREN, List.TOUCHED)]
+    assert rooms == [64, 2_048]
+    assert buffers.count(List.CHILDREN) == 0
+    assert buffers.count(List.ENDED_CHILDREN) == 7, "those have not been taken yet"
+
+
+def test_records_are_copied_whole() -> None:
+    buffers = Buffers()
+    rows = np.zeros(300, dtype=CHILD)
+    rows["id"], rows["newr_pc"] = np.arange(300), -1
+    buffers.put(List.ENDED_CHILDREN, rows)
+    buffers.grow(List.ENDED_CHILDREN, 1_000)
+    taken, none = buffers.take_all([List.ENDED_CHILDREN, List.RUNS])
+    assert (taken == rows).all()
+    assert taken.dtype == CHILD
+    assert len(none) == 0
+    assert none.dtype == RUN
