@@ -26,12 +26,21 @@ SLICE_FUEL: Final = 400_000
 #: Instructions that the runners of one batch have together, if they are short enough, and that a
 #: worker executes before it reports ends: a message costs the coordinator as much time as a slice.
 BATCH_FUEL: Final = 4 * SLICE_FUEL
+#: Instructions in whose time a short attempt is begun, ended and reported, whatever it executes.
+RUNNER_FUEL: Final = 400
 #: Addresses that a rank leases at a time.
 ID_LEASE_COUNT: Final = 4_096
 STACK_LEASE_COUNT: Final = 1_024
 MALLOC_LEASE_BYTES: Final = 64 * MIB
 #: Leases that the automatic stacks suffice for at least: those of large stacks have fewer.
 STACK_LEASES_MIN: Final = 256
+#: A worker that asks again for ids or stacks gets so many times as many as before, up to so many
+#: times the above: whoever creates many runners waits for addresses a few times only.
+LEASE_GROWTH: Final = 4
+LEASE_BLOCKS_MAX: Final = 64
+#: Runners that one attempt creates, counted where it asks for ids: they wait in its rank's memory,
+#: and are sent together, when it commits.
+CHILDREN_MAX: Final = 1 << 20
 
 # --- snapshots --------------------------------------------------------------------------------
 #: Declared ranges up to this size are fetched before a runner starts; larger ones on first touch.
@@ -113,6 +122,14 @@ REPORT_SPACING: Final = 50
 RECEIVES_AT_ONCE: Final = 64
 #: Buffers that others have not taken yet before a rank stops to execute runners.
 SENDS_PENDING_MAX: Final = 1_024
+#: Tables within messages are packed by columns from so many rows on, since below that it takes
+#: longer than it saves; and up to so many.
+PACKED_ROWS_MIN: Final = 32
+PACKED_ROWS_MAX: Final = 1 << 21
+#: Memory that a rank's process keeps when it is given back, and the largest piece of it: arrays of
+#: some hundred kilobytes come and go with each message, and new memory takes longer than they do.
+HEAP_KEPT_BYTES: Final = 64 * MIB
+HEAP_PIECE_BYTES_MAX: Final = 32 * MIB
 #: Sleeps of a rank with nothing to do: the first, and what they grow to.
 NAP_S_MIN: Final = 20e-6
 NAP_S_MAX: Final = 1e-3
@@ -212,14 +229,17 @@ assert INLINE_BYTES_MAX < ARENA_SLICE_BYTES
 assert FILE_CHUNK_BYTES % PAGE_BYTES == 0
 
 # --- the coordinator's tables -------------------------------------------------------------------
-#: Runners and templates alive at once.
-RUNNERS_MAX: Final = 16_777_216
+#: Runners and templates alive at once: rank 0 holds some 300 bytes for each.
+RUNNERS_MAX: Final = 1 << 22
+#: If more than so many wait, those that came last go first: a tree of runners is gone through
+#: branch after branch then, so that rank 0 holds its depth, and not its breadth.
+QUEUE_ROWS_IN_ORDER: Final = 1 << 18
 #: Events remembered to tell a runner's story when the life cycle is violated, and the runners
 #: that they happened to together: one event may happen to millions.
 STORY_EVENTS: Final = 4_096
 STORY_ROWS: Final = 1 << 18
 #: Runners of one dispatched batch, and batches that a worker holds at a time.
-BATCH_RUNNERS_MAX: Final = 1_024
+BATCH_RUNNERS_MAX: Final = 4_096
 BATCHES_PER_WORKER: Final = 2
 #: Of more workers than this each gets a runner more at least, at a time, for every so many of them.
 WORKERS_PER_LEAST_RUNNER: Final = 16

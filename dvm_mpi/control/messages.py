@@ -1,9 +1,9 @@
 """What the coordinator and the workers say to each other, and the wire form of every message.
 
 A message is a frozen dataclass of integers, texts and arrays. `encode` lays it out as one flat
-buffer of bytes (header of int64, then the fields' raw content), `decode` reads it back without
-copying the arrays. Nothing is pickled. Messages about memory are in `dsm/messages.py`; the codec
-serves both.
+buffer of bytes (header of int64, then the fields' content), `decode` reads it back without copying
+the arrays, but for tables whose columns were packed. Nothing is pickled. Messages about memory are
+in `dsm/messages.py`; the codec serves both.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi.control import columns
 from dvm_mpi.control.journal import ROW
 from dvm_mpi.dsm import messages as memory
 from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, LEASES, NO_LEASES, OUTCOME, RUN
@@ -41,6 +42,8 @@ SPAN: Final = np.dtype(
     ]
 )  # fmt: skip
 
+#: Raised when `columns` packs in another way: who reads must know.
+_PACKING: Final = 1
 #: In a message about a lease: it is the worker's, not one attempt's.
 OF_THE_WORKER: Final = 0
 
@@ -91,13 +94,19 @@ class Finished:
 class LeaseRequested:
     """Worker to coordinator: addresses of this kind are used up (`wanted_bytes`: MALLOC only).
 
-    `attempt` is the number of the one that waits for addresses of its own, or OF_THE_WORKER.
+    `attempt` is the number of the one that waits for addresses of its own, or OF_THE_WORKER;
+    `blocks`: how many the worker wants, of ids and stacks. For a program that creates runners
+    without end: `created`, how many ids were leased for this attempt so far, at least so many
+    runners has it created; and `pc`, the instruction that wants more, or -1.
     """
 
     worker: int
     kind: int
     wanted_bytes: int
     attempt: int = OF_THE_WORKER
+    blocks: int = 1
+    created: int = 0
+    pc: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +306,8 @@ MESSAGES: Final[tuple[type[Any], ...]] = (
     ClockAnswered,
 )
 _NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
+#: Name and type of every field, by kind.
+_FIELDS: Final = {cls: tuple((f.name, str(f.type)) for f in fields(cls)) for cls in MESSAGES}
 
 _INT64: Final = np.dtype("<i8")
 _BYTES: Final = np.dtype("u1")
@@ -331,6 +342,11 @@ _ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
     "tokens": memory.TOKEN,
     "rows": ROW,
 }
+#: Arrays of bytes that are no content of the shared region: the rows that say how long each is.
+_ROWS_OF: Final = {"image_data": "image_runs"}
+_NO_RUNS: Final = np.zeros(0, RUN)
+_NO_TABLE: Final = np.zeros((0, 1), np.int64)
+_PADDING: Final = np.zeros(_INT64.itemsize, np.uint8)
 assert memory.RUN == RUN, "engine and dsm describe stored bytes by the same record"
 
 
@@ -341,28 +357,53 @@ class CodecError(AssertionError):
 def encode(message: Message) -> NDArray[np.uint8]:
     """Lay a message out as one buffer: kind, one int64 per field, then the arrays' bytes.
 
-    An integer field's word is its value; an array's or text's is its length in bytes.
+    An integer field's word is its value; an array's or text's is its length in bytes. Where a
+    table is packed (`columns`), it is the length of that less than zero.
     """
     header = [_NUMBER[type(message)]]
     parts: list[NDArray[np.uint8]] = []
-    for part in fields(message):
-        value = getattr(message, part.name)
+    for name, _ in _FIELDS[type(message)]:
+        value = getattr(message, name)
         if isinstance(value, np.ndarray):
-            assert value.dtype == _ELEMENTS[part.name], part.name
+            assert value.dtype == _ELEMENTS[name], name
             raw = np.ascontiguousarray(value).view(np.uint8).reshape(-1)
+            packed = columns.pack(_table(message, name, value, raw)) if raw.size else None
+            if packed is not None and packed.size < raw.size:
+                header.append(-packed.size)
+                parts.append(packed)
+                continue
         elif isinstance(value, str):
             raw = np.frombuffer(value.encode(), dtype=np.uint8)
         else:
             header.append(int(value))
             continue
-        header.append(raw.nbytes)
-        padding = -raw.nbytes % _INT64.itemsize
-        parts += [raw, np.zeros(padding, dtype=np.uint8)]
+        header.append(raw.size)
+        if raw.size:
+            parts.append(raw)
+            if raw.size % _INT64.itemsize:
+                parts.append(_PADDING[: -raw.size % _INT64.itemsize])
     return np.concatenate([np.array(header, dtype=_INT64).view(np.uint8), *parts])
 
 
+def _table(
+    message: Message, name: str, value: NDArray[Any], raw: NDArray[np.uint8]
+) -> NDArray[np.int64]:
+    """Return the words of an array as rows and columns; none if it has no words."""
+    if value.dtype != _BYTES:
+        return raw.view(_INT64).reshape(len(value), -1)
+    owners = getattr(message, _ROWS_OF[name]) if name in _ROWS_OF else _NO_RUNS
+    row_count = len(owners)
+    if row_count == 0 or raw.size % (row_count * _INT64.itemsize):
+        return _NO_TABLE
+    # Arguments of runners that one loop creates: as long as each other, and word by word regular.
+    length = raw.size // row_count
+    if (owners["length"] != length).any():
+        return _NO_TABLE
+    return raw.view(_INT64).reshape(row_count, -1)
+
+
 def decode(buffer: NDArray[np.uint8]) -> Any:
-    """Read one message back; its arrays are views of `buffer`.
+    """Read one message back; its arrays are views of `buffer`, but for those that were packed.
 
     Raises
     ------
@@ -374,7 +415,7 @@ def decode(buffer: NDArray[np.uint8]) -> Any:
     if not 0 <= number < len(MESSAGES):
         raise CodecError(f"message kind {number} is unknown")
     cls = MESSAGES[number]
-    names = [(part.name, str(part.type)) for part in fields(cls)]
+    names = _FIELDS[cls]
     position = (1 + len(names)) * word
     if len(buffer) < position:
         raise CodecError(f"{cls.__name__}: the header is cut off")
@@ -387,14 +428,25 @@ def decode(buffer: NDArray[np.uint8]) -> Any:
         elif annotation == "bool":
             values[name] = _truth(value, place)
         else:
-            if not 0 <= value <= len(buffer) - position:
+            is_packed = value < 0 and annotation != "str"
+            length = -value if is_packed else value
+            if not 0 <= length <= len(buffer) - position:
                 raise CodecError(f"{place}: {value} bytes do not fit")
-            raw = buffer[position : position + value]
+            raw = buffer[position : position + length]
+            if is_packed:
+                raw = _unpacked(raw, place)
             values[name] = _text(raw, place) if annotation == "str" else _rows(raw, name, place)
-            position += value + -value % word
+            position += length + -length % word
     if position != len(buffer):
         raise CodecError(f"{cls.__name__}: {len(buffer) - position} bytes too many")
     return cls(**values)
+
+
+def _unpacked(packed: NDArray[np.uint8], place: str) -> NDArray[np.uint8]:
+    try:
+        return columns.unpack(packed).reshape(-1).view(np.uint8)
+    except columns.ColumnsError as error:
+        raise CodecError(f"{place}: {error}") from error
 
 
 def _truth(value: int, place: str) -> bool:
@@ -421,7 +473,7 @@ def wire_layout() -> str:
     """Describe the wire form of all messages: equal texts read each other's buffers."""
     told = [(cls.__name__, [(f.name, str(f.type)) for f in fields(cls)]) for cls in MESSAGES]
     elements = [(name, element.descr) for name, element in sorted(_ELEMENTS.items())]
-    return json.dumps([told, elements])
+    return json.dumps([told, elements, _PACKING])
 
 
 def encode_traps(traps: dict[int, Any]) -> str:

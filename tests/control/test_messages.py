@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 from dvm_mpi.control.messages import (
     _ELEMENTS,
+    _ROWS_OF,
     MESSAGES,
     CodecError,
+    Dispatched,
     LeaseRequested,
     decode,
     encode,
     encode_traps,
 )
-from dvm_mpi.dsm.messages import EpochApplied
+from dvm_mpi.dsm.messages import ApplyRequested, EpochApplied
 from dvm_mpi.engine.interface import TrapDetail
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -99,7 +101,7 @@ REFUSED = {
     "an unknown kind": (words(99), "kind 99 is unknown"),
     "a negative kind": (words(-1), "kind -1 is unknown"),
     "no fields": (words(2, 0), "LeaseRequested: the header is cut off"),
-    "more than a message": (words(2, 0, 0, 0, 0, 0), "LeaseRequested: 8 bytes too many"),
+    "more than a message": (words(2, *[0] * 8), "LeaseRequested: 8 bytes too many"),
     "an array that is cut off": (words(9, 40), "DiscardRequested.tokens: 40 bytes do not fit"),
     "a negative length": (words(9, -8), "DiscardRequested.tokens: -8 bytes do not fit"),
     "half an element": (words(9, 8, 0), "DiscardRequested.tokens: 8 bytes are no whole elements"),
@@ -130,6 +132,30 @@ def test_arrays_are_not_copied() -> None:
     assert np.shares_memory(decode(buffer).tokens, buffer)
 
 
+def test_runners_that_one_loop_created_are_a_few_words() -> None:
+    """Ids and stacks at equal distances, equal entries and sizes, arguments that count."""
+    count, base = 4_096, 0x300_0000_1000
+    attempts = np.zeros(count, _ELEMENTS["attempts"])
+    rows = np.arange(count)
+    attempts["runner"], attempts["id"] = count - rows, 0x3D0_0000_0000 + rows * 4_096
+    attempts["entry"], attempts["stack_automatic"] = 0x4_0000_0100, 1
+    attempts["stack_base"] = base + rows * 12_288
+    attempts["image_first"], attempts["image_count"] = rows, 1
+    runs = np.zeros(count, _ELEMENTS["image_runs"])
+    runs["start"], runs["length"] = attempts["stack_base"], 24
+    runs["data_first"] = rows * 24
+    arguments = np.stack([rows, rows * 16 + 7, np.full(count, 3)], axis=1).reshape(-1)
+    message = Dispatched(
+        12, rows + 100, attempts, np.zeros(0, _ELEMENTS["grants"]), runs, arguments.view(np.uint8)
+    )
+    buffer = encode(message)
+    assert buffer.size < 600
+    assert_equal(decode(buffer), message)
+    # Content of the shared region stays as it is, whatever it is.
+    stored = ApplyRequested.__dataclass_fields__["data"]
+    assert stored.name not in _ROWS_OF
+
+
 def test_numbers_on_the_wire_never_change() -> None:
     names = [cls.__name__ for cls in MESSAGES]
     assert names == [
@@ -141,7 +167,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "TraceRows",
         "ClockAsked", "ClockAnswered",
     ]  # fmt: skip
-    assert encode(LeaseRequested(4, 5, 6, 7)).view("<i8").tolist() == [2, 4, 5, 6, 7]
+    assert encode(LeaseRequested(4, 5, 6, 7)).view("<i8").tolist() == [2, 4, 5, 6, 7, 1, 0, -1]
     assert encode(EpochApplied(1, 2, 3)).view("<i8").tolist() == [10, 1, 2, 3]
 
 
