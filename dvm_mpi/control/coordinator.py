@@ -227,7 +227,8 @@ class Coordinator:
             self._is_whole = False
             if self.tracer is not None:
                 self.tracer.deciding(event)
-            actions = self.scheduler.handle(event)
+            with self._narrator.places():
+                actions = self.scheduler.handle(event)
             if self.tracer is not None:
                 self.tracer.decided(event, actions)
             self._schedule(actions)

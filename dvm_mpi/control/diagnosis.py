@@ -6,6 +6,8 @@ stand beside them, for images without symbols.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from dvm_mpi.config import CONTENTION_SITES_SHOWN, GIB
 from dvm_mpi.control.contention import ContendedSite
 from dvm_mpi.control.coordinator_state import ArmedWatcher, Failure
+from dvm_mpi.control.lifecycle import RunnersLimitError
 from dvm_mpi.disa.disassembler import format_instruction
 from dvm_mpi.disa.encoding import DecodeError, decode
 from dvm_mpi.disa.image import Image
@@ -105,6 +108,14 @@ class Narrator:
             if at < len(lines.addresses) and int(lines.addresses[at]) == pc:
                 return f"{lines.files[int(lines.file_indices[at])]}:{int(lines.lines[at])}"
         return f"{self._image.source_name or 'program'}: {hexadecimal(pc)}"
+
+    @contextmanager
+    def places(self) -> Iterator[None]:
+        """Name the line in what is raised about a program that creates too many runners."""
+        try:
+            yield
+        except RunnersLimitError as error:
+            raise error.at(self.place(error.pc)) from None
 
     def label(self, address: int) -> str:
         """Return `label`, `label+offset` or the plain address."""

@@ -18,6 +18,7 @@ from dvm_mpi import config
 from dvm_mpi.control import coordinator_state as actions
 from dvm_mpi.control.coordinator_tracer import CoordinatorTracer
 from dvm_mpi.control.delivery import Delivery, InOrder, Part
+from dvm_mpi.control.diagnosis import Narrator
 from dvm_mpi.control.journal import Gauge
 from dvm_mpi.control.loader import LOADED_EPOCH, Loader
 from dvm_mpi.control.messages import Message, decode, encode
@@ -187,6 +188,7 @@ class LocalMachine:
         make_scheduler: Callable[..., Scheduler] = Scheduler,
     ) -> None:
         self.image = image
+        self._narrator = Narrator(image)
         self.settings = settings
         self.observer: Observer = observer or Silent()
         self.geometry = Geometry(settings.homes, config.HOME_BLOCK_PAGES)
@@ -403,7 +405,8 @@ class LocalMachine:
             return
         if self.tracer is not None:
             self.tracer.coordinator.deciding(event)
-        actions = self.scheduler.handle(event)
+        with self._narrator.places():
+            actions = self.scheduler.handle(event)
         if self.tracer is not None:
             self.tracer.coordinator.decided(event, actions)
         for action in actions:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.control.messages import Finished
+from dvm_mpi.dsm import byte_copy
 from dvm_mpi.dsm.ranges import expand, firsts_of
-from dvm_mpi.engine.interface import NO_LEASES
+from dvm_mpi.engine.interface import NO_LEASES, OutcomeBatch
 
 #: The worker of a message whose records come from several.
 SEVERAL: Final = -1
@@ -88,6 +89,20 @@ def join(parts: Sequence[Finished]) -> Finished:
         load_data=np.concatenate([part.load_data for part in parts]),
         leases=np.concatenate([part.leases for part in parts]),
     )
+
+
+def without_staged(
+    ended: OutcomeBatch, is_staged: NDArray[np.bool_]
+) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """Return runs and data of a batch without the bytes that travel by the arenas."""
+    outcomes = ended.outcomes[is_staged]
+    runs = ended.runs.copy()
+    kept = np.ones(len(runs), dtype=bool)
+    kept[expand(outcomes["run_first"], outcomes["run_count"])] = False
+    inline, data = byte_copy.gather(runs[kept], ended.data)
+    runs[kept] = inline
+    runs["data_first"][~kept] = -1
+    return runs, data
 
 
 def _firsts(arrays: Sequence[NDArray[Any]]) -> list[int]:

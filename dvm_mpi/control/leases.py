@@ -7,6 +7,8 @@ of it was given to a runner that has ended.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,7 @@ from dvm_mpi.config import (
 from dvm_mpi.engine.interface import Lease, LeaseKind
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import (
+    GUARD_BYTES,
     MALLOC_END,
     MALLOC_START,
     PAGE_BYTES,
@@ -68,7 +71,7 @@ class LeaseBook:
         self._next_malloc = MALLOC_START
         #: Slots of each stack block, by block number, whose runner has ended.
         self._ended_slots: dict[int, int] = {}
-        self._free_blocks: list[int] = []
+        self._free_blocks: deque[int] = deque()
 
     @property
     def _block_bytes(self) -> int:
@@ -77,7 +80,8 @@ class LeaseBook:
     def lease(self, kind: LeaseKind, wanted_bytes: int = 0, blocks: int = 1) -> Lease:
         """Return a block; an empty one for MALLOC if the area cannot hold `wanted_bytes`.
 
-        As long as there is room, a lease of several blocks has them one behind the other.
+        As long as there is room, a lease of several blocks has them one behind the other; of
+        stacks no more than leave others some.
 
         Raises
         ------
@@ -110,10 +114,11 @@ class LeaseBook:
         length = self._block_bytes
         if fresh_blocks > 0:
             start = self._next_stack
-            length *= min(blocks, fresh_blocks)
+            slots_max = stack_slots(self._slot_bytes - GUARD_BYTES) // STACK_LEASES_MIN
+            length *= min(blocks, fresh_blocks, max(slots_max // self._block_slots, 1))
             self._next_stack += length
         elif self._free_blocks:
-            start = STACKS_START + self._free_blocks.pop(0) * self._block_bytes
+            start = STACKS_START + self._free_blocks.popleft() * self._block_bytes
         else:
             slots = (STACKS_END - STACKS_START) // self._slot_bytes
             raise LimitError(
@@ -132,6 +137,21 @@ class LeaseBook:
         self._next_malloc = end
         return Lease(LeaseKind.MALLOC, start, end)
 
+    def _blocks_of(self, stack_bases: NDArray[np.int64]) -> Iterable[tuple[int, int]]:
+        """Return the blocks of stacks, ascending, with how many there are of each."""
+        numbers = (stack_bases - STACKS_START) // self._block_bytes
+        first = int(numbers.min())
+        reach = int(numbers.max()) - first
+        if reach == 0:
+            return [(first, len(numbers))]
+        if reach < len(numbers):
+            # Most often they are neighbours, and counting is faster than sorting.
+            found = np.bincount(numbers - first)
+            blocks = np.flatnonzero(found)
+            return zip((blocks + first).tolist(), found[blocks].tolist(), strict=True)
+        blocks, counts = np.unique(numbers, return_counts=True)
+        return zip(blocks.tolist(), counts.tolist(), strict=True)
+
     def check_invariants(self) -> None:
         """Assert what holds between any two calls."""
         leased = (self._next_stack - STACKS_START) // self._block_bytes
@@ -144,10 +164,7 @@ class LeaseBook:
         """Note that the runners with these automatic stacks ended or were never born."""
         if len(stack_bases) == 0:
             return
-        blocks, counts = np.unique(
-            (stack_bases - STACKS_START) // self._block_bytes, return_counts=True
-        )
-        for block, count in zip(blocks.tolist(), counts.tolist(), strict=True):
+        for block, count in self._blocks_of(stack_bases):
             ended = self._ended_slots.get(block, 0) + count
             assert ended <= self._block_slots, "an automatic stack ended twice"
             if ended == self._block_slots:

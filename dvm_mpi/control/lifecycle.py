@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import RUNNERS_MAX, STORY_EVENTS, STORY_ROWS
+from dvm_mpi.config import CHILDREN_MAX, RUNNERS_MAX, STORY_EVENTS, STORY_ROWS
 from dvm_mpi.control import row_loops
 from dvm_mpi.dsm.rows import reserved, words_of
 from dvm_mpi.errors import LimitError
@@ -136,6 +136,32 @@ class LifeCycleError(AssertionError):
     """An event met a state that the table does not pair it with."""
 
 
+class RunnersLimitError(LimitError):
+    """A program that creates more runners than the machine has room for.
+
+    `pc` is the instruction that creates them, or -1: whoever knows the program's lines names it.
+    """
+
+    def __init__(self, fact: str, remedy: str, pc: int = -1, place: str = "") -> None:
+        created = f"; the last ones were created at {place}" if place else ""
+        super().__init__(f"{fact}{created}. {remedy}.")
+        self.fact, self.remedy, self.pc = fact, remedy, pc
+
+    def at(self, place: str) -> RunnersLimitError:
+        """Return the same, with the place of the creating instruction in words."""
+        return RunnersLimitError(self.fact, self.remedy, self.pc, place)
+
+
+def too_many_children(created: int, pc: int) -> RunnersLimitError:
+    """Return what ends a run in which one attempt creates runners without end."""
+    return RunnersLimitError(
+        f"one runner has created more than {created:,} others and has not ended yet; the limit is "
+        f"{CHILDREN_MAX:,} (CHILDREN_MAX)",
+        "None of them can start before it commits: let it create fewer, which create the rest",
+        pc,
+    )
+
+
 class RunnerTable:
     """Rows of RUNNER with a free list; grows by doubling up to `RUNNERS_MAX`."""
 
@@ -171,11 +197,11 @@ class RunnerTable:
     def _grow(self, count: int) -> None:
         used = self.live_count
         if used + count > RUNNERS_MAX:
-            message = (
+            raise RunnersLimitError(
                 f"{used + count:,} runners and watchers would be alive at once; the limit is "
-                f"{RUNNERS_MAX:,} (RUNNERS_MAX). Create fewer before waiting for some to end."
+                f"{RUNNERS_MAX:,} (RUNNERS_MAX)",
+                "Create fewer before some have ended: let a runner do the work of many",
             )
-            raise LimitError(message)
         old = len(self.rows)
         new = old
         while new - used < count:

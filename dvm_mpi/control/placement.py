@@ -5,6 +5,8 @@ Pure arithmetic on loads. Ties are broken by the lowest worker number.
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,10 +14,13 @@ from dvm_mpi.config import (
     BATCH_FUEL,
     BATCH_RUNNERS_MAX,
     BATCHES_PER_WORKER,
+    RUNNER_FUEL,
     WORKERS_PER_LEAST_RUNNER,
 )
 from dvm_mpi.dsm.ranges import firsts_of
 
+#: Who has less than this part of a whole batch has next to nothing.
+PARTS_OF_BATCH: Final = 64
 #: Weight of the newest measurement in the running mean of runner lengths.
 _SMOOTHING = 0.2
 
@@ -35,8 +40,9 @@ class LengthEstimate:
 
     @property
     def batch_runners(self) -> int:
-        """Runners that have about BATCH_FUEL instructions together."""
-        return int(min(max(BATCH_FUEL / max(self.mean, 1.0), 1.0), BATCH_RUNNERS_MAX))
+        """Runners that take about as long together as BATCH_FUEL instructions."""
+        weight = max(self.mean, 1.0) + RUNNER_FUEL
+        return int(min(max(BATCH_FUEL / weight, 1.0), BATCH_RUNNERS_MAX))
 
 
 def share_out(
@@ -53,7 +59,9 @@ def share_out(
     The least loaded worker is served first and nobody gets more than a fair share, so that
     one worker does not take what would keep all of them busy. A worker holds at most
     `BATCHES_PER_WORKER` batches, and gets more when there is room for a whole one: small batches
-    would come back as small ones, and call for others as small. What finds no place waits.
+    would come back as small ones, and call for others as small. Where runners do not suffice for
+    whole batches, they go to those that have no more than they would get, or next to nothing. What
+    finds no place waits.
 
     Where there are many workers the coordinator's time is what is short, and each share costs it a
     message there and one back. So no share is of a few runners, although the queue ends; and while
@@ -83,6 +91,10 @@ def share_out(
     if least > 0:
         has_room &= running <= newest
     fair = -(-ready // len(running))
+    if fair < batch_runners:
+        # Each message takes the coordinator's time: a part of a batch is for who has no more than
+        # that to execute, or next to nothing, and until then more may come together.
+        has_room &= running <= max(fair, batch_runners // PARTS_OF_BATCH)
     capacity = np.minimum(np.where(has_room, room, 0), max(fair, least, 1))
     given = np.zeros(len(running), dtype=np.int64)
     if near is None or not near.any():

@@ -20,7 +20,7 @@ from dvm_mpi.control.coordinator_state import (
     joined_births,
 )
 from dvm_mpi.control.grants import child_grants
-from dvm_mpi.control.lifecycle import Event, Kind, State
+from dvm_mpi.control.lifecycle import Event, Kind, RunnersLimitError, State
 from dvm_mpi.dsm.rows import joined
 
 
@@ -76,7 +76,11 @@ class Publishing:
         """Register children; return the creator's attempt of each new template, by row."""
         state = self._state
         grants, counts = child_grants(births.children, births.child_ranges)
-        rows = state.register(births, grants, counts)
+        try:
+            rows = state.register(births, grants, counts)
+        except RunnersLimitError as error:
+            error.pc = int(births.children["newr_pc"][-1])
+            raise
         template = births.children["template"] == 1
         ordinary = rows[~template]
         state.table.apply(ordinary, Event.CREATED)

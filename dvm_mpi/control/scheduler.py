@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.config import (
+    CHILDREN_MAX,
     EPOCH_RECORDS_MAX,
     EPOCH_US_MAX,
     EPOCHS_IN_FLIGHT,
@@ -38,7 +39,7 @@ from dvm_mpi.control.coordinator_state import (
 from dvm_mpi.control.dealing import Dealing
 from dvm_mpi.control.grants import normalise_grouped
 from dvm_mpi.control.leases import LeaseBook
-from dvm_mpi.control.lifecycle import Event, Kind, State
+from dvm_mpi.control.lifecycle import Event, Kind, State, too_many_children
 from dvm_mpi.control.messages import (
     AsleepChanged,
     Dispatched,
@@ -202,7 +203,8 @@ class Scheduler:
         Raises
         ------
         LimitError
-            Ids, automatic stacks or rows of the runner table have run out.
+            Ids, automatic stacks or rows of the runner table have run out, or one attempt creates
+            runners without end.
         """
         assert not self._complete, "the program has ended"
         actions: list[Action] = []
@@ -252,8 +254,10 @@ class Scheduler:
             self.state.asleep[event.worker] = event.asleep
         elif isinstance(event, WorkerReady):
             self.state.ready[event.worker] = True
+        elif event.created > CHILDREN_MAX:
+            raise too_many_children(event.created, event.pc)
         elif self._rounds is None:
-            return [self._granted(event)]
+            return [self._granted(event, event.blocks)]
         else:
             self._rounds.ask(event)
         return []

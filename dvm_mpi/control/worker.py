@@ -18,21 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.config import BATCH_FUEL, INLINE_BYTES_MAX
+from dvm_mpi.control.asking import Asking
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.eagerness import Eagerness
+from dvm_mpi.control.joining import without_staged
 from dvm_mpi.control.messages import (
-    OF_THE_WORKER,
     RECORD,
     AnswerRequested,
     AsleepChanged,
     Dispatched,
     Finished,
     LeaseGranted,
-    LeaseRequested,
     Message,
     WorkerEvent,
     encode_traps,
 )
+from dvm_mpi.control.roster import Pace, Roster
 from dvm_mpi.dsm import byte_copy
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.hot_pages import HotPages
@@ -117,6 +118,8 @@ class _Parked:
     number: int
     snapshot: int
     grants: NDArray[Any]  # GRANT, of this attempt
+    #: Ids that were leased for it so far.
+    leased_ids: int = 0
     #: When it goes on, if it sleeps.
     wakes_at_us: int = 0
 
@@ -177,6 +180,7 @@ class Worker:
         self._attempts_bring_leases = False
         #: Place in its batch of the attempt in the view that waits for a lease.
         self._leasing_index = 0
+        self._asks = Asking(number)
         #: Snapshot of the batch, or of the parked attempt that goes on.
         self._snapshot = 0
         #: The attempt that was parked, and goes on outside of any batch.
@@ -188,18 +192,17 @@ class Worker:
         #: Attempts that wait for a lease of their own, by number; and what came for them.
         self._asking: dict[int, _Parked] = {}
         self._granted: deque[tuple[_Parked, Lease]] = deque()
-        #: The scheduler's numbers of the runners that this worker has, by attempt number: one may
-        #: be here twice, if an attempt was given up on and sleeps here still.
-        self._runners: dict[int, int] = {}
-        #: Where those attempts began, and what is known of such ones.
-        self._entries: dict[int, int] = {}
+        #: The attempts that this worker has, how long they are, and for whom pages come early.
+        self._roster, self._pace = Roster(), Pace()
         self._eagerness = Eagerness()
         #: Lookups under way, until their pages are installed; by ticket.
         self._lookups: dict[int, _Lookup] = {}
         self._last_ticket = self._last_serial = 0
         self._outbox: deque[_Departure] = deque()
-        #: Instructions executed since ends were last reported.
+        #: Instructions executed since ends were last reported, and as many as ends weigh.
         self._unreported = 0
+        #: Place in its batch of the attempt that is next, or under way.
+        self._index = 0
         #: Pages read, for whoever looks at the run.
         self.hot_pages = HotPages()
         #: Bytes of frames read since the last record, and since the beginning.
@@ -257,7 +260,7 @@ class Worker:
     def is_settled(self) -> bool:
         """Whether nothing is left of any attempt: none here, none on its way out."""
         return not (
-            self._batches or self._runners or self._lookups or self._outbox or self._sleepers
+            self._batches or len(self._roster) or self._lookups or self._outbox or self._sleepers
         )
 
     @property
@@ -311,9 +314,14 @@ class Worker:
             self._granted.append((self._asking.pop(granted.attempt), lease))
             return self._next() if self._phase is Phase.IDLE else []
         assert self._phase is Phase.LEASING
-        self.engine.grant_lease(lease)
+        self._grant(lease)
         self._phase = Phase.READY
         return []
+
+    def _grant(self, lease: Lease) -> None:
+        """Give addresses to the engine, of which an attempt waits for them."""
+        self._asks.note(lease)
+        self.engine.grant_lease(lease)
 
     def poll_plane(self) -> tuple[Sent, ...]:
         """Take the pages that have come beside the messages; return what is to be sent."""
@@ -336,6 +344,7 @@ class Worker:
         """Put a parked attempt back on the engine, which is idle."""
         self.engine.unpark(parked.handle)
         self._resumed, self._snapshot = parked, parked.snapshot
+        self._asks.resume(parked.number, parked.leased_ids)
         self._read_ahead, self._read_ahead_index = ReadAhead(), -1
         self._phase = Phase.READY
         return [self._asleep_changed()]
@@ -346,10 +355,19 @@ class Worker:
 
     # --- running --------------------------------------------------------------------------------
     def run_slice(self, fuel: int, now_us: int) -> tuple[tuple[Sent, ...], int]:
-        """Execute about `fuel` instructions; return what is to be sent, and how many ran."""
+        """Execute attempts that take about as long as `fuel` instructions.
+
+        Return what is to be sent, and how many instructions ran.
+        """
         assert self._phase is Phase.READY
-        stopped = self.engine.run(fuel)
-        self._unreported += stopped.instructions
+        if self._resumed is None:
+            stopped = self.engine.run(self._pace.fuel(fuel))
+            ended = stopped.index - self._index
+            self._unreported += self._pace.ran(stopped.instructions, ended)
+            self._index = stopped.index
+        else:
+            stopped = self.engine.run(fuel)
+            self._unreported += stopped.instructions
         goes_on = stopped.reason in {Reason.PAGE_MISSED, Reason.SLICE_ENDED}
         sent: list[Sent] = []
         if not goes_on or self._unreported >= BATCH_FUEL:
@@ -373,9 +391,8 @@ class Worker:
 
     def _request_lease(self, stopped: Exit) -> list[Sent]:
         """Ask for addresses; an attempt that brings its own ones makes way for others."""
-        assert stopped.lease is not None
-        number = self._number(stopped.index) if self._attempts_bring_leases else OF_THE_WORKER
-        request = LeaseRequested(self.number, int(stopped.lease), stopped.lease_bytes, number)
+        number, is_own = self._number(stopped.index), self._attempts_bring_leases
+        request = self._asks.request(stopped, number, is_own=is_own)
         sent: list[Sent] = [(_COORDINATOR, request)]
         if self._attempts_bring_leases and self._has_more_to_do(stopped.index):
             sent += self._make_way(stopped.index)
@@ -398,7 +415,8 @@ class Worker:
         """Set the running attempt aside; the engine goes on with the next one."""
         number, grants = self._number(index), self._grants(index)
         self._resumed = None
-        return _Parked(self.engine.park(), number, self._snapshot, grants)
+        leased_ids = self._asks.leased_ids(number)
+        return _Parked(self.engine.park(), number, self._snapshot, grants, leased_ids)
 
     def _number(self, index: int) -> int:
         """Return the number of the running attempt."""
@@ -429,17 +447,12 @@ class Worker:
         if self._granted:
             parked, lease = self._granted.popleft()
             sent = self._resume(parked)
-            self.engine.grant_lease(lease)
+            self._grant(lease)
             return sent
         batch = self._batches.popleft()
-        self._current, self._snapshot = batch, batch.snapshot
+        self._current, self._snapshot, self._index = batch, batch.snapshot, 0
         self._attempts_bring_leases = len(batch.leases) > 0
-        self._runners.update(
-            zip(batch.numbers.tolist(), batch.attempts["runner"].tolist(), strict=True)
-        )
-        self._entries.update(
-            zip(batch.numbers.tolist(), batch.attempts["entry"].tolist(), strict=True)
-        )
+        self._roster.add(batch.numbers, batch.attempts)
         attempts = batch.attempts.copy()
         attempts["runner"] = batch.numbers
         self.engine.begin(
@@ -509,15 +522,13 @@ class Worker:
             return []
         records = np.zeros(len(ended.outcomes), dtype=RECORD)
         records["attempt"] = ended.outcomes["runner"]
-        numbers = records["attempt"].tolist()
-        entries = np.array([self._entries.pop(n) for n in numbers], np.int64)
-        aborted = np.isin(ended.outcomes["end"], (End.ABORT, End.ABORT_DELETE))
-        self._eagerness.observe(entries, aborted)
-        ended.outcomes["runner"] = [self._runners.pop(n) for n in numbers]
+        ended.outcomes["runner"], entries = self._roster.end(records["attempt"])
+        end = ended.outcomes["end"]
+        self._eagerness.observe(entries, (end == End.ABORT) | (end == End.ABORT_DELETE))
         pieces = self._large_write_sets(ended, records)
         runs, data = ended.runs, ended.data
         if pieces and not self._tells_staged:
-            runs, data = _without_staged(ended, records["serial"] > 0)
+            runs, data = without_staged(ended, records["serial"] > 0)
         finished = Finished(
             worker=self.number,
             records=records,
@@ -543,12 +554,14 @@ class Worker:
         self, ended: OutcomeBatch, records: NDArray[Any]
     ) -> deque[tuple[int, Staged]]:
         """Give each large write set a serial; return its parts, by home."""
-        outcomes = ended.outcomes
+        outcomes, pieces = ended.outcomes, deque[tuple[int, Staged]]()
+        most = int(outcomes["run_count"].max()) * int(ended.runs["length"].max(initial=0))
+        if most <= self._inline_bytes_max:
+            return pieces
         owner = np.repeat(np.arange(len(outcomes)), outcomes["run_count"])
         rows = expand(outcomes["run_first"], outcomes["run_count"])
         sizes = np.bincount(owner, weights=ended.runs["length"][rows], minlength=len(outcomes))
         large = np.flatnonzero((sizes > self._inline_bytes_max) & (outcomes["end"] != End.TRAP))
-        pieces: deque[tuple[int, Staged]] = deque()
         for position in large.tolist():
             self._last_serial += 1
             records["serial"][position] = self._last_serial
@@ -584,17 +597,3 @@ class Worker:
             sent.append((_COORDINATOR, departure.finished))
             self._outbox.popleft()
         return sent
-
-
-def _without_staged(
-    ended: OutcomeBatch, is_staged: NDArray[np.bool_]
-) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-    """Return runs and data of a batch without the bytes that travel by the arenas."""
-    outcomes = ended.outcomes[is_staged]
-    runs = ended.runs.copy()
-    kept = np.ones(len(runs), dtype=bool)
-    kept[expand(outcomes["run_first"], outcomes["run_count"])] = False
-    inline, data = byte_copy.gather(runs[kept], ended.data)
-    runs[kept] = inline
-    runs["data_first"][~kept] = -1
-    return runs, data

@@ -155,7 +155,8 @@ class Exit:
 
     `index` is the attempt at which to go on, `instructions` what this call executed.
     `page` for PAGE_MISSED (first missing page); `lease` and `lease_bytes` for LEASE_NEEDED (bytes
-    for MALLOC, else 0); `sleep_us` for SLEEPING, whose call is complete when the runner goes on.
+    for MALLOC, else 0) and `pc`, of the instruction that wants it; `sleep_us` for SLEEPING, whose
+    call is complete when the runner goes on.
     """
 
     reason: Reason
@@ -165,6 +166,7 @@ class Exit:
     lease: LeaseKind | None = None
     lease_bytes: int = 0
     sleep_us: int = 0
+    pc: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,10 +243,15 @@ class InterpEngine:
 
     def _answer_lease(self, index: int, executed: int) -> Exit | None:
         """Bring forward a leased block that fits; ask the caller for one if there is none."""
+        assert self._program is not None, "load comes before run"
         kind = LeaseKind(self._state[Field.WANTED_KIND])
         wanted = int(self._state[Field.WANTED_BYTES])
+        pc = self._program.pc_at(int(self._state[Field.RECORD]))
+        needs = Exit(
+            Reason.LEASE_NEEDED, index, executed, lease=kind, lease_bytes=wanted, pc=pc
+        )
         if self._attempts_bring_leases:
-            return Exit(Reason.LEASE_NEEDED, index, executed, lease=kind, lease_bytes=wanted)
+            return needs
         needed = {
             LeaseKind.ID: PAGE_BYTES,
             LeaseKind.STACK: stack_slot_bytes(self._settings.stack_bytes),
@@ -255,9 +260,7 @@ class InterpEngine:
         self._take_back_leases()
         is_there = self._leases.bring_forward(kind, needed[kind])
         self._hand_out_leases()
-        if is_there:
-            return None
-        return Exit(Reason.LEASE_NEEDED, index, executed, lease=kind, lease_bytes=wanted)
+        return None if is_there else needs
 
     # --- traps and reports --------------------------------------------------------------------
     def _describe_trap(self) -> TrapDetail:

@@ -198,6 +198,10 @@ class Program:
         self._words.store(arrival + r.NEXT, record)
         return arrival
 
+    def pc_at(self, record: int) -> int:
+        """Return the address of the instruction of a record."""
+        return self._words.load(record + r.PC)
+
     def halt_at(self, record: int) -> Halt | None:
         """Return where an attempt at this record has stopped; None if nothing of it is counted."""
         assert self._tally is not None, "nothing is counted"

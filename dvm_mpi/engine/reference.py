@@ -190,7 +190,12 @@ class ReferenceEngine:
         except LeaseWantedError as wanted:
             self._note_undeclared(attempt, attempt.pc)
             return Exit(
-                Reason.LEASE_NEEDED, attempt.index, 0, lease=wanted.kind, lease_bytes=wanted.length
+                Reason.LEASE_NEEDED,
+                attempt.index,
+                0,
+                lease=wanted.kind,
+                lease_bytes=wanted.length,
+                pc=attempt.pc,
             )
         return Exit(Reason.SLICE_ENDED, attempt.index, 0)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dvm_mpi.config import BATCH_FUEL
+from dvm_mpi.config import BATCH_FUEL, RUNNER_FUEL
 from dvm_mpi.control.coordinator_state import (
     Action,
     Claim,
@@ -135,7 +135,7 @@ class Coordinator:
         )
         # A runner is short here, so that batches are as large as a test wants them.
         self.scheduler.state.lengths.observe = lambda instructions: None  # type: ignore[method-assign]
-        self.scheduler.state.lengths.mean = BATCH_FUEL / self.batch
+        self.scheduler.state.lengths.mean = BATCH_FUEL / self.batch - RUNNER_FUEL
         self._ids = (STATUS_AREAS[0][0] + PAGE_BYTES * n for n in count(1))
         self._stacks = self._stack_bases()
         self.handle(Started(FIRST, np.array([(X, 64 * PAGE_BYTES)], dtype=RANGE)))

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from dvm_mpi.config import (
     ID_LEASE_COUNT,
+    LEASE_BLOCKS_MAX,
     MALLOC_LEASE_BYTES,
     MIB,
     STACK_BYTES_MAX,
@@ -109,6 +110,29 @@ def test_a_whole_block_ends_in_one_call() -> None:
     blocks = [book.lease(LeaseKind.STACK) for _ in range(3)]
     book.end_stacks(bases(blocks[0].start, LARGE_STACK))
     assert book.lease(LeaseKind.STACK) == blocks[0]
+
+
+@pytest.mark.parametrize("stack_bytes", [8192, MIB, LARGE_STACK, STACK_BYTES_MAX])
+def test_a_lease_of_many_blocks_leaves_others_some(stack_bytes: int) -> None:
+    book = LeaseBook(stack_bytes)
+    taken = [book.lease(LeaseKind.STACK, blocks=LEASE_BLOCKS_MAX) for _ in range(STACK_LEASES_MIN)]
+    assert taken[-1].end <= STACKS_END
+    assert [lease.start for lease in taken[1:]] == [lease.end for lease in taken[:-1]]
+
+
+def test_slots_of_one_large_lease_end_in_any_order() -> None:
+    """They come back block by block, whoever was given them."""
+    book = LeaseBook(8192)
+    lease = book.lease(LeaseKind.STACK, blocks=4)
+    slots = np.arange(lease.start, lease.end, stack_slot_bytes(8192)) + GUARD_BYTES
+    assert len(slots) == 4 * STACK_LEASE_COUNT
+    random = np.random.default_rng(2)
+    random.shuffle(slots)
+    for part in np.array_split(slots, 11):
+        book.end_stacks(part)
+        book.check_invariants()
+    assert sorted(book._free_blocks) == [0, 1, 2, 3]
+    assert not book._ended_slots
 
 
 @pytest.mark.parametrize("stack_bytes", [PAGE_BYTES, 8192, MIB, LARGE_STACK, STACK_BYTES_MAX])

@@ -12,9 +12,10 @@ from dvm_mpi.config import (
     BATCH_FUEL,
     BATCH_RUNNERS_MAX,
     BATCHES_PER_WORKER,
+    RUNNER_FUEL,
     WORKERS_PER_LEAST_RUNNER,
 )
-from dvm_mpi.control.placement import LengthEstimate, share_out
+from dvm_mpi.control.placement import PARTS_OF_BATCH, LengthEstimate, share_out
 from tests.properties import tried
 
 # fmt: off
@@ -29,6 +30,9 @@ SHARES = (
     (4,    [9, 9],       1,     [0, 0]),
     (900,  [256, 257],   256,   [256, 0]),   # a batch is sent as a whole
     (7,    [0, 1, 0, 1], 256,   [2, 2, 2, 1]),
+    (100,  [0, 51],      256,   [50, 0]),    # a part of one goes to who has no more than that
+    (100,  [0, 50],      256,   [50, 50]),
+    (1,    [1],          2,     [1]),
     (0,    [0, 0],       8,     [0, 0]),
 )
 # fmt: on
@@ -116,6 +120,9 @@ def one_by_one(ready: int, running: list[int], newest: list[int], batch: int) ->
     shares = [0] * len(running)
     for worker in sorted(range(len(running)), key=lambda w: (running[w], w)):
         room = batch * BATCHES_PER_WORKER - running[worker]
+        share = -(-ready // len(running))
+        if share < batch and running[worker] > max(share, batch // PARTS_OF_BATCH):
+            continue
         if room >= batch and (least == 0 or running[worker] <= newest[worker]):
             shares[worker] = min(room, fair, ready - sum(shares))
     return shares
@@ -137,8 +144,7 @@ def test_shares_are_those_of_serving_one_worker_after_another(
     running, newest = ([load[part] for load in loads] for part in (0, 1))
     shares = share_out(ready, np.array(running), np.array(newest), batch).tolist()
     assert shares == one_by_one(ready, running, newest, batch)
-    most = batch * (BATCHES_PER_WORKER - 1)
-    if ready and any(load <= min(most, own) for load, own in loads):
+    if ready and any(load == 0 for load, _ in loads):
         assert sum(shares) > 0, "a worker has room, and nobody gets anything"
 
 
@@ -153,7 +159,8 @@ def test_the_estimate_is_a_running_mean_whatever_the_groups(groups: list[list[in
             mean += 0.2 * (sum(group) / len(group) - mean)
         assert math.isclose(lengths.mean, mean, rel_tol=1e-9)
         assert 1 <= lengths.batch_runners <= BATCH_RUNNERS_MAX
-        assert lengths.batch_runners in {1, BATCH_RUNNERS_MAX, int(BATCH_FUEL / lengths.mean)}
+        whole = int(BATCH_FUEL / (lengths.mean + RUNNER_FUEL))
+        assert lengths.batch_runners in {1, BATCH_RUNNERS_MAX, whole}
 
 
 def test_batches_have_about_the_same_fuel() -> None:
@@ -166,7 +173,7 @@ def test_batches_have_about_the_same_fuel() -> None:
     assert 90 <= lengths.batch_runners <= 110
     for _ in range(60):
         lengths.observe(np.ones(10, dtype=np.int64))
-    assert lengths.batch_runners == BATCH_RUNNERS_MAX
+    assert lengths.batch_runners == min(BATCH_FUEL // (1 + RUNNER_FUEL), BATCH_RUNNERS_MAX)
     for _ in range(60):
         lengths.observe(np.full(10, 10 * BATCH_FUEL))
     assert lengths.batch_runners == 1

@@ -133,6 +133,7 @@ def test_who_asks_is_parked_and_goes_on_with_what_it_gets(engine: Engine) -> Non
     while (stop := engine.run(100)).reason is Reason.PAGE_MISSED:
         host.answer(stop)
     assert (stop.reason, stop.lease, stop.index) == (Reason.LEASE_NEEDED, LeaseKind.ID, 0)
+    asks_at = stop.pc
     handle = engine.park()
     while (stop := engine.run(100)).reason is Reason.PAGE_MISSED:
         host.answer(stop)
@@ -146,6 +147,7 @@ def test_who_asks_is_parked_and_goes_on_with_what_it_gets(engine: Engine) -> Non
     assert noted(second.stored) == (IDS + STEP + PAGE_BYTES, MALLOCS + STEP + BLOCK)
     assert noted(first.stored) == (IDS + 2 * STEP, MALLOCS + 2 * STEP)
     assert [c.row["id"] for c in first.children] == [IDS, IDS + 2 * STEP]
+    assert first.children[1].row["newr_pc"] == asks_at, "who asks says where"
 
 
 def test_a_refused_malloc_leaves_the_block_as_it_was(engine: Engine) -> None:
