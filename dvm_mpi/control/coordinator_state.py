@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dvm_mpi.config import (
     LOSSES_BEFORE_RESERVING,
     LOSSES_BEFORE_RUNNING_ALONE,
+    QUEUE_ROWS_IN_ORDER,
     STORY_ROWS,
 )
 from dvm_mpi.control import row_loops
@@ -264,7 +265,7 @@ class CoordinatorState:
         self.contention, self.runner_lengths = Contention(), RunnerLengths()
         self.hot_pages = HotPages()
         #: Runners that may start now, in order; those that come first, by whom they are near to.
-        self.queue, self.front = RowQueue(), Front(worker_count)
+        self.queue, self.front = RowQueue(in_order_max=QUEUE_ROWS_IN_ORDER), Front(worker_count)
         self.nearness = Nearness(geometry, worker_count)
         #: Runners that have lost so often that each runs alone; in a run of rounds all that have
         #: lost: they come first.

@@ -31,6 +31,27 @@ def test_agrees_with_a_deque(steps: list[int], capacity: int) -> None:
         assert queue.peek(7).tolist() == list(naive)[:7]
 
 
+@given(steps=STEPS, capacity=st.integers(1, 8), in_order_max=st.integers(0, 60))
+def test_a_long_queue_gives_the_last_ones_first(
+    steps: list[int], capacity: int, in_order_max: int
+) -> None:
+    """As long as it is long when it is asked; what it shows is what it gives."""
+    queue, naive = RowQueue(capacity, in_order_max), deque[int]()
+    pushed = 0
+    for step in steps:
+        if step > 0:
+            queue.push(np.arange(pushed, pushed + step))
+            naive.extend(range(pushed, pushed + step))
+            pushed += step
+        else:
+            take = naive.pop if len(naive) > in_order_max else naive.popleft
+            taken = [take() for _ in range(min(-step, len(naive)))]
+            assert queue.peek(-step).tolist() == taken
+            assert queue.peek(3).tolist()[: len(taken)] == taken[:3]
+            assert queue.pop(-step).tolist() == taken
+        assert len(queue) == len(naive)
+
+
 def test_what_was_taken_is_the_takers_own() -> None:
     queue = RowQueue()
     queue.push(np.array([1, 2, 3]))

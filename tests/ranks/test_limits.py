@@ -108,3 +108,30 @@ def test_a_priority_is_never_raised(tmp_path: Path, rank_count: int) -> None:
 @pytest.mark.parametrize("rank_count", [0, 3])
 def test_a_runner_within_its_memory_ends_well(dvm: Run, tmp_path: Path, rank_count: int) -> None:
     assert told(dvm, tmp_path, rank_count, "128K") == (ExitCode.OK, [])
+
+
+#: Each creates two more; one creates others without end. Both create at their second line.
+ENDLESS = {
+    "doubling": "main:\n        .runner main\n        .runner main\n        exit:c\n",
+    "one": "main:\n        .runner child\n        br:j    main\nchild:  exit:c\n",
+}
+
+
+@pytest.mark.parametrize("rank_count", [0, 2])
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        ("doubling", r"alive at once; the limit is 30,000 \(RUNNERS_MAX\)"),
+        ("one", r"has created more than [\d,]+ others .* the limit is 20,000 \(CHILDREN_MAX\)"),
+    ],
+)
+def test_runners_without_end_come_to_a_clear_end(
+    tmp_path: Path, name: str, limit: str, rank_count: int
+) -> None:
+    (tmp_path / "endless.dasm").write_text(ENDLESS[name])
+    small = (sys.executable, "-m", "tests.ranks.small", "30000", "20000", "endless.dasm")
+    with Launch(rank_count, small, tmp_path, {"PYTHONPATH": str(ROOT)}) as launch:
+        ended = launch.wait(100)
+    assert ended.code == ExitCode.LIMIT, ended.err
+    assert len(re.findall(limit, ended.err)) == 1, ended.err
+    assert re.search(r"the last ones were created at endless\.dasm:[23]\.", ended.err), ended.err
