@@ -38,7 +38,7 @@ from dvm_mpi.job.preparation import Preparation
 from dvm_mpi.job.recording import Recording, check_recording
 from dvm_mpi.job.traffic import number_hosts
 from dvm_mpi.job.vigil import Vigil
-from dvm_mpi.launch import binding, library, limits, memory, segments, slurm_pmi
+from dvm_mpi.launch import binding, heap, library, limits, memory, segments, slurm_pmi
 from dvm_mpi.launch.environment import Launch, Launcher
 from dvm_mpi.launch.finding import refuse
 from dvm_mpi.launch.standard_input import is_terminal, launcher_input, may_hold_input
@@ -102,6 +102,7 @@ class Start:
 
     def start_mpi(self) -> Transport:
         """Start MPI, after a look at whether launcher and library go together."""
+        heap.keep_freed_memory()
         if self._launch.speaks_for_all:
             library.check_wheels()
         if self._options.engine != "reference":
