@@ -367,6 +367,11 @@ traffic: $(ENVIRONMENT) ## measure what k-means moves between ranks, against wha
 	run $(BIN)/python -m bench.traffic
 	verdict
 
+runners: $(ENVIRONMENT) ## measure how many runners a second two ranks create, run and commit
+	$(begin)
+	run $(BIN)/python -m bench.runners
+	verdict
+
 trace-overhead: $(ENVIRONMENT) ## measure what --trace costs on k-means
 	$(begin)
 	run $(BIN)/python -m bench.trace_overhead
