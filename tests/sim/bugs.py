@@ -165,7 +165,7 @@ BUGS: Final = {
     "no fencing": _coordinator(
         NoFencing, "bank", "after its snap", 6, faults=frozenset({"suspect", "pause", "slow"})
     ),
-    "trap of a loser": _coordinator(TrapsOfLosers, "stale_trap", "trapped, though", 4),
+    "trap of a loser": _coordinator(TrapsOfLosers, "stale_trap", "trapped, though", 8),
     # --- runners --------------------------------------------------------------------------------
     "early child": _coordinator(EarlyChildren, "chains", "before its parent's", 3),
     "child of a loser": _coordinator(ChildrenOfLosers, "sleepers", "no commit created", 3),
