@@ -138,6 +138,12 @@ NAP_S_MAX: Final = 1e-3
 CPU_SHARE_MIN: Final = 0.05
 CPU_PERIOD_US: Final = 100_000
 CPU_DEBT_PERIODS_MAX: Final = 10
+#: Up to so many ranks talk to rank 0 themselves; of more, leaders gather what they say. One leader
+#: for so many ranks, unless hosts have more: then one for each host.
+RANKS_WITHOUT_LEADERS: Final = 32
+LEADER_RANKS: Final = 16
+#: Records of one message that was joined.
+JOINED_RECORDS_MAX: Final = 4_096
 #: Up to this many ranks, rank 0 executes runners as well.
 RANKS_WITH_WORKING_COORDINATOR: Final = 8
 #: Ranks that a message about several of them names.

@@ -21,6 +21,8 @@ SUBCOMMANDS: Final = (
     "asm", "disasm", "check", "estimate", "simulate", "replay", "report", "doctor"
 )  # fmt: skip
 
+#: Ranks that a simulation may have.
+_RANKS_MAX: Final = 1 << 16
 #: The lowest priority that there is.
 NICENESS_MAX: Final = 19
 
@@ -85,6 +87,8 @@ class RunOptions:
     seed: int | None
     data_plane: str
     deterministic: bool
+    #: How many ranks gather what the others say to rank 0, or which.
+    leaders: int | Literal["auto", "node", "none"]
     #: Of its core that a rank may use; 1 for all of it.
     cpu_share: float
     #: The niceness of every rank; None for what it was started with.
@@ -153,6 +157,24 @@ def _niceness(text: str) -> int:
             "and never raises it"
         )
     return niceness
+
+
+def _leaders(text: str) -> int | Literal["auto", "node", "none"]:
+    named: dict[str, Literal["auto", "node", "none"]] = {
+        "auto": "auto", "node": "node", "none": "none"
+    }  # fmt: skip
+    if text in named:
+        return named[text]
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if not 1 <= count <= _RANKS_MAX:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is none of auto, node, none, nor a number of leaders from 1 to "
+            f"{_RANKS_MAX:,}"
+        )
+    return count
 
 
 class _Parser(argparse.ArgumentParser):
@@ -245,6 +267,10 @@ def run_parser() -> argparse.ArgumentParser:
         help="how bytes move between ranks: by windows or messages (default: probe)")  # fmt: skip
     add("--cpu-share", type=_share, default=1.0, metavar="F",
         help="hold each rank to this share of its core, from 0.05 to 1 (default: 1)")  # fmt: skip
+    add("--leaders", type=_leaders, default="auto", metavar="WHICH",
+        help="who gathers what ranks say to rank 0: N ranks, one on each node, or none "
+             "(default: auto, for more than "
+             f"{config.RANKS_WITHOUT_LEADERS} ranks)")  # fmt: skip
     add("--nice", type=_niceness, default=None, metavar="N",
         help="lower the priority of each rank to niceness N, from 1 to 19")  # fmt: skip
     add("--version", action="version", version=f"dvm {__version__}")
@@ -318,6 +344,7 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
         data_plane=given.data_plane,
         deterministic=given.deterministic,
         cpu_share=given.cpu_share,
+        leaders=given.leaders,
         nice=given.nice,
         command=tuple(arguments),
     )
@@ -352,6 +379,7 @@ class SimulateOptions:
     isolation: Literal["snapshot", "serializable"]
     conflict_unit: Literal["byte", "page"]
     deterministic: bool
+    leaders: int | None
     inputs: tuple[str, ...]
     check: Literal["none", "end", "all"]
     trace: Path | None
@@ -376,9 +404,9 @@ def _simulate_parser() -> argparse.ArgumentParser:
         help="define a name for the assembler, or a workload's parameter")  # fmt: skip
     add("--in", dest="inputs", action="append", default=[], metavar="NAME=FILE:DATASET",
         help="fill the array NAME of PROGRAM, as in a run")  # fmt: skip
-    add("--ranks", type=_count(1, 1 << 16), default=12, metavar="N",
+    add("--ranks", type=_count(1, _RANKS_MAX), default=12, metavar="N",
         help="ranks, each with a home and a worker (default: 12)")  # fmt: skip
-    add("--workers", type=_count(0, 1 << 16), default=0, metavar="N",
+    add("--workers", type=_count(0, _RANKS_MAX), default=0, metavar="N",
         help="ranks that execute runners (default: as in the real program)")  # fmt: skip
     add("--seed", type=_count(0, 2**63 - 1), default=1, metavar="N",
         help="what all delays and faults are drawn from (default: 1)")  # fmt: skip
@@ -399,6 +427,8 @@ def _simulate_parser() -> argparse.ArgumentParser:
         help="what two runners must not both store (default: byte)")  # fmt: skip
     add("--deterministic", action="store_true",
         help="by rounds, as in a run; not with the faults suspect and death")  # fmt: skip
+    add("--leaders", type=_count(0, _RANKS_MAX), default=None, metavar="N",
+        help="ranks through which others talk to rank 0 (default: as in a run)")  # fmt: skip
     add("--check", default="end", choices=("none", "end", "all"),
         help="end: replay the run, and judge its isolation; all: invariants at each event too "
         "(default: end)")  # fmt: skip

@@ -18,6 +18,7 @@ from dvm_mpi.control import session as phases
 from dvm_mpi.control.coordinator_tracer import CoordinatorTracer
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.diagnosis import Narrator
+from dvm_mpi.control.leader import Tree
 from dvm_mpi.control.messages import (
     CoordinatorEvent,
     Message,
@@ -117,6 +118,9 @@ class Coordinator:
         The owner of the run.
     begins_us
         Rank 0's time from which what the ranks do is shown.
+    tree
+        Through whom the scheduler's messages go; None: to all ranks directly. What the session
+        says always does.
     """
 
     def __init__(
@@ -127,6 +131,8 @@ class Coordinator:
         send: Callable[[int, Message], None],
         host: Host,
         begins_us: int = 0,
+        *,
+        tree: Tree | None = None,
     ) -> None:
         self.scheduler = scheduler
         self.session = Session(rank_count)
@@ -139,6 +145,7 @@ class Coordinator:
         self._image = image
         self._rank_count = rank_count
         self._send = send
+        self._tree = tree or Tree(())
         self._host = host
         #: Whether all that the scheduler began was done.
         self._is_whole = True
@@ -238,9 +245,9 @@ class Coordinator:
         for action in actions:
             if isinstance(action, scheduling.ToWorker):
                 self._host.delivered(("worker", action.worker), action.message)
-                self._send(action.worker, action.message)
+                self._send(*self._tree.routed(action.worker, action.message))
             elif isinstance(action, scheduling.ToHome):
-                self._send(action.home, action.message)
+                self._send(*self._tree.routed(action.home, action.message))
             elif isinstance(action, scheduling.Print):
                 self._host.printed(action.data)
             elif isinstance(action, scheduling.RecordOrder):

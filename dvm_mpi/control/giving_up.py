@@ -84,17 +84,24 @@ def lose(
     return actions + [ToHome(home, ended) for home in range(state.home_count)]
 
 
-def hear(state: CoordinatorState, worker: int) -> None:
-    """Note that a worker says something: it may be sent runners again if it was suspected."""
-    if state.suspected[worker]:
-        state.suspected[worker], state.ready[worker] = False, True
+def hear(state: CoordinatorState, workers: int | NDArray[np.int64]) -> None:
+    """Note that workers say something: they may be sent runners again if they were suspected."""
+    state.ready[workers] |= state.suspected[workers]
+    state.suspected[workers] = False
 
 
-def settle(state: CoordinatorState, worker: int, numbers: NDArray[np.int64]) -> None:
-    """Note that records of attempts that were given up on have come: they read nothing more."""
-    waiting = state.given_up.get(worker)
-    if waiting is None:
-        return
+def settle(state: CoordinatorState, workers: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
+    """Note that records of attempts that were given up on have come: they read nothing more.
+
+    `workers` says who had executed each of the `numbers`.
+    """
+    for worker in np.unique(workers).tolist():
+        if worker in state.given_up:
+            _settle(state, worker, numbers[workers == worker])
+
+
+def _settle(state: CoordinatorState, worker: int, numbers: NDArray[np.int64]) -> None:
+    waiting = state.given_up[worker]
     has_come = np.isin(waiting["attempt"], numbers)
     _unpin(state, waiting["snapshot"][has_come])
     if has_come.all():

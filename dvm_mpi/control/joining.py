@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.control.messages import Finished
+from dvm_mpi.control.messages import SHARE, Finished
 from dvm_mpi.dsm import byte_copy
 from dvm_mpi.dsm.ranges import expand, firsts_of
 from dvm_mpi.engine.interface import NO_LEASES, OutcomeBatch
@@ -18,6 +18,13 @@ from dvm_mpi.engine.interface import NO_LEASES, OutcomeBatch
 #: The worker of a message whose records come from several.
 SEVERAL: Final = -1
 _NO_STACKS: Final = np.zeros(0, dtype=np.int64)
+
+
+def workers_of(finished: Finished) -> NDArray[np.int64]:
+    """Return who executed each record, in the order of the records."""
+    if finished.worker != SEVERAL:
+        return np.full(len(finished.records), finished.worker, np.int64)
+    return np.repeat(finished.shares["worker"], finished.shares["records"])
 
 
 def select(finished: Finished, kept: NDArray[np.int64]) -> Finished:
@@ -36,6 +43,10 @@ def select(finished: Finished, kept: NDArray[np.int64]) -> Finished:
     outcomes["load_first"] = firsts_of(outcomes["load_count"])
     traps = json.loads(finished.traps) if finished.traps else {}
     told = {str(i): traps[str(k)] for i, k in enumerate(kept.tolist()) if str(k) in traps}
+    shares = finished.shares
+    if finished.worker == SEVERAL:
+        shares = np.ones(len(kept), SHARE)
+        shares["worker"] = workers_of(finished)[kept]
     return replace(
         finished,
         records=finished.records[kept],
@@ -47,6 +58,7 @@ def select(finished: Finished, kept: NDArray[np.int64]) -> Finished:
         fetched_bytes=0,
         loads=loads,
         leases=NO_LEASES,
+        shares=shares,
     )
 
 
@@ -88,6 +100,7 @@ def join(parts: Sequence[Finished]) -> Finished:
         loads=loads,
         load_data=np.concatenate([part.load_data for part in parts]),
         leases=np.concatenate([part.leases for part in parts]),
+        shares=np.concatenate([_shares_of(part) for part in parts]),
     )
 
 
@@ -103,6 +116,12 @@ def without_staged(
     runs[kept] = inline
     runs["data_first"][~kept] = -1
     return runs, data
+
+
+def _shares_of(part: Finished) -> NDArray[Any]:
+    if part.worker == SEVERAL:
+        return part.shares
+    return np.array([(part.worker, len(part.records))], SHARE)
 
 
 def _firsts(arrays: Sequence[NDArray[Any]]) -> list[int]:

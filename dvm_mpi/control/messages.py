@@ -44,6 +44,10 @@ SPAN: Final = np.dtype(
 
 #: Raised when `columns` packs in another way: who reads must know.
 _PACKING: Final = 1
+#: So many records in a row come from one worker, where a message has those of several.
+SHARE: Final = np.dtype([("worker", "<i8"), ("records", "<i8")])
+NO_SHARES: Final = np.zeros(0, SHARE)
+
 #: In a message about a lease: it is the worker's, not one attempt's.
 OF_THE_WORKER: Final = 0
 
@@ -70,7 +74,8 @@ class Finished:
 
     The arrays are those of `engine.interface.OutcomeBatch`; `data_first` is -1 in runs whose bytes
     are staged. `traps` is a JSON object: position -> [operand texts, nearest range or null].
-    `loads` and `load_data` are empty unless the engines track loads.
+    `loads` and `load_data` are empty unless the engines track loads. `worker` is `joining.SEVERAL`
+    if records of several workers were joined: `shares` tells whose they are then.
     """
 
     worker: int
@@ -88,6 +93,7 @@ class Finished:
     loads: NDArray[Any] = field(default_factory=lambda: np.empty(0, RUN))  # RUN
     load_data: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
     leases: NDArray[Any] = field(default_factory=lambda: NO_LEASES)  # LEASES
+    shares: NDArray[Any] = field(default_factory=lambda: NO_SHARES)  # SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +209,19 @@ class StatusReported:
 
 
 @dataclass(frozen=True, slots=True)
+class Relayed:
+    """Coordinator to a leader: hand on to this rank what `content` holds, a message's wire form."""
+
+    rank: int
+    content: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class GatheredTaken:
+    """Coordinator to a leader: what you gathered was taken; send what has come since."""
+
+
+@dataclass(frozen=True, slots=True)
 class PagesHeld:
     """Rank to coordinator, for a record of the run: what its home holds as of the end.
 
@@ -271,8 +290,26 @@ SessionEvent = (
 )
 #: From the coordinator to a rank, about the run.
 RankEvent = ProgramEnded | RunEnded | StatusRequested | ClockAsked | ClockAnswered
-Message = WorkerEvent | CoordinatorEvent | memory.HomeEvent | SessionEvent | RankEvent
+#: From the coordinator to a leader, as its leader.
+LeaderEvent = Relayed | GatheredTaken
+Message = WorkerEvent | CoordinatorEvent | memory.HomeEvent | SessionEvent | RankEvent | LeaderEvent
 
+#: Which part of a rank takes a message of the coordinator's or of another rank.
+TO_WORKER: Final = (
+    Dispatched,
+    LeaseGranted,
+    AnswerRequested,
+    memory.LookupAnswered,
+    memory.ArenaReleased,
+)
+TO_HOME: Final = (
+    memory.LookupRequested,
+    memory.Staged,
+    memory.ApplyRequested,
+    memory.DiscardRequested,
+    memory.StagingEnded,
+    memory.PinsMoved,
+)
 #: Position is the number on the wire: append only.
 MESSAGES: Final[tuple[type[Any], ...]] = (
     Dispatched,
@@ -304,6 +341,8 @@ MESSAGES: Final[tuple[type[Any], ...]] = (
     TraceRows,
     ClockAsked,
     ClockAnswered,
+    Relayed,
+    GatheredTaken,
 )
 _NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 #: Name and type of every field, by kind.
@@ -341,6 +380,7 @@ _ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
     "hot_pages": memory.HOT_PAGE,
     "tokens": memory.TOKEN,
     "rows": ROW,
+    "shares": SHARE,
 }
 #: Arrays of bytes that are no content of the shared region: the rows that say how long each is.
 _ROWS_OF: Final = {"image_data": "image_runs"}

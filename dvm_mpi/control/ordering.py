@@ -27,7 +27,7 @@ from dvm_mpi.control.coordinator_state import (
     RecordOrder,
     ToHome,
 )
-from dvm_mpi.control.joining import select
+from dvm_mpi.control.joining import select, workers_of
 from dvm_mpi.control.lifecycle import Event, Kind, State
 from dvm_mpi.control.messages import Finished
 from dvm_mpi.control.record_loops import GATHERED_COUNT
@@ -66,15 +66,14 @@ class Ordering:
         state.counters.bytes_fetched += finished.fetched_bytes
         # Whatever becomes of the records: of an abort or a trap no child is ever born.
         state.leases.end_stacks(finished.dropped_stacks)
-        state.last_serials[finished.worker] = max(
-            int(state.last_serials[finished.worker]), int(finished.records["serial"].max(initial=0))
-        )
+        workers = workers_of(finished)
+        np.maximum.at(state.last_serials, workers, finished.records["serial"])
         actions: list[Action] = []
         current, missing = self._fence(finished)
         if len(missing):
             state.counters.fenced += len(missing)
-            actions += self._discard(finished, missing, finished.worker)
-            giving_up.settle(state, finished.worker, finished.records["attempt"][missing])
+            actions += self._discard(finished, missing, workers[missing])
+            giving_up.settle(state, workers[missing], finished.records["attempt"][missing])
             finished = select(finished, current)
         rows = finished.outcomes["runner"]
         np.subtract.at(state.running, state.table.rows["worker"][rows], 1)
@@ -286,7 +285,7 @@ class Ordering:
         self,
         finished: Finished,
         positions: NDArray[np.int64],
-        workers: int | NDArray[np.int64],
+        workers: NDArray[np.int64],
     ) -> list[Action]:
         """Undo what records that do not count have taken: staged bytes, children's stacks.
 
@@ -304,7 +303,7 @@ class Ordering:
 
     @staticmethod
     def _tokens(
-        finished: Finished, positions: NDArray[np.int64], workers: int | NDArray[np.int64]
+        finished: Finished, positions: NDArray[np.int64], workers: NDArray[np.int64]
     ) -> NDArray[Any]:
         """Return the write sets of records as tokens, rows of the message's own `runs`."""
         tokens = np.zeros(len(positions), dtype=TOKEN)

@@ -21,16 +21,17 @@ import numpy as np
 from dvm_mpi import config
 from dvm_mpi.control.coordinator import Coordinator, Task
 from dvm_mpi.control.cpu_share import CpuShare
+from dvm_mpi.control.gathering import Gathering
 from dvm_mpi.control.journal import Work, traced
+from dvm_mpi.control.leader import GATHERED, Leader, Tree
 from dvm_mpi.control.messages import (
-    AnswerRequested,
-    AsleepChanged,
+    TO_HOME,
+    TO_WORKER,
     ClockAnswered,
     ClockAsked,
-    Dispatched,
-    Finished,
-    LeaseGranted,
-    LeaseRequested,
+    CoordinatorEvent,
+    GatheredTaken,
+    LeaderEvent,
     Message,
     Metered,
     PagesHeld,
@@ -38,6 +39,7 @@ from dvm_mpi.control.messages import (
     RankFailed,
     RankFinished,
     RankLoaded,
+    Relayed,
     RunEnded,
     StatusReported,
     StatusRequested,
@@ -52,32 +54,14 @@ from dvm_mpi.control.worker import Sent, Worker
 from dvm_mpi.dsm import messages as memory
 from dvm_mpi.dsm.home import COORDINATOR, Home
 from dvm_mpi.errors import DvmError, ExitCode, RankLostError
+from dvm_mpi.io.report import counted
 from dvm_mpi.layout import PAGE_BYTES
 
 _NS_PER_US: Final = 1_000
-#: Which part of a rank takes a message.
-_TO_WORKER: Final = (
-    Dispatched,
-    LeaseGranted,
-    AnswerRequested,
-    memory.LookupAnswered,
-    memory.ArenaReleased,
-)
-_TO_HOME: Final = (
-    memory.LookupRequested,
-    memory.Staged,
-    memory.ApplyRequested,
-    memory.DiscardRequested,
-    memory.StagingEnded,
-    memory.PinsMoved,
-)
+#: What a leader takes, or the coordinator, with all else of it that comes in the same turn.
+_GATHERED: Final = (*GATHERED, Relayed, GatheredTaken)
+#: What the coordinator takes at once.
 _TO_COORDINATOR: Final = (
-    Finished,
-    LeaseRequested,
-    AsleepChanged,
-    WorkerReady,
-    memory.EpochApplied,
-    memory.FramesLacking,
     RankLoaded,
     RankFailed,
     RankFinished,
@@ -143,6 +127,8 @@ class Rank:
         Says when this rank rests; None: never.
     resident_bytes
         Tells how large this process is.
+    tree
+        Through whom ranks talk to the coordinator; None: themselves.
     """
 
     def __init__(
@@ -156,6 +142,7 @@ class Rank:
         slice_fuel: Callable[[], int] = lambda: config.SLICE_FUEL,
         cpu_share: CpuShare | None = None,
         resident_bytes: Callable[[], int] = lambda: 0,
+        tree: Tree | None = None,
     ) -> None:
         self.transport = transport
         self.home = home
@@ -166,6 +153,13 @@ class Rank:
         self.tasks: deque[Task] = deque()
         #: Looks on, if a trace was asked for.
         self.tracer: RankTracer | None = None
+        self._tree = tree or Tree(())
+        self._leader_rank = self._tree.leader_of(transport.rank)
+        #: Of other ranks too, if this one is a leader.
+        self._leader = Leader() if transport.rank in self._tree.leaders else None
+        #: What the coordinator gets in this turn, and the leaders that it comes from; rank 0 only.
+        self._gathering = Gathering()
+        self._heard_leaders: dict[int, None] = {}
         self._write_outputs = write_outputs
         self._windows = windows
         self._has_worker = has_worker
@@ -191,7 +185,7 @@ class Rank:
     def add_worker(self, worker: Worker) -> None:
         """Begin to execute runners."""
         self.worker = worker
-        self.transport.send(0, WorkerReady(worker.number))
+        self._tell(WorkerReady(worker.number))
 
     def loaded(self, loaded_bytes: int) -> None:
         """Say that the home holds its part of the program and its inputs."""
@@ -226,15 +220,15 @@ class Rank:
     def turn(self) -> bool:
         """Do what can be done now without waiting; return whether that was anything."""
         did, mark = False, self._meter.mark
-        for _, message in self.transport.receive():
+        for arrived in self.transport.receive():
             did = True
-            self._guard(self._deliver, message)
+            self._guard(self._deliver, arrived)
         mark(Activity.SERVING, now_us())
         if self.coordinator is not None:
-            self._guard(self.coordinator.tick, now_us())
+            self._coordinate(self.coordinator)
             mark(Activity.COORDINATING, now_us())
         # What others wait for leaves before the tasks and the slice, not after them.
-        self.transport.flush()
+        self._flush()
         share = self._cpu_share
         self._rests = share is not None and share.rests_us(now_us(), used_us()) > 0
         if not self._rests:
@@ -248,7 +242,7 @@ class Rank:
             if worked and share is not None:
                 share.worked()
             did |= worked
-        self.transport.flush()
+        self._flush()
         if self.tracer is not None:
             self.tracer.each_turn(self.home)
         self.clock.each_turn()
@@ -272,19 +266,38 @@ class Rank:
             )
         return True
 
-    def _deliver(self, message: Message) -> None:
+    def _coordinate(self, coordinator: Coordinator) -> None:
+        """Let the coordinator decide about all that has come in this turn, and time pass."""
+        for message in self._gathering.take():
+            self._guard(coordinator.handle, message)
+        self._guard(coordinator.tick, now_us())
+        for leader in self._heard_leaders:
+            self.transport.send(leader, GatheredTaken())
+        self._heard_leaders.clear()
+
+    def _flush(self) -> None:
+        """Send what is to leave, that of the ranks that this one leads too."""
+        if self._leader is not None:
+            for rank, message in self._leader.leave():
+                self.transport.send(rank, message)
+        self.transport.flush()
+
+    def _deliver(self, arrived: tuple[int, Message]) -> None:
+        source, message = arrived
         if self.exit_code is not None:
             # Others may have come to the end before this one, and figures still count.
             self.take_late(message)
-        elif isinstance(message, _TO_HOME):
+        elif isinstance(message, TO_HOME):
             self._serve(message)
-        elif isinstance(message, _TO_WORKER):
+        elif isinstance(message, TO_WORKER):
             if self._runs:
                 assert self.worker is not None, "runners were sent to a rank without a worker"
                 sent = self.worker.handle(message)
                 if self.tracer is not None:
                     self.tracer.parts.worker.took(self.worker, message, sent)
                 self._send(sent)
+        elif isinstance(message, _GATHERED):
+            self._gather(source, message)
         elif isinstance(message, _TO_COORDINATOR):
             assert self.coordinator is not None, "only rank 0 has the coordinator"
             self._meter.mark(Activity.SERVING, now_us())
@@ -305,6 +318,24 @@ class Rank:
             self.tasks.clear()
             self.exit_code = message.exit_code
 
+    def _gather(self, source: int, message: CoordinatorEvent | LeaderEvent) -> None:
+        """Keep what others are to get, or the coordinator here, until all has come of this turn."""
+        if self.coordinator is None:
+            assert self._leader is not None, "rank 0 and leaders are for others, this one is not"
+            self._leader.take(source, message)
+            return
+        assert not isinstance(message, LeaderEvent), "the coordinator leads, and is led by nobody"
+        self._gathering.add(source, message)
+        if source in self._tree.leaders:
+            self._heard_leaders[source] = None
+
+    def _tell(self, message: CoordinatorEvent) -> None:
+        """Say something to the coordinator, through this rank's leader if it has one."""
+        if self._leader is not None:
+            self._leader.take(self.transport.rank, message)
+        else:
+            self.transport.send(self._leader_rank, message)
+
     def take_late(self, message: Message) -> None:
         """Take a message that comes when the run is over: of what others did then."""
         if self.coordinator is not None and isinstance(message, Metered | TraceRows):
@@ -322,7 +353,10 @@ class Rank:
         if self.tracer is not None:
             self.tracer.parts.home.served(self.home, began, message, replies)
         for receiver, reply in replies:
-            self.transport.send(0 if receiver == COORDINATOR else receiver, reply)
+            if receiver == COORDINATOR:
+                self._tell(reply)  # type: ignore[arg-type]
+            else:
+                self.transport.send(receiver, reply)
 
     def _work(self, worker: Worker) -> bool:
         """Take pages that have come, and execute a slice."""
@@ -380,7 +414,10 @@ class Rank:
 
     def _send(self, sent: tuple[Sent, ...]) -> None:
         for (kind, number), message in sent:
-            self.transport.send(0 if kind == "coordinator" else number, message)
+            if kind == "coordinator":
+                self._tell(message)  # type: ignore[arg-type]
+            else:
+                self.transport.send(number, message)
 
     def _finish(self, message: ProgramEnded) -> Task:
         """Write this rank's part of the outputs, and say so."""
@@ -416,6 +453,9 @@ class Rank:
             parts.append("its worker is not there yet: the interpreter is being compiled")
         else:
             parts.append("no worker: it coordinates")
+        if self._leader is not None and self._leader.held_count:
+            held = counted(self._leader.held_count, "message")
+            parts.append(f"leads others, and holds {held} until rank 0 has taken some")
         if self._rests:
             parts.append("rests, for its --cpu-share")
         if self.home.epochs_waiting:

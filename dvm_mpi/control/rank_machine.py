@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -18,6 +18,7 @@ from dvm_mpi import config
 from dvm_mpi.control.coordinator import Coordinator, Host
 from dvm_mpi.control.coordinator_tracer import coordinator_tracer
 from dvm_mpi.control.cpu_share import CpuShare
+from dvm_mpi.control.leader import Tree
 from dvm_mpi.control.loader import LOADED_EPOCH, Loader
 from dvm_mpi.control.rank import Rank, WritingTask, now_us
 from dvm_mpi.control.rank_tracer import RankTracer
@@ -65,6 +66,8 @@ class RankSettings:
     deterministic: bool = False
     #: Of its core that a rank may use; 1: all of it.
     cpu_share: float = 1.0
+    #: Through whom ranks talk to the coordinator.
+    tree: Tree = field(default_factory=lambda: Tree(()))
 
 
 class RankMachine:
@@ -133,6 +136,7 @@ class RankMachine:
             slice_fuel=slice_fuel,
             cpu_share=CpuShare(settings.cpu_share) if settings.cpu_share < 1 else None,
             resident_bytes=resident_bytes,
+            tree=settings.tree,
         )
         if transport.rank == 0:
             assert host is not None, "rank 0 has the owner of the run"
@@ -147,7 +151,13 @@ class RankMachine:
                 deterministic=settings.deterministic,
             )
             self.rank.coordinator = Coordinator(
-                scheduler, image, transport.size, transport.send, host, begins_us or now_us()
+                scheduler,
+                image,
+                transport.size,
+                transport.send,
+                host,
+                begins_us or now_us(),
+                tree=settings.tree,
             )
 
     @property

@@ -38,6 +38,7 @@ from dvm_mpi.control.coordinator_state import (
 )
 from dvm_mpi.control.dealing import Dealing
 from dvm_mpi.control.grants import normalise_grouped
+from dvm_mpi.control.joining import workers_of
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.lifecycle import Event, Kind, State, too_many_children
 from dvm_mpi.control.messages import (
@@ -211,7 +212,7 @@ class Scheduler:
         state = self.state
         was_empty = state.log.open_records == 0
         if isinstance(event, Finished):
-            giving_up.hear(state, event.worker)
+            giving_up.hear(state, workers_of(event))
             actions += self._take_records(event)
         elif isinstance(event, WorkerTold):
             was_suspected = bool(state.suspected[event.worker])
@@ -268,7 +269,7 @@ class Scheduler:
         if rounds is None:
             return self._ordering.take(finished)
         rounds.take(finished)
-        state.gathered[finished.worker] += len(finished.records)
+        np.add.at(state.gathered, workers_of(finished), 1)
         # The rest of the round goes in batches of the right size.
         state.lengths.observe(finished.outcomes["instructions"])
         if not rounds.is_complete:

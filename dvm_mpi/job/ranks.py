@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from dvm_mpi import config
 from dvm_mpi.control.dumper import told_pages, write_parts
 from dvm_mpi.control.journal import Work, traced
+from dvm_mpi.control.leader import Tree, choose_leaders
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import image_from_bytes
 from dvm_mpi.dsm.staging import arena_slice_bytes
@@ -66,6 +67,7 @@ class RanksRun:
         self._owner = Owner(options, launch.size) if launch.rank == 0 else None
         self._vigil = Vigil(launch, signals, self._owner)
         self._machine: RankMachine | None = None
+        self._tree: Tree | None = None
         self._inputs: Matched = []
         #: Arrays of the program.
         self._arrays: dict[str, ArrayDeclaration] = {}
@@ -112,6 +114,7 @@ class RanksRun:
             start.wait_for_kernels(preparation)
             start.meet(transport)
             plan = replace(plan, plane=welcome.plane)
+            self._tree = choose_leaders(welcome.hosts, options.leaders)
             failed = self._build(transport, image, plan, start.met_at_us)
             if failed:
                 return self._part(transport, failed)
@@ -179,6 +182,7 @@ class RanksRun:
             isolation=self._options.isolation,
             conflict_unit=self._options.conflict_unit,
             tells_staged=self._options.is_recorded,
+            tree=self._tree,
         )
         machine = RankMachine(
             transport,

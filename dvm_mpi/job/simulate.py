@@ -103,6 +103,7 @@ def _simulation(options: SimulateOptions) -> Simulation:
         isolation=options.isolation,
         conflict_unit=options.conflict_unit,
         deterministic=options.deterministic,
+        leaders=options.leaders,
         check=options.check,
         draws_fuel=options.workload != SYNTHETIC,
     )
@@ -184,6 +185,7 @@ def _command(found: _Finding, options: SimulateOptions) -> str:
     what += [word for item in options.defines.items() for word in ("-D", "=".join(item))]
     what += [word for text in options.inputs for word in ("--in", text)]
     what += ["--deterministic"] if options.deterministic else []
+    what += ["--leaders", str(options.leaders)] if options.leaders is not None else []
     given: Mapping[str, Any] = {
         "ranks": options.ranks,
         "workers": options.workers,
@@ -221,6 +223,9 @@ def _figures(findings: list[_Finding]) -> dict[str, Any]:
         "given_up": sum(c.given_up for c in counters),
         "fenced": sum(c.fenced for c in counters),
         "epochs": sum(c.epochs for c in counters),
+        "rank_0_received": sum(run.traffic.received for run in runs),
+        "rank_0_sent": sum(run.traffic.sent for run in runs),
+        "rank_0_decided": sum(run.traffic.decided for run in runs),
         "bytes_committed": sum(c.bytes_committed for c in counters),
         "bytes_fetched": sum(c.bytes_fetched for c in counters),
         "contention": _contention(_most_contended(findings)),
@@ -248,6 +253,11 @@ def _summary(findings: list[_Finding], options: SimulateOptions) -> str:
         ("records", f"{f['records']:,}, of which {f['retries']:,} lost and ran again"),
         ("given up", f"{f['given_up']:,} attempts, {f['fenced']:,} late records dropped"),
         ("epochs", f"{f['epochs']:,}"),
+        (
+            "rank 0",
+            f"{f['rank_0_received']:,} messages received and {f['rank_0_sent']:,} sent, "
+            f"{f['rank_0_decided']:,} decisions",
+        ),
         ("bytes", f"{f['bytes_committed']:,} committed, {f['bytes_fetched']:,} fetched"),
         ("violations", f"none (--check {options.check})"),
         ("took", f"{f['took_s']:.2f} s, {f['records_per_s']:,.0f} records/s"),

@@ -2,7 +2,8 @@
 
 Scheduler, homes and workers are those of the MPI program, and so is what a rank does in a turn: it
 takes its messages, then executes a slice, and what came of it leaves. While it executes, nobody is
-served; that is what makes homes busy. Rank r has home r and worker r, rank 0 coordinates as well.
+served; that is what makes homes busy. Rank r has home r and worker r, rank 0 coordinates as well;
+where there are leaders, messages go through them.
 Time passes only here: from one event of the agenda to the next.
 """
 
@@ -24,7 +25,9 @@ from dvm_mpi.control.driver import (
     Observer,
     StalledError,
 )
-from dvm_mpi.control.messages import Message, WorkerReady
+from dvm_mpi.control.gathering import Gathering
+from dvm_mpi.control.leader import COORDINATOR_RANK, Leader, Tree
+from dvm_mpi.control.messages import TO_WORKER, GatheredTaken, Message, WorkerReady
 from dvm_mpi.control.scheduler import Scheduler, Ticked, WorkerLost, WorkerSuspected
 from dvm_mpi.control.worker import Worker
 from dvm_mpi.disa.image import Image
@@ -85,7 +88,7 @@ class Timing:
 
     `network` is a name of `network.NETWORKS`. `slice_fuel` is what a slice has at most;
     `draws_fuel` lets the seed decide how much of it each one gets. `workers` are the ranks that
-    execute runners.
+    execute runners. `tree` says through whom messages go.
     """
 
     seed: int
@@ -93,6 +96,19 @@ class Timing:
     workers: range
     slice_fuel: int = config.SLICE_FUEL
     draws_fuel: bool = True
+    tree: Tree = field(default_factory=lambda: Tree(()))
+
+
+@dataclass(slots=True)
+class CoordinatorTraffic:
+    """What reached rank 0 from other ranks, and what it sent them, as the scheduler's messages."""
+
+    received: int = 0
+    sent: int = 0
+    #: Of those sent, what leaders handed on.
+    relayed: int = 0
+    #: What the scheduler has decided about, after records were joined.
+    decided: int = 0
 
 
 class SimulatedMachine(LocalMachine):
@@ -113,7 +129,7 @@ class SimulatedMachine(LocalMachine):
         Takes console output and looks on.
     trace
         Told of every event, if there is one.
-    make_home, make_scheduler
+    make_home, make_scheduler, make_leader
         Build these parts; tests put faulty ones here.
     """
 
@@ -130,6 +146,7 @@ class SimulatedMachine(LocalMachine):
         trace: Trace | None = None,
         make_home: Callable[..., Home] = Home,
         make_scheduler: Callable[..., Scheduler] = Scheduler,
+        make_leader: Callable[[], Leader] = Leader,
     ) -> None:
         assert settings.workers == settings.homes, "rank r has worker r and home r"
         self._timing = timing
@@ -138,6 +155,11 @@ class SimulatedMachine(LocalMachine):
         self._agenda = Agenda()
         self._faults = deque(plan.faults)
         self._ranks = [_Rank(slowness) for slowness in plan.slowness]
+        self._leaders = {rank: make_leader() for rank in timing.tree.leaders}
+        self._gathering = Gathering()
+        #: Leaders that rank 0 has heard in this turn.
+        self._heard_leaders: dict[int, None] = {}
+        self.traffic = CoordinatorTraffic()
         self._reads: list[list[LateRead]] = [[] for _ in range(settings.workers)]
         self._trace = trace
         #: The present, and within a turn the moment at which what is said leaves.
@@ -168,6 +190,9 @@ class SimulatedMachine(LocalMachine):
         """Run the program to its end; as `LocalMachine.run`."""
         for number in self._timing.workers:
             self._post(("worker", number), ("coordinator", 0), WorkerReady(number))
+        for number in self._leaders:
+            # What it has said to itself leaves with its first turn.
+            self._call(number, self._now_ns)
         return super().run()
 
     def settle(self) -> None:
@@ -181,6 +206,8 @@ class SimulatedMachine(LocalMachine):
             self._now_ns, entry = self._agenda.pop()
             if isinstance(entry, _Arrival) and entry.target[0] != "coordinator":
                 self._hand_over(entry)
+                if entry.target[0] == "leader":
+                    self._pass_on(entry.target[1])
             elif isinstance(entry, LateRead) and not self._ranks[entry.plane.worker].is_silent:
                 entry.plane.finish(entry)
                 self.workers[entry.plane.worker].poll_plane()
@@ -221,14 +248,35 @@ class SimulatedMachine(LocalMachine):
         for _ in range(min(len(rank.inbox), config.RECEIVES_AT_ONCE)):
             self._now_ns += _MESSAGE_NS
             self._hand_over(rank.inbox.popleft())
-        if number == 0 and self._ending is None:
-            self._schedule(Ticked(self._now_ns // _NS_PER_US))
+        if number == COORDINATOR_RANK:
+            self._coordinate()
+        self._pass_on(number)
         if not rank.is_silent and number in self._timing.workers:
             self._work(number, rank)
+            self._pass_on(number)
         rank.busy_until_ns = self._now_ns
         self._plan(number, rank)
         if self.settings.check and self._ending is None:
             self._check(number)
+
+    def _coordinate(self) -> None:
+        """Let the scheduler decide about all that has come in this turn, and time pass."""
+        for message in self._gathering.take():
+            self.traffic.decided += 1
+            self._deliver(("coordinator", 0), message)
+        if self._ending is None:
+            self._schedule(Ticked(self._now_ns // _NS_PER_US))
+        for leader in self._heard_leaders:
+            self._note_arrival(("coordinator", 0), ("leader", leader), GatheredTaken())
+        self._heard_leaders.clear()
+
+    def _pass_on(self, number: int) -> None:
+        """Let a leader send what it may."""
+        leader = self._leaders.get(number)
+        if leader is None:
+            return
+        for rank, message in leader.leave():
+            self._note_arrival(("leader", number), _part_of(rank, message), message)
 
     def _work(self, number: int, rank: _Rank) -> None:
         """Let a worker take pages that have come, wake sleepers and execute a slice."""
@@ -279,7 +327,25 @@ class SimulatedMachine(LocalMachine):
         return 0 if part[0] == "coordinator" else part[1]
 
     def _post(self, source: Part, target: Part, message: Message) -> None:
-        """Send a message: it arrives when the network says."""
+        """Send a message, through a leader if there is one."""
+        tree, rank = self._timing.tree, self._rank_of(source)
+        if target[0] == "coordinator":
+            leader = tree.leader_of(rank)
+            if leader == rank != COORDINATOR_RANK:
+                self._leaders[rank].take(rank, message)  # type: ignore[arg-type]
+                return
+            if leader != COORDINATOR_RANK:
+                target = ("leader", leader)
+        elif source[0] == "coordinator" and target[1] != COORDINATOR_RANK:
+            self.traffic.sent += 1
+            receiver, message = tree.routed(target[1], message)
+            if receiver != target[1]:
+                self.traffic.relayed += 1
+                target = ("leader", receiver)
+        self._note_arrival(source, target, message)
+
+    def _note_arrival(self, source: Part, target: Part, message: Message) -> None:
+        """Let a message arrive when the network says."""
         arrives_ns = self._network.arrival_ns(
             self._rank_of(source), self._rank_of(target), self._now_ns
         )
@@ -297,9 +363,23 @@ class SimulatedMachine(LocalMachine):
             # What it was told belongs to the history all the same.
             self.observer.delivered(target, message)
             return
+        if target[0] == "leader":
+            source = self._rank_of(arrival.source)
+            self._leaders[target[1]].take(source, message)  # type: ignore[arg-type]
+            return
+        if target[0] == "coordinator":
+            self._gather(self._rank_of(arrival.source), message)
+            return
         self._deliver(target, message)
         if target[0] == "worker":
             self._begin_reads(target[1])
+
+    def _gather(self, source: int, message: Message) -> None:
+        """Keep what is for the scheduler until rank 0 has taken all that is there."""
+        self._gathering.add(source, message)  # type: ignore[arg-type]
+        self.traffic.received += source != COORDINATOR_RANK
+        if source in self._leaders:
+            self._heard_leaders[source] = None
 
     def _make_plane(self, worker: int) -> DataPlane:
         if self.settings.plane == "late":
@@ -349,6 +429,8 @@ class SimulatedMachine(LocalMachine):
             self.scheduler.check_invariants()
         self.homes[number].check_invariants()
         self.workers[number].check_invariants()
+        if number in self._leaders:
+            self._leaders[number].check_invariants()
 
     def _describe_stall(self) -> str:
         waits = [
@@ -359,6 +441,11 @@ class SimulatedMachine(LocalMachine):
         waits += [f"home {h.index}: {h.waits_for}" for h in self.homes if h.epochs_waiting]
         state = self.scheduler.state
         waits += [
+            f"leader {rank} holds {leader.held_count} messages"
+            for rank, leader in self._leaders.items()
+            if leader.held_count
+        ]
+        waits += [
             f"epoch {epoch} waits for homes {', '.join(map(str, homes))}"
             for epoch, homes in state.log.homes_awaited().items()
         ]
@@ -368,3 +455,10 @@ class SimulatedMachine(LocalMachine):
             f"{state.running_count} running and {len(state.held)} held back: "
             f"{'; '.join(waits[:_TOLD_MAX])}{more}"
         )
+
+
+def _part_of(rank: int, message: Message) -> Part:
+    """Return which part of a rank takes a message that a leader sends it."""
+    if rank == COORDINATOR_RANK:
+        return ("coordinator", 0)
+    return ("worker" if isinstance(message, TO_WORKER) else "home", rank)

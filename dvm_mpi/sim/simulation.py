@@ -15,6 +15,7 @@ from dvm_mpi.control.capacity import needed_pages
 from dvm_mpi.control.contention import ContendedSite
 from dvm_mpi.control.coordinator_state import Counters, Failure
 from dvm_mpi.control.driver import MachineSettings, Silent
+from dvm_mpi.control.leader import Choice, Tree, choose_leaders
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.dsm.geometry import Geometry
@@ -25,7 +26,7 @@ from dvm_mpi.layout import PAGE_BYTES
 from dvm_mpi.sim.checker.judge import anomalies
 from dvm_mpi.sim.faults import GIVING_UP, FaultPlan, draw_plan
 from dvm_mpi.sim.history import History, Recorder, held_pages
-from dvm_mpi.sim.machine import SimulatedMachine, Timing
+from dvm_mpi.sim.machine import CoordinatorTraffic, SimulatedMachine, Timing
 from dvm_mpi.sim.network import source_of_chance
 from dvm_mpi.sim.replay import replay
 from dvm_mpi.sim.settled import leftovers
@@ -82,6 +83,9 @@ class Simulation:
     check: Check = "end"
     #: Whether slices are cut at drawn places.
     draws_fuel: bool = True
+    #: Leaders between rank 0 and the others, each of as many; None: as in a run on hosts of one
+    #: rank each.
+    leaders: int | None = None
 
     @property
     def worker_ranks(self) -> range:
@@ -89,6 +93,12 @@ class Simulation:
         coordinates_only = self.ranks > config.RANKS_WITH_WORKING_COORDINATOR
         first = 1 if coordinates_only and self.workers < self.ranks else 0
         return range(first, min(first + self.workers, self.ranks) if self.workers else self.ranks)
+
+    @property
+    def tree(self) -> Tree:
+        """Through whom messages go."""
+        choice: Choice = "auto" if self.leaders is None else self.leaders or "none"
+        return choose_leaders(range(self.ranks), choice)
 
 
 @dataclass(slots=True)
@@ -104,6 +114,8 @@ class SimulatedRun:
     events: int
     #: Frames of each home.
     frames: int
+    #: The scheduler's messages between rank 0 and the others.
+    traffic: CoordinatorTraffic
     #: What is wrong, one line each; empty if nothing is.
     violations: list[str]
     #: What happened, if it was asked for.
@@ -144,7 +156,7 @@ def simulate(
     records_history
         Whether the history is kept.
     parts
-        `make_home`, `make_scheduler`: builders of faulty parts, for tests.
+        `make_home`, `make_scheduler`, `make_leader`: builders of faulty parts, for tests.
 
     Raises
     ------
@@ -163,7 +175,11 @@ def simulate(
         recorder = Recorder() if records_history else None
         settings = _settings(simulation, plan, home_bytes, is_recorded=records_history)
         timing = Timing(
-            simulation.seed, simulation.network, ranks, draws_fuel=simulation.draws_fuel
+            simulation.seed,
+            simulation.network,
+            ranks,
+            draws_fuel=simulation.draws_fuel,
+            tree=simulation.tree,
         )
         machine = SimulatedMachine(
             image,
@@ -239,6 +255,7 @@ def _finish(
         simulated_ns=simulated_ns,
         events=machine.event_count,
         frames=machine.homes[0].pool.frame_count,
+        traffic=machine.traffic,
         violations=found,
         history=None if recorder is None else recorder.history(ending.failure, pages),
         pages=pages,

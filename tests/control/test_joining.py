@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvm_mpi.control.joining import SEVERAL, join, select
+from dvm_mpi.control.joining import SEVERAL, join, select, workers_of
 from dvm_mpi.control.messages import Finished
 from dvm_mpi.engine.interface import LEASES
 from dvm_mpi.sim.history import EndedAttempt, ended_attempts
@@ -58,8 +58,19 @@ def test_a_joined_message_says_what_its_parts_say() -> None:
     joined = join(PARTS)
     assert contents(joined) == [one for part in PARTS for one in contents(part)]
     assert joined.worker == SEVERAL
+    assert workers_of(joined).tolist() == [3] * 3 + [0] + [7] * 4
     assert joined.dropped_stacks.tolist() == [5, 1, 8, 2, 6, 11, 4, 3]
     assert (joined.fetched_bytes, len(joined.leases)) == (10, 8)
+
+
+def test_what_was_joined_can_be_joined_again_and_chosen_from() -> None:
+    """By a leader first, then by the coordinator, which takes some of it apart."""
+    again = join([join(PARTS[:2]), PARTS[2]])
+    assert contents(again) == [one for part in PARTS for one in contents(part)]
+    assert workers_of(again).tolist() == workers_of(join(PARTS)).tolist()
+    chosen = select(again, np.array([7, 0, 3]))
+    assert workers_of(chosen).tolist() == [7, 3, 0]
+    assert workers_of(select(PARTS[0], np.array([1]))).tolist() == [3]
 
 
 @pytest.mark.parametrize("kept", [[], [7], [3, 0, 6], [7, 6, 5, 4, 3, 2, 1, 0]])

@@ -138,7 +138,7 @@ class _FertileLosers(Ordering):
         self._enter_children(finished, outcomes, numbers, wakes, self._state.log.open_epoch)
         return super()._lose(batch, lost, against)
 
-    def _discard(self, finished: Any, positions: Ints, workers: int | Ints) -> list[Action]:
+    def _discard(self, finished: Any, positions: Ints, workers: Ints) -> list[Action]:
         """Let the children of losers keep their stacks."""
         outcomes = finished.outcomes.copy()
         outcomes["child_count"][positions] = 0

@@ -62,6 +62,7 @@ def conditions(seed: int) -> Simulation:
         isolation=chance.choice(["snapshot", "snapshot", "serializable"]),
         conflict_unit="page" if chance.random() < _PAGE_SHARE else "byte",
         check="all" if seed % CHECKED_EACH == 0 else "end",
+        leaders=chance.choice([0, 1, 2, 3, 16]),
     )
 
 
@@ -73,7 +74,8 @@ def command(name: str, simulation: Simulation) -> str:
         f"python -m dvm_mpi simulate --workload {name}{sizes} --ranks {simulation.ranks} "
         f"--seed {simulation.seed} --network {simulation.network} --faults {faults} "
         f"--data-plane {simulation.data_plane} --isolation {simulation.isolation} "
-        f"--conflict-unit {simulation.conflict_unit} --check {simulation.check}"
+        f"--conflict-unit {simulation.conflict_unit} --leaders {simulation.leaders} "
+        f"--check {simulation.check}"
     )
 
 
