@@ -144,8 +144,14 @@ RANKS_WITHOUT_LEADERS: Final = 32
 LEADER_RANKS: Final = 16
 #: Records of one message that was joined.
 JOINED_RECORDS_MAX: Final = 4_096
-#: Up to this many ranks, rank 0 executes runners as well.
+#: Up to this many ranks, rank 0 has a worker as well. With so many other workers it gives its own
+#: nothing to do while to coordinate takes more than a share of its time, and something again when
+#: that takes less than another; both measured over so long.
 RANKS_WITH_WORKING_COORDINATOR: Final = 8
+DEDICATED_OTHERS_MIN: Final = 3
+DEDICATED_SHARE: Final = 0.5
+SHARED_SHARE: Final = 0.2
+DEDICATED_US: Final = 200_000
 #: Ranks that a message about several of them names.
 RANKS_SHOWN_MAX: Final = 8
 #: Ranks that rank 0 asks at a time what they do, in turn, for the file that outlives the run.

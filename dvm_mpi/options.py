@@ -87,6 +87,8 @@ class RunOptions:
     seed: int | None
     data_plane: str
     deterministic: bool
+    #: Whether rank 0 executes runners.
+    coordinator: Literal["auto", "dedicated", "shared"]
     #: How many ranks gather what the others say to rank 0, or which.
     leaders: int | Literal["auto", "node", "none"]
     #: Of its core that a rank may use; 1 for all of it.
@@ -267,6 +269,9 @@ def run_parser() -> argparse.ArgumentParser:
         help="how bytes move between ranks: by windows or messages (default: probe)")  # fmt: skip
     add("--cpu-share", type=_share, default=1.0, metavar="F",
         help="hold each rank to this share of its core, from 0.05 to 1 (default: 1)")  # fmt: skip
+    add("--coordinator", default="auto", choices=("auto", "dedicated", "shared"),
+        help="whether rank 0 only coordinates, or executes runners too (default: auto, by the time "
+             "that it takes)")  # fmt: skip
     add("--leaders", type=_leaders, default="auto", metavar="WHICH",
         help="who gathers what ranks say to rank 0: N ranks, one on each node, or none "
              "(default: auto, for more than "
@@ -344,6 +349,7 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
         data_plane=given.data_plane,
         deterministic=given.deterministic,
         cpu_share=given.cpu_share,
+        coordinator=given.coordinator,
         leaders=given.leaders,
         nice=given.nice,
         command=tuple(arguments),

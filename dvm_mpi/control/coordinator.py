@@ -16,9 +16,10 @@ from dvm_mpi import config
 from dvm_mpi.control import coordinator_state as scheduling
 from dvm_mpi.control import session as phases
 from dvm_mpi.control.coordinator_tracer import CoordinatorTracer
+from dvm_mpi.control.dedication import Dedication
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.diagnosis import Narrator
-from dvm_mpi.control.leader import Tree
+from dvm_mpi.control.leader import COORDINATOR_RANK, Tree
 from dvm_mpi.control.messages import (
     CoordinatorEvent,
     Message,
@@ -34,7 +35,13 @@ from dvm_mpi.control.messages import (
     WorkerReady,
 )
 from dvm_mpi.control.metering import RankMeters
-from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
+from dvm_mpi.control.scheduler import (
+    Scheduler,
+    SchedulerEvent,
+    Started,
+    Ticked,
+    WorkerWithheld,
+)
 from dvm_mpi.control.session import Phase, Session
 from dvm_mpi.control.silence import Silence
 from dvm_mpi.disa.image import Image
@@ -118,6 +125,8 @@ class Coordinator:
         The owner of the run.
     begins_us
         Rank 0's time from which what the ranks do is shown.
+    may_dedicate
+        Whether rank 0's worker gets nothing while to coordinate takes most of its time.
     tree
         Through whom the scheduler's messages go; None: to all ranks directly. What the session
         says always does.
@@ -132,6 +141,7 @@ class Coordinator:
         host: Host,
         begins_us: int = 0,
         *,
+        may_dedicate: bool = False,
         tree: Tree | None = None,
     ) -> None:
         self.scheduler = scheduler
@@ -146,6 +156,7 @@ class Coordinator:
         self._rank_count = rank_count
         self._send = send
         self._tree = tree or Tree(())
+        self._dedication = Dedication() if may_dedicate else None
         self._host = host
         #: Whether all that the scheduler began was done.
         self._is_whole = True
@@ -202,8 +213,10 @@ class Coordinator:
             self._host.delivered(("coordinator", 0), event)
             self._decide(event)
 
-    def tick(self, now_us: int) -> None:
+    def tick(self, now_us: int, spent_us: int = 0) -> None:
         """Let time pass; say what is waited for when nothing has happened for long.
+
+        `spent_us`: how much of this rank's time went to coordinating so far.
 
         Raises
         ------
@@ -218,11 +231,20 @@ class Coordinator:
         self._now_us = max(now_us, self._now_us)
         if self.session.phase is Phase.RUNNING:
             self._decide(Ticked(self._now_us))
+            if self._dedication is not None:
+                self._look_at_time(self._dedication, spent_us)
         if self.tracer is not None:
             self.tracer.each_turn()
         if self.session.phase is not Phase.OVER:
             self._watch_stall()
             self._watch_silence()
+
+    def _look_at_time(self, dedication: Dedication, spent_us: int) -> None:
+        """Keep runners from this rank's worker while there is too much to decide about."""
+        others = int(self.scheduler.state.ready[COORDINATOR_RANK + 1 :].sum())
+        has_changed = dedication.look(self._now_us, spent_us, others)
+        if has_changed and self.session.phase is Phase.RUNNING:
+            self._decide(WorkerWithheld(COORDINATOR_RANK, dedication.is_dedicated))
 
     def _decide(self, event: SchedulerEvent) -> None:
         """Let the scheduler take an event and do what follows, unless an error came between.

@@ -286,6 +286,8 @@ class CoordinatorState:
         self.newest_batch: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
         #: Workers that have an engine to run attempts with; (worker_count,).
         self.ready: NDArray[np.bool_] = np.zeros(worker_count, dtype=bool)
+        #: Workers that are to get no runners, although they are ready; (worker_count,).
+        self.withheld: NDArray[np.bool_] = np.zeros(worker_count, dtype=bool)
         #: Workers that do not answer: not ready until they do; (worker_count,).
         self.suspected: NDArray[np.bool_] = np.zeros(worker_count, dtype=bool)
         #: Workers that will never be heard of again; (worker_count,).
@@ -306,6 +308,11 @@ class CoordinatorState:
         #: The newest attempt number given out.
         self.last_attempt = 0
         self.failure: Failure | None = None
+
+    @property
+    def available(self) -> NDArray[np.bool_]:
+        """Workers that may be sent runners; (worker_count,)."""
+        return self.ready & ~self.withheld
 
     @property
     def running_count(self) -> int:

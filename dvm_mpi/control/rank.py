@@ -160,6 +160,8 @@ class Rank:
         #: What the coordinator gets in this turn, and the leaders that it comes from; rank 0 only.
         self._gathering = Gathering()
         self._heard_leaders: dict[int, None] = {}
+        #: How much time went to that, ever.
+        self._coordinating_us = 0
         self._write_outputs = write_outputs
         self._windows = windows
         self._has_worker = has_worker
@@ -268,9 +270,12 @@ class Rank:
 
     def _coordinate(self, coordinator: Coordinator) -> None:
         """Let the coordinator decide about all that has come in this turn, and time pass."""
+        began_us = now_us()
         for message in self._gathering.take():
             self._guard(coordinator.handle, message)
-        self._guard(coordinator.tick, now_us())
+        decided_us = now_us()
+        self._guard(lambda spent_us: coordinator.tick(decided_us, spent_us), self._coordinating_us)
+        self._coordinating_us += now_us() - began_us
         for leader in self._heard_leaders:
             self.transport.send(leader, GatheredTaken())
         self._heard_leaders.clear()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import config
+from dvm_mpi.control import dedication
 from dvm_mpi.control.coordinator import Coordinator, Host
 from dvm_mpi.control.coordinator_tracer import coordinator_tracer
 from dvm_mpi.control.cpu_share import CpuShare
@@ -66,6 +67,8 @@ class RankSettings:
     deterministic: bool = False
     #: Of its core that a rank may use; 1: all of it.
     cpu_share: float = 1.0
+    #: Whether rank 0 executes runners.
+    coordinator: dedication.Choice = "auto"
     #: Through whom ranks talk to the coordinator.
     tree: Tree = field(default_factory=lambda: Tree(()))
 
@@ -157,14 +160,15 @@ class RankMachine:
                 transport.send,
                 host,
                 begins_us or now_us(),
+                may_dedicate=settings.coordinator == "auto" and self.has_worker,
                 tree=settings.tree,
             )
 
     @property
     def has_worker(self) -> bool:
-        """Whether this rank executes runners: all do but rank 0 of a large job."""
-        size = self._transport.size
-        return self._transport.rank > 0 or size <= config.RANKS_WITH_WORKING_COORDINATOR
+        """Whether this rank executes runners."""
+        transport = self._transport
+        return dedication.has_worker(transport.rank, transport.size, self._settings.coordinator)
 
     def start_worker(self, engine: Engine) -> None:
         """Begin to execute runners with an engine that holds the program; owned from now on."""

@@ -96,6 +96,14 @@ class WorkerLost:
     worker: int
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerWithheld:
+    """A worker gets no runners any more, or some again; what it has it executes."""
+
+    worker: int
+    is_withheld: bool
+
+
 #: What a worker says; of a lost one nobody listens to more than its records.
 WorkerTold = LeaseRequested | AsleepChanged | WorkerReady
 SchedulerEvent = (
@@ -107,6 +115,7 @@ SchedulerEvent = (
     | FramesLacking
     | WorkerSuspected
     | WorkerLost
+    | WorkerWithheld
 )
 
 
@@ -193,7 +202,7 @@ class Scheduler:
         """Until when runners wait for the workers that they are near to; None if none does."""
         state, waits_until_us = self.state, self._dealing.waits_until_us
         is_held_up = state.failure is not None or state.alone >= 0 or len(state.solo)
-        if waits_until_us is None or is_held_up or not state.ready.any():
+        if waits_until_us is None or is_held_up or not state.available.any():
             return None
         return waits_until_us
 
@@ -232,6 +241,8 @@ class Scheduler:
             actions += giving_up.suspect(state, event.worker, self._ordering.give_up)
         elif isinstance(event, WorkerLost):
             actions += giving_up.lose(state, event.worker, self._ordering.give_up)
+        elif isinstance(event, WorkerWithheld):
+            state.withheld[event.worker] = event.is_withheld
         elif isinstance(event, Ticked):
             assert event.now_us >= self._now_us, "time runs backwards"
             self._now_us = event.now_us
@@ -353,7 +364,8 @@ class Scheduler:
             return False
         if log.open_records >= EPOCH_RECORDS_MAX or self._now_us - self._opened_us >= EPOCH_US_MAX:
             return True
-        idle = state.failure is not None or bool((state.running <= state.asleep)[state.ready].any())
+        is_idle = (state.running <= state.asleep)[state.available]
+        idle = state.failure is not None or bool(is_idle.any())
         return state.running_count == 0 or (idle and log.epochs_in_flight < EPOCHS_IN_FLIGHT)
 
     def _tell_lacking(self) -> list[Action]:
@@ -379,7 +391,7 @@ class Scheduler:
     def _dispatch(self) -> list[Action]:
         """Send runners to workers, on the newest visible snapshot."""
         state = self.state
-        workers = np.flatnonzero(state.ready)
+        workers = np.flatnonzero(state.available)
         if state.alone >= 0 or len(workers) == 0:
             return []
         self._publishing.unblock(state.log.visible)

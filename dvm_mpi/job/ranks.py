@@ -67,7 +67,7 @@ class RanksRun:
         self._owner = Owner(options, launch.size) if launch.rank == 0 else None
         self._vigil = Vigil(launch, signals, self._owner)
         self._machine: RankMachine | None = None
-        self._tree: Tree | None = None
+        self._tree = Tree(())
         self._inputs: Matched = []
         #: Arrays of the program.
         self._arrays: dict[str, ArrayDeclaration] = {}
@@ -182,6 +182,7 @@ class RanksRun:
             isolation=self._options.isolation,
             conflict_unit=self._options.conflict_unit,
             tells_staged=self._options.is_recorded,
+            coordinator=self._options.coordinator,
             tree=self._tree,
         )
         machine = RankMachine(
