@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from dvm_mpi import config
+from dvm_mpi.config import DEDICATED_US
 from dvm_mpi.control.coordinator import Coordinator
 from dvm_mpi.control.coordinator_state import Claim, Complete, RecordOrder
 from dvm_mpi.control.delivery import Part
+from dvm_mpi.control.leader import Tree
 from dvm_mpi.control.messages import (
     SPAN,
     Dispatched,
@@ -24,10 +26,12 @@ from dvm_mpi.control.messages import (
     RankFailed,
     RankFinished,
     RankLoaded,
+    Relayed,
     RunEnded,
     StatusReported,
     StatusRequested,
     WorkerReady,
+    decode,
 )
 from dvm_mpi.control.scheduler import Scheduler
 from dvm_mpi.control.session import Phase
@@ -89,7 +93,7 @@ class Run:
 
     ranks = 3
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         self.host = Listener()
         #: What was sent and not looked at: rank and message.
         self.sent: list[tuple[int, Message]] = []
@@ -97,7 +101,12 @@ class Run:
             Geometry(self.ranks), self.ranks, played.STACK_BYTES, 1, workers_ready=False
         )
         self.coordinator = Coordinator(
-            scheduler, PROGRAM, self.ranks, lambda *sent: self.sent.append(sent), self.host
+            scheduler,
+            PROGRAM,
+            self.ranks,
+            lambda *sent: self.sent.append(sent),
+            self.host,
+            **options,
         )
 
     def sent_of(self, kind: type[Sent]) -> Sequence[tuple[int, Sent]]:
@@ -461,3 +470,43 @@ def test_after_a_fault_the_state_is_that_before_it(fault: str) -> None:
     run.coordinator.tick(5 * S)
     assert run.coordinator.session.phase is not Phase.RUNNING
     assert run.coordinator.describe()["phase"] == "the program runs"
+
+
+# --- leaders, and rank 0's own worker -----------------------------------------------------------
+def test_what_is_decided_for_a_rank_goes_through_its_leader_and_the_session_to_all() -> None:
+    run = Run(tree=Tree([0, 1, 1]))
+    run.coordinator.handle(WorkerReady(2))
+    run.load()
+    ((leader, relayed),) = run.sent_of(Relayed)
+    assert (leader, relayed.rank) == (1, 2)
+    assert isinstance(decode(relayed.content), Dispatched)
+    run.coordinator.handle(RankFailed(2, 3, "of a test"))
+    assert [rank for rank, _ in run.sent_of(RunEnded)] == [0, 1, 2]
+
+
+class Crowd(Run):
+    """A coordinator of five ranks."""
+
+    ranks = 5
+
+
+def test_a_coordinator_that_is_busy_keeps_runners_from_its_own_worker() -> None:
+    run = Crowd(may_dedicate=True)
+    run.load()
+    withheld = run.coordinator.scheduler.state.withheld
+    for rank in range(Crowd.ranks):
+        run.coordinator.handle(WorkerReady(rank))
+    seen = []
+    for window, busy_windows in ((1, 0), (2, 1), (3, 1)):
+        run.coordinator.tick(window * DEDICATED_US, busy_windows * DEDICATED_US)
+        seen.append(withheld.tolist())
+    assert seen == [[False] * 5, [True] + [False] * 4, [False] * 5]
+
+
+def test_nobody_is_kept_from_work_unless_that_was_asked_for() -> None:
+    run = Crowd()
+    run.load()
+    for rank in range(Crowd.ranks):
+        run.coordinator.handle(WorkerReady(rank))
+    run.coordinator.tick(DEDICATED_US, DEDICATED_US)
+    assert not run.coordinator.scheduler.state.withheld.any()

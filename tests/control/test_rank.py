@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 
 from dvm_mpi import config
+from dvm_mpi.control.joining import workers_of
+from dvm_mpi.control.leader import Tree
 from dvm_mpi.control.messages import (
     SPAN,
     AsleepChanged,
     ClockAnswered,
     ClockAsked,
+    Finished,
+    GatheredTaken,
     LeaseGranted,
     Message,
     Metered,
@@ -22,10 +26,12 @@ from dvm_mpi.control.messages import (
     RankFailed,
     RankFinished,
     RankLoaded,
+    Relayed,
     RunEnded,
     StatusReported,
     StatusRequested,
     WorkerReady,
+    encode,
 )
 from dvm_mpi.control.rank import Rank, now_us
 from dvm_mpi.dsm.frames import FramePool
@@ -46,9 +52,11 @@ from dvm_mpi.dsm.messages import (
 from dvm_mpi.errors import ExitCode, FileError
 from dvm_mpi.layout import DATA_START, PAGE_BYTES, PAGE_SHIFT
 from tests.control.network import Network
+from tests.control.test_joining import message as records
 
 NONE = np.zeros(0, np.int64)
 NO_BYTES = np.zeros(0, np.uint8)
+NO_ARENA = np.zeros((4, 0), np.uint8)
 PAGE = DATA_START >> PAGE_SHIFT
 FRAMES = 4
 
@@ -143,6 +151,77 @@ def store(epoch: int, page_count: int) -> ApplyRequested:
     token = np.zeros(1, TOKEN)
     token["run_count"] = page_count
     return ApplyRequested(epoch, 0, NONE, token, runs, np.ones(page_count, np.uint8))
+
+
+# --- leaders ------------------------------------------------------------------------------------
+
+
+def test_a_leader_gathers_what_its_ranks_say_and_hands_on_what_is_for_them() -> None:
+    ranks = Ranks(tree=Tree([0, 1, 1]))
+    granted = LeaseGranted(1, 2, 3)
+    ranks.say(2, AsleepChanged(2, 1))
+    ranks.say(0, store(2, 1))
+    ranks.say(0, Relayed(2, encode(granted)))
+    ranks.turn()
+    told = ranks.heard(0)
+    assert sorted(map(str, told)) == sorted(map(str, [AsleepChanged(2, 1), EpochApplied(0, 2, 1)]))
+    assert ranks.heard(2) == [granted]
+    ranks.say(2, AsleepChanged(2, 2))
+    ranks.turn()
+    assert ranks.heard(0) == [], "rank 0 has not taken the rest yet"
+    assert "holds 1 message until" in ranks.rank.describe()
+    ranks.say(0, GatheredTaken())
+    ranks.turn()
+    assert ranks.heard(0) == [AsleepChanged(2, 2)]
+    assert "holds" not in ranks.rank.describe()
+
+
+def test_who_is_led_talks_to_its_leader_and_of_the_run_to_rank_0() -> None:
+    ranks = Ranks(Computing(), tree=Tree([0, 2, 2]))
+    ranks.say(2, store(2, 1))
+    ranks.rank.loaded(7)
+    ranks.turn()
+    assert ranks.heard(2) == [WorkerReady(1), EpochApplied(0, 2, 1)]
+    assert ranks.heard(0) == [RankLoaded(1, 7)]
+
+
+class Deciding:
+    """A coordinator that notes what it is told, and when."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+        self.tasks: list[object] = []
+
+    def handle(self, event: Message) -> None:
+        self.told.append(event)
+
+    def tick(self, now_us: int, spent_us: int) -> None:
+        self.told.append("time passes")
+
+
+def test_rank_0_decides_once_about_records_that_came_in_one_turn_and_says_that_it_took_them() -> (
+    None
+):
+    network = Network(4)
+    home = Home(0, Geometry(1), FramePool(np.zeros((FRAMES, PAGE_BYTES), np.uint8)), NO_ARENA)
+    rank = Rank(
+        network.transports[0],  # type: ignore[arg-type]
+        home,
+        lambda visible, places: iter(()),  # type: ignore[arg-type, return-value]
+        tree=Tree([0, 1, 1, 0]),
+    )
+    rank.coordinator = coordinator = Deciding()  # type: ignore[assignment]
+    for source, record in ((1, records(1, [1, 2])), (3, records(3, [3]))):
+        network.transports[source].send(0, record)
+        network.transports[source].send(0, AsleepChanged(source, 1))
+        network.transports[source].flush()
+    rank.turn()
+    joined, *others = coordinator.told
+    assert isinstance(joined, Finished)
+    assert workers_of(joined).tolist() == [1, 1, 3]
+    assert others == [AsleepChanged(1, 1), AsleepChanged(3, 1), "time passes"]
+    assert list(network.queues[0, 1]) == [GatheredTaken()]
+    assert list(network.queues[0, 3]) == [], "it leads nobody"
 
 
 # --- turns --------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from dvm_mpi.control import dealing, lifecycle, scheduler
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.messages import AsleepChanged, LeaseGranted, LeaseRequested, WorkerReady
 from dvm_mpi.control.placement import share_out
-from dvm_mpi.control.scheduler import Scheduler, Ticked
+from dvm_mpi.control.scheduler import Scheduler, Ticked, WorkerWithheld
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import EpochApplied
 from dvm_mpi.engine.interface import End, LeaseKind
@@ -375,3 +375,14 @@ def test_runners_wait_for_workers_that_are_not_ready() -> None:
     c.ends(c.one(A), stores=[X], children=[Child(C), Child(D)])
     c.apply()
     assert {c.one(C).worker, c.one(D).worker} == {0, 2}
+
+
+def test_a_worker_that_is_withheld_ends_what_it_has_and_gets_nothing_more() -> None:
+    c = with_children(*(Child(A) for _ in range(12)), workers=2, batch=1)
+    before = [a for a in c.runs(A) if a.worker == 0]
+    assert before
+    c.handle(WorkerWithheld(0, True))
+    c.finish(*(Ends(a) for a in before))
+    assert {a.worker for a in c.runs(A)} == {1}
+    c.handle(WorkerWithheld(0, False))
+    assert {a.worker for a in c.runs(A)} == {0, 1}

@@ -35,6 +35,7 @@ from tests.sim.bugs_commit import (
     TrapsOfLosers,
     VisibleTooSoon,
 )
+from tests.sim.bugs_leaders import AnswersForHomes, BytesMixedUp
 from tests.sim.bugs_memory import (
     BlocksTwice,
     EmptyFrames,
@@ -86,6 +87,8 @@ class Bug:
     defines: Mapping[str, int] = field(default_factory=dict)
     #: What goes wrong beside it, in simulated time; none: an order of events is drawn.
     faults: frozenset[str] = frozenset()
+    #: Leaders between rank 0 and the others, in simulated time.
+    leaders: int = 0
 
     @property
     def image(self) -> Image:
@@ -94,8 +97,8 @@ class Bug:
 
     def run(self, seed: int) -> Run:
         """Run the workload with the fault in place."""
-        if self.faults:
-            return simulate_in_time(self.image, seed, self.faults, self.parts)
+        if self.faults or self.leaders:
+            return simulate_in_time(self.image, seed, self.faults, self.parts, self.leaders)
         return simulate(
             self.image,
             seed,
@@ -107,8 +110,8 @@ class Bug:
 
     def run_without(self, seed: int) -> Run:
         """Run the same without the fault."""
-        if self.faults:
-            return simulate_in_time(self.image, seed, self.faults)
+        if self.faults or self.leaders:
+            return simulate_in_time(self.image, seed, self.faults, leaders=self.leaders)
         return simulate(self.image, seed, settings=self.settings, tracking=LoadTracking.CONTENT)
 
     def verdict(self, run: Run) -> Verdict:
@@ -128,6 +131,10 @@ def _coordinator(part: type, workload: str, told: str, seeds_max: int, **options
 
 def _home(part: type, workload: str, told: str, seeds_max: int, **options: Any) -> Bug:
     return Bug(workload, told, seeds_max, {"make_home": part}, **options)
+
+
+def _leader(part: type, workload: str, told: str, seeds_max: int, **options: Any) -> Bug:
+    return Bug(workload, told, seeds_max, {"make_leader": part}, leaders=2, **options)
 
 
 def _engine(engine: type, workload: str, told: str, seeds_max: int, **options: Any) -> Bug:
@@ -200,6 +207,9 @@ BUGS: Final = {
         settings={"homes": 8, "workers": 4},
         defines={"STORES": 7},
     ),
+    # --- leaders --------------------------------------------------------------------------------
+    "joined bytes mixed up": _leader(BytesMixedUp, "neighbours", "holds", 4),
+    "leader answers for homes": _leader(AnswersForHomes, "invariants", " was ", 3),
     # --- output ---------------------------------------------------------------------------------
     "console of a loser": _coordinator(ConsoleOfLosers, "counters", "the console has", 3),
     "console out of order": _coordinator(ConsoleReversed, "counters", "the console has", 8),

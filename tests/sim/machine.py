@@ -124,10 +124,14 @@ def simulate(
 
 
 def simulate_in_time(
-    image: Image, seed: int, faults: frozenset[str], parts: Mapping[str, Any] | None = None
+    image: Image,
+    seed: int,
+    faults: frozenset[str],
+    parts: Mapping[str, Any] | None = None,
+    leaders: int = 0,
 ) -> Run:
     """Run a program on eight ranks in simulated time, where things go wrong, and replay it."""
-    simulation = Simulation(ranks=8, seed=seed, faults=faults)
+    simulation = Simulation(ranks=8, seed=seed, faults=faults, leaders=leaders)
     run = simulation_of(
         simulation, image, lambda: ReferenceEngine(OBSERVING), parts=dict(parts or {})
     )

@@ -27,7 +27,7 @@ def sound_runs() -> list[Any]:
     seeds: dict[str, tuple[str, int]] = {}
     for name, bug in BUGS.items():
         set_up = f"{bug.workload} {sorted(bug.defines.items())} {sorted(bug.settings.items())} "
-        set_up += ",".join(sorted(bug.faults))
+        set_up += ",".join(sorted(bug.faults)) + (" leaders" if bug.leaders else "")
         first, most = seeds.get(set_up, (name, 0))
         seeds[set_up] = first, max(most, bug.seeds_max)
     return [pytest.param(*given, id=set_up) for set_up, given in seeds.items()]

@@ -1,0 +1,51 @@
+"""Planted faults of leaders: what they join, and what they say for others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from dvm_mpi.control.gathering import Gathering
+from dvm_mpi.control.joining import SEVERAL
+from dvm_mpi.control.leader import Leader
+from dvm_mpi.control.messages import CoordinatorEvent, Finished, Relayed, decode
+from dvm_mpi.dsm.messages import ApplyRequested, EpochApplied
+
+
+class _CarelessGathering(Gathering):
+    def take(self) -> list[CoordinatorEvent]:
+        return [_mixed_up(m) if isinstance(m, Finished) else m for m in super().take()]
+
+
+def _mixed_up(finished: Finished) -> Finished:
+    """Return records that all point to the first bytes of their message."""
+    if finished.worker != SEVERAL:
+        return finished
+    runs = finished.runs.copy()
+    runs["data_first"][runs["data_first"] >= 0] = 0
+    return replace(finished, runs=runs)
+
+
+class BytesMixedUp(Leader):
+    """Records are joined, but do not say where their bytes are now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._gathering = _CarelessGathering()
+
+
+class AnswersForHomes(Leader):
+    """A leader says that its homes have applied an epoch as soon as it hands it on to them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._answered: set[tuple[int, int]] = set()
+
+    def take(self, source: int, message: Any) -> None:
+        if isinstance(message, EpochApplied) and (message.home, message.epoch) in self._answered:
+            return
+        super().take(source, message)
+        request = decode(message.content) if isinstance(message, Relayed) else None
+        if isinstance(request, ApplyRequested):
+            self._answered.add((message.rank, request.epoch))
+            super().take(message.rank, EpochApplied(message.rank, request.epoch, 0))
