@@ -1,4 +1,4 @@
-"""Messages of ended attempts, put together and taken apart. Decides nothing."""
+"""Messages for the coordinator, put together and taken apart. Decides nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi.control.messages import SHARE, Finished
 from dvm_mpi.dsm import byte_copy
+from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied
 from dvm_mpi.dsm.ranges import expand, firsts_of
 from dvm_mpi.engine.interface import NO_LEASES, OutcomeBatch
 
@@ -116,6 +117,18 @@ def without_staged(
     runs[kept] = inline
     runs["data_first"][~kept] = -1
     return runs, data
+
+
+def join_applied(parts: Sequence[EpochApplied | EpochsApplied]) -> EpochsApplied:
+    """Return one message that says what all parts say, in their order."""
+    pairs = [
+        (part.homes, part.epochs)
+        if isinstance(part, EpochsApplied)
+        else ([part.home], [part.epoch])
+        for part in parts
+    ]
+    homes, epochs = (np.concatenate(column).astype(np.int64) for column in zip(*pairs, strict=True))
+    return EpochsApplied(homes, epochs)
 
 
 def _shares_of(part: Finished) -> NDArray[Any]:

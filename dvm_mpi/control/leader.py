@@ -34,7 +34,7 @@ from dvm_mpi.control.messages import (
     decode,
     encode,
 )
-from dvm_mpi.dsm.messages import EpochApplied, FramesLacking
+from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied, FramesLacking
 
 Choice = int | Literal["auto", "node", "none"]
 #: What ranks say to the coordinator through their leaders. All else is rare, or bounded already.
@@ -44,6 +44,7 @@ GATHERED: Final = (
     AsleepChanged,
     WorkerReady,
     EpochApplied,
+    EpochsApplied,
     FramesLacking,
 )
 COORDINATOR_RANK: Final = 0

@@ -282,6 +282,7 @@ CoordinatorEvent = (
     | AsleepChanged
     | WorkerReady
     | memory.EpochApplied
+    | memory.EpochsApplied
     | memory.FramesLacking
 )
 #: From a rank to the coordinator, about the run.
@@ -343,6 +344,7 @@ MESSAGES: Final[tuple[type[Any], ...]] = (
     ClockAnswered,
     Relayed,
     GatheredTaken,
+    memory.EpochsApplied,
 )
 _NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 #: Name and type of every field, by kind.
@@ -381,6 +383,8 @@ _ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
     "tokens": memory.TOKEN,
     "rows": ROW,
     "shares": SHARE,
+    "homes": _INT64,
+    "epochs": _INT64,
 }
 #: Arrays of bytes that are no content of the shared region: the rows that say how long each is.
 _ROWS_OF: Final = {"image_data": "image_runs"}

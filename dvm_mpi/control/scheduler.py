@@ -54,7 +54,7 @@ from dvm_mpi.control.publishing import Publishing
 from dvm_mpi.control.rounds import Rounds, apart, place_blocks, round_runners
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.dsm.geometry import Geometry
-from dvm_mpi.dsm.messages import EpochApplied, FramesLacking, PinsMoved
+from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied, FramesLacking, PinsMoved
 from dvm_mpi.dsm.ranges import expand, firsts_of, round_to_pages
 from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, NO_LEASES, RUN, Lease, LeaseKind
 from dvm_mpi.layout import GUARD_BYTES, RANGE
@@ -112,6 +112,7 @@ SchedulerEvent = (
     | Finished
     | WorkerTold
     | EpochApplied
+    | EpochsApplied
     | FramesLacking
     | WorkerSuspected
     | WorkerLost
@@ -229,9 +230,8 @@ class Scheduler:
             if isinstance(event, LeaseRequested) and self._rounds is None and not was_suspected:
                 # Addresses make nothing else possible.
                 return tuple(actions)
-        elif isinstance(event, EpochApplied):
-            state.log.applied(event.home, event.epoch)
-            state.lacking.pop(event.home, None)
+        elif isinstance(event, EpochApplied | EpochsApplied):
+            self._note_applied(event)
             if state.log.visible == self._published:
                 # Other homes are awaited too: nothing has become possible.
                 return ()
@@ -256,6 +256,16 @@ class Scheduler:
             self._opened_us = self._now_us
         actions += self._advance()
         return tuple(actions)
+
+    def _note_applied(self, event: EpochApplied | EpochsApplied) -> None:
+        """Note which homes have applied which epochs."""
+        if isinstance(event, EpochApplied):
+            pairs = [(event.home, event.epoch)]
+        else:
+            pairs = list(zip(event.homes.tolist(), event.epochs.tolist(), strict=True))
+        for home, epoch in pairs:
+            self.state.log.applied(home, epoch)
+            self.state.lacking.pop(home, None)
 
     def _hear(self, event: WorkerTold) -> list[Action]:
         """Take what a worker says of itself or asks for."""

@@ -160,5 +160,13 @@ class EpochApplied:
     frames_used: int
 
 
+@dataclass(frozen=True, slots=True)
+class EpochsApplied:
+    """What several homes said, or one of several epochs: `EpochApplied` of each pair, in order."""
+
+    homes: NDArray[np.int64]
+    epochs: NDArray[np.int64]
+
+
 HomeEvent = LookupRequested | Staged | ApplyRequested | DiscardRequested | StagingEnded | PinsMoved
 HomeAction = LookupAnswered | ArenaReleased | EpochApplied | FramesLacking

@@ -11,7 +11,7 @@ from dvm_mpi.control import gathering as module
 from dvm_mpi.control.gathering import Gathering
 from dvm_mpi.control.joining import workers_of
 from dvm_mpi.control.messages import AsleepChanged, CoordinatorEvent, Finished
-from dvm_mpi.dsm.messages import EpochApplied
+from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied
 from tests.control.test_joining import message
 from tests.properties import tried
 
@@ -29,6 +29,8 @@ def told(source: int, messages: list[CoordinatorEvent]) -> list[tuple[str, int]]
             found += [("record", number) for number in own.tolist()]
         elif isinstance(one, EpochApplied):
             found += [("applied", one.epoch)] * (one.home == source)
+        elif isinstance(one, EpochsApplied):
+            found += [("applied", epoch) for epoch in one.epochs[one.homes == source].tolist()]
         else:
             assert isinstance(one, AsleepChanged)
             found += [("asleep", one.asleep)] * (one.worker == source)
@@ -79,6 +81,21 @@ def test_records_of_all_are_one_message_unless_their_source_said_something_betwe
     assert workers_of(first).tolist() == [0, 1, 2, 3]
     assert [type(one) for one in asleep] == [AsleepChanged] * 3
     assert last is RECORDS[5], "what is alone is not copied"
+
+
+def test_answers_of_homes_are_one_message_and_can_be_joined_again() -> None:
+    gathering = Gathering()
+    for source in range(3):
+        gathering.add(source, EpochApplied(source, 5, 9))
+    gathering.add(1, EpochApplied(1, 6, 9))
+    (joined,) = gathering.take()
+    gathering.add(4, joined)
+    gathering.add(0, RECORDS[0])
+    gathering.add(3, EpochApplied(3, 5, 9))
+    both, _ = gathering.take()
+    assert isinstance(both, EpochsApplied)
+    assert both.homes.tolist() == [0, 1, 2, 1, 3]
+    assert both.epochs.tolist() == [5, 5, 5, 6, 5]
 
 
 def test_a_joined_message_has_only_so_many_records(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from dvm_mpi.control.messages import AsleepChanged, LeaseGranted, LeaseRequested
 from dvm_mpi.control.placement import share_out
 from dvm_mpi.control.scheduler import Scheduler, Ticked, WorkerWithheld
 from dvm_mpi.dsm.geometry import Geometry
-from dvm_mpi.dsm.messages import EpochApplied
+from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied, FramesLacking
 from dvm_mpi.engine.interface import End, LeaseKind
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES
@@ -386,3 +386,17 @@ def test_a_worker_that_is_withheld_ends_what_it_has_and_gets_nothing_more() -> N
     assert {a.worker for a in c.runs(A)} == {1}
     c.handle(WorkerWithheld(0, False))
     assert {a.worker for a in c.runs(A)} == {0, 1}
+
+
+def test_answers_of_several_homes_in_one_message_count_one_by_one() -> None:
+    c = Coordinator(homes=3)
+    c.ends(c.one(FIRST), stores=[X, Y, Z], children=[Child(A)])
+    homes = [home for home, _ in c.applying]
+    assert len(homes) == 3
+    epochs = np.array([c.applying[0][1].epoch] * 2)
+    c.handle(FramesLacking(homes[1], int(epochs[0]), 1))
+    c.handle(EpochsApplied(np.array(homes[:2]), epochs))
+    assert c.runs(A) == []
+    assert c.scheduler.state.lacking == {}
+    c.handle(EpochApplied(homes[2], int(epochs[0]), 0))
+    assert len(c.runs(A)) == 1
