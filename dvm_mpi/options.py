@@ -16,18 +16,19 @@ from typing import Final, Literal
 from dvm_mpi import __version__, config
 from dvm_mpi.errors import UsageError
 from dvm_mpi.layout import PAGE_BYTES, whole_pages
+from dvm_mpi.option_values import (
+    RANKS_MAX,
+    parse_count,
+    parse_define,
+    parse_leaders,
+    parse_niceness,
+    parse_share,
+    parse_size,
+)
 
 SUBCOMMANDS: Final = (
     "asm", "disasm", "check", "estimate", "simulate", "replay", "report", "doctor"
 )  # fmt: skip
-
-#: Ranks that a simulation may have.
-_RANKS_MAX: Final = 1 << 16
-#: The lowest priority that there is.
-NICENESS_MAX: Final = 19
-
-_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 
 #: Options of the manual that this version refuses, with what to do without them.
 _NOT_BUILT: Final = {
@@ -103,82 +104,6 @@ class RunOptions:
         return self.record is not None or self.trace_runner is not None
 
 
-def parse_size(text: str) -> int:
-    """Return the bytes that a size means: digits with K, M, G or T, of 1,024 each."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a size; write it like 512M or 2G")
-    try:
-        return int(float(match[1]) * _UNITS[match[2].lower()])
-    except OverflowError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is more than any machine has") from error
-
-
-def _count(minimum: int, maximum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = minimum - 1
-        if not minimum <= value <= maximum:
-            raise argparse.ArgumentTypeError(
-                f"'{text}' is not a whole number from {minimum:,} to {maximum:,}"
-            )
-        return value
-
-    return parse
-
-
-def _define(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals or not value:
-        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE; write it like -D N=100")
-    return name, value
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not config.CPU_SHARE_MIN <= share <= 1:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is no share of a core from {config.CPU_SHARE_MIN} to 1; write it like 0.5"
-        )
-    return share
-
-
-def _niceness(text: str) -> int:
-    try:
-        niceness = int(text)
-    except ValueError:
-        niceness = 0
-    if not 1 <= niceness <= NICENESS_MAX:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is no niceness from 1 to {NICENESS_MAX}; DVM lowers the priority of a rank "
-            "and never raises it"
-        )
-    return niceness
-
-
-def _leaders(text: str) -> int | Literal["auto", "node", "none"]:
-    named: dict[str, Literal["auto", "node", "none"]] = {
-        "auto": "auto", "node": "node", "none": "none"
-    }  # fmt: skip
-    if text in named:
-        return named[text]
-    try:
-        count = int(text)
-    except ValueError:
-        count = 0
-    if not 1 <= count <= _RANKS_MAX:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is none of auto, node, none, nor a number of leaders from 1 to "
-            f"{_RANKS_MAX:,}"
-        )
-    return count
-
-
 class _Parser(argparse.ArgumentParser):
     """Raises instead of leaving the process, so that one place ends every run."""
 
@@ -195,7 +120,7 @@ def _add_observing(add: Callable[..., object]) -> None:
         help="write down all that runners did, for `replay`; the run takes longer")  # fmt: skip
     add("--trace", type=Path, default=None, metavar="FILE.json",
         help="write a timeline of all ranks, for ui.perfetto.dev; .json.gz is smaller")  # fmt: skip
-    add("--trace-sample", type=_count(1, 2**62), default=0, metavar="N",
+    add("--trace-sample", type=parse_count(1, 2**62), default=0, metavar="N",
         help="of single runners every N-th is in the timeline (default: what there is room "
              "for)")  # fmt: skip
     add("--trace-runner", metavar="WHICH",
@@ -211,7 +136,7 @@ def _add_observing(add: Callable[..., object]) -> None:
         help="how far it is: live on a terminal, or in lines for a log, the first after "
              f"{config.PROGRESS_LINE_FIRST_S:.0f} s, then every "
              f"{config.PROGRESS_LINE_INTERVAL_S:.0f} s (default: auto)")  # fmt: skip
-    add("--expect-runners", dest="runners_expected", type=_count(1, 2**62), default=0,
+    add("--expect-runners", dest="runners_expected", type=parse_count(1, 2**62), default=0,
         metavar="N", help="how many runners there will be, as the report of an earlier run tells, "
              "for an estimate of the time left")  # fmt: skip
 
@@ -227,7 +152,7 @@ def run_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("program", type=Path, metavar="PROGRAM", help="the program's file")
-    add("-D", dest="defines", action="append", type=_define, default=[], metavar="NAME=VALUE",
+    add("-D", dest="defines", action="append", type=parse_define, default=[], metavar="NAME=VALUE",
         help="define a name for the assembler; may be repeated")  # fmt: skip
     add("--in", dest="inputs", action="append", default=[], metavar="NAME=FILE:DATASET",
         help="fill the array NAME from an HDF5 dataset, or from FILE.npy")  # fmt: skip
@@ -238,7 +163,7 @@ def run_parser() -> argparse.ArgumentParser:
         help="how runners are executed (default: interp; reference is slow and plain)")  # fmt: skip
     add("--undeclared", default="trap", choices=("trap", "allow"),
         help="access to shared memory that a runner did not declare (default: trap)")  # fmt: skip
-    add("--fuel", type=_count(1, 2**62), default=0, metavar="N",
+    add("--fuel", type=parse_count(1, 2**62), default=0, metavar="N",
         help="trap a runner after N instructions of one attempt (default: no limit)")  # fmt: skip
     add("--runner-memory", type=parse_size, default=None, metavar="SIZE",
         help="trap a runner that loads from or stores to more than SIZE of shared memory, in "
@@ -257,26 +182,26 @@ def run_parser() -> argparse.ArgumentParser:
         help="exit with 7 if watchers are still armed at the end")  # fmt: skip
     _add_observing(add)
     add("--quiet", action="store_true", help="print only the program's output and errors")
-    add("--workers", type=_count(1, 4096), default=1, metavar="N",
+    add("--workers", type=parse_count(1, 4096), default=1, metavar="N",
         help="without a launcher: workers that take turns (default: 1)")  # fmt: skip
-    add("--homes", type=_count(1, 4096), default=1, metavar="N",
+    add("--homes", type=parse_count(1, 4096), default=1, metavar="N",
         help="without a launcher: partitions of the shared region (default: 1)")  # fmt: skip
-    add("--seed", type=_count(0, 2**63 - 1), default=None, metavar="N",
+    add("--seed", type=parse_count(0, 2**63 - 1), default=None, metavar="N",
         help="without a launcher: shuffle the order of events (default: fixed)")  # fmt: skip
     add("--deterministic", action="store_true",
         help="the same memory and output every time, on any number of ranks; slower")  # fmt: skip
     add("--data-plane", default="auto", choices=("auto", "rma", "message"),
         help="how bytes move between ranks: by windows or messages (default: probe)")  # fmt: skip
-    add("--cpu-share", type=_share, default=1.0, metavar="F",
+    add("--cpu-share", type=parse_share, default=1.0, metavar="F",
         help="hold each rank to this share of its core, from 0.05 to 1 (default: 1)")  # fmt: skip
     add("--coordinator", default="auto", choices=("auto", "dedicated", "shared"),
         help="whether rank 0 only coordinates, or executes runners too (default: auto, by the time "
              "that it takes)")  # fmt: skip
-    add("--leaders", type=_leaders, default="auto", metavar="WHICH",
+    add("--leaders", type=parse_leaders, default="auto", metavar="WHICH",
         help="who gathers what ranks say to rank 0: N ranks, one on each node, or none "
              "(default: auto, for more than "
              f"{config.RANKS_WITHOUT_LEADERS} ranks)")  # fmt: skip
-    add("--nice", type=_niceness, default=None, metavar="N",
+    add("--nice", type=parse_niceness, default=None, metavar="N",
         help="lower the priority of each rank to niceness N, from 1 to 19")  # fmt: skip
     add("--version", action="version", version=f"dvm {__version__}")
     return parser
@@ -406,17 +331,17 @@ def _simulate_parser() -> argparse.ArgumentParser:
     add("program", type=Path, nargs="?", metavar="PROGRAM", help="the program's file, or:")
     add("--workload", default="", metavar="NAME",
         help="racing programs that know their truth: names, 'all', or 'synthetic'")  # fmt: skip
-    add("-D", dest="defines", action="append", type=_define, default=[], metavar="NAME=VALUE",
+    add("-D", dest="defines", action="append", type=parse_define, default=[], metavar="NAME=VALUE",
         help="define a name for the assembler, or a workload's parameter")  # fmt: skip
     add("--in", dest="inputs", action="append", default=[], metavar="NAME=FILE:DATASET",
         help="fill the array NAME of PROGRAM, as in a run")  # fmt: skip
-    add("--ranks", type=_count(1, _RANKS_MAX), default=12, metavar="N",
+    add("--ranks", type=parse_count(1, RANKS_MAX), default=12, metavar="N",
         help="ranks, each with a home and a worker (default: 12)")  # fmt: skip
-    add("--workers", type=_count(0, _RANKS_MAX), default=0, metavar="N",
+    add("--workers", type=parse_count(0, RANKS_MAX), default=0, metavar="N",
         help="ranks that execute runners (default: as in the real program)")  # fmt: skip
-    add("--seed", type=_count(0, 2**63 - 1), default=1, metavar="N",
+    add("--seed", type=parse_count(0, 2**63 - 1), default=1, metavar="N",
         help="what all delays and faults are drawn from (default: 1)")  # fmt: skip
-    add("--seeds", type=_count(1, 1 << 32), default=1, metavar="N",
+    add("--seeds", type=parse_count(1, 1 << 32), default=1, metavar="N",
         help="simulate N seeds from --seed on, to the first wrong one (default: 1)")  # fmt: skip
     add("--network", default="exponential", choices=("none", "exponential", "heavy"),
         help="delays of messages; heavy ones have a long tail (default: exponential)")  # fmt: skip
@@ -433,7 +358,7 @@ def _simulate_parser() -> argparse.ArgumentParser:
         help="what two runners must not both store (default: byte)")  # fmt: skip
     add("--deterministic", action="store_true",
         help="by rounds, as in a run; not with the faults suspect and death")  # fmt: skip
-    add("--leaders", type=_count(0, _RANKS_MAX), default=None, metavar="N",
+    add("--leaders", type=parse_count(0, RANKS_MAX), default=None, metavar="N",
         help="ranks through which others talk to rank 0 (default: as in a run)")  # fmt: skip
     add("--check", default="end", choices=("none", "end", "all"),
         help="end: replay the run, and judge its isolation; all: invariants at each event too "
@@ -479,7 +404,7 @@ def subcommand_parser(name: str) -> argparse.ArgumentParser:
     parser = _Parser(prog=f"python -m dvm_mpi {name}", description=about[name], allow_abbrev=False)
     parser.add_argument("program", type=Path, metavar="PROGRAM", help="the program's file")
     parser.add_argument(
-        "-D", dest="defines", action="append", type=_define, default=[], metavar="NAME=VALUE",
+        "-D", dest="defines", action="append", type=parse_define, default=[], metavar="NAME=VALUE",
         help="define a name for the assembler; may be repeated",
     )  # fmt: skip
     if name == "asm":
@@ -519,7 +444,7 @@ def _replay_parser() -> argparse.ArgumentParser:
     parser.add_argument("record", type=Path, metavar="FILE.h5", help="what --record wrote")
     add = parser.add_mutually_exclusive_group().add_argument
     add("--list", dest="lists", action="store_true", help="list the attempts")
-    add("--attempt", type=_count(1, 2**62), default=None, metavar="N",
+    add("--attempt", type=parse_count(1, 2**62), default=None, metavar="N",
         help="execute attempt N alone, and trace it by source line")  # fmt: skip
     add("--runner", default=None, metavar="WHICH",
         help="the same for a runner: its id, LABEL where it begins, or LABEL:K")  # fmt: skip
@@ -530,7 +455,7 @@ def _replay_parser() -> argparse.ArgumentParser:
     add("--steps", type=_steps, default=-config.TRACE_STEPS_SHOWN, metavar="N",
         help=f"of a trace, the first N steps, or with -N the last N "
              f"(default: -{config.TRACE_STEPS_SHOWN})")  # fmt: skip
-    add("--epoch", type=_count(1, 2**62), default=None, metavar="E",
+    add("--epoch", type=parse_count(1, 2**62), default=None, metavar="E",
         help="the array as of this epoch (default: as of the end)")  # fmt: skip
     add("-o", "--output", type=Path, default=None, metavar="FILE.npy",
         help="write the array to this file")  # fmt: skip
@@ -621,9 +546,9 @@ def _steps(text: str) -> int:
 
 def _add_estimate_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("-n", "--ranks", type=_count(1, 1 << 20), default=1, metavar="RANKS",
+    add("-n", "--ranks", type=parse_count(1, 1 << 20), default=1, metavar="RANKS",
         help="ranks of the job (default: 1)")  # fmt: skip
-    add("--ranks-per-node", type=_count(1, 1 << 20), default=None, metavar="N",
+    add("--ranks-per-node", type=parse_count(1, 1 << 20), default=None, metavar="N",
         help="ranks on each node (default: all on one)")  # fmt: skip
     add("--in", dest="inputs", action="append", default=[], metavar="NAME=FILE:DATASET",
         help="an input of the run; it is compared with its array, not read")  # fmt: skip

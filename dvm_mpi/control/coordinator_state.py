@@ -284,10 +284,8 @@ class CoordinatorState:
         self.running: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
         #: Runners of the batch that each worker got last; (worker_count,).
         self.newest_batch: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
-        #: Workers that have an engine to run attempts with; (worker_count,).
-        self.ready: NDArray[np.bool_] = np.zeros(worker_count, dtype=bool)
-        #: Workers that are to get no runners, although they are ready; (worker_count,).
-        self.withheld: NDArray[np.bool_] = np.zeros(worker_count, dtype=bool)
+        #: Workers with an engine, and those of them that are to get no runners; (worker_count,).
+        self.ready, self.withheld = (np.zeros(worker_count, dtype=bool) for _ in range(2))
         #: Workers that do not answer: not ready until they do; (worker_count,).
         self.suspected: NDArray[np.bool_] = np.zeros(worker_count, dtype=bool)
         #: Workers that will never be heard of again; (worker_count,).

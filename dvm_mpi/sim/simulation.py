@@ -174,17 +174,10 @@ def simulate(
     def run(home_bytes: int) -> SimulatedRun:
         recorder = Recorder() if records_history else None
         settings = _settings(simulation, plan, home_bytes, is_recorded=records_history)
-        timing = Timing(
-            simulation.seed,
-            simulation.network,
-            ranks,
-            draws_fuel=simulation.draws_fuel,
-            tree=simulation.tree,
-        )
         machine = SimulatedMachine(
             image,
             settings,
-            timing,
+            _timing(simulation),
             plan,
             make_engine,
             observer=recorder or Silent(),
@@ -204,6 +197,16 @@ def simulate(
         except LimitError:
             frames = int(frames * _GROWTH) + 1
     raise LimitError(f"even {frames:,} frames for each home do not suffice")
+
+
+def _timing(simulation: Simulation) -> Timing:
+    return Timing(
+        simulation.seed,
+        simulation.network,
+        simulation.worker_ranks,
+        draws_fuel=simulation.draws_fuel,
+        tree=simulation.tree,
+    )
 
 
 def _settings(
