@@ -247,9 +247,7 @@ class InterpEngine:
         kind = LeaseKind(self._state[Field.WANTED_KIND])
         wanted = int(self._state[Field.WANTED_BYTES])
         pc = self._program.pc_at(int(self._state[Field.RECORD]))
-        needs = Exit(
-            Reason.LEASE_NEEDED, index, executed, lease=kind, lease_bytes=wanted, pc=pc
-        )
+        needs = Exit(Reason.LEASE_NEEDED, index, executed, lease=kind, lease_bytes=wanted, pc=pc)
         if self._attempts_bring_leases:
             return needs
         needed = {

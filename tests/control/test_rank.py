@@ -481,7 +481,7 @@ def test_what_others_tell_of_their_time_counts_when_the_run_is_over() -> None:
         def handle(self, message: Message) -> None:
             self.heard.append(message)
 
-        def tick(self, now_us: int) -> None:
+        def tick(self, now_us: int, spent_us: int) -> None:
             pass
 
     ranks = Ranks()

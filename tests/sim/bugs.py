@@ -208,7 +208,7 @@ BUGS: Final = {
         defines={"STORES": 7},
     ),
     # --- leaders --------------------------------------------------------------------------------
-    "joined bytes mixed up": _leader(BytesMixedUp, "neighbours", "holds", 4),
+    "joined bytes mixed up": _leader(BytesMixedUp, "neighbours", "stores was", 4),
     "leader answers for homes": _leader(AnswersForHomes, "invariants", " was ", 3),
     # --- output ---------------------------------------------------------------------------------
     "console of a loser": _coordinator(ConsoleOfLosers, "counters", "the console has", 3),
