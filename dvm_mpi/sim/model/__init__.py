@@ -1,0 +1,1 @@
+"""A calibrated model: the simulated machine with what each step costs, and the shapes of jobs."""

@@ -1,0 +1,123 @@
+"""What the time of a rank is counted by: steps, and amounts of what each of them does.
+
+A real rank that is measured and a simulated one that is priced count the same things with the
+functions of this file. Times are fitted to the amounts of the one, and charged for those of the
+other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+
+from dvm_mpi.control.coordinator_state import Counters
+from dvm_mpi.control.messages import Dispatched, Finished
+from dvm_mpi.dsm import messages as memory
+from dvm_mpi.layout import PAGE_SHIFT
+
+#: Amounts of one step, in the order of `STEPS`.
+Amounts = tuple[float, ...]
+
+#: Every step of a turn, with what it is counted by. The first is how often.
+STEPS: Final[dict[str, tuple[str, ...]]] = {
+    # A turn in which something was done: all of it that is in no other step.
+    "turn": ("turns",),
+    # A turn in which there was nothing to do.
+    "idle": ("turns",),
+    # From MPI to messages, and back; buffers are those of other ranks.
+    "receive": ("calls", "buffers", "messages", "bytes"),
+    "send": ("calls", "buffers", "messages", "bytes"),
+    # The coordinator, where an event had consequences, and where it had none.
+    "decide": ("events", "records", "runners", "attempts", "epochs", "messages"),
+    "hear": ("events",),
+    # A home.
+    "look_up": ("messages", "pages", "bytes"),
+    "apply": ("messages", "runs", "pages"),
+    "serve": ("messages", "bytes"),
+    # A worker; `execute` has what a slice takes beside its instructions.
+    "begin": ("messages", "attempts", "pages"),
+    "install": ("messages", "pages", "bytes"),
+    "poll": ("calls", "reads", "bytes"),
+    "execute": ("slices", "attempts", "children", "pages"),
+}
+
+
+def of_coordinator(before: Amounts, after: Amounts, messages: int) -> tuple[str, Amounts]:
+    """Return the step of one event, from `told` before and after it and the messages sent."""
+    changed = tuple(b - a for a, b in zip(before, after, strict=True))
+    if not messages and not any(changed):
+        return "hear", (1,)
+    return "decide", (1, *changed, messages)
+
+
+def told(counters: Counters) -> Amounts:
+    """Return what `of_coordinator` compares: records, runners, attempts, epochs."""
+    c = counters
+    records = c.commits + c.aborts + c.retries + c.fenced
+    return records, c.runners, c.attempts, c.epochs
+
+
+def of_home(message: Any, replies: Any) -> tuple[str, Amounts]:
+    """Return the step of a home that handled a message; `replies` as of `Home.handle`."""
+    if isinstance(message, memory.LookupRequested):
+        return "look_up", (1, message.pages.size, replies[0][1].content.nbytes)
+    if isinstance(message, memory.ApplyRequested):
+        return "apply", (1, len(message.runs), pages_of(message.runs))
+    data = message.data.nbytes if isinstance(message, memory.Staged) else 0
+    return "serve", (1, data)
+
+
+def pages_of(runs: Any) -> int:
+    """Return about how many pages runs touch: each page of a message is applied once."""
+    if len(runs) == 0:
+        return 0
+    first = runs["start"] >> PAGE_SHIFT
+    end = (runs["start"] + runs["length"] - 1 >> PAGE_SHIFT) + 1
+    # Neighbouring runs share pages; those of one message are sorted within each write set.
+    return int((end - first).sum()) if len(runs) == 1 else int(np.unique(first).size)
+
+
+def of_worker(message: Any, sent: Any) -> tuple[str, Amounts]:
+    """Return the step of a worker that handled a message; `sent` as of `Worker.handle`."""
+    if isinstance(message, memory.LookupAnswered):
+        return "install", (1, message.pages.size, message.content.nbytes)
+    attempts = len(message.attempts) if isinstance(message, Dispatched) else 0
+    return "begin", (1, attempts, _wanted_pages(sent))
+
+
+def of_poll(bytes_installed: int) -> tuple[str, Amounts]:
+    """Return the step of a worker that looked for pages beside the messages."""
+    return "poll", (1, 1 if bytes_installed else 0, bytes_installed)
+
+
+def of_slice(sent: Any) -> tuple[str, Amounts]:
+    """Return the step of a slice; `sent` as of `Worker.run_slice`."""
+    attempts = children = 0
+    for _, message in sent:
+        if isinstance(message, Finished):
+            attempts += len(message.records)
+            children += len(message.children)
+    return "execute", (1, attempts, children, _wanted_pages(sent))
+
+
+def _wanted_pages(sent: Any) -> int:
+    asked = (m for _, m in sent if isinstance(m, memory.LookupRequested))
+    return sum(message.pages.size for message in asked)
+
+
+def wire_bytes(message: Any) -> int:
+    """Return about how many bytes a message has on the wire: its arrays, and a word a field."""
+    size = 8 * (2 + len(_names(type(message))))
+    for name in _names(type(message)):
+        value = getattr(message, name)
+        if isinstance(value, np.ndarray):
+            size += value.nbytes
+    return size
+
+
+@cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
