@@ -1,0 +1,458 @@
+"""The simulated machine with the costs of a real one: ranks are busy for what their turns take.
+
+Coordinator, homes and workers are the real ones, as in `sim.machine`; so is the order in which a
+turn does things (`control.rank.Rank.turn`). What is added is what time is made of: the price of
+each step, buffers that join the messages for one rank, LogGP delays, adapters that hosts share,
+naps of idle ranks, and cores that ranks share.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi import config
+from dvm_mpi.control.delivery import Part
+from dvm_mpi.control.driver import MachineSettings
+from dvm_mpi.control.messages import Finished, Message
+from dvm_mpi.control.placement import LengthEstimate
+from dvm_mpi.control.scheduler import SchedulerEvent, Ticked
+from dvm_mpi.control.worker import Worker
+from dvm_mpi.disa.image import Image
+from dvm_mpi.dsm.local_plane import LateRead
+from dvm_mpi.engine.interface import Engine
+from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.sim.faults import FaultPlan
+from dvm_mpi.sim.machine import SimulatedMachine, Timing, _Arrival, _Rank, _Turn
+from dvm_mpi.sim.model import effort
+from dvm_mpi.sim.model.costs import Costs, Network
+
+_NS_PER_US: Final = 1_000
+_NS_PER_S: Final = 1e9
+#: Sleeps of an idle rank until they are as long as they get, in nanoseconds.
+_NAPS_NS: Final = tuple(
+    min(config.NAP_S_MIN * 2**n, config.NAP_S_MAX) * _NS_PER_S
+    for n in range(int(np.ceil(np.log2(config.NAP_S_MAX / config.NAP_S_MIN))) + 1)
+)
+#: Steps of a turn that executes a slice, and nothing else.
+_QUIET_TURN: Final[tuple[tuple[str, effort.Amounts], ...]] = (
+    ("turn", (1,)),
+    ("receive", (1, 0, 0, 0)),
+    ("send", (2, 0, 0, 0)),
+    ("poll", (1, 0, 0)),
+    ("execute", (1, 0, 0, 0)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where ranks run: what everything costs, the network between hosts, and the hosts.
+
+    Ranks are dealt to hosts in blocks. `cores` are those of each host; ranks that have no core to
+    themselves take turns.
+    """
+
+    costs: Costs
+    network: Network
+    ranks_per_host: int = 1
+    cores: int = 1
+    #: Of one instruction of the job.
+    instruction_ns: float = 2.5
+
+    def host_of(self, rank: int) -> int:
+        """Return the host of a rank."""
+        return rank // self.ranks_per_host
+
+
+@dataclass(frozen=True, slots=True)
+class _Buffer:
+    """Messages that left one rank together for another."""
+
+    source: int
+    target: int
+    arrivals: list[_Arrival]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _CoreFree:
+    """A core of a host has nothing to do."""
+
+    host: int
+
+
+@dataclass(slots=True)
+class Times:
+    """What was seen of a run, beside the machine's own counters; nanoseconds and bytes."""
+
+    #: By rank: turns, and of these the instructions.
+    busy: NDArray[np.float64]
+    executing: NDArray[np.float64]
+    #: Of rank 0: decisions.
+    coordinating: float = 0.0
+    #: When the first event came, and when all was visible.
+    began: int = 0
+    ended: int = 0
+    #: Between ranks: all bytes, buffers, messages. Pages read beside the messages count too.
+    moved: int = 0
+    buffers: int = 0
+    messages: int = 0
+    #: From a record's arrival at the coordinator until its epoch is visible.
+    lags: list[int] = field(default_factory=list)
+
+
+class _FixedBatches(LengthEstimate):
+    """Batches that do not grow where runners are short."""
+
+    def __init__(self, runners: int) -> None:
+        super().__init__()
+        self._runners = runners
+
+    @property
+    def batch_runners(self) -> int:
+        """Always the same."""
+        return self._runners
+
+
+class PricedMachine(SimulatedMachine):
+    """A machine whose time is that of a site.
+
+    Parameters are those of `SimulatedMachine`, and
+    site
+        What everything costs.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        settings: MachineSettings,
+        workers: range,
+        site: Site,
+        make_engine: Callable[[], Engine],
+    ) -> None:
+        self._site = site
+        self._outbox: dict[int, list[_Arrival]] = {}
+        #: Buffers of each rank that have come and were not taken.
+        self._inboxes: list[deque[_Buffer]] = [deque() for _ in range(settings.workers)]
+        #: Since when a rank has been idle; -1 if it was not at the end of its last turn.
+        self._idle_since: list[int] = [-1] * settings.workers
+        hosts = site.host_of(settings.workers - 1) + 1
+        self._cores_free = [site.cores] * hosts
+        #: Ranks of each host whose turn it is, and that have no core.
+        self._without_core: list[deque[int]] = [deque() for _ in range(hosts)]
+        self._waits = [False] * settings.workers
+        #: When each host's adapter is free to send, and to receive.
+        self._sends_at = [0.0] * hosts
+        self._receives_at = [0.0] * hosts
+        #: Whether every rank has a core of its own.
+        self._has_own_cores = site.cores >= site.ranks_per_host
+        #: Ranks in the midst of a long runner: since when, time of a slice, slices until it ends.
+        self._coasting: dict[int, tuple[int, float, int]] = {}
+        self._posted = 0
+        #: Moments at which records came that are not visible yet, by epoch.
+        self._records_at: dict[int, list[int]] = {}
+        ranks = settings.workers
+        self.times = Times(np.zeros(ranks), np.zeros(ranks))
+        plan = FaultPlan((1.0,) * ranks, (), None, None, None)
+        timing = Timing(0, "none", workers, draws_fuel=False)
+        super().__init__(image, settings, timing, plan, make_engine)
+
+    # --- events ---------------------------------------------------------------------------------
+    def _turn(self) -> None:
+        next_ns = self._agenda.next_ns()
+        if next_ns is None:
+            # What nobody waits for any more is sent all the same.
+            super()._turn()
+            return
+        self._now_ns, entry = self._agenda.pop()
+        self.event_count += 1
+        if isinstance(entry, _Buffer):
+            self._inboxes[entry.target].append(entry)
+            self._notice_work(entry.target)
+        elif isinstance(entry, LateRead):
+            entry.plane.finish(entry)
+            self._notice_work(entry.plane.worker)
+        elif isinstance(entry, _CoreFree):
+            self._give_core(entry.host)
+        elif isinstance(entry, _Turn):
+            if self._ranks[entry.rank].turn_ns == self._now_ns:
+                self._ranks[entry.rank].turn_ns = 1 << 62
+                self._want_core(entry.rank)
+        elif isinstance(entry, _Arrival):
+            # Said before the run began: no rank has sent it.
+            self._inboxes[0].append(_Buffer(0, 0, [entry], 0))
+            self._notice_work(0)
+
+    def _notice_work(self, number: int) -> None:
+        """Let a rank take its turn when it next looks: at once, or after its nap."""
+        if self._waits[number]:
+            return
+        coasting = self._coasting.get(number)
+        if coasting is not None:
+            began_ns, slice_ns, _ = coasting
+            slices = -int(-(self._now_ns - began_ns) // slice_ns)
+            self._call(number, int(began_ns + slices * slice_ns))
+            return
+        since = self._idle_since[number]
+        self._call(number, self._now_ns if since < 0 else self._next_look(since))
+
+    def _next_look(self, since_ns: int) -> int:
+        """Return when a rank that has been idle since a time looks again, from now on."""
+        idle_ns = self._site.costs.price("idle", (1,))
+        extra_ns = self._site.costs.nap_extra_ns + idle_ns
+        at = since_ns + idle_ns
+        for nap in _NAPS_NS:
+            if at >= self._now_ns:
+                return int(at)
+            at += nap + extra_ns
+        longest = _NAPS_NS[-1] + extra_ns
+        return int(at + max(np.ceil((self._now_ns - at) / longest), 0) * longest)
+
+    def make_naive(self, runners: int) -> None:
+        """Let batches be of so many runners, whatever their length: before the run."""
+        self.scheduler.state.lengths = _FixedBatches(runners)
+
+    # --- cores ----------------------------------------------------------------------------------
+    def _want_core(self, number: int) -> None:
+        """Let a rank take its turn, now or when a core of its host is free."""
+        if self._has_own_cores:
+            self._take_turn(number)
+            return
+        host = self._site.host_of(number)
+        if self._cores_free[host] == 0:
+            self._waits[number] = True
+            queue = self._without_core[host]
+            # The kernel prefers who has slept.
+            (queue.appendleft if self._idle_since[number] >= 0 else queue.append)(number)
+            return
+        self._cores_free[host] -= 1
+        self._take_turn(number)
+
+    def _give_core(self, host: int) -> None:
+        queue = self._without_core[host]
+        if not queue:
+            self._cores_free[host] += 1
+            return
+        number = queue.popleft()
+        self._waits[number] = False
+        self._take_turn(number)
+
+    # --- a turn ---------------------------------------------------------------------------------
+    def _take_turn(self, number: int) -> None:
+        rank, began_ns = self._ranks[number], self._now_ns
+        self._end_coasting(number)
+        did = self._receive(number)
+        if number == 0 and self._ending is None:
+            self._schedule(Ticked(self._now_ns // _NS_PER_US))
+        self._flush(number)
+        if number in self._timing.workers:
+            did |= self._work_priced(number, rank)
+        self._flush(number)
+        self._spend_on("turn" if did else "idle", (1,))
+        self.times.busy[number] += self._now_ns - began_ns
+        rank.busy_until_ns = self._now_ns
+        if not self._has_own_cores:
+            self._agenda.note(self._now_ns, _CoreFree(self._site.host_of(number)))
+        self._plan_next(number, rank, did)
+
+    def _receive(self, number: int) -> bool:
+        """Take the buffers that have come."""
+        inbox = self._inboxes[number]
+        taken = [inbox.popleft() for _ in range(min(len(inbox), config.RECEIVES_AT_ONCE))]
+        others = [buffer for buffer in taken if buffer.source != number]
+        messages = sum(len(buffer.arrivals) for buffer in others)
+        size = sum(buffer.size for buffer in others)
+        self._spend_on("receive", (1, len(others), messages, size))
+        for buffer in taken:
+            for arrival in buffer.arrivals:
+                self._hand_over(arrival)
+        return bool(taken)
+
+    def _work_priced(self, number: int, rank: _Rank) -> bool:
+        """Let a worker take pages, wake sleepers and execute a slice."""
+        worker, part = self.workers[number], ("worker", number)
+        now_us = self._now_ns // _NS_PER_US
+        before = worker.installed_bytes
+        self._send(part, worker.poll_plane())
+        came = worker.installed_bytes - before
+        self._spend_on(*effort.of_poll(came))
+        self._send(part, tuple(worker.wake(now_us)))
+        did = came > 0
+        if worker.is_runnable:
+            did = True
+            sent, instructions = worker.run_slice(config.SLICE_FUEL, now_us)
+            took_ns = instructions * self._site.instruction_ns
+            self._spend(took_ns)  # type: ignore[arg-type]
+            self.times.executing[number] += took_ns
+            self._spend_on(*effort.of_slice(sent))
+            self._send(part, sent)
+        self._begin_reads(number)
+        return did
+
+    def _plan_next(self, number: int, rank: _Rank, did: bool) -> None:
+        worker: Worker = self.workers[number]
+        self._idle_since[number] = -1
+        if self._inboxes[number] or worker.is_runnable:
+            coasts = number > 0 and self._has_own_cores and not self._inboxes[number]
+            if not (coasts and self._coast(number, worker)):
+                self._call(number, self._now_ns)
+            return
+        self._idle_since[number] = self._now_ns
+        due = [] if worker.wakes_at_us is None else [worker.wakes_at_us]
+        if number == 0 and self._ending is None and self.scheduler.due_at_us is not None:
+            due.append(self.scheduler.due_at_us)
+        if due:
+            ends_ns = self._now_ns
+            self._now_ns = max(min(due) * _NS_PER_US, ends_ns)
+            look_ns = self._next_look(ends_ns)
+            self._now_ns = ends_ns
+            self._call(number, look_ns)
+
+    def _coast(self, number: int, worker: Worker) -> bool:
+        """Let slices pass in which nothing can happen but messages; return whether there are any.
+
+        They are executed at the end, or when a message comes, at the end of the slice in which it
+        does: what a rank says does not depend on it, and thousands of ranks take less time.
+        """
+        steady: int = getattr(worker.engine, "steady", 0)
+        slices = max(steady - 1, 0) // config.SLICE_FUEL
+        if slices == 0:
+            return False
+        costs = self._site.costs
+        slice_ns = config.SLICE_FUEL * self._site.instruction_ns + sum(
+            costs.price(step, amounts) for step, amounts in _QUIET_TURN
+        )
+        self._coasting[number] = self._now_ns, slice_ns, slices
+        self._call(number, int(self._now_ns + slices * slice_ns))
+        return True
+
+    def _end_coasting(self, number: int) -> None:
+        """Execute the slices that have passed."""
+        coasting = self._coasting.pop(number, None)
+        if coasting is None:
+            return
+        began_ns, slice_ns, most = coasting
+        slices = min(round((self._now_ns - began_ns) / slice_ns), most)
+        if slices:
+            sent, count = self.workers[number].run_slice(slices * config.SLICE_FUEL, 0)
+            assert not sent, "a rank that coasts has nothing to say"
+            self.times.executing[number] += count * self._site.instruction_ns
+            self.times.busy[number] += slices * slice_ns
+
+    def _spend(self, nanoseconds: float) -> None:  # type: ignore[override]
+        self._now_ns += int(nanoseconds)
+
+    def _spend_on(self, step: str, amounts: effort.Amounts) -> None:
+        self._spend(self._site.costs.price(step, amounts))
+
+    # --- parts ----------------------------------------------------------------------------------
+    def _deliver(self, target: Part, message: Message) -> None:
+        kind, number = target
+        if kind == "worker":
+            sent = self.workers[number].handle(message)  # type: ignore[arg-type]
+            self._spend_on(*effort.of_worker(message, sent))
+            self._send(target, sent)
+        elif kind == "home":
+            replies = self.homes[number].handle(message)  # type: ignore[arg-type]
+            self._spend_on(*effort.of_home(message, replies))
+            for receiver, reply in replies:
+                to: Part = ("worker", receiver) if receiver >= 0 else ("coordinator", 0)
+                self._post(target, to, reply)
+        else:
+            self._schedule(message)  # type: ignore[arg-type]
+
+    def _schedule(self, event: SchedulerEvent) -> None:
+        if self._ending is not None:
+            return
+        log = self.scheduler.state.log
+        if isinstance(event, Finished):
+            self._records_at.setdefault(log.open_epoch, []).append(self._now_ns)
+        visible, before = log.visible, effort.told(self.scheduler.counters)
+        self._posted = 0
+        began_ns = self._now_ns
+        super()._schedule(event)
+        after = effort.told(self.scheduler.counters)
+        if not self.times.began and self.scheduler.counters.attempts:
+            self.times.began = began_ns
+        self._spend_on(*effort.of_coordinator(before, after, self._posted))
+        self.times.coordinating += self._now_ns - began_ns
+        for epoch in range(visible, log.visible):
+            came = self._records_at.pop(epoch + 1, [])
+            self.times.lags += [self._now_ns - at for at in came]
+        if self._ending is not None:
+            self.times.ended = self._now_ns
+
+    # --- messages -------------------------------------------------------------------------------
+    def _post(self, source: Part, target: Part, message: Message) -> None:
+        self._posted += 1
+        rank = self._rank_of(target)
+        if self.event_count == 0:
+            # Before the run no rank has a turn in which it could be said.
+            self._agenda.note(self._now_ns, _Arrival(source, target, message))
+            return
+        self._outbox.setdefault(rank, []).append(_Arrival(source, target, message))
+
+    def _flush(self, number: int) -> None:
+        """Send what has been said, one buffer for each rank."""
+        outbox, self._outbox = self._outbox, {}
+        own = outbox.pop(number, None)
+        if own is not None:
+            self._inboxes[number].append(_Buffer(number, number, own, 0))
+        sizes = {
+            rank: sum(effort.wire_bytes(arrival.message) for arrival in arrivals)
+            for rank, arrivals in outbox.items()
+        }
+        messages, size = sum(map(len, outbox.values())), sum(sizes.values())
+        self._spend_on("send", (1, len(outbox), messages, size))
+        self.times.moved += size
+        self.times.messages += messages
+        self.times.buffers += len(outbox)
+        for rank, arrivals in outbox.items():
+            buffer = _Buffer(number, rank, arrivals, sizes[rank])
+            self._agenda.note(self._arrival_ns(number, rank, sizes[rank]), buffer)
+
+    def _arrival_ns(self, source: int, target: int, size: int) -> int:
+        """Return when bytes that leave a rank now are at another one."""
+        here, there = self._site.host_of(source), self._site.host_of(target)
+        if here == there:
+            network = self._site.costs.within
+            return int(self._now_ns + network.latency_ns + size * network.byte_ns)
+        network = self._site.network
+        took_ns = size * network.byte_ns
+        begins = max(self._now_ns, self._sends_at[here])
+        self._sends_at[here] = begins + took_ns
+        ends = max(begins + network.latency_ns, self._receives_at[there]) + took_ns
+        self._receives_at[there] = ends
+        return int(ends)
+
+    def _begin_reads(self, worker: int) -> None:
+        for read in self._reads[worker]:
+            size = read.frames.size * PAGE_BYTES
+            if read.home != worker:
+                self.times.moved += size
+                here = self._site.host_of(read.home) == self._site.host_of(worker)
+                network = self._site.costs.within if here else self._site.network
+                # There and back again.
+                self._now_ns += int(network.latency_ns) if here else 0
+            at_ns = self._arrival_ns(read.home, worker, size)
+            if read.home != worker and not here:
+                at_ns += int(self._site.network.latency_ns)
+            self._agenda.note(at_ns, read)
+        self._reads[worker].clear()
+
+    def settle(self) -> None:
+        """Do nothing: what is under way at the end is nobody's concern here."""
+
+    def _describe_stall(self) -> str:
+        return f"{super()._describe_stall()}; {sum(map(len, self._inboxes))} buffers not taken"
+
+
+def lag_ms(times: Times, share: float) -> float:
+    """Return the lag that a share of all records does not exceed, in milliseconds."""
+    lags: Any = times.lags or [0]
+    return float(np.quantile(lags, share)) / 1e6
