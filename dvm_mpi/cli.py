@@ -17,6 +17,7 @@ from pathlib import Path
 from dvm_mpi.errors import DvmError, ExitCode, FileError, UsageError
 from dvm_mpi.launch.environment import Launch, detect
 from dvm_mpi.launch.signals import Signals
+from dvm_mpi.model_options import PredictOptions, calibrate_options
 from dvm_mpi.options import (
     SUBCOMMANDS,
     RunOptions,
@@ -61,6 +62,7 @@ def _dispatch(arguments: list[str]) -> int:
             "check": _check,
             "estimate": _estimate,
             "simulate": _simulate,
+            "calibrate": _calibrate,
             "replay": _replay,
             "doctor": _doctor,
             "report": _report,
@@ -120,7 +122,21 @@ def _assemble(given: Namespace) -> int:
 def _simulate(given: Namespace) -> int:
     from dvm_mpi.job.simulate import run_simulations
 
-    code, text = run_simulations(simulate_options(given))
+    options = simulate_options(given)
+    if isinstance(options, PredictOptions):
+        from dvm_mpi.job.predicting import run_predictions
+
+        print(run_predictions(options))
+        return ExitCode.OK
+    code, text = run_simulations(options)
+    print(text)
+    return code
+
+
+def _calibrate(given: Namespace) -> int:
+    from dvm_mpi.job.calibrate import run_calibration
+
+    code, text = run_calibration(calibrate_options(given))
     print(text)
     return code
 

@@ -353,6 +353,10 @@ CLOCKS_S_MAX: Final = 1.0
 #: Findings of one kind that a report lists.
 FINDINGS_SHOWN_MAX: Final = 5
 
+# --- predictions --------------------------------------------------------------------------------
+#: How far off a run that was left out of the fit may be for predictions to be claims: a share.
+MODEL_ERROR_MAX: Final = 0.15
+
 # --- sizes that `estimate` tells ----------------------------------------------------------------
 #: What `--memory` should be, beside the pages that are sure to be filled: a share of them, for
 #: pages stored while a snapshot needs the old ones, and room for status pages and the like.

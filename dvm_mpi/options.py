@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from dvm_mpi import __version__, config
+from dvm_mpi import __version__, config, model_options
 from dvm_mpi.errors import UsageError
 from dvm_mpi.layout import PAGE_BYTES, whole_pages
 from dvm_mpi.option_values import (
@@ -27,7 +27,7 @@ from dvm_mpi.option_values import (
 )
 
 SUBCOMMANDS: Final = (
-    "asm", "disasm", "check", "estimate", "simulate", "replay", "report", "doctor"
+    "asm", "disasm", "check", "estimate", "simulate", "calibrate", "replay", "report", "doctor",
 )  # fmt: skip
 
 #: Options of the manual that this version refuses, with what to do without them.
@@ -47,8 +47,8 @@ examples:
 
 subcommands: asm (text to image), disasm (image to text), check (verify without running),
 estimate (the memory that a run on several ranks needs), simulate (thousands of ranks in simulated
-time), replay (look at a recorded run), report (a page of a run's figures), doctor (whether runs can
-work here); each has a --help of its own.
+time), calibrate (what steps cost here, for simulate --job), replay (look at a recorded run), report
+(a page of a run's figures), doctor (whether runs can work here); each has a --help of its own.
 Exit codes: docs/operations.md.
 """
 
@@ -287,6 +287,7 @@ examples:
   python -m dvm_mpi simulate --workload all --ranks 12 --seeds 20 --faults all --check all
   python -m dvm_mpi simulate jobs/treesum/treesum.dasm --ranks 64 --network heavy --trace a.txt
   python -m dvm_mpi simulate --workload synthetic --ranks 1000 --check none
+  python -m dvm_mpi simulate --job kmeans --ranks 10,20,40,80,160 --network ib-fdr
 
 The same seed gives the same run, byte for byte: compare two traces. docs/simulation.md has more.
 """
@@ -335,16 +336,17 @@ def _simulate_parser() -> argparse.ArgumentParser:
         help="define a name for the assembler, or a workload's parameter")  # fmt: skip
     add("--in", dest="inputs", action="append", default=[], metavar="NAME=FILE:DATASET",
         help="fill the array NAME of PROGRAM, as in a run")  # fmt: skip
-    add("--ranks", type=parse_count(1, RANKS_MAX), default=12, metavar="N",
-        help="ranks, each with a home and a worker (default: 12)")  # fmt: skip
+    model_options.add_prediction(add, parse_count)
+    add("--ranks", type=model_options.numbers, default=(12,), metavar="N",
+        help="ranks, each with a home and a worker; of --job several (default: 12)")  # fmt: skip
     add("--workers", type=parse_count(0, RANKS_MAX), default=0, metavar="N",
         help="ranks that execute runners (default: as in the real program)")  # fmt: skip
     add("--seed", type=parse_count(0, 2**63 - 1), default=1, metavar="N",
         help="what all delays and faults are drawn from (default: 1)")  # fmt: skip
     add("--seeds", type=parse_count(1, 1 << 32), default=1, metavar="N",
         help="simulate N seeds from --seed on, to the first wrong one (default: 1)")  # fmt: skip
-    add("--network", default="exponential", choices=("none", "exponential", "heavy"),
-        help="delays of messages; heavy ones have a long tail (default: exponential)")  # fmt: skip
+    add("--network", default="exponential", metavar="NAME",
+        choices=model_options.NETWORKS, help=model_options.NETWORK_HELP)  # fmt: skip
     add("--faults", default="none", metavar="LIST",
         help="all, or some of slow,pause,suspect,death,arena,frames (default: none)")  # fmt: skip
     add("--engine", default="reference", choices=("reference", "interp"),
@@ -369,16 +371,19 @@ def _simulate_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def simulate_options(given: argparse.Namespace) -> SimulateOptions:
-    """Return the options of a simulation, from what its parser has read.
+def simulate_options(given: argparse.Namespace) -> SimulateOptions | model_options.PredictOptions:
+    """Return the options of a simulation or a prediction, from what its parser has read.
 
     Raises
     ------
     UsageError
         It is not said what to simulate, or a workload is given inputs.
     """
+    prediction = model_options.predict_options(given)
+    if prediction is not None:
+        return prediction
     if (given.program is None) == (given.workload == ""):
-        raise UsageError("say what to simulate: either PROGRAM or --workload NAME")
+        raise UsageError("say what to simulate: either PROGRAM or --workload NAME, or --job NAME")
     if given.program is None and given.inputs:
         raise UsageError(f"--in {given.inputs[0]}: workloads have no inputs, only a PROGRAM has")
     values = {"defines": dict(given.defines), "inputs": tuple(given.inputs)}
@@ -387,14 +392,12 @@ def simulate_options(given: argparse.Namespace) -> SimulateOptions:
 
 def subcommand_parser(name: str) -> argparse.ArgumentParser:
     """Return the parser of one subcommand."""
-    if name == "simulate":
-        return _simulate_parser()
-    if name == "replay":
-        return _replay_parser()
-    if name == "doctor":
-        return _doctor_parser()
-    if name == "report":
-        return _report_parser()
+    own = {"simulate": _simulate_parser, "replay": _replay_parser, "doctor": _doctor_parser}
+    own |= {"report": _report_parser}
+    if name in own:
+        return own[name]()
+    if name == "calibrate":
+        return model_options.calibrate_parser(_Parser, _count)
     about = {
         "asm": "Assemble a program's text into an image file.",
         "disasm": "Print an image as text that assembles to the same bytes.",

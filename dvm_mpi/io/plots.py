@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -244,3 +245,35 @@ _DRAW: Final[Mapping[type, Callable[[Axes, Any], None]]] = {
 def draw_all(figures: Sequence[Figure]) -> dict[str, str]:
     """Return the SVG of each figure, by its name."""
     return {figure.name: draw(figure) for figure in figures}
+
+
+def draw_scaling(
+    path: Path,
+    ranks: Sequence[int],
+    gains: Mapping[str, Sequence[float]],
+    shares: Mapping[str, Sequence[float]],
+) -> None:
+    """Write a picture, by its suffix: curves of gains, and of shares, over numbers of ranks.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    plain = {_INK: "#222222", _RULE: "#bbbbbb"}
+    style = {name: plain.get(str(value), value) for name, value in _STYLE.items()}
+    with mpl.rc_context({**style, "figure.facecolor": "white"}):
+        canvas = Canvas(figsize=(_WIDTH_IN, _HALF_IN), layout="constrained")
+        for axes, label, curves in zip(
+            canvas.subplots(1, 2), ("times as fast", "share"), (gains, shares), strict=True
+        ):
+            for position, (name, values) in enumerate(curves.items()):
+                axes.plot(ranks, values, marker="o", label=name, color=_COLOURS[position])
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(ranks, [f"{count:,}" for count in ranks])
+            axes.minorticks_off()
+            axes.set(xlabel="ranks", ylabel=label)
+            axes.set_ylim(bottom=0)
+            axes.grid(visible=True)
+            _legend(axes, len(curves))
+        canvas.savefig(path)

@@ -13,13 +13,15 @@ from dvm_mpi.dsm.home import Addressed, Home
 from dvm_mpi.dsm.messages import ApplyRequested
 from dvm_mpi.errors import ExitCode, LimitError, UsageError
 from dvm_mpi.job.simulate import run_simulations
-from dvm_mpi.options import simulate_options, subcommand_parser
+from dvm_mpi.options import SimulateOptions, simulate_options, subcommand_parser
 
 
 def simulate(words: str) -> tuple[ExitCode, str]:
     """Return the exit code and the text of a command."""
     given = subcommand_parser("simulate").parse_args(shlex.split(words))
-    return run_simulations(simulate_options(given))
+    options = simulate_options(given)
+    assert isinstance(options, SimulateOptions)
+    return run_simulations(options)
 
 
 def test_figures_of_a_sweep() -> None:

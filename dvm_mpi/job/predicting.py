@@ -1,0 +1,186 @@
+"""`python -m dvm_mpi simulate --job`: how long jobs take on machines that are not there.
+
+The shell around `sim/model`: reads the costs, goes through the numbers of ranks, and writes table,
+CSV and plot.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from dvm_mpi import config
+from dvm_mpi.control.loader import LOADED_EPOCH
+from dvm_mpi.errors import FileError, UsageError
+from dvm_mpi.io.report import missing_for_page
+from dvm_mpi.job.parts import say
+from dvm_mpi.layout import PAGE_SHIFT
+from dvm_mpi.model_options import PredictOptions
+from dvm_mpi.sim.model.costs import NETWORKS, Costs, Network, costs_from_json
+from dvm_mpi.sim.model.engine import ShapeEngine
+from dvm_mpi.sim.model.predict import Job, Prediction, predict
+from dvm_mpi.sim.model.priced import PricedMachine, Site
+from dvm_mpi.sim.model.shapes import Shape, make_shape
+
+#: Of a job whose instructions were not measured: the slowest that were.
+_BYTES_PER_MB: Final = 1e6
+
+
+def run_predictions(options: PredictOptions) -> str:
+    """Predict what was asked for; return the text for standard output.
+
+    Raises
+    ------
+    UsageError, FileError
+        What was asked for is wrong, or a file.
+    """
+    if options.plot is not None and (missing := missing_for_page()):
+        raise UsageError(
+            f"--plot: {missing} is not installed, which draws: pip install 'dvm-mpi[report]'"
+        )
+    costs = read_costs(options.costs)
+    try:
+        given = {name: int(value, 0) for name, value in options.defines.items()}
+    except ValueError as error:
+        raise UsageError(f"-D: {error}") from error
+    shape = make_shape(options.job, given)
+    job = job_of(options.job, shape)
+    site = Site(
+        costs,
+        _network(options.network, costs),
+        ranks_per_host=options.ranks_per_host,
+        cores=options.cores,
+        instruction_ns=_instruction_ns(options.job, costs),
+    )
+    found = []
+    for ranks in options.ranks:
+        if not options.quiet:
+            say(f"dvm: predicting {options.job} on {ranks:,} ranks")
+        plane, is_naive = options.data_plane, options.is_naive
+        found.append(predict(job, ranks, site, plane=plane, is_naive=is_naive))
+    _write(options, found)
+    return _table(options, costs, found)
+
+
+def read_costs(path: Path) -> Costs:
+    """Read a file that `calibrate` wrote; `FileError` if it is none."""
+    try:
+        return costs_from_json(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise FileError(
+            f"cannot read {path}: {error.strerror}; make it: python -m dvm_mpi calibrate -o {path}"
+        ) from error
+
+
+def job_of(name: str, shape: Shape) -> Job:
+    """Return the job of a shape."""
+
+    def load(machine: PricedMachine) -> None:
+        start, length = shape.loaded
+        pages = np.arange(start >> PAGE_SHIFT, -(-(start + length) >> PAGE_SHIFT))
+        for number, positions in machine.geometry.group_pages(pages):
+            # Of frames that nobody wrote all bytes are one page of zeros: they take no memory.
+            home = machine.homes[number]
+            home.enter(LOADED_EPOCH, pages[positions], home.pool.allocate(positions.size))
+
+    return Job(name, shape.image, lambda: ShapeEngine(shape), load, shape.loaded[1])
+
+
+def _network(name: str, costs: Costs) -> Network:
+    if name != "measured":
+        return NETWORKS[name]
+    if costs.between is None:
+        raise UsageError(
+            "--network measured: these costs have no network between hosts; calibrate --between"
+        )
+    return costs.between
+
+
+def _instruction_ns(job: str, costs: Costs) -> float:
+    """Return what an instruction of a job takes; of one that was not measured the median."""
+    return costs.instruction_ns.get(job) or float(np.median(list(costs.instruction_ns.values())))
+
+
+# --- results -------------------------------------------------------------------------------------
+def speed_ups(found: Sequence[Prediction]) -> list[tuple[float, float]]:
+    """Return speed-up and efficiency of each, against the first as if that were perfect."""
+    first = found[0]
+    gains = [first.work_s / p.work_s for p in found]
+    return [(g * first.ranks, g * first.ranks / p.ranks) for g, p in zip(gains, found, strict=True)]
+
+
+def _table(options: PredictOptions, costs: Costs, found: Sequence[Prediction]) -> str:
+    naive = ", a naive coordinator" if options.is_naive else ""
+    lines = [
+        f"{options.job} on {options.network}, {options.ranks_per_host} ranks on "
+        f"{options.cores} cores of a host{naive}; costs: {options.costs}",
+        "   ranks      time  speed-up  efficiency  computing  rank 0 busy  deciding"
+        "  visible after (worst)       moved",
+    ]
+    for p, (gain, efficiency) in zip(found, speed_ups(found), strict=True):
+        lines.append(
+            f"{p.ranks:>8,} {p.work_s:>8.3f}s {gain:>9.2f} {efficiency:>11.2f} "
+            f"{p.executing_share:>10.2f} {p.rank0_busy:>12.2f} {p.rank0_deciding:>9.2f} "
+            f"{p.lag_median_ms:>10.2f} ({p.lag_worst_ms:,.1f}) ms "
+            f"{p.moved_bytes / _BYTES_PER_MB:>9,.1f} MB"
+        )
+    lines.append(_worth(costs))
+    return "\n".join(lines)
+
+
+def _worth(costs: Costs) -> str:
+    """Say what these costs are good for."""
+    held_out = costs.residuals.get("held_out", [])
+    if not held_out:
+        return "no claim: these costs were not compared with runs that they were not fitted to"
+    worst = max(abs(row["error"]) for row in held_out)
+    if worst > config.MODEL_ERROR_MAX:
+        return (
+            f"no claim: a run that these costs were not fitted to was predicted {worst:.0%} off, "
+            f"more than {config.MODEL_ERROR_MAX:.0%}"
+        )
+    return f"runs that these costs were not fitted to were predicted within {worst:.0%}"
+
+
+def _write(options: PredictOptions, found: Sequence[Prediction]) -> None:
+    for path, write in ((options.csv, _write_csv), (options.plot, _write_plot)):
+        if path is None:
+            continue
+        try:
+            write(path, found)
+        except OSError as error:
+            raise FileError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _write_csv(path: Path, found: Sequence[Prediction]) -> None:
+    rows = [
+        asdict(p) | {"speed_up": gain, "efficiency": efficiency}
+        for p, (gain, efficiency) in zip(found, speed_ups(found), strict=True)
+    ]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_plot(path: Path, found: Sequence[Prediction]) -> None:
+    from dvm_mpi.io.plots import draw_scaling
+
+    gains = speed_ups(found)
+    draw_scaling(
+        path,
+        [p.ranks for p in found],
+        {
+            "speed-up": [gain for gain, _ in gains],
+            "ideal": [float(p.ranks) for p in found],
+        },
+        {
+            "efficiency": [efficiency for _, efficiency in gains],
+            "rank 0 busy": [p.rank0_busy for p in found],
+        },
+    )

@@ -1,0 +1,78 @@
+"""Time in the model: what steps cost, cores that are shared, naps, adapters, and long runners."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dvm_mpi import config
+from dvm_mpi.job.predicting import job_of
+from dvm_mpi.sim.model.predict import Prediction, predict
+from dvm_mpi.sim.model.priced import PricedMachine, Site
+from dvm_mpi.sim.model.shapes import make_shape
+from tests.sim.model.sites import BETWEEN, FREE, ROUND
+
+LONG = 10 * config.SLICE_FUEL + 7
+
+
+def empty(runners: int, instructions: int, ranks: int, site: Site, **how: bool) -> Prediction:
+    given = {"RUNNERS": runners, "INSTRUCTIONS": instructions, "PARENTS": 1}
+    return predict(job_of("empty", make_shape("empty", given)), ranks, site, **how)
+
+
+def test_where_all_else_is_free_time_is_that_of_the_instructions() -> None:
+    site = Site(FREE, replace(BETWEEN, latency_ns=0.0, byte_ns=0.0), instruction_ns=2.0)
+    found = empty(4, LONG, 4, site)
+    assert found.executing_s == pytest.approx(found.instructions * 2e-9)
+    # One runner each; naps of the idle come before and after.
+    assert found.work_s == pytest.approx(LONG * 2e-9, abs=4e-3)
+
+
+def test_ranks_that_share_a_core_take_turns() -> None:
+    alone, shared = (
+        empty(4, LONG, 4, Site(FREE, BETWEEN, ranks_per_host=4, cores=cores)) for cores in (4, 1)
+    )
+    assert shared.work_s == pytest.approx(4 * alone.work_s, rel=0.3)
+    assert shared.executing_s == alone.executing_s
+
+
+def test_long_runners_that_are_skipped_through_take_as_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site = Site(ROUND, BETWEEN)
+    quick = empty(30, LONG, 5, site)
+    monkeypatch.setattr(PricedMachine, "_coast", lambda *_: False)
+    slow = empty(30, LONG, 5, site)
+    assert quick.work_s == pytest.approx(slow.work_s, rel=0.01)
+    assert quick.processor_s == pytest.approx(slow.processor_s, rel=0.01)
+    assert (quick.commits, quick.instructions) == (slow.commits, slow.instructions)
+
+
+def test_the_same_prediction_every_time() -> None:
+    site = Site(ROUND, BETWEEN, ranks_per_host=2)
+    assert empty(200, 1_000, 8, site) == empty(200, 1_000, 8, site)
+
+
+def test_a_naive_coordinator_sends_every_runner_by_itself() -> None:
+    site = Site(ROUND, BETWEEN)
+    usual, naive = (empty(500, 100, 16, site, is_naive=is_naive) for is_naive in (False, True))
+    assert naive.commits == usual.commits
+    # One there and one back.
+    assert naive.messages >= 2 * 500 > 3 * usual.messages
+    assert naive.work_s > usual.work_s
+
+
+def test_bytes_wait_for_the_adapters_that_hosts_share() -> None:
+    slow = replace(BETWEEN, byte_ns=1_000.0)
+    assert (
+        empty(500, 100, 4, Site(ROUND, slow)).work_s
+        > empty(500, 100, 4, Site(ROUND, BETWEEN)).work_s
+    )
+
+
+def test_who_is_idle_looks_again_after_a_nap() -> None:
+    job = job_of("empty", make_shape("empty", {"RUNNERS": 1}))
+    found = predict(job, 2, Site(replace(FREE, nap_extra_ns=1e6), BETWEEN))
+    # What goes to an idle rank and back waits for its naps of a millisecond more.
+    assert found.work_s > 1e-3
