@@ -1,0 +1,48 @@
+"""Ranks whose steps are timed: rows that add up to what the run did, and times of messages."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from dvm_mpi.sim.model.effort import STEPS
+from tests.ranks.launch import ROOT, Launch
+
+TREESUM = str(ROOT / "jobs/treesum/treesum.dasm")
+
+
+def measured(ranks: int, folder: Path, *arguments: str) -> None:
+    command = (sys.executable, "-m", "dvm_mpi.job.measured", str(folder), *arguments)
+    with Launch(ranks, command, folder, {"PYTHONPATH": str(ROOT)}) as launch:
+        ended = launch.wait(200)
+    assert ended.code == 0, ended.err
+
+
+def test_rows_of_a_run_are_what_its_report_counts(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    measured(2, tmp_path, TREESUM, "-D", "N=600", "--report", str(report), "--quiet")
+    figures = json.loads(report.read_text(encoding="utf-8"))
+    files = [np.load(tmp_path / f"rank-{rank}.npz") for rank in range(2)]
+    rows = {step: np.concatenate([file[step] for file in files]) for step in STEPS}
+    for step, names in STEPS.items():
+        assert rows[step].shape[1] == len(names) + 1, step
+    instructions = sum(int(file["instructions"].sum()) for file in files)
+    # `main` may run while the other rank still prepares, and counts nothing of it.
+    assert 0 < instructions <= figures["instructions"]
+    decided = rows["decide"].sum(axis=0)
+    records = figures["commits"] + figures["aborts"] + figures["retries"]
+    assert 0 < decided[STEPS["decide"].index("records")] <= records
+    assert len(files[0]["decide"]) > 0 == len(files[1]["decide"])
+    # Times are those of a processor, of which no step had more than there was.
+    took_s = sum(table[:, -1].sum() for table in rows.values()) / 1e9
+    assert 0 < took_s < 60
+
+
+def test_two_ranks_time_messages(tmp_path: Path) -> None:
+    measured(2, tmp_path)
+    told = json.loads((tmp_path / "messages.json").read_text(encoding="utf-8"))
+    assert 0 < told["latency_ns"] < 1e9
+    assert 0 <= told["byte_ns"] < 1e6
