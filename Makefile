@@ -225,6 +225,28 @@ scaling: $(ENVIRONMENT) ## run k-means and primes on 1, 2, 4 ranks, weak and str
 		--note "one machine, $$(nproc) processors, $(MPI)" $(SCALING_OPTIONS)
 	verdict "picture in build/scaling/scaling.png"
 
+# What the model of docs/scaling.md says: costs of this machine, how far off runs are that were left
+# out of the fit, and the curves. For a machine that nobody else uses.
+MODEL := build/scaling-model
+MODEL_NETWORK ?= ib-fdr
+MODEL_RANKS ?= 10,20,40,80,160
+MODEL_WIDEST ?= 4096
+PREDICT = run $(BIN)/python -m dvm_mpi simulate --costs $(MODEL)/costs.json --network $(MODEL_NETWORK)
+scaling-model: $(ENVIRONMENT) ## fit the scaling model here (HOSTS=1: on 4 virtual hosts), test it, predict
+	$(begin)
+	mkdir -p $(MODEL)
+	run $(BIN)/python -m $(if $(HOSTS),bench.modelling,dvm_mpi calibrate) \
+		-o $(MODEL)/costs.json $(MODEL_OPTIONS)
+	for job in kmeans primes; do
+		$(PREDICT) --job $$job --ranks $(MODEL_RANKS) \
+			--csv $(MODEL)/$$job.csv --plot $(MODEL)/$$job.svg
+	done
+	for naive in "" --naive; do
+		$(PREDICT) --job empty -D INSTRUCTIONS=4000000 -D RUNNERS=$$(( $(MODEL_WIDEST) * 20 )) \
+			--ranks $(MODEL_WIDEST) --csv $(MODEL)/empty$$naive.csv $$naive
+	done
+	verdict "figures in $(MODEL)"
+
 # --- checks ------------------------------------------------------------------------------------
 
 lint: $(ENVIRONMENT) ## check style, format, shell scripts and who imports whom

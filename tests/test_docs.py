@@ -21,6 +21,7 @@ import pytest
 from dvm_mpi.cli import main
 from dvm_mpi.control.lifecycle import TRANSITIONS, Event, State
 from dvm_mpi.options import SUBCOMMANDS, parse_run, subcommand_parser
+from dvm_mpi.sim.model.costs import NETWORKS
 from tests.sim.bugs import BUGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -205,7 +206,8 @@ def test_targets_of_make_exist() -> None:
 
 
 def test_options_that_are_named_exist() -> None:
-    source = (ROOT / "dvm_mpi" / "options.py").read_text(encoding="utf-8")
+    words = (ROOT / "dvm_mpi" / name for name in ("options.py", "model_options.py"))
+    source = "".join(path.read_text(encoding="utf-8") for path in words)
     known = set(re.findall(r"\"(--[a-z][a-z-]+)\"", source)) | {"--help"}
     known |= {  # of the jobs' Python programs, and of other tools
         option
@@ -360,3 +362,17 @@ def test_the_table_of_limits_has_the_whole_comment_of_each() -> None:
     told = re.findall(r"^#: (.+)$", source, re.MULTILINE)
     assert len(told) > 30
     assert [part for part in told if part not in TEXTS["docs/operations.md"]] == []
+
+
+def test_networks_of_the_model_are_those_that_are_stated() -> None:
+    text = TEXTS["docs/scaling.md"]
+    table = text.split("<!-- checked: networks -->")[1].split("<!-- end of checked -->")[0]
+    rows = re.findall(r"^\| `([\w-]+)` \| ([\d.]+) µs \| ([\d.]+) \|", table, re.MULTILINE)
+    stated = {name: (float(latency), float(rate)) for name, latency, rate in rows}
+    assert stated == {
+        name: (
+            pytest.approx(network.latency_ns / 1e3, abs=0.005),
+            pytest.approx(1 / network.byte_ns, abs=0.005),
+        )
+        for name, network in NETWORKS.items()
+    }
