@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from dvm_mpi.control.scheduler import ToHome, ToWorker
+from dvm_mpi.control.coordinator_state import ToHome, ToWorker
 from dvm_mpi.errors import UsageError
 from dvm_mpi.job.ranks import RanksRun
 from dvm_mpi.launch.environment import Launch, detect
@@ -190,7 +190,7 @@ class Probe:
 
     def write(self, path: Path) -> None:
         """Write all rows; steps by name."""
-        rows = {
+        rows: dict[str, Any] = {
             step: np.array(rows, np.float64).reshape(-1, len(effort.STEPS[step]) + 1)
             for step, rows in self.rows.items()
         }

@@ -8,15 +8,14 @@ other.
 from __future__ import annotations
 
 from dataclasses import fields
-from functools import cache
 from typing import Any, Final
 
 import numpy as np
 
 from dvm_mpi.control.coordinator_state import Counters
-from dvm_mpi.control.messages import Dispatched, Finished
+from dvm_mpi.control.messages import MESSAGES, Dispatched, Finished
 from dvm_mpi.dsm import messages as memory
-from dvm_mpi.layout import PAGE_SHIFT
+from dvm_mpi.layout import PAGE_SHIFT, WORD_BYTES
 
 #: Amounts of one step, in the order of `STEPS`.
 Amounts = tuple[float, ...]
@@ -43,6 +42,10 @@ STEPS: Final[dict[str, tuple[str, ...]]] = {
     "poll": ("calls", "reads", "bytes"),
     "execute": ("slices", "attempts", "children", "pages"),
 }
+
+
+#: Fields of every message.
+_NAMES: Final = {kind: tuple(field.name for field in fields(kind)) for kind in MESSAGES}
 
 
 def of_coordinator(before: Amounts, after: Amounts, messages: int) -> tuple[str, Amounts]:
@@ -110,14 +113,10 @@ def _wanted_pages(sent: Any) -> int:
 
 def wire_bytes(message: Any) -> int:
     """Return about how many bytes a message has on the wire: its arrays, and a word a field."""
-    size = 8 * (2 + len(_names(type(message))))
-    for name in _names(type(message)):
+    names = _NAMES[type(message)]
+    size = WORD_BYTES * (2 + len(names))
+    for name in names:
         value = getattr(message, name)
         if isinstance(value, np.ndarray):
             size += value.nbytes
     return size
-
-
-@cache
-def _names(kind: type[Any]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))

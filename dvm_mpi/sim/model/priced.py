@@ -287,7 +287,7 @@ class PricedMachine(SimulatedMachine):
             did = True
             sent, instructions = worker.run_slice(config.SLICE_FUEL, now_us)
             took_ns = instructions * self._site.instruction_ns
-            self._spend(took_ns)  # type: ignore[arg-type]
+            self._spend(took_ns)
             self.times.executing[number] += took_ns
             self._spend_on(*effort.of_slice(sent))
             self._send(part, sent)
@@ -344,7 +344,7 @@ class PricedMachine(SimulatedMachine):
             self.times.executing[number] += count * self._site.instruction_ns
             self.times.busy[number] += slices * slice_ns
 
-    def _spend(self, nanoseconds: float) -> None:  # type: ignore[override]
+    def _spend(self, nanoseconds: float) -> None:
         self._now_ns += int(nanoseconds)
 
     def _spend_on(self, step: str, amounts: effort.Amounts) -> None:
@@ -384,8 +384,11 @@ class PricedMachine(SimulatedMachine):
         for epoch in range(visible, log.visible):
             came = self._records_at.pop(epoch + 1, [])
             self.times.lags += [self._now_ns - at for at in came]
-        if self._ending is not None:
+        if self._has_ended():
             self.times.ended = self._now_ns
+
+    def _has_ended(self) -> bool:
+        return self._ending is not None
 
     # --- messages -------------------------------------------------------------------------------
     def _post(self, source: Part, target: Part, message: Message) -> None:

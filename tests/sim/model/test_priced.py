@@ -16,9 +16,11 @@ from tests.sim.model.sites import BETWEEN, FREE, ROUND
 LONG = 10 * config.SLICE_FUEL + 7
 
 
-def empty(runners: int, instructions: int, ranks: int, site: Site, **how: bool) -> Prediction:
+def empty(
+    runners: int, instructions: int, ranks: int, site: Site, *, is_naive: bool = False
+) -> Prediction:
     given = {"RUNNERS": runners, "INSTRUCTIONS": instructions, "PARENTS": 1}
-    return predict(job_of("empty", make_shape("empty", given)), ranks, site, **how)
+    return predict(job_of("empty", make_shape("empty", given)), ranks, site, is_naive=is_naive)
 
 
 def test_where_all_else_is_free_time_is_that_of_the_instructions() -> None:
