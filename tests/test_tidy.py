@@ -52,6 +52,7 @@ CLOCK_DOORS = {
     "dvm_mpi/doctor/writing.py",
     "dvm_mpi/job/local.py",
     "dvm_mpi/job/local_meters.py",
+    "dvm_mpi/job/measured.py",
     "dvm_mpi/job/owner.py",
     "dvm_mpi/job/parts.py",
     "dvm_mpi/job/ranks.py",

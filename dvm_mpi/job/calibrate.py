@@ -17,7 +17,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -119,6 +118,8 @@ class Calibration:
         self._options = options
         self._folder = Path(tempfile.mkdtemp(prefix="dvm-calibrate-"))
         self._cores = len(os.sched_getaffinity(0))
+        #: When the latest run began, as its report says.
+        self._made_at = ""
 
     def perform(self) -> tuple[ExitCode, str]:
         """Do all of it; return the exit code and the text for standard output.
@@ -168,7 +169,7 @@ class Calibration:
 
     def _provenance(self, sizes: Sequence[int]) -> dict[str, Any]:
         return {
-            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "made_at": self._made_at,
             "version": __version__,
             "commit": _commit(),
             "machine": f"{platform.machine()}, {self._cores} cores, {platform.system()} "
@@ -197,7 +198,9 @@ class Calibration:
         samples = {step: np.concatenate([file[step] for file in files]) for step in STEPS}
         instructions = np.concatenate([file["instructions"] for file in files])
         slices = np.insert(samples["execute"], -1, instructions, axis=1)
-        return _Run(samples, slices, json.loads(report.read_text("utf-8"))["work_s"])
+        figures = json.loads(report.read_text("utf-8"))
+        self._made_at = figures["started_at"]
+        return _Run(samples, slices, figures["work_s"])
 
     def _start(self, ranks: int, words: list[str]) -> None:
         launcher = self._options.launcher or f"{_mpiexec()} -n {{ranks}}"
