@@ -27,7 +27,6 @@ from dvm_mpi.sim.model.predict import Job, Prediction, predict
 from dvm_mpi.sim.model.priced import PricedMachine, Site
 from dvm_mpi.sim.model.shapes import Shape, make_shape
 
-#: Of a job whose instructions were not measured: the slowest that were.
 _BYTES_PER_MB: Final = 1e6
 
 
@@ -108,10 +107,10 @@ def _instruction_ns(job: str, costs: Costs) -> float:
 
 # --- results -------------------------------------------------------------------------------------
 def speed_ups(found: Sequence[Prediction]) -> list[tuple[float, float]]:
-    """Return speed-up and efficiency of each, against the first as if that were perfect."""
+    """Return how many times as fast as the first each is, and that as a share of the ideal."""
     first = found[0]
     gains = [first.work_s / p.work_s for p in found]
-    return [(g * first.ranks, g * first.ranks / p.ranks) for g, p in zip(gains, found, strict=True)]
+    return [(gain, gain * first.ranks / p.ranks) for gain, p in zip(gains, found, strict=True)]
 
 
 def _table(options: PredictOptions, costs: Costs, found: Sequence[Prediction]) -> str:
@@ -119,17 +118,20 @@ def _table(options: PredictOptions, costs: Costs, found: Sequence[Prediction]) -
     lines = [
         f"{options.job} on {options.network}, {options.ranks_per_host} ranks on "
         f"{options.cores} cores of a host{naive}; costs: {options.costs}",
-        "   ranks      time  speed-up  efficiency  computing  rank 0 busy  deciding"
+        "   ranks      time  speed-up  of ideal  efficiency  rank 0 busy  deciding"
         "  visible after (worst)       moved",
     ]
-    for p, (gain, efficiency) in zip(found, speed_ups(found), strict=True):
+    for p, (gain, share) in zip(found, speed_ups(found), strict=True):
         lines.append(
-            f"{p.ranks:>8,} {p.work_s:>8.3f}s {gain:>9.2f} {efficiency:>11.2f} "
-            f"{p.executing_share:>10.2f} {p.rank0_busy:>12.2f} {p.rank0_deciding:>9.2f} "
+            f"{p.ranks:>8,} {p.work_s:>8.3f}s {gain:>9.2f} {share:>9.2f} "
+            f"{p.executing_share:>11.3f} {p.rank0_busy:>12.2f} {p.rank0_deciding:>9.2f} "
             f"{p.lag_median_ms:>10.2f} ({p.lag_worst_ms:,.1f}) ms "
             f"{p.moved_bytes / _BYTES_PER_MB:>9,.1f} MB"
         )
-    lines.append(_worth(costs))
+    lines += [
+        f"speed-up: against {found[0].ranks:,} ranks; efficiency: share of all time that executes",
+        _worth(costs),
+    ]
     return "\n".join(lines)
 
 
@@ -159,8 +161,8 @@ def _write(options: PredictOptions, found: Sequence[Prediction]) -> None:
 
 def _write_csv(path: Path, found: Sequence[Prediction]) -> None:
     rows = [
-        asdict(p) | {"speed_up": gain, "efficiency": efficiency}
-        for p, (gain, efficiency) in zip(found, speed_ups(found), strict=True)
+        asdict(p) | {"speed_up": gain, "of_ideal": share}
+        for p, (gain, share) in zip(found, speed_ups(found), strict=True)
     ]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -177,10 +179,10 @@ def _write_plot(path: Path, found: Sequence[Prediction]) -> None:
         [p.ranks for p in found],
         {
             "speed-up": [gain for gain, _ in gains],
-            "ideal": [float(p.ranks) for p in found],
+            "ideal": [p.ranks / found[0].ranks for p in found],
         },
         {
-            "efficiency": [efficiency for _, efficiency in gains],
+            "efficiency": [p.executing_share for p in found],
             "rank 0 busy": [p.rank0_busy for p in found],
         },
     )
