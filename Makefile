@@ -237,10 +237,10 @@ scaling-model: $(ENVIRONMENT) ## fit the scaling model here (HOSTS=1: on 4 virtu
 	mkdir -p $(MODEL)
 	run $(BIN)/python -m $(if $(HOSTS),bench.modelling,dvm_mpi calibrate) \
 		-o $(MODEL)/costs.json $(MODEL_OPTIONS)
-	for job in kmeans primes; do
-		$(PREDICT) --job $$job --ranks $(MODEL_RANKS) \
-			--csv $(MODEL)/$$job.csv --plot $(MODEL)/$$job.svg
-	done
+	$(PREDICT) --job kmeans --ranks $(MODEL_RANKS) \
+		--csv $(MODEL)/kmeans.csv --plot $(MODEL)/kmeans.svg
+	$(PREDICT) --job primes --ranks 1,$(MODEL_RANKS),256 \
+		--csv $(MODEL)/primes.csv --plot $(MODEL)/primes.svg
 	for naive in "" --naive; do
 		$(PREDICT) --job empty -D INSTRUCTIONS=4000000 -D RUNNERS=$$(( $(MODEL_WIDEST) * 20 )) \
 			--ranks $(MODEL_WIDEST) --csv $(MODEL)/empty$$naive.csv $$naive
