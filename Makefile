@@ -239,7 +239,7 @@ scaling-model: $(ENVIRONMENT) ## fit the scaling model here (HOSTS=1: on 4 virtu
 		-o $(MODEL)/costs.json $(MODEL_OPTIONS)
 	$(PREDICT) --job kmeans --ranks $(MODEL_RANKS) \
 		--csv $(MODEL)/kmeans.csv --plot $(MODEL)/kmeans.svg
-	$(PREDICT) --job primes --ranks 1,$(MODEL_RANKS),256 \
+	$(PREDICT) --job primes --ranks $(MODEL_RANKS),256 \
 		--csv $(MODEL)/primes.csv --plot $(MODEL)/primes.svg
 	for naive in "" --naive; do
 		$(PREDICT) --job empty -D INSTRUCTIONS=4000000 -D RUNNERS=$$(( $(MODEL_WIDEST) * 20 )) \
