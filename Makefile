@@ -214,6 +214,18 @@ vectoradd: build/vectoradd/input.h5 ## add two vectors from a file into another
 		--a build/vectoradd/input.h5:a --b build/vectoradd/input.h5:b
 	verdict "sums in build/vectoradd/output.h5"
 
+stencil: $(ENVIRONMENT) ## spread heat over a plate in 20 steps, and check every bit
+	$(begin)
+	run $(DVM) jobs/stencil/stencil.dasm $(RUN_OPTIONS) --out plate=build/stencil.h5:plate
+	run $(BIN)/python jobs/stencil/check.py --result build/stencil.h5:plate
+	verdict "plate in build/stencil.h5"
+
+matmul: $(ENVIRONMENT) ## multiply two matrices by tiles, and check every bit
+	$(begin)
+	run $(DVM) jobs/matmul/matmul.dasm $(RUN_OPTIONS) --out c=build/matmul.h5:c
+	run $(BIN)/python jobs/matmul/check.py --c build/matmul.h5:c
+	verdict "product in build/matmul.h5"
+
 # The study of slurm/scaling.sh on this machine: SCALING_RANKS are its sizes, SCALING_OPTIONS what
 # `python -m jobs.scaling run --help` tells. What has a report in the folder is not run again.
 SCALING_RANKS ?= 1 2 4

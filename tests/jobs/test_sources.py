@@ -12,7 +12,7 @@ from dvm_mpi.disa.disassembler import disassemble
 from dvm_mpi.disa.verifier import verify
 from tests.jobs.machine import JOBS, source_of
 
-NAMES = ["hello", "kmeans", "primes", "treesum", "vectoradd"]
+NAMES = ["hello", "kmeans", "matmul", "primes", "stencil", "treesum", "vectoradd"]
 LINE_LENGTH = 100
 
 
