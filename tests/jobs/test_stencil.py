@@ -28,7 +28,8 @@ def test_spreads_heat_as_numpy_does(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_plate_from_outside_on_several_workers(seed: int) -> None:
-    plate = np.random.default_rng(seed).standard_normal((40, 33))
+    random = np.random.default_rng(seed)
+    plate = random.standard_normal((40, 33))
     parameters = {"ROWS": 40, "COLS": 33, "PARTS": 7, "ITERATIONS": 6, "GENERATE": 0}
     result = run_job("stencil", parameters, inputs={"plate": plate}, workers=3, homes=2, seed=seed)
     assert result.arrays["plate"].tobytes() == spread(plate, 6).tobytes()
