@@ -259,8 +259,14 @@ WORKERS_PER_LEAST_RUNNER: Final = 16
 FRONT_RUNNERS: Final = 65_536
 #: How long a runner waits for the worker that it is near to, while others have nothing to do.
 NEAR_WAIT_US: Final = 5_000
-#: Places in memory of which it is remembered who had them last; a power of two.
-NEARNESS_PLACES: Final = 65_536
+#: Shorter declared ranges have no part in where a runner goes: what they would save in transfers
+#: costs the coordinator more.
+NEAR_BYTES_MIN: Final = 1 * KIB
+#: Pages of which it is remembered who has them, a power of two; workers that are remembered of
+#: each; pages that stand for one declared range, at most.
+HOLDERS_SLOTS: Final = 65_536
+HOLDERS_KEPT: Final = 4
+HOLDERS_SPOTS_MAX: Final = 16
 #: Runners of one round under --deterministic. Results depend on it.
 ROUND_RUNNERS: Final = 4_096
 #: Ids and stacks, and bytes for `malloc`, of one block that a place of a round is dealt. An attempt

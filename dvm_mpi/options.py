@@ -92,6 +92,7 @@ class RunOptions:
     coordinator: Literal["auto", "dedicated", "shared"]
     #: How many ranks gather what the others say to rank 0, or which.
     leaders: int | Literal["auto", "node", "none"]
+    placement: Literal["data", "load", "round-robin", "random"] | None
     #: Of its core that a rank may use; 1 for all of it.
     cpu_share: float
     #: The niceness of every rank; None for what it was started with.
@@ -192,6 +193,8 @@ def run_parser() -> argparse.ArgumentParser:
         help="the same memory and output every time, on any number of ranks; slower")  # fmt: skip
     add("--data-plane", default="auto", choices=("auto", "rma", "message"),
         help="how bytes move between ranks: by windows or messages (default: probe)")  # fmt: skip
+    add("--placement", choices=("data", "load", "round-robin", "random"),
+        help="which rank gets a runner (default: data; load in one process)")  # fmt: skip
     add("--cpu-share", type=parse_share, default=1.0, metavar="F",
         help="hold each rank to this share of its core, from 0.05 to 1 (default: 1)")  # fmt: skip
     add("--coordinator", default="auto", choices=("auto", "dedicated", "shared"),
@@ -273,6 +276,7 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
         seed=given.seed,
         data_plane=given.data_plane,
         deterministic=given.deterministic,
+        placement=given.placement,
         cpu_share=given.cpu_share,
         coordinator=given.coordinator,
         leaders=given.leaders,
@@ -397,7 +401,7 @@ def subcommand_parser(name: str) -> argparse.ArgumentParser:
     if name in own:
         return own[name]()
     if name == "calibrate":
-        return model_options.calibrate_parser(_Parser, _count)
+        return model_options.calibrate_parser(_Parser, parse_count)
     about = {
         "asm": "Assemble a program's text into an image file.",
         "disasm": "Print an image as text that assembles to the same bytes.",

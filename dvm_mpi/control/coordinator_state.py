@@ -25,8 +25,9 @@ from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.lengths import RunnerLengths
 from dvm_mpi.control.lifecycle import Event, Kind, RunnerTable, State
 from dvm_mpi.control.messages import Finished, Message
-from dvm_mpi.control.nearness import Front, Nearness, places_of
-from dvm_mpi.control.placement import LengthEstimate
+from dvm_mpi.control.nearness import Front
+from dvm_mpi.control.policies import Declared, largest_of
+from dvm_mpi.control.prediction import LengthEstimate
 from dvm_mpi.control.queue import RowQueue
 from dvm_mpi.control.reservations import Reservations
 from dvm_mpi.control.validation import ConflictUnit, Isolation, Validation
@@ -35,7 +36,7 @@ from dvm_mpi.dsm.conflict import ConflictSet
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.hot_pages import HotPages
 from dvm_mpi.dsm.pins import Pins
-from dvm_mpi.dsm.ranges import expand, firsts_of
+from dvm_mpi.dsm.ranges import expand, firsts_of, round_to_pages
 from dvm_mpi.dsm.rows import joined, words_of
 from dvm_mpi.dsm.watch import WatchIndex
 from dvm_mpi.engine.interface import RUN
@@ -81,6 +82,13 @@ class RecordOrder:
 @dataclass(frozen=True, slots=True)
 class RecordGivenUp:
     """Note for a history: these attempts were given up on; whatever they do counts for nothing."""
+
+    numbers: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRecalled:
+    """Note for a history: these attempts came back before they had begun; they never do."""
 
     numbers: NDArray[np.int64]
 
@@ -147,7 +155,7 @@ class Complete:
 
 
 #: What the coordinator says of its decisions, for whoever judges them.
-Claim = RecordLoss | RecordWaking | RecordGivenUp
+Claim = RecordLoss | RecordWaking | RecordGivenUp | RecordRecalled
 Action = ToWorker | ToHome | Print | RecordOrder | Claim | Complete
 
 
@@ -163,7 +171,9 @@ class Counters:
     retries: int = 0
     #: Attempts that were given up on since their worker did not answer.
     given_up: int = 0
-    #: Records of such attempts that came after all, and were dropped.
+    #: Attempts that came back from their worker before they had begun, for others to run.
+    recalled: int = 0
+    #: Records of attempts that were given up on that came after all, and were dropped.
     fenced: int = 0
     watcher_firings: int = 0
     epochs: int = 0
@@ -266,7 +276,6 @@ class CoordinatorState:
         self.hot_pages = HotPages()
         #: Runners that may start now, in order; those that come first, by whom they are near to.
         self.queue, self.front = RowQueue(in_order_max=QUEUE_ROWS_IN_ORDER), Front(worker_count)
-        self.nearness = Nearness(geometry, worker_count)
         #: Runners that have lost so often that each runs alone; in a run of rounds all that have
         #: lost: they come first.
         self.solo = RowQueue()
@@ -355,6 +364,13 @@ class CoordinatorState:
         first = int(r["watched_first"])
         return self.watched.rows[first : first + int(r["watched_count"])].copy()
 
+    def granted_to(self, rows: NDArray[np.int64]) -> Declared:
+        """Return what runners may touch beside their stacks."""
+        r = self.table.rows[rows]
+        ranges, _ = self.grants.gather(r["grant_first"], r["grant_count"])
+        # Of whole pages: what is cached of a page is as old as its oldest byte.
+        return Declared(r["grant_count"], ranges, self.conflicts.newest(round_to_pages(ranges)))
+
     def register(
         self, births: Births, grants: NDArray[Any], grant_counts: NDArray[np.int64]
     ) -> NDArray[np.int64]:
@@ -371,7 +387,7 @@ class CoordinatorState:
         r["template"], r["queued_instance"] = -1, -1
         r["grant_count"] = grant_counts
         r["grant_first"] = self.grants.append(grants) + firsts_of(grant_counts)
-        r["place"] = places_of(grants, grant_counts)
+        r["largest_range"] = largest_of(grants, grant_counts)
         watched_counts = children["watched_count"]
         watched = births.child_ranges.take(expand(children["watched_first"], watched_counts))
         r["watched_count"] = watched_counts

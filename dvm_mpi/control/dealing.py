@@ -1,6 +1,6 @@
 """Which of the runners that may start go to which worker, as far as workers have room.
 
-A runner had best go where its pages are (`nearness`), as long as no worker is idle for that. Where
+A runner had best go where a policy says (`policies`), as long as no worker is idle for that. Where
 few runners are left and their worker is busy, they wait for it a little: most often it is done in
 a moment, and an instance of a watcher sees the commits that come meanwhile, too.
 """
@@ -12,10 +12,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import FRONT_RUNNERS
+from dvm_mpi.config import FRONT_RUNNERS, NEAR_BYTES_MIN
 from dvm_mpi.control.coordinator_state import CoordinatorState
-from dvm_mpi.control.lifecycle import Kind, State
+from dvm_mpi.control.lifecycle import State
 from dvm_mpi.control.placement import share_out
+from dvm_mpi.control.policies import NOTHING_DECLARED, Policy
+from dvm_mpi.dsm.holders import ANYONE
 
 Ints = NDArray[np.int64]
 
@@ -30,9 +32,10 @@ class Dealing:
     #: Until when runners wait for the workers that they are near to; None if none does.
     waits_until_us: int | None
 
-    def __init__(self, state: CoordinatorState, near_wait_us: int | None) -> None:
+    def __init__(self, state: CoordinatorState, policy: Policy | None, near_wait_us: int) -> None:
         self._state = state
-        self._near_wait_us = near_wait_us
+        self._policy = policy
+        self._near_wait_us = near_wait_us if policy is not None and policy.waits else 0
         self.waits_until_us = None
 
     def deal(self, workers: Ints, now_us: int) -> list[tuple[int, Ints]]:
@@ -40,20 +43,24 @@ class Dealing:
 
         `workers`: those that are ready, ascending.
         """
-        state = self._state
-        if self._near_wait_us is None:
+        state, policy = self._state, self._policy
+        if policy is None:
             self._drop_cancelled()
             share = self.share(workers, state.startable_count) if state.startable_count else _NOBODY
             given = np.flatnonzero(share)
             pairs = zip(workers[given].tolist(), share[given].tolist(), strict=True)
             return [(worker, self.take(count)) for worker, count in pairs]
-        if not self._fill_front(workers):
+        if not self._fill_front(workers, policy):
             self.waits_until_us = None
             return []
-        share = self._share_near(workers, now_us, self._near_wait_us)
+        if len(state.queue) and state.front.room:
+            # New ones behind the head may be near to who would else take what is near to others.
+            rows = self._live(state.queue.pop(state.front.room))
+            state.front.add(rows, self._near(rows, policy), len(workers))
+        share = self._share_near(workers, now_us)
         workers, missing = workers[share > 0], share[share > 0]
         portions: list[list[Ints]] = [[] for _ in workers]
-        while missing.any() and self._fill_front(workers):
+        while missing.any() and self._fill_front(workers, policy):
             for position, rows in state.front.deal(workers, missing):
                 portions[position].append(self._live(rows))
                 missing[position] -= len(portions[position][-1])
@@ -84,31 +91,43 @@ class Dealing:
         batch_runners = state.lengths.batch_runners
         return share_out(ready, awake, newest, batch_runners, near, is_patient=is_patient)
 
-    def _share_near(self, workers: Ints, now_us: int, wait_us: int) -> Ints:
+    def _share_near(self, workers: Ints, now_us: int) -> Ints:
         """Return how many of all each of `workers` gets, and note whether others wait."""
-        state = self._state
+        state, wait_us = self._state, self._near_wait_us
+        if state.front.is_for_anyone:
+            self.waits_until_us = None
+            return self.share(workers, state.startable_count)
         near, ready = state.front.near_counts[workers], state.startable_count
         until_us = self.waits_until_us
         is_patient = now_us < (now_us + wait_us if until_us is None else until_us)
         share = self.share(workers, ready, near, is_patient=is_patient)
         is_idle = (state.running <= state.asleep)[workers] & (share == 0)
-        if not is_idle.any() or int(share.sum()) == ready:
+        if wait_us == 0 or not is_idle.any() or int(share.sum()) == ready:
             self.waits_until_us = None
         elif self.waits_until_us is None:
             self.waits_until_us = now_us + wait_us
         return share
 
-    def _fill_front(self, workers: Ints) -> bool:
+    def _fill_front(self, workers: Ints, policy: Policy) -> bool:
         """Sort the head of the queue by who is near to it, if need be; say whether any waits."""
         state = self._state
         if len(state.front) == 0:
             self._drop_cancelled()
             rows = self._live(state.queue.pop(FRONT_RUNNERS))
-            table = state.table.rows
-            is_woken = table["kind"][rows] == Kind.INSTANCE
-            near = state.nearness.workers(table["place"][rows], is_woken)
-            state.front.fill(rows, near, len(workers))
+            state.front.fill(rows, self._near(rows, policy), len(workers))
         return len(state.front) > 0
+
+    def _near(self, rows: Ints, policy: Policy) -> Ints | None:
+        """Return the worker that each row is near to, or ANYONE; None if that holds for all."""
+        if not policy.looks:
+            return policy.near(len(rows), NOTHING_DECLARED)
+        largest = self._state.table.rows["largest_range"][rows]
+        counting = np.flatnonzero(largest >= NEAR_BYTES_MIN)
+        if len(counting) == 0:
+            return None
+        near = np.full(len(rows), ANYONE, np.int64)
+        near[counting] = policy.near(len(counting), self._state.granted_to(rows[counting]))
+        return near
 
     def _drop_cancelled(self) -> None:
         """Free the cancelled instances at the head of the queue."""

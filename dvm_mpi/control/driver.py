@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from dvm_mpi.control.journal import Gauge
 from dvm_mpi.control.loader import LOADED_EPOCH, Loader
 from dvm_mpi.control.messages import Message, decode, encode
 from dvm_mpi.control.metering import Activity
+from dvm_mpi.control.policies import Placement
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
 from dvm_mpi.control.tracer import PartsTracer
 from dvm_mpi.control.validation import ConflictUnit, Isolation
@@ -92,6 +93,10 @@ class Silent:
         """Do not look."""
 
 
+#: No batch is as long as that: workers that take turns gain nothing by each other's batches.
+NEVER_RECALLED: Final = 2**62
+
+
 @dataclass(frozen=True, slots=True)
 class MachineSettings:
     """Sizes of a one-process machine; bytes unless the name says otherwise.
@@ -101,7 +106,8 @@ class MachineSettings:
     sends them within the messages, "late" reads them some time after they were asked for. `check`
     asserts every part's invariants after each event. With `tells_staged` records hold all stored
     bytes, for a history. `isolation` serializable wants engines that track loads.
-    `deterministic`: the run goes by rounds. `near_wait_us` as of `Scheduler`.
+    `deterministic`: the run goes by rounds. `placement`, `placement_seed` and
+    `recall_fuel_min` as of `Scheduler`; nothing moves between workers of one process.
     """
 
     workers: int = 1
@@ -117,7 +123,9 @@ class MachineSettings:
     on_wire: bool = False
     check: bool = False
     deterministic: bool = False
-    near_wait_us: int | None = None
+    placement: Placement = "load"
+    placement_seed: int = 0
+    recall_fuel_min: int = NEVER_RECALLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +216,9 @@ class LocalMachine:
             isolation=settings.isolation,
             conflict_unit=settings.conflict_unit,
             deterministic=settings.deterministic,
-            near_wait_us=settings.near_wait_us,
+            placement=settings.placement,
+            placement_seed=settings.placement_seed,
+            recall_fuel_min=settings.recall_fuel_min,
         )
         for number in range(settings.workers):
             engine = make_engine()

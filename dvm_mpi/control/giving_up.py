@@ -75,7 +75,7 @@ def lose(
     actions = suspect(state, worker, release)
     state.lost[worker], state.suspected[worker] = True, False
     state.asleep[worker] = 0
-    _unpin(state, state.given_up.pop(worker, np.zeros(0, dtype=GIVEN_UP))["snapshot"])
+    unpin(state, state.given_up.pop(worker, np.zeros(0, dtype=GIVEN_UP))["snapshot"])
     if state.lost.all():
         raise LimitError(
             f"all {len(state.lost)} workers of this run are lost: nobody is left to run the program"
@@ -103,14 +103,15 @@ def settle(state: CoordinatorState, workers: NDArray[np.int64], numbers: NDArray
 def _settle(state: CoordinatorState, worker: int, numbers: NDArray[np.int64]) -> None:
     waiting = state.given_up[worker]
     has_come = np.isin(waiting["attempt"], numbers)
-    _unpin(state, waiting["snapshot"][has_come])
+    unpin(state, waiting["snapshot"][has_come])
     if has_come.all():
         del state.given_up[worker]
     else:
         state.given_up[worker] = waiting[~has_come]
 
 
-def _unpin(state: CoordinatorState, snapshots: NDArray[np.int64]) -> None:
+def unpin(state: CoordinatorState, snapshots: NDArray[np.int64]) -> None:
+    """Let go of snapshots, one pin each."""
     epochs, counts = np.unique(snapshots, return_counts=True)
     for epoch, count in zip(epochs.tolist(), counts.tolist(), strict=True):
         state.pins.remove(epoch, count)

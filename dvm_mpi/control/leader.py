@@ -23,6 +23,7 @@ from dvm_mpi.config import LEADER_RANKS, RANKS_WITHOUT_LEADERS
 from dvm_mpi.control.gathering import Gathering
 from dvm_mpi.control.messages import (
     AsleepChanged,
+    BatchReturned,
     CoordinatorEvent,
     Finished,
     GatheredTaken,
@@ -43,6 +44,7 @@ GATHERED: Final = (
     LeaseRequested,
     AsleepChanged,
     WorkerReady,
+    BatchReturned,
     EpochApplied,
     EpochsApplied,
     FramesLacking,

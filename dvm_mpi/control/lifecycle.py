@@ -118,7 +118,7 @@ RUNNER: Final = np.dtype(
             "attempt",          # number of the latest attempt, unique in the run; 0: none yet
             "snapshot",         # epoch of the running attempt
             "worker",           # where it runs
-            "place",            # page in the middle of its largest range, or nearness.NOWHERE
+            "largest_range",    # bytes of the largest range that it declares
             "losses",           # attempts that lost
             "ready_epoch",      # it may start when this epoch is visible
         )

@@ -273,14 +273,37 @@ class ClockAnswered:
     answered_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class BatchRecalled:
+    """Coordinator to worker: give back the batch that you would begin last, for others."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReturned:
+    """Worker to coordinator: these attempts have not begun here, and will not.
+
+    All of one batch, or none if there is no batch that has not begun.
+    """
+
+    worker: int
+    numbers: NDArray[np.int64]  # of the attempts
+    runners: NDArray[np.int64]  # their rows
+
+
 WorkerEvent = (
-    Dispatched | LeaseGranted | AnswerRequested | memory.LookupAnswered | memory.ArenaReleased
+    Dispatched
+    | LeaseGranted
+    | AnswerRequested
+    | BatchRecalled
+    | memory.LookupAnswered
+    | memory.ArenaReleased
 )
 CoordinatorEvent = (
     Finished
     | LeaseRequested
     | AsleepChanged
     | WorkerReady
+    | BatchReturned
     | memory.EpochApplied
     | memory.EpochsApplied
     | memory.FramesLacking
@@ -300,6 +323,7 @@ TO_WORKER: Final = (
     Dispatched,
     LeaseGranted,
     AnswerRequested,
+    BatchRecalled,
     memory.LookupAnswered,
     memory.ArenaReleased,
 )
@@ -345,6 +369,8 @@ MESSAGES: Final[tuple[type[Any], ...]] = (
     Relayed,
     GatheredTaken,
     memory.EpochsApplied,
+    BatchRecalled,
+    BatchReturned,
 )
 _NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 #: Name and type of every field, by kind.
@@ -355,6 +381,7 @@ _BYTES: Final = np.dtype("u1")
 #: Element types of array fields, by field name; a name means the same in every message.
 _ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
     "numbers": _INT64,
+    "runners": _INT64,
     "attempts": ATTEMPT,
     "grants": GRANT,
     "image_runs": RUN,

@@ -1,103 +1,34 @@
-"""Which worker a runner is near to: who last had the memory that it declares, or its home.
+"""The head of the queue, sorted by the worker that each runner is near to (see `policies`).
 
 A hint about what need not travel, and no more: no worker is left idle for the sake of nearness, but
 for the moment of `dealing` in which few runners wait.
-Pure bookkeeping, vectors in and out. The invariant to remember: what has been put into `Front` is
-dealt before anything behind it in the queue, so nobody is passed by for ever.
+Pure bookkeeping, vectors in and out. The invariant to remember: after `Front` was filled, at most
+FRONT_RUNNERS more are put in before it is empty, so nobody is passed by for ever.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import NEARNESS_PLACES
-from dvm_mpi.dsm.geometry import Geometry
-from dvm_mpi.dsm.ranges import firsts_of
-from dvm_mpi.layout import PAGE_SHIFT
+from dvm_mpi.config import BATCH_RUNNERS_MAX, FRONT_RUNNERS
+from dvm_mpi.dsm.holders import ANYONE
+from dvm_mpi.dsm.ranges import expand, firsts_of
 
 Ints = NDArray[np.int64]
 
-#: Of a runner that declares nothing, and of one that is near to nobody in particular.
-NOWHERE: Final = -1
-ANYONE: Final = -1
-
-#: An odd number near 2^64 / golden ratio: its products spread over the upper bits.
-_SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
-_SLOT_SHIFT: Final = np.uint64(64 - (NEARNESS_PLACES.bit_length() - 1))
-assert NEARNESS_PLACES & (NEARNESS_PLACES - 1) == 0, "a power of two"
 #: Of runners that are near to one worker, how many times its fair share may wait for it.
 _SHARES_WAITING: Final = 2
-
-
-def places_of(grants: NDArray[Any], counts: Ints) -> Ints:
-    """Return where each runner's memory is, as one page: the middle of its largest range.
-
-    Parameters
-    ----------
-    grants
-        RANGE rows, runner after runner.
-    counts
-        How many of them each runner has.
-
-    Returns
-    -------
-    A page for each, NOWHERE for those without a range. Of equal ranges the first counts.
-    """
-    places = np.full(len(counts), NOWHERE, np.int64)
-    has_any = np.flatnonzero(counts)
-    if has_any.size == 0:
-        return places
-    owner = np.repeat(np.arange(len(counts)), counts)
-    # Stable, so that the first of the largest comes first.
-    order = np.lexsort((-grants["length"], owner))
-    largest = grants[order[firsts_of(counts)[has_any]]]
-    places[has_any] = largest["start"] + largest["length"] // 2 >> PAGE_SHIFT
-    return places
-
-
-class Nearness:
-    """Remembers for places in memory which worker was last sent a runner that is at home there.
-
-    A table of fixed size without lists: places that share a slot push each other out.
-    """
-
-    def __init__(self, geometry: Geometry, worker_count: int) -> None:
-        self._geometry = geometry
-        self._worker_count = worker_count
-        self._places: Ints = np.full(NEARNESS_PLACES, NOWHERE, np.int64)
-        self._workers: Ints = np.zeros(NEARNESS_PLACES, np.int64)
-
-    def note(self, places: Ints, worker: int) -> None:
-        """Remember that a worker has been sent runners with these places."""
-        known = places[places != NOWHERE]
-        slots = self._slots(known)
-        self._places[slots] = known
-        self._workers[slots] = worker
-
-    def workers(self, places: Ints, is_woken: NDArray[np.bool_]) -> Ints:
-        """Return the worker that each place is near to: who had it last, or else its home's.
-
-        Instances of watchers were woken by stores there, so what others have of it is old: they
-        are near to the home. ANYONE for NOWHERE.
-        """
-        slots = self._slots(places)
-        at_home = self._geometry.home_of(places) % self._worker_count
-        is_held = (self._places[slots] == places) & ~is_woken
-        near = np.where(is_held, self._workers[slots], at_home)
-        return np.where(places == NOWHERE, ANYONE, near)
-
-    @staticmethod
-    def _slots(places: Ints) -> Ints:
-        return (places.astype(np.uint64) * _SPREAD >> _SLOT_SHIFT).astype(np.int64)
+#: Up to so many are sorted anew when some are added: it takes about as long as sending a batch.
+_SORTED_ANEW_MAX: Final = 16 * BATCH_RUNNERS_MAX
 
 
 class Front:
     """The runners at the head of the queue, by the worker that each of them is near to.
 
-    What is put in is dealt before it is filled again.
+    Those of one group are dealt in the order in which they came.
     """
 
     def __init__(self, worker_count: int) -> None:
@@ -107,37 +38,78 @@ class Front:
         self._begins: Ints = np.zeros(worker_count + 1, np.int64)
         self._ends: Ints = np.zeros(worker_count + 1, np.int64)
         self._count = 0
+        #: Of those, how many are for anyone.
+        self._for_anyone = 0
+        #: How many have been added since it was empty.
+        self._added = 0
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def is_for_anyone(self) -> bool:
+        """Whether nobody in here is near to any worker."""
+        return self._for_anyone == self._count
 
     @property
     def near_counts(self) -> Ints:
         """How many are near to each worker: (worker_count,)."""
         return (self._ends - self._begins)[: self._worker_count]
 
-    def fill(self, rows: Ints, near: Ints, ready_count: int) -> None:
+    def fill(self, rows: Ints, near: Ints | None, ready_count: int) -> None:
         """Take rows in their order, when all that were here have been dealt.
 
         Parameters
         ----------
         near
-            The worker that each is near to, or ANYONE.
+            The worker that each is near to, or ANYONE; None if that holds for all.
         ready_count
             Workers to share them; if very many are near to one of them, the rest is for anyone.
         """
         assert self._count == 0, "some would be passed by"
-        group = np.where(near == ANYONE, self._worker_count, near)
+        self._added = 0
+        if near is None:
+            self._count = len(rows)
+            self._rows, self._for_anyone = rows, len(rows)
+            self._begins[:] = self._ends[:] = 0
+            self._ends[-1] = len(rows)
+            return
+        self._sort(rows, np.where(near == ANYONE, self._worker_count, near), ready_count)
+
+    @property
+    def room(self) -> int:
+        """How many rows may be added.
+
+        None as long as all are for anyone: they go in their order.
+        """
+        if self._for_anyone == self._count:
+            return 0
+        return max(min(_SORTED_ANEW_MAX - self._count, FRONT_RUNNERS - self._added), 0)
+
+    def add(self, rows: Ints, near: Ints | None, ready_count: int) -> None:
+        """Take more rows, behind those that are here; parameters as of `fill`."""
+        sources = np.flatnonzero(self._ends > self._begins)
+        counts = (self._ends - self._begins)[sources]
+        here = self._rows[expand(self._begins[sources], counts)]
+        groups = np.full(len(rows), self._worker_count)
+        if near is not None:
+            groups = np.where(near == ANYONE, self._worker_count, near)
+        self._added += len(rows)
+        groups = np.concatenate([np.repeat(sources, counts), groups])
+        self._sort(np.concatenate([here, rows]), groups, ready_count)
+
+    def _sort(self, rows: Ints, group: Ints, ready_count: int) -> None:
+        """Hold rows by group; if very many are near to one worker, the rest is for anyone."""
         most = _SHARES_WAITING * -(-len(rows) // ready_count)
         order = np.argsort(group, kind="stable")
         rank_in_group = np.arange(len(rows)) - np.searchsorted(group[order], group[order])
         group[order[rank_in_group >= most]] = self._worker_count
         order = np.argsort(group, kind="stable")
-        self._rows = rows[order]
+        self._rows, self._count = rows[order], len(rows)
         counts = np.bincount(group, minlength=self._worker_count + 1)
         self._begins = firsts_of(counts)
         self._ends = self._begins + counts
-        self._count = len(rows)
+        self._for_anyone = int(counts[-1])
 
     def deal(self, workers: Ints, wanted: Ints) -> list[tuple[int, Ints]]:
         """Take so many rows for each of `workers`, fewer if there are no more: `(position, rows)`.
@@ -145,9 +117,15 @@ class Front:
         First what is near to it, when everybody has that, what is for anyone, and then what most
         are left of that are near to another one.
         """
+        anyone = self._worker_count
+        if self._for_anyone == self._count:
+            return [
+                (position, self._pop(anyone, count))
+                for position, count in enumerate(wanted.tolist())
+                if count and self._count
+            ]
         missing = wanted.copy()
         dealt: list[tuple[int, Ints]] = []
-        anyone = self._worker_count
         for sources in (workers, np.full_like(workers, anyone)):
             possible = (missing > 0) & (self._ends[sources] > self._begins[sources])
             for position in np.flatnonzero(possible).tolist():
@@ -175,9 +153,12 @@ class Front:
         end = min(begin + count, int(self._ends[source]))
         self._begins[source] = end
         self._count -= end - begin
+        if source == self._worker_count:
+            self._for_anyone -= end - begin
         return self._rows[begin:end]
 
     def check_invariants(self) -> None:
         """Assert what holds between any two calls."""
         assert (self._begins <= self._ends).all()
         assert self._count == int((self._ends - self._begins).sum())
+        assert self._for_anyone == int(self._ends[-1] - self._begins[-1])

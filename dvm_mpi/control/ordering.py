@@ -78,8 +78,9 @@ class Ordering:
         rows = finished.outcomes["runner"]
         np.subtract.at(state.running, state.table.rows["worker"][rows], 1)
         instructions = finished.outcomes["instructions"]
-        state.lengths.observe(instructions)
-        state.runner_lengths.note(state.table.rows["entry"][rows], instructions)
+        entries = state.table.rows["entry"][rows]
+        state.lengths.observe(entries, instructions)
+        state.runner_lengths.note(entries, instructions)
         state.counters.instructions += int(instructions.sum())
         actions += self._order(finished)
         return actions + self._order_released()

@@ -1,4 +1,4 @@
-"""Which worker gets the next runners, and how many at a time.
+"""How many of the next runners each worker gets.
 
 Pure arithmetic on loads. Ties are broken by the lowest worker number.
 """
@@ -10,39 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import (
-    BATCH_FUEL,
-    BATCH_RUNNERS_MAX,
-    BATCHES_PER_WORKER,
-    RUNNER_FUEL,
-    WORKERS_PER_LEAST_RUNNER,
-)
+from dvm_mpi.config import BATCHES_PER_WORKER, WORKERS_PER_LEAST_RUNNER
 from dvm_mpi.dsm.ranges import firsts_of
 
 #: Who has less than this part of a whole batch has next to nothing.
 PARTS_OF_BATCH: Final = 64
-#: Weight of the newest measurement in the running mean of runner lengths.
-_SMOOTHING = 0.2
-
-
-class LengthEstimate:
-    """Running mean of the instructions that attempts execute; sizes the batches."""
-
-    def __init__(self) -> None:
-        #: Instructions per attempt; starts high, so that the first batches are single runners.
-        self.mean: float = float(BATCH_FUEL)
-
-    def observe(self, instructions: NDArray[np.int64]) -> None:
-        """Take the lengths of attempts that ended."""
-        if len(instructions):
-            weight = 1.0 - (1.0 - _SMOOTHING) ** len(instructions)
-            self.mean += weight * (float(instructions.mean()) - self.mean)
-
-    @property
-    def batch_runners(self) -> int:
-        """Runners that take about as long together as BATCH_FUEL instructions."""
-        weight = max(self.mean, 1.0) + RUNNER_FUEL
-        return int(min(max(BATCH_FUEL / weight, 1.0), BATCH_RUNNERS_MAX))
 
 
 def share_out(

@@ -21,6 +21,7 @@ from dvm_mpi.control.coordinator_tracer import coordinator_tracer
 from dvm_mpi.control.cpu_share import CpuShare
 from dvm_mpi.control.leader import Tree
 from dvm_mpi.control.loader import LOADED_EPOCH, Loader
+from dvm_mpi.control.policies import Placement
 from dvm_mpi.control.rank import Rank, WritingTask, now_us
 from dvm_mpi.control.rank_tracer import RankTracer
 from dvm_mpi.control.scheduler import Scheduler
@@ -65,6 +66,8 @@ class RankSettings:
     conflict_unit: ConflictUnit = "byte"
     #: Whether the run goes by rounds, so that it does not depend on ranks and timing.
     deterministic: bool = False
+    #: Where runners go.
+    placement: Placement = "data"
     #: Of its core that a rank may use; 1: all of it.
     cpu_share: float = 1.0
     #: Whether rank 0 executes runners.
@@ -152,6 +155,7 @@ class RankMachine:
                 isolation=settings.isolation,
                 conflict_unit=settings.conflict_unit,
                 deterministic=settings.deterministic,
+                placement=settings.placement,
             )
             self.rank.coordinator = Coordinator(
                 scheduler,

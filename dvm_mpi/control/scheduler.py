@@ -12,6 +12,7 @@ that must be the same every time goes by `rounds`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -24,6 +25,7 @@ from dvm_mpi.config import (
     EPOCHS_IN_FLIGHT,
     LOSSES_BEFORE_RESERVING,
     NEAR_WAIT_US,
+    SLICE_FUEL,
 )
 from dvm_mpi.control import giving_up
 from dvm_mpi.control.coordinator_state import (
@@ -43,6 +45,7 @@ from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.lifecycle import Event, Kind, State, too_many_children
 from dvm_mpi.control.messages import (
     AsleepChanged,
+    BatchReturned,
     Dispatched,
     Finished,
     LeaseGranted,
@@ -50,7 +53,9 @@ from dvm_mpi.control.messages import (
     WorkerReady,
 )
 from dvm_mpi.control.ordering import Ordering
+from dvm_mpi.control.policies import Placement, Policy, declared_in, make_policy
 from dvm_mpi.control.publishing import Publishing
+from dvm_mpi.control.recalling import Recalling
 from dvm_mpi.control.rounds import Rounds, apart, place_blocks, round_runners
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.dsm.geometry import Geometry
@@ -105,7 +110,7 @@ class WorkerWithheld:
 
 
 #: What a worker says; of a lost one nobody listens to more than its records.
-WorkerTold = LeaseRequested | AsleepChanged | WorkerReady
+WorkerTold = LeaseRequested | AsleepChanged | WorkerReady | BatchReturned
 SchedulerEvent = (
     Started
     | Ticked
@@ -141,9 +146,15 @@ class Scheduler:
         What two runners must not both store.
     deterministic
         Whether the run goes by rounds, so that it does not depend on workers and timing.
+    placement
+        Where runners go; a run by rounds sends them wherever there is room.
+    placement_seed
+        What `random` draws from.
     near_wait_us
-        How long runners wait for the worker that they are near to, while others are idle; None if
-        they go wherever there is room: nothing moves between workers of one process.
+        How long runners wait for the worker that they are near to, while others are idle.
+    recall_fuel_min
+        What a batch is expected to take at least, in instructions, that is taken back from a worker
+        which has not begun it, while others are idle.
     """
 
     def __init__(
@@ -157,7 +168,10 @@ class Scheduler:
         isolation: Isolation = "snapshot",
         conflict_unit: ConflictUnit = "byte",
         deterministic: bool = False,
-        near_wait_us: int | None = NEAR_WAIT_US,
+        placement: Placement = "data",
+        placement_seed: int = 0,
+        near_wait_us: int = NEAR_WAIT_US,
+        recall_fuel_min: int = SLICE_FUEL,
     ) -> None:
         self._rounds = Rounds(round_runners(stack_bytes)) if deterministic else None
         leases = LeaseBook(stack_bytes, place_blocks(stack_bytes) if deterministic else None)
@@ -167,9 +181,14 @@ class Scheduler:
         if deterministic:
             self.state.losses_before_remembering = self.state.losses_before_solo = 1
         self.state.ready[:] = workers_ready
-        self._dealing = Dealing(self.state, near_wait_us)
+        #: Says where runners had best go; None if they go wherever there is room.
+        self._policy: Policy | None = None
+        if not deterministic:
+            self._policy = make_policy(placement, geometry, worker_count, placement_seed)
+        self._dealing = Dealing(self.state, self._policy, near_wait_us)
         self._ordering = Ordering(self.state)
         self._publishing = Publishing(self.state)
+        self._recalling = Recalling(self.state, recall_fuel_min)
         self._stack_bytes = stack_bytes
         self._now_us = 0
         #: When the first record entered the open epoch.
@@ -276,6 +295,8 @@ class Scheduler:
             self.state.asleep[event.worker] = event.asleep
         elif isinstance(event, WorkerReady):
             self.state.ready[event.worker] = True
+        elif isinstance(event, BatchReturned):
+            return self._recalling.take(event, self._ordering.give_up)
         elif event.created > CHILDREN_MAX:
             raise too_many_children(event.created, event.pc)
         elif self._rounds is None:
@@ -292,7 +313,8 @@ class Scheduler:
         rounds.take(finished)
         np.add.at(state.gathered, workers_of(finished), 1)
         # The rest of the round goes in batches of the right size.
-        state.lengths.observe(finished.outcomes["instructions"])
+        entries = state.table.rows["entry"][finished.outcomes["runner"]]
+        state.lengths.observe(entries, finished.outcomes["instructions"])
         if not rounds.is_complete:
             return []
         state.gathered[:] = 0
@@ -409,16 +431,23 @@ class Scheduler:
             return self._dispatch_round(self._rounds, workers)
         if len(state.solo):
             return self._dispatch_alone(int(workers[0]))
+        if state.startable_count == 0:
+            self._dealing.waits_until_us = None
+            return self._recalling.ask()
         dealt = self._dealing.deal(workers, self._now_us)
         return [action for portion in dealt for action in self._send_batches(*portion)]
 
     def _send_batches(self, worker: int, rows: NDArray[np.int64]) -> list[Action]:
         """Send runners to a worker, in batches of the right size."""
-        batch_runners = self.state.lengths.batch_runners
-        return [
-            ToWorker(worker, self._dispatched(worker, rows[first : first + batch_runners]))
-            for first in range(0, len(rows), batch_runners)
+        state = self.state
+        ends = state.lengths.cut(state.table.rows["entry"][rows])
+        actions: list[Action] = [
+            ToWorker(worker, self._dispatched(worker, rows[first:end]))
+            for first, end in pairwise([0, *ends])
         ]
+        newest = rows[-state.newest_batch[worker] :]
+        self._recalling.sent(worker, state.lengths.fuel_of(state.table.rows["entry"][newest]))
+        return actions
 
     def _dispatch_round(self, rounds: Rounds, workers: NDArray[np.intp]) -> list[Action]:
         """Send out the round under way, or the next one if every commit is visible."""
@@ -489,9 +518,12 @@ class Scheduler:
         state.pins.add(snapshot, len(rows))
         state.running[worker] += len(rows)
         state.newest_batch[worker] = len(rows)
-        state.nearness.note(r["place"][r["kind"] != Kind.INSTANCE], worker)
         state.counters.attempts += len(rows)
-        return self._describe(snapshot, numbers, rows, r)
+        dispatched = self._describe(snapshot, numbers, rows, r)
+        # The first runner, number 1, may touch all that is loaded, and need not look at any of it.
+        if self._policy is not None and self._policy.looks and numbers[0] > 1:
+            self._policy.sent(worker, snapshot, declared_in(dispatched))
+        return dispatched
 
     def _leave_queue(self, rows: NDArray[np.int64], r: NDArray[Any]) -> None:
         """Let a template queue its next instance: this one's snapshot is taken now."""

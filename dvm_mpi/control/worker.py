@@ -26,6 +26,7 @@ from dvm_mpi.control.messages import (
     RECORD,
     AnswerRequested,
     AsleepChanged,
+    BatchRecalled,
     Dispatched,
     Finished,
     LeaseGranted,
@@ -33,6 +34,7 @@ from dvm_mpi.control.messages import (
     WorkerEvent,
     encode_traps,
 )
+from dvm_mpi.control.returning import give_back
 from dvm_mpi.control.roster import Pace, Roster
 from dvm_mpi.dsm import byte_copy
 from dvm_mpi.dsm.geometry import Geometry
@@ -301,6 +303,8 @@ class Worker:
             sent += self._take_lease(event)
         elif isinstance(event, AnswerRequested):
             sent.append(self._asleep_changed())
+        elif isinstance(event, BatchRecalled):
+            sent.append((_COORDINATOR, give_back(self.number, self._batches)))
         else:
             assert isinstance(event, ArenaReleased)
             self._arena.release(event.home, event.serial, event.part)

@@ -12,7 +12,9 @@ from typing import Final
 from dvm_mpi.native.library import Library
 
 _FOLDER: Final = Path(__file__).parent
-_MODULES: Final = ("byte_copy", "directory", "dividing", "hashing", "last_writers", "watch_tree")
+_MODULES: Final = (
+    "byte_copy", "directory", "dividing", "hashing", "holders", "last_writers", "watch_tree",
+)  # fmt: skip
 #: Where constants in kernels come from.
 _CONSTANTS: Final = ("messages",)
 

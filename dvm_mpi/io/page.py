@@ -112,6 +112,7 @@ def _facts(content: Content) -> list[tuple[str, str]]:
     )
     named = ", ".join(hosts[:8]) + (f" and {len(hosts) - 8} more" if len(hosts) > 8 else "")  # noqa: PLR2004
     modes = [
+        f"placement {content.get('placement', '?')}",
         f"isolation {content.get('isolation', '?')}",
         f"conflict unit {content.get('conflict_unit', '?')}",
         *(["deterministic"] if content.get("deterministic") else []),

@@ -85,6 +85,9 @@ class RunReport:
     seed: int | None
     #: Whether memory and output are the same on any number of ranks, and every time.
     deterministic: bool
+    #: Where runners went: as the option says it. A deterministic run, and one of a single rank,
+    #: send them wherever there is room.
+    placement: str = "load"
     #: What concurrent runners may see, and what two of them must not both store: as the options
     #: say it.
     isolation: str

@@ -298,6 +298,7 @@ class Owner:
             homes=self._rank_count,
             seed=None,
             deterministic=o.deterministic,
+            placement=o.placement or "data",
             isolation=o.isolation,
             conflict_unit=o.conflict_unit,
             startup_s=self._startup_s,

@@ -178,6 +178,7 @@ class RanksRun:
             memory_bytes=plan.memory_bytes,
             arena_slice_bytes=arena_slice_bytes(transport.size),
             deterministic=self._options.deterministic,
+            placement=self._options.placement or "data",
             cpu_share=self._options.cpu_share,
             isolation=self._options.isolation,
             conflict_unit=self._options.conflict_unit,

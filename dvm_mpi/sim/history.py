@@ -19,6 +19,7 @@ from dvm_mpi.control.coordinator_state import (
     RecordGivenUp,
     RecordLoss,
     RecordOrder,
+    RecordRecalled,
     RecordWaking,
 )
 from dvm_mpi.control.delivery import Part
@@ -104,6 +105,8 @@ class History:
     failure: Failure | None = None
     #: Attempts that were given up on: their runners were dispatched anew.
     given_up: set[int] = field(default_factory=set)
+    #: Attempts that came back from their worker before they had begun.
+    recalled: set[int] = field(default_factory=set)
     #: Attempts that lost, with the epochs of the stores that they lost to, as claimed.
     losses: list[tuple[int, int]] = field(default_factory=list)
     #: Commits and the first attempts of the instances that they woke, as claimed.
@@ -245,6 +248,8 @@ class Recorder(Silent):
                 history.losses += pairs
             elif isinstance(claim, RecordGivenUp):
                 history.given_up.update(claim.numbers.tolist())
+            elif isinstance(claim, RecordRecalled):
+                history.recalled.update(claim.numbers.tolist())
         history.wakings += self._first_attempts(history)
         return history
 

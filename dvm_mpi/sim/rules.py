@@ -53,6 +53,7 @@ class Rules:
         """Return what is wrong with the run."""
         self._check_order()
         self._check_blocks()
+        self._check_recalled()
         for given in self._history.given.values():
             self._check_start(given)
         for id_, born in self._born.items():
@@ -134,6 +135,13 @@ class Rules:
             if start < end
         ]
 
+    def _check_recalled(self) -> None:
+        """What came back from a worker before it began has not run there."""
+        self.broken += [
+            f"attempt {number} came back before it had begun, and ended after all"
+            for number in sorted(self._history.recalled & self._history.ended.keys())
+        ]
+
     # --- who runs again -------------------------------------------------------------------------
     def _check_retries(self, id_: int, born: _Born) -> None:
         """Who lost, lost to somebody, sees that commit when it runs again, and wins in the end."""
@@ -148,7 +156,7 @@ class Rules:
                     f"attempt {number} began on snapshot {given.snapshot}, before epoch {epoch} "
                     f"which it had lost to as attempt {lost}"
                 )
-            if number in self._history.given_up:
+            if number in self._history.given_up | self._history.recalled:
                 losing[given.runner] = lost, losses
             elif number in self._history.ended and not self._is_decided(number):
                 losing[given.runner] = number, losses + 1

@@ -16,6 +16,7 @@ from dvm_mpi.control.contention import ContendedSite
 from dvm_mpi.control.coordinator_state import Counters, Failure
 from dvm_mpi.control.driver import MachineSettings, Silent
 from dvm_mpi.control.leader import Choice, Tree, choose_leaders
+from dvm_mpi.control.policies import Placement
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.dsm.geometry import Geometry
@@ -35,9 +36,13 @@ from dvm_mpi.sim.trace import Trace
 #: A simulated rank's share of memory, and its slice of each arena: lean, for thousands of ranks.
 _HOME_BYTES: Final = 64 * config.MIB
 _SLICE_BYTES_MAX: Final = 16 * config.KIB
-#: Of four seeds, the one under which runners go where their memory is, as on ranks of a job. Those
-#: over the same bytes then go to one worker and race less: the others go wherever there is room.
-_NEAR_SEED: Final = 2
+#: Where runners go, by the seed: under each fourth where their memory is, as on ranks of a job.
+#: Those over the same bytes then go to one worker and race less: most others go wherever there is
+#: room.
+_PLACEMENTS: Final[tuple[Placement, ...]] = (
+    *("load", "load", "data", "load"),
+    *("load", "random", "data", "round-robin"),
+)
 #: Engines that runners are simulated with: time stands still, so that runs can be replayed, and
 #: loads are noted, so that they can be judged by values.
 ENGINE_SETTINGS: Final = EngineSettings(
@@ -224,7 +229,10 @@ def _settings(
         isolation=simulation.isolation,
         conflict_unit=simulation.conflict_unit,
         deterministic=simulation.deterministic,
-        near_wait_us=config.NEAR_WAIT_US if simulation.seed % 4 == _NEAR_SEED else None,
+        placement=_PLACEMENTS[simulation.seed % len(_PLACEMENTS)],
+        placement_seed=simulation.seed,
+        # Runners that race are short: under half of the seeds any batch is worth taking back.
+        recall_fuel_min=0 if simulation.seed % 2 else config.SLICE_FUEL,
     )
     return replace(
         usual,

@@ -23,6 +23,7 @@ from dvm_mpi.control.coordinator_state import (
     RecordGivenUp,
     RecordLoss,
     RecordOrder,
+    RecordRecalled,
     RecordWaking,
 )
 from dvm_mpi.control.delivery import Part
@@ -46,7 +47,7 @@ from dvm_mpi.sim.history import History, Recorder
 #: Part of the machine that got a message, where that is no worker.
 _COORDINATOR: Final = -1
 _CLAIMS: Final[dict[str, type[Claim]]] = {
-    cls.__name__: cls for cls in (RecordLoss, RecordWaking, RecordGivenUp)
+    cls.__name__: cls for cls in (RecordLoss, RecordWaking, RecordGivenUp, RecordRecalled)
 }
 assert set(_CLAIMS.values()) == set(get_args(Claim)), "every claim is kept"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dvm_mpi.config import BATCH_FUEL, RUNNER_FUEL
+from dvm_mpi.config import BATCH_FUEL, NEAR_WAIT_US, RUNNER_FUEL
 from dvm_mpi.control.coordinator_state import (
     Action,
     Claim,
@@ -26,6 +26,7 @@ from dvm_mpi.control.coordinator_state import (
     ToWorker,
 )
 from dvm_mpi.control.messages import RECORD, Dispatched, Finished
+from dvm_mpi.control.policies import Placement
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.dsm.geometry import Geometry
@@ -119,7 +120,8 @@ class Coordinator:
     complete: Complete | None = None
     batches: list[tuple[int, int]] = field(default_factory=list)
     #: Runners go wherever there is room, unless a test asks for more.
-    near_wait_us: int | None = None
+    placement: Placement = "load"
+    near_wait_us: int = NEAR_WAIT_US
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(
@@ -131,11 +133,12 @@ class Coordinator:
             isolation=self.isolation,
             conflict_unit=self.conflict_unit,
             deterministic=self.deterministic,
+            placement=self.placement,
             near_wait_us=self.near_wait_us,
         )
         # A runner is short here, so that batches are as large as a test wants them.
-        self.scheduler.state.lengths.observe = lambda instructions: None  # type: ignore[method-assign]
-        self.scheduler.state.lengths.mean = BATCH_FUEL / self.batch - RUNNER_FUEL
+        self.scheduler.state.lengths.observe = lambda *_: None  # type: ignore[method-assign]
+        self.scheduler.state.lengths.all.mean = BATCH_FUEL / self.batch - RUNNER_FUEL
         self._ids = (STATUS_AREAS[0][0] + PAGE_BYTES * n for n in count(1))
         self._stacks = self._stack_bases()
         self.handle(Started(FIRST, np.array([(X, 64 * PAGE_BYTES)], dtype=RANGE)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dvm_mpi.config import NEAR_WAIT_US
+from dvm_mpi.config import EPOCH_US_MAX, NEAR_WAIT_US
 from dvm_mpi.engine.interface import End
 from dvm_mpi.layout import PAGE_BYTES
 from tests.control.coordinator import FIRST, A, B, C, Child, Coordinator, X, Y
@@ -21,8 +21,8 @@ def wave(c: Coordinator, entry: int, creator: int, order: int = 1) -> dict[int, 
 
 
 def test_at_first_runners_go_where_their_memory_is_at_home() -> None:
-    c = Coordinator(workers=2, near_wait_us=0)
-    children = [Child(A, heap=[(Y, 8)]), Child(B, heap=[(X, 8)])]
+    c = Coordinator(workers=2, placement="data", near_wait_us=0)
+    children = [Child(A, heap=[(Y, PAGE_BYTES)]), Child(B, heap=[(X, PAGE_BYTES)])]
     c.ends(c.one(FIRST), children=children)
     c.apply()
     assert (c.one(A).worker, c.one(B).worker) == (1, 0)
@@ -30,7 +30,7 @@ def test_at_first_runners_go_where_their_memory_is_at_home() -> None:
 
 def test_runners_go_to_the_worker_that_had_their_memory_last() -> None:
     """All parts are at one home: others take their shares, and keep them in the next waves."""
-    c = Coordinator(workers=4, near_wait_us=NEAR_WAIT_US)
+    c = Coordinator(workers=4, placement="data")
     first = wave(c, A, FIRST)
     assert len(set(first.values())) == 3, "a fair share is three of nine"
     for attempt in c.runs(A)[::-1]:
@@ -41,9 +41,9 @@ def test_runners_go_to_the_worker_that_had_their_memory_last() -> None:
 
 def woken_while_its_worker_is_busy() -> Coordinator:
     """Return a machine with an instance of W, near to worker 0, which runs A; the others idle."""
-    c = Coordinator(workers=4, near_wait_us=NEAR_WAIT_US)
-    watcher = Child(W, watched=[(X, 16)])
-    c.ends(c.one(FIRST), children=[watcher, Child(A, heap=[(X, 8)]), Child(B), Child(B)])
+    c = Coordinator(workers=4, placement="data")
+    watcher = Child(W, watched=[(X, PAGE_BYTES)])
+    c.ends(c.one(FIRST), children=[watcher, Child(A, heap=[(X, PAGE_BYTES)]), Child(B), Child(B)])
     c.apply()
     c.ends(c.runs(B)[0], stores=[X])
     c.apply()
@@ -87,3 +87,20 @@ def test_nobody_waits_for_a_worker_while_all_are_suspected() -> None:
     c = woken_while_its_worker_is_busy()
     c.scheduler.state.ready[:] = False
     assert c.scheduler.due_at_us is None
+
+
+def test_who_comes_later_is_looked_at_while_others_wait_that_are_near_to_somebody_else() -> None:
+    """What others wait for is no reason to leave what is one's own."""
+    c = Coordinator(workers=2, placement="data", batch=1)
+    at_x, at_y = (Child(A, heap=[(where, PAGE_BYTES)]) for where in (X, Y))
+    c.ends(c.one(FIRST), children=[Child(B), *[at_x] * 6])
+    c.apply()
+    assert c.one(B).worker == 1, "it is near to nobody"
+    c.ends(c.one(B), children=[at_y] * 3)
+    moved = [attempt for attempt in c.runs(A) if attempt.worker == 1]
+    assert {attempt.grants[0][0] for attempt in moved} == {X}, "nobody is idle for nearness"
+    c.tick(EPOCH_US_MAX)
+    c.apply()
+    c.ends(moved[0])
+    assert c.runs(A)[-1].worker == 1
+    assert c.runs(A)[-1].grants[0][0] == Y

@@ -217,7 +217,7 @@ long:   add     i, $1, i
     listener = Watching()
     with closing(machine_of(text, listener, workers=1)) as machine:
         # Short as far as anybody knows: both go into one batch.
-        machine.scheduler.state.lengths.mean = 1.0
+        machine.scheduler.state.lengths.all.mean = 1.0
         machine.run()
     assert listener.heard == b"ql"
     _, quick, long = reported_at

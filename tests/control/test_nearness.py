@@ -1,4 +1,4 @@
-"""Which worker runners are near to, and the head of the queue sorted by that."""
+"""The head of the queue, sorted by the worker that each runner is near to."""
 
 from __future__ import annotations
 
@@ -7,58 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvm_mpi.config import NEARNESS_PLACES
-from dvm_mpi.control.nearness import ANYONE, NOWHERE, Front, Nearness, places_of
-from dvm_mpi.dsm.geometry import Geometry
-from dvm_mpi.layout import PAGE_BYTES, RANGE
+from dvm_mpi.config import FRONT_RUNNERS
+from dvm_mpi.control.nearness import Front
+from dvm_mpi.dsm.holders import ANYONE
 from tests.properties import tried
-
-GEOMETRY = Geometry(home_count=4, block_pages=2)
-
-
-@given(
-    st.lists(st.lists(st.tuples(st.integers(0, 99), st.integers(1, 40)), max_size=4), max_size=6)
-)
-@tried(200)
-def test_a_place_is_the_middle_of_the_largest_range(runners: list[list[tuple[int, int]]]) -> None:
-    ranges = [(page * PAGE_BYTES, 1000 * length) for each in runners for page, length in each]
-    counts = np.array([len(each) for each in runners], np.int64)
-    found = places_of(np.array(ranges, RANGE), counts).tolist()
-    expected = []
-    for each in runners:
-        page, length = max(each, key=lambda one: one[1], default=(NOWHERE, 0))
-        expected.append(page + 500 * length // PAGE_BYTES if each else NOWHERE)
-    assert found == expected
-
-
-def nearest(nearness: Nearness, *places: int, is_woken: bool = False) -> list[int]:
-    found: list[int] = nearness.workers(np.array(places), np.full(len(places), is_woken)).tolist()
-    return found
-
-
-def test_at_first_the_home_is_near_and_then_whoever_had_it() -> None:
-    nearness = Nearness(GEOMETRY, 4)
-    assert nearest(nearness, 0, 2, 7, 8, NOWHERE) == [0, 1, 3, 0, ANYONE]
-    nearness.note(np.array([2, NOWHERE, 7]), 0)
-    assert nearest(nearness, 0, 2, 7, 8, NOWHERE) == [0, 0, 0, 0, ANYONE]
-    nearness.note(np.array([2]), 3)
-    assert nearest(nearness, 2, 7) == [3, 0]
-
-
-def test_who_was_woken_is_near_to_the_home() -> None:
-    """What woke it was stored there, and what the last one had of it is old."""
-    nearness = Nearness(GEOMETRY, 4)
-    nearness.note(np.array([2]), 3)
-    assert nearest(nearness, 2, is_woken=True) == [1]
-
-
-def test_more_places_than_slots_are_forgotten_and_never_mistaken() -> None:
-    nearness = Nearness(GEOMETRY, 5)
-    places = np.arange(3 * NEARNESS_PLACES)
-    nearness.note(places, 4)
-    found = nearness.workers(places, np.zeros(places.size, bool))
-    assert ((found == 4) | (found == GEOMETRY.home_of(places))).all()
-    assert NEARNESS_PLACES // 2 < (found == 4).sum() <= NEARNESS_PLACES
 
 
 def test_near_ones_are_dealt_first_then_those_for_anyone_then_others() -> None:
@@ -70,6 +22,17 @@ def test_near_ones_are_dealt_first_then_those_for_anyone_then_others() -> None:
     assert dealt == [(0, [11]), (1, [13]), (1, [10, 14])]
     assert len(front) == 2
     assert front.take(9).tolist() == [12, 15]
+
+
+def test_those_for_anyone_are_dealt_in_their_order() -> None:
+    front = Front(3)
+    front.fill(np.arange(10, 16), None, ready_count=3)
+    assert front.is_for_anyone
+    assert front.near_counts.tolist() == [0, 0, 0]
+    dealt = front.deal(np.array([0, 1, 2]), np.array([2, 0, 9]))
+    assert [(at, rows.tolist()) for at, rows in dealt] == [(0, [10, 11]), (2, [12, 13, 14, 15])]
+    front.check_invariants()
+    assert len(front) == 0
 
 
 def test_of_very_many_near_to_one_worker_most_are_for_anyone() -> None:
@@ -100,6 +63,41 @@ def test_every_runner_is_dealt_once(near: list[int], deals: list[list[tuple[int,
         front.check_invariants()
     out += front.take(len(near)).tolist()
     assert sorted(out) == list(range(len(near)))
+
+
+def test_more_are_added_behind_the_others_of_their_group() -> None:
+    front = Front(3)
+    workers = np.arange(3)
+    front.fill(np.arange(10, 14), np.array([0, 0, 1, ANYONE]), ready_count=3)
+    assert front.room > 4
+    front.add(np.arange(20, 23), np.array([2, ANYONE, 0]), ready_count=3)
+    front.check_invariants()
+    assert front.near_counts.tolist() == [3, 1, 1]
+    dealt = front.deal(workers, np.array([3, 1, 9]))
+    assert [(at, rows.tolist()) for at, rows in dealt] == [
+        (0, [10, 11, 22]), (1, [12]), (2, [20]), (2, [13, 21])
+    ]  # fmt: skip
+
+
+def test_those_for_anyone_need_nobody_behind_them() -> None:
+    front = Front(2)
+    front.fill(np.arange(4), None, ready_count=2)
+    assert front.room == 0
+
+
+def test_so_many_are_added_at_most_before_all_have_been_dealt() -> None:
+    """Else one that is near to nobody in particular could be passed by for ever."""
+    front = Front(2)
+    front.fill(np.array([7, 8]), np.array([ANYONE, 0]), ready_count=2)
+    added = 0
+    while (room := front.room) > 0:
+        front.add(np.arange(room), np.zeros(room, np.int64), ready_count=2)
+        added += room
+        front.deal(np.array([0]), np.array([int(front.near_counts[0]) - 1]))
+    assert added == FRONT_RUNNERS
+    front.take(len(front))
+    front.fill(np.array([7, 8]), np.array([ANYONE, 0]), ready_count=2)
+    assert front.room > 0
 
 
 def test_it_is_filled_only_when_it_is_empty() -> None:

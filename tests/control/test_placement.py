@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dvm_mpi.config import (
-    BATCH_FUEL,
     BATCH_RUNNERS_MAX,
     BATCHES_PER_WORKER,
-    RUNNER_FUEL,
     WORKERS_PER_LEAST_RUNNER,
 )
-from dvm_mpi.control.placement import PARTS_OF_BATCH, LengthEstimate, share_out
+from dvm_mpi.control.placement import PARTS_OF_BATCH, share_out
 from tests.properties import tried
 
 # fmt: off
@@ -146,34 +142,3 @@ def test_shares_are_those_of_serving_one_worker_after_another(
     assert shares == one_by_one(ready, running, newest, batch)
     if ready and any(load == 0 for load, _ in loads):
         assert sum(shares) > 0, "a worker has room, and nobody gets anything"
-
-
-@given(groups=st.lists(st.lists(st.integers(1, 10 * BATCH_FUEL), max_size=6), max_size=12))
-@tried(100)
-def test_the_estimate_is_a_running_mean_whatever_the_groups(groups: list[list[int]]) -> None:
-    """A group counts as its mean, observed once for each of its runners."""
-    lengths, mean = LengthEstimate(), float(BATCH_FUEL)
-    for group in groups:
-        lengths.observe(np.array(group, dtype=np.int64))
-        for _ in group:
-            mean += 0.2 * (sum(group) / len(group) - mean)
-        assert math.isclose(lengths.mean, mean, rel_tol=1e-9)
-        assert 1 <= lengths.batch_runners <= BATCH_RUNNERS_MAX
-        whole = int(BATCH_FUEL / (lengths.mean + RUNNER_FUEL))
-        assert lengths.batch_runners in {1, BATCH_RUNNERS_MAX, whole}
-
-
-def test_batches_have_about_the_same_fuel() -> None:
-    lengths = LengthEstimate()
-    assert lengths.batch_runners == 1
-    lengths.observe(np.array([], dtype=np.int64))
-    assert lengths.mean == BATCH_FUEL
-    for _ in range(60):
-        lengths.observe(np.full(10, BATCH_FUEL // 100))
-    assert 90 <= lengths.batch_runners <= 110
-    for _ in range(60):
-        lengths.observe(np.ones(10, dtype=np.int64))
-    assert lengths.batch_runners == min(BATCH_FUEL // (1 + RUNNER_FUEL), BATCH_RUNNERS_MAX)
-    for _ in range(60):
-        lengths.observe(np.full(10, 10 * BATCH_FUEL))
-    assert lengths.batch_runners == 1

@@ -30,6 +30,7 @@ from tests.sim.bugs_commit import (
     NoConflicts,
     NoFencing,
     NoPrecedence,
+    NotAsked,
     OvertakingEpochs,
     StatusPagesLost,
     TrapsOfLosers,
@@ -171,6 +172,9 @@ BUGS: Final = {
     ),
     "no fencing": _coordinator(
         NoFencing, "bank", "after its snap", 6, faults=frozenset({"suspect", "pause", "slow"})
+    ),
+    "recalled, and not asked": _coordinator(
+        NotAsked, "counters", "came back before", 6, settings={"recall_fuel_min": 0}
     ),
     "trap of a loser": _coordinator(TrapsOfLosers, "stale_trap", "trapped, though", 8),
     # --- runners --------------------------------------------------------------------------------

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.control.coordinator_state import Action, Print
+from dvm_mpi.control.coordinator_state import Action, CoordinatorState, Print, ToWorker
 from dvm_mpi.control.lifecycle import State
+from dvm_mpi.control.messages import BatchReturned
 from dvm_mpi.control.ordering import Ordering
 from dvm_mpi.control.publishing import Publishing
+from dvm_mpi.control.recalling import Recalling
 from dvm_mpi.control.scheduler import Scheduler
 from dvm_mpi.dsm.commit import CommitLog
 from dvm_mpi.dsm.conflict import ConflictSet
@@ -95,6 +98,32 @@ class NoFencing(Scheduler):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._ordering = _OpenOrdering(self.state)
+
+
+class _HastyRecalling(Recalling):
+    def __init__(self, state: CoordinatorState, release: Callable[[Ints], list[Action]]) -> None:
+        super().__init__(state, 0)
+        self._release = release
+
+    def ask(self) -> list[Action]:
+        asked, actions = super().ask(), list[Action]()
+        table = self._state.table.rows
+        for action in asked:
+            assert isinstance(action, ToWorker)
+            worker = action.worker
+            rows = np.flatnonzero((table["state"] == State.RUNNING) & (table["worker"] == worker))
+            newest = rows[np.argsort(table["attempt"][rows])][-self._state.newest_batch[worker] :]
+            returned = BatchReturned(worker, table["attempt"][newest], newest)
+            actions += self.take(returned, self._release)
+        return asked + actions
+
+
+class NotAsked(Scheduler):
+    """What is recalled runs elsewhere before its worker has said that it has not begun it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._recalling = _HastyRecalling(self.state, self._ordering.give_up)
 
 
 # --- losers -------------------------------------------------------------------------------------

@@ -1,0 +1,144 @@
+"""How long the next attempts will be, from those that ended: what sizes batches.
+
+Runners that begin at the same place do about the same. For each entry there is a running mean, and
+beside it a first-order autoregression of how the batches that ended deviate from the mean: where
+runners get longer and shorter by and by, as they do along the parts of an uneven problem, the next
+ones are rather as the last ones were than as all were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.config import BATCH_FUEL, BATCH_RUNNERS_MAX, LENGTH_ENTRIES_KEPT, RUNNER_FUEL
+from dvm_mpi.dsm.ranges import firsts_of
+
+Ints = NDArray[np.int64]
+
+#: Weight of the newest measurement in the running mean of runner lengths, and in the running
+#: moments of the deviations of batches.
+_SMOOTHING: Final = 0.2
+_MOMENT_SMOOTHING: Final = 0.1
+#: How much of its last deviation an entry keeps at most; more would hardly come back to its mean.
+_KEPT_MAX: Final = 0.9
+
+
+@dataclass(slots=True)
+class RunningMean:
+    """Of the instructions of attempts."""
+
+    mean: float
+
+    def observe(self, batch_mean: float, count: int) -> None:
+        """Take a batch as its mean, observed once for each of its attempts."""
+        self.mean += (1.0 - (1.0 - _SMOOTHING) ** count) * (batch_mean - self.mean)
+
+
+class Autoregression:
+    """Predicts the next value of a series: d' = k d, where d is the deviation from the mean.
+
+    k is the covariance of successive deviations over their variance, both running means.
+    """
+
+    def __init__(self, first: float) -> None:
+        self._mean = RunningMean(first)
+        self._deviation = self._variance = self._covariance = 0.0
+
+    @property
+    def kept(self) -> float:
+        """The share of a deviation that the next batch is expected to have, k."""
+        if self._variance == 0.0:
+            return 0.0
+        return min(max(self._covariance / self._variance, -_KEPT_MAX), _KEPT_MAX)
+
+    @property
+    def next(self) -> float:
+        """The value that is expected next; at least 1."""
+        return max(self._mean.mean + self.kept * self._deviation, 1.0)
+
+    def observe(self, batch_mean: float, count: int) -> None:
+        """Take a batch of `count` values."""
+        deviation = batch_mean - self._mean.mean
+        self._covariance += _MOMENT_SMOOTHING * (deviation * self._deviation - self._covariance)
+        self._variance += _MOMENT_SMOOTHING * (deviation * deviation - self._variance)
+        self._mean.observe(batch_mean, count)
+        self._deviation = batch_mean - self._mean.mean
+
+
+class LengthEstimate:
+    """Instructions that attempts will execute, of all and by entry; sizes the batches.
+
+    A runner that is empty costs time, too: RUNNER_FUEL is added to each.
+    """
+
+    def __init__(self, entries_kept: int = LENGTH_ENTRIES_KEPT) -> None:
+        #: Of all attempts; starts high, so that the first batches are single runners.
+        self.all = RunningMean(float(BATCH_FUEL))
+        self._entries_kept = entries_kept
+        self._by_entry: dict[int, Autoregression] = {}
+
+    def observe(self, entries: Ints, instructions: Ints) -> None:
+        """Take the lengths of attempts that ended, and where they began."""
+        if len(entries) == 0:
+            return
+        self.all.observe(float(instructions.mean()), len(instructions))
+        # Nearly always a batch has runners of one sort only.
+        if bool((entries == entries[0]).all()):
+            self._observe(int(entries[0]), instructions)
+            return
+        for entry in np.unique(entries).tolist():
+            self._observe(entry, instructions[entries == entry])
+
+    def _observe(self, entry: int, instructions: Ints) -> None:
+        mean = float(instructions.mean())
+        if entry in self._by_entry:
+            self._by_entry[entry].observe(mean, len(instructions))
+        elif len(self._by_entry) < self._entries_kept:
+            self._by_entry[entry] = Autoregression(mean)
+
+    def predicted(self, entry: int) -> float:
+        """Return the instructions of the next attempt there; as of all, if nobody ended there."""
+        known = self._by_entry.get(entry)
+        return self.all.mean if known is None else known.next
+
+    @property
+    def batch_runners(self) -> int:
+        """Runners that have about BATCH_FUEL instructions together, whoever they are."""
+        return _fitting(self.all.mean)
+
+    def fuel_of(self, entries: Ints) -> float:
+        """Return what runners that begin there are expected to take together."""
+        if bool((entries == entries[0]).all()):
+            return len(entries) * (self.predicted(int(entries[0])) + RUNNER_FUEL)
+        return sum(self.predicted(entry) + RUNNER_FUEL for entry in entries.tolist())
+
+    def cut(self, entries: Ints) -> list[int]:
+        """Return where batches of these runners, in order, end: each about BATCH_FUEL long.
+
+        A batch has one runner at least, and no more than `batch_runners`: workers have room for
+        batches of that size, and few ends are no reason yet to put all that is there into one.
+        """
+        if len(entries) == 0:
+            return []
+        if bool((entries == entries[0]).all()):
+            size = min(_fitting(self.predicted(int(entries[0]))), self.batch_runners)
+            return [*range(size, len(entries), size), len(entries)]
+        each, which = np.unique(entries, return_inverse=True)
+        lengths = np.array([self.predicted(entry) for entry in each.tolist()])
+        needed = (np.minimum(lengths, BATCH_FUEL) + RUNNER_FUEL).astype(np.int64)[which]
+        before = firsts_of(needed)
+        ends: list[int] = []
+        first = 0
+        while first < len(entries):
+            fitting = int(np.searchsorted(before + needed, before[first] + BATCH_FUEL, "right"))
+            first = min(max(fitting, first + 1), first + self.batch_runners)
+            ends.append(first)
+        return ends
+
+
+def _fitting(instructions: float) -> int:
+    return int(min(max(BATCH_FUEL / (instructions + RUNNER_FUEL), 1.0), BATCH_RUNNERS_MAX))

@@ -1,0 +1,100 @@
+"""Work goes to who has none: batches that a worker has not begun are recalled for idle ones.
+
+A worker holds a batch beside the one that it runs, so that it need not wait for the next. At the
+end of a wave that is work of which others have none. The coordinator asks for it, and the worker
+gives back its last batch as a whole, if it has not begun it; it alone knows. What comes back is
+exact: these attempts have not run and never will, so their snapshots are no longer pinned.
+The invariant to remember: an attempt that is given back is RUNNING until the answer comes, and its
+worker is asked for one batch at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.control import giving_up
+from dvm_mpi.control.coordinator_state import (
+    Action,
+    CoordinatorState,
+    RecordRecalled,
+    ToWorker,
+)
+from dvm_mpi.control.lifecycle import Event, State
+from dvm_mpi.control.messages import BatchRecalled, BatchReturned
+
+Ints = NDArray[np.int64]
+
+
+class Recalling:
+    """Asks for batches back, and takes them.
+
+    Parameters
+    ----------
+    state
+        The coordinator's.
+    fuel_min
+        Batches that are expected to be shorter are left where they are, in instructions: they are
+        done before anybody else could begin them.
+    """
+
+    def __init__(self, state: CoordinatorState, fuel_min: int) -> None:
+        self._state = state
+        self._fuel_min = fuel_min
+        #: Workers that have been asked and have not answered; (worker_count,).
+        self._asked = np.zeros(len(state.running), dtype=bool)
+        #: Instructions that the batch that each worker got last was expected to have.
+        self._newest_fuel = np.zeros(len(state.running))
+
+    def sent(self, worker: int, fuel: float) -> None:
+        """Note what the batch that a worker got last is expected to take, in instructions."""
+        self._newest_fuel[worker] = fuel
+
+    def ask(self) -> list[Action]:
+        """Ask the workers with most work for a batch, one for each worker that has nothing to do.
+
+        Call it when nobody else may start.
+        """
+        state = self._state
+        holds_two = state.running > state.newest_batch
+        if not holds_two.any():
+            return []
+        idle = int(np.count_nonzero(state.ready & (state.running == 0)))
+        idle -= int(np.count_nonzero(self._asked))
+        if idle <= 0:
+            return []
+        can_give = state.ready & holds_two & ~self._asked & (self._newest_fuel >= self._fuel_min)
+        givers = np.flatnonzero(can_give)
+        # Who has most first; of equal ones the lowest number.
+        givers = givers[np.argsort(-self._newest_fuel[givers], kind="stable")][:idle]
+        self._asked[givers] = True
+        return [ToWorker(worker, BatchRecalled()) for worker in givers.tolist()]
+
+    def take(
+        self, returned: BatchReturned, release: Callable[[Ints], list[Action]]
+    ) -> list[Action]:
+        """Let runners of a batch that has come back start again; it may be empty.
+
+        `release` ends what rows reserve, and orders what that had held back.
+        """
+        state, worker = self._state, returned.worker
+        self._asked[worker] = False
+        table = state.table.rows
+        rows, numbers = returned.runners, returned.numbers
+        if len(rows) == 0:
+            # All has begun; it is not asked again before it is sent something.
+            self._newest_fuel[worker] = -1.0
+            return []
+        # The worker may have been suspected meanwhile: then they run elsewhere by now.
+        is_current = (table["attempt"][rows] == numbers) & (table["state"][rows] == State.RUNNING)
+        giving_up.settle(state, worker, numbers[~is_current])
+        rows, numbers = rows[is_current], numbers[is_current]
+        giving_up.unpin(state, table["snapshot"][rows])
+        state.running[worker] -= len(rows)
+        state.counters.recalled += len(rows)
+        state.table.apply(rows, Event.GIVEN_UP)
+        actions = release(rows)
+        state.requeue(rows)
+        return [RecordRecalled(returned.numbers), *actions]

@@ -1,0 +1,143 @@
+"""Batches that a worker has not begun go to those that have nothing to do."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import pytest
+
+from dvm_mpi.config import BATCH_FUEL
+from dvm_mpi.control.coordinator_state import Action, RecordRecalled, ToWorker
+from dvm_mpi.control.messages import BatchRecalled, BatchReturned, Dispatched
+from dvm_mpi.control.returning import give_back
+from dvm_mpi.control.scheduler import WorkerLost, WorkerSuspected
+from dvm_mpi.engine.interface import ATTEMPT, GRANT, RUN
+from tests.control.coordinator import FIRST, A, Attempt, Child, Coordinator, Ends
+
+
+def recalls(actions: tuple[Action, ...]) -> list[int]:
+    """Return the workers that are asked for a batch."""
+    return [
+        action.worker
+        for action in actions
+        if isinstance(action, ToWorker) and isinstance(action.message, BatchRecalled)
+    ]
+
+
+class Uneven:
+    """Of two workers of long runners 0 runs one and holds another, and 1 has become idle."""
+
+    def __init__(self, workers: int = 2, runners: int = 4) -> None:
+        self.c = Coordinator(workers=workers, batch=1)
+        self.c.ends(self.c.one(FIRST), children=[Child(A)] * runners)
+        self.c.apply()
+        self.asked: list[int] = []
+        for attempt in self.at(1):
+            del self.c.running[attempt.number]
+            self.asked += recalls(self.c.handle(self.c.record(Ends(attempt))))
+
+    def at(self, worker: int) -> list[Attempt]:
+        return [attempt for attempt in self.c.runs(A) if attempt.worker == worker]
+
+    def give_back(self, *attempts: Attempt, worker: int = 0) -> tuple[Action, ...]:
+        """Let a worker answer; these attempts do not run there any more."""
+        for attempt in attempts:
+            self.c.running.pop(attempt.number, None)
+        numbers = np.array([attempt.number for attempt in attempts], np.int64)
+        rows = np.array([attempt.row for attempt in attempts], np.int64)
+        return self.c.handle(BatchReturned(worker, numbers, rows))
+
+
+def test_an_idle_worker_gets_what_another_has_not_begun() -> None:
+    uneven = Uneven()
+    assert uneven.asked == [0]
+    first, second = uneven.at(0)
+    uneven.give_back(second)
+    (moved,) = uneven.at(1)
+    assert moved.row == second.row
+    assert moved.number > second.number
+    assert uneven.at(0) == [first]
+    assert uneven.c.scheduler.counters.recalled == 1
+    (claim,) = (c for c in uneven.c.claims if isinstance(c, RecordRecalled))
+    assert claim.numbers.tolist() == [second.number]
+    uneven.c.ends(moved)
+    uneven.c.ends(first)
+    assert uneven.c.has_ended
+
+
+def test_who_has_begun_everything_is_asked_once() -> None:
+    uneven = Uneven()
+    assert recalls(uneven.give_back()) == []
+    assert len(uneven.at(0)) == 2
+    for attempt in uneven.at(0):
+        uneven.c.ends(attempt)
+    assert uneven.c.has_ended
+
+
+def test_one_is_asked_for_each_that_is_idle_and_those_with_most_first() -> None:
+    uneven = Uneven(workers=4, runners=8)
+    assert uneven.asked == [0]
+    for attempt in uneven.at(2):
+        del uneven.c.running[attempt.number]
+        uneven.asked += recalls(uneven.c.handle(uneven.c.record(Ends(attempt))))
+    assert uneven.asked == [0, 3]
+
+
+def test_nobody_is_asked_while_runners_wait() -> None:
+    """They are for the idle one; only what nobody else has is taken back."""
+    assert Uneven(runners=6).asked == []
+
+
+def test_short_batches_are_left_where_they_are() -> None:
+    c = Coordinator(workers=2, batch=256)
+    c.scheduler.state.lengths.all.mean = 1.0
+    c.ends(c.one(FIRST), children=[Child(A)] * 4)
+    c.apply()
+    assert recalls(c.handle(c.record(*[Ends(a) for a in c.runs(A) if a.worker == 1]))) == []
+
+
+def test_what_was_given_up_on_meanwhile_runs_once() -> None:
+    """The worker was suspected before its answer came: both runners have gone to the other one."""
+    uneven = Uneven()
+    first, second = uneven.at(0)
+    uneven.c.handle(WorkerSuspected(0))
+    again = uneven.at(1)
+    assert {attempt.row for attempt in again} == {first.row, second.row}
+    assert len(uneven.c.scheduler.state.given_up[0]) == 2
+    uneven.give_back(second)
+    assert uneven.c.scheduler.state.given_up[0]["attempt"].tolist() == [first.number]
+    assert uneven.at(1) == again
+    assert uneven.c.scheduler.counters.recalled == 0
+
+
+def test_the_answer_of_a_lost_worker_is_dropped() -> None:
+    uneven = Uneven()
+    _, second = uneven.at(0)
+    uneven.c.handle(WorkerLost(0))
+    again = uneven.at(1)
+    uneven.give_back(second)
+    assert uneven.at(1) == again
+
+
+@pytest.mark.parametrize("batches", [0, 1, 2])
+def test_a_worker_gives_back_its_last_batch_whole(batches: int) -> None:
+    waiting: deque[Dispatched] = deque()
+    for number in range(batches):
+        attempts = np.zeros(3, ATTEMPT)
+        attempts["runner"] = [10 * number + n for n in range(3)]
+        numbers = 100 * number + np.arange(3)
+        none = np.zeros(0, GRANT), np.zeros(0, RUN), np.zeros(0, np.uint8)
+        waiting.append(Dispatched(1, numbers, attempts, *none))
+    returned = give_back(7, waiting)
+    assert returned.worker == 7
+    assert len(waiting) == max(batches - 1, 0)
+    last = batches - 1
+    expected = [100 * last + n for n in range(3)] if batches else []
+    assert returned.numbers.tolist() == expected
+    assert returned.runners.tolist() == [number // 10 + number % 10 for number in expected]
+
+
+def test_a_long_batch_is_longer_than_what_is_left_where_it_is() -> None:
+    """As the other tests take it for granted."""
+    assert Coordinator(batch=1).scheduler.state.lengths.fuel_of(np.array([A])) >= BATCH_FUEL
