@@ -30,6 +30,7 @@ from dvm_mpi.control.policies import Declared, largest_of
 from dvm_mpi.control.prediction import LengthEstimate
 from dvm_mpi.control.queue import RowQueue
 from dvm_mpi.control.reservations import Reservations
+from dvm_mpi.control.sharing import Sharing
 from dvm_mpi.control.validation import ConflictUnit, Isolation, Validation
 from dvm_mpi.dsm.commit import CommitLog
 from dvm_mpi.dsm.conflict import ConflictSet
@@ -273,7 +274,7 @@ class CoordinatorState:
         self.counters = Counters()
         #: Where attempts lost, how long they were, what pages they share: for whoever looks on.
         self.contention, self.runner_lengths = Contention(), RunnerLengths()
-        self.hot_pages = HotPages()
+        self.hot_pages, self.sharing = HotPages(), Sharing()
         #: Runners that may start now, in order; those that come first, by whom they are near to.
         self.queue, self.front = RowQueue(in_order_max=QUEUE_ROWS_IN_ORDER), Front(worker_count)
         #: Runners that have lost so often that each runs alone; in a run of rounds all that have

@@ -29,6 +29,8 @@ from dvm_mpi.layout import (
 
 _US_PER_S: Final = 1e6
 _WHOLE: Final = 1_000
+#: Sorts of runners that are told of a page which they share.
+_SHARERS_TOLD: Final = 4
 #: Parts of the shared region that no label of a program names.
 _AREAS: Final = (
     (TEXT_START, DATA_START, "the text"),
@@ -112,6 +114,10 @@ def _hot_pages(state: CoordinatorState, narrator: Narrator) -> list[dict[str, An
             "fetches": int(row["fetches"]),
             "versions": int(row["versions"]),
             "shared": int(row["shared"]),
+            "stored_by": [
+                f"{narrator.name(entry) or hexadecimal(entry)} ({narrator.place(entry)})"
+                for entry in state.sharing.entries(int(row["page"]), _SHARERS_TOLD)
+            ],
         }
         for row in rows
     ]

@@ -139,7 +139,9 @@ class Ordering:
             # Records behind the trap are not ordered; the run ends with what came before it.
             against = np.where(np.arange(len(won)) < trapped[0], against, 0)
         if len(pages):
-            self._state.hot_pages.note("shared", pages[won[owners]])
+            pages, owners = pages[won[owners]], owners[won[owners]]
+            self._state.hot_pages.note("shared", pages)
+            self._state.sharing.note(pages, self._state.table.rows["entry"][batch.rows[owners]])
         self._unpin(batch.snapshots)
         if batch.has_losers:
             self._release(batch.rows)

@@ -24,6 +24,8 @@ _MANY: Final = 1_000
 #: Commits to shared pages, as a share of all, and at least.
 _SHARED: Final = 0.1
 _SHARED_LEAST: Final = 10
+#: Sorts of runners that share pages, named in one sentence.
+_SHARERS_SHOWN: Final = 3
 
 Content = Mapping[str, Any]
 
@@ -147,18 +149,26 @@ def _one_runner(content: Content) -> Iterator[str]:
 
 def _shared(content: Content) -> Iterator[str]:
     by_name: dict[str, int] = {}
+    stored_by: dict[str, list[str]] = {}
     for row in content.get("hot_pages") or []:
         name = row["name"].partition("+")[0] or hex(row["address"])
         by_name[name] = by_name.get(name, 0) + row["shared"]
+        known = stored_by.setdefault(name, [])
+        known += [who for who in row.get("stored_by") or [] if who not in known]
     commits = int(content.get("commits", 0))
     name = max(by_name, key=lambda key: (by_name[key], key), default="")
     if name and by_name[name] >= max(_SHARED * commits, _SHARED_LEAST):
         yield (
             f"Pages of {name} were shared: {counted(by_name[name], 'commit')} stored there beside "
-            "bytes that others had stored meanwhile. Nobody lost by that, but each rank had to "
+            f"bytes that others had stored meanwhile{_by(stored_by[name])}. "
+            "Nobody lost by that, but each rank had to "
             "fetch these pages again. Let the parts of different runners begin on pages of their "
             "own (multiples of 4,096 bytes)."
         )
+
+
+def _by(runners: list[str]) -> str:
+    return f", in runners of {', '.join(runners[:_SHARERS_SHOWN])}" if runners else ""
 
 
 def _phases(content: Content) -> Iterator[str]:

@@ -150,7 +150,8 @@ class RunReport:
     runner_lengths: tuple[Mapping[str, Any], ...] = ()
     #: The busiest pages: `address`, `name`, how often workers read it from its home (`fetches`),
     #: its new `versions`, and `shared`: commits that stored to it beside bytes that others had
-    #: stored since their snapshot. Of many pages the counts are lower bounds.
+    #: stored since their snapshot, by runners that begin at the lines in `stored_by`. Of many pages
+    #: the counts are lower bounds.
     hot_pages: tuple[Mapping[str, Any], ...] = ()
 
 

@@ -47,6 +47,8 @@ def told(ranks: int = 2, spans: dict[int, tuple[int, int]] | None = None, **note
         meters.add(rank, f"node{rank}", row)
     for kind, pages in noted.get("pages", {}).items():
         state.hot_pages.note(kind, np.array(pages))
+    for page, entry in noted.get("sharers", []):
+        state.sharing.note(np.array([page]), np.array([entry]))
     for entry, instructions in noted.get("lengths", []):
         state.runner_lengths.note(np.array([entry]), np.array([instructions]))
     found = observed(state, meters, Narrator(PROGRAM))
@@ -116,4 +118,13 @@ def test_pages_have_the_names_of_what_lies_there(address: int, name: str) -> Non
         "fetches": 2,
         "versions": 0,
         "shared": 1,
+        "stored_by": [],
     }
+
+
+def test_who_shares_a_page_is_told_with_source_lines() -> None:
+    page, part = PROGRAM.arrays["small"].address >> PAGE_SHIFT, PROGRAM.symbols["part"]
+    (row,) = told(pages={"shared": [page]}, sharers=[(page, part), (page, part)])["hot_pages"]
+    (who,) = row["stored_by"]
+    assert who == f"part ({Narrator(PROGRAM).place(part)})"
+    assert ":" in who, "a file and a line"

@@ -68,7 +68,8 @@ def content_of(ranks: int = 4, buckets: int = 8, **fields: Any) -> dict[str, Any
         ],
         "hot_pages": [
             {"address": 0x440000000 + 4096 * i, "name": f"sums+{4096 * i:#x}" if i else "sums",
-             "fetches": 9 - i, "versions": 5, "shared": 64}
+             "fetches": 9 - i, "versions": 5, "shared": 64,
+             "stored_by": ["add (k.dasm:7)", "sub (k.dasm:9)"]}
             for i in range(3)
         ],
         "traffic": dict.fromkeys(MATRICES, matrix),

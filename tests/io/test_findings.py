@@ -60,6 +60,7 @@ def test_short_runners_and_one_long_one_are_told() -> None:
 def test_shared_pages_are_told_by_array() -> None:
     told = findings(quiet(hot_pages=content_of()["hot_pages"]))
     assert told[0].startswith("Pages of sums were shared: 192 commits")
+    assert "meanwhile, in runners of add (k.dasm:7), sub (k.dasm:9). Nobody lost" in told[0]
 
 
 def test_slow_files_and_watchers_are_told() -> None:
