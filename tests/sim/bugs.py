@@ -173,7 +173,7 @@ BUGS: Final = {
     "no fencing": _coordinator(
         NoFencing, "bank", "after its snap", 6, faults=frozenset({"suspect", "pause", "slow"})
     ),
-    "recalled, and not asked": _coordinator(
+    "recalled without asking": _coordinator(
         NotAsked, "counters", "came back before", 6, settings={"recall_fuel_min": 0}
     ),
     "trap of a loser": _coordinator(TrapsOfLosers, "stale_trap", "trapped, though", 8),
