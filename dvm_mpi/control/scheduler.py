@@ -439,6 +439,9 @@ class Scheduler:
 
     def _send_batches(self, worker: int, rows: NDArray[np.int64]) -> list[Action]:
         """Send runners to a worker, in batches of the right size."""
+        if len(rows) == 0:
+            # All that were dealt had been cancelled.
+            return []
         state = self.state
         ends = state.lengths.cut(state.table.rows["entry"][rows])
         actions: list[Action] = [
