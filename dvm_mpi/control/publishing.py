@@ -21,6 +21,7 @@ from dvm_mpi.control.coordinator_state import (
 )
 from dvm_mpi.control.grants import child_grants
 from dvm_mpi.control.lifecycle import Event, Kind, RunnersLimitError, State
+from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied
 from dvm_mpi.dsm.rows import joined
 
 
@@ -145,3 +146,14 @@ class Publishing:
         state.enqueue(rows)
         state.counters.runners += len(rows)
         state.counters.watcher_firings += len(rows)
+
+
+def note_applied(state: CoordinatorState, event: EpochApplied | EpochsApplied) -> None:
+    """Note which homes have applied which epochs."""
+    if isinstance(event, EpochApplied):
+        pairs = [(event.home, event.epoch)]
+    else:
+        pairs = list(zip(event.homes.tolist(), event.epochs.tolist(), strict=True))
+    for home, epoch in pairs:
+        state.log.applied(home, epoch)
+        state.lacking.pop(home, None)

@@ -89,7 +89,8 @@ class Recalling:
             return []
         # The worker may have been suspected meanwhile: then they run elsewhere by now.
         is_current = (table["attempt"][rows] == numbers) & (table["state"][rows] == State.RUNNING)
-        giving_up.settle(state, worker, numbers[~is_current])
+        late = numbers[~is_current]
+        giving_up.settle(state, np.full(len(late), worker), late)
         rows, numbers = rows[is_current], numbers[is_current]
         giving_up.unpin(state, table["snapshot"][rows])
         state.running[worker] -= len(rows)

@@ -54,7 +54,7 @@ from dvm_mpi.control.messages import (
 )
 from dvm_mpi.control.ordering import Ordering
 from dvm_mpi.control.policies import Placement, Policy, declared_in, make_policy
-from dvm_mpi.control.publishing import Publishing
+from dvm_mpi.control.publishing import Publishing, note_applied
 from dvm_mpi.control.recalling import Recalling
 from dvm_mpi.control.rounds import Rounds, apart, place_blocks, round_runners
 from dvm_mpi.control.validation import ConflictUnit, Isolation
@@ -243,31 +243,24 @@ class Scheduler:
         if isinstance(event, Finished):
             giving_up.hear(state, workers_of(event))
             actions += self._take_records(event)
+        elif isinstance(event, LeaseRequested) and self._makes_nothing_possible(event):
+            return tuple(self._hear(event))
         elif isinstance(event, WorkerTold):
-            was_suspected = bool(state.suspected[event.worker])
             actions += self._hear(event)
-            if isinstance(event, LeaseRequested) and self._rounds is None and not was_suspected:
-                # Addresses make nothing else possible.
-                return tuple(actions)
         elif isinstance(event, EpochApplied | EpochsApplied):
-            self._note_applied(event)
+            note_applied(state, event)
             if state.log.visible == self._published:
                 # Other homes are awaited too: nothing has become possible.
                 return ()
         elif isinstance(event, FramesLacking):
             state.lacking[event.home] = ()
-        elif isinstance(event, WorkerSuspected):
-            actions += giving_up.suspect(state, event.worker, self._ordering.give_up)
-        elif isinstance(event, WorkerLost):
-            actions += giving_up.lose(state, event.worker, self._ordering.give_up)
+        elif isinstance(event, WorkerSuspected | WorkerLost):
+            leave = giving_up.suspect if isinstance(event, WorkerSuspected) else giving_up.lose
+            actions += leave(state, event.worker, self._ordering.give_up)
         elif isinstance(event, WorkerWithheld):
             state.withheld[event.worker] = event.is_withheld
         elif isinstance(event, Ticked):
-            assert event.now_us >= self._now_us, "time runs backwards"
-            self._now_us = event.now_us
-            waits_until_us = self._waits_until_us
-            has_waited = waits_until_us is not None and event.now_us >= waits_until_us
-            if not has_waited and not self._is_open_epoch_due():
+            if not self._tick(event.now_us):
                 return ()
         else:
             self._start(event)
@@ -276,15 +269,17 @@ class Scheduler:
         actions += self._advance()
         return tuple(actions)
 
-    def _note_applied(self, event: EpochApplied | EpochsApplied) -> None:
-        """Note which homes have applied which epochs."""
-        if isinstance(event, EpochApplied):
-            pairs = [(event.home, event.epoch)]
-        else:
-            pairs = list(zip(event.homes.tolist(), event.epochs.tolist(), strict=True))
-        for home, epoch in pairs:
-            self.state.log.applied(home, epoch)
-            self.state.lacking.pop(home, None)
+    def _makes_nothing_possible(self, event: LeaseRequested) -> bool:
+        """Say whether addresses are all that there is to send: nobody else may start for them."""
+        return self._rounds is None and not self.state.suspected[event.worker]
+
+    def _tick(self, now_us: int) -> bool:
+        """Take the time; say whether anything has become due."""
+        assert now_us >= self._now_us, "time runs backwards"
+        self._now_us = now_us
+        waits_until_us = self._waits_until_us
+        has_waited = waits_until_us is not None and now_us >= waits_until_us
+        return has_waited or self._is_open_epoch_due()
 
     def _hear(self, event: WorkerTold) -> list[Action]:
         """Take what a worker says of itself or asks for."""

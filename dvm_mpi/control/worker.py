@@ -22,6 +22,7 @@ from dvm_mpi.control.asking import Asking
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.eagerness import Eagerness
 from dvm_mpi.control.joining import without_staged
+from dvm_mpi.control.lookup import Lookup
 from dvm_mpi.control.messages import (
     RECORD,
     AnswerRequested,
@@ -67,7 +68,7 @@ from dvm_mpi.engine.interface import (
     Reason,
 )
 from dvm_mpi.io.report import counted
-from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
+from dvm_mpi.layout import PAGE_BYTES
 
 #: A message and the part of the machine that gets it.
 Sent = tuple[Part, Message]
@@ -89,27 +90,6 @@ class Phase(Enum):
     READY = 2
     LEASING = 3
     STAGING = 4
-
-
-@dataclass(slots=True)
-class _Lookup:
-    """Pages that were asked for."""
-
-    home: int
-    snapshot: int
-    pages: NDArray[np.int64]
-    #: What the home was told of them; empty if it was told nothing.
-    held: NDArray[np.int64]
-    #: The pages that are being read, once the home has answered.
-    reading: Fetch | None = None
-
-    def __str__(self) -> str:
-        first, end = int(self.pages.min()) << PAGE_SHIFT, (int(self.pages.max()) + 1) << PAGE_SHIFT
-        step = "directory" if self.reading is None else "frames"
-        return (
-            f"{counted(len(self.pages), 'page')} in [{first:#x}, {end:#x}) "
-            f"as of epoch {self.snapshot} ({step} of home {self.home})"
-        )
 
 
 @dataclass(slots=True)
@@ -198,7 +178,7 @@ class Worker:
         self._roster, self._pace = Roster(), Pace()
         self._eagerness = Eagerness()
         #: Lookups under way, until their pages are installed; by ticket.
-        self._lookups: dict[int, _Lookup] = {}
+        self._lookups: dict[int, Lookup] = {}
         self._last_ticket = self._last_serial = 0
         self._outbox: deque[_Departure] = deque()
         #: Instructions executed since ends were last reported, and as many as ends weigh.
@@ -485,7 +465,7 @@ class Worker:
             self._last_ticket += 1
             wanted = pages[positions]
             held = self.engine.cached_versions(wanted) if self._plane.carries_content else _NOTHING
-            self._lookups[self._last_ticket] = _Lookup(home, self._snapshot, wanted, held)
+            self._lookups[self._last_ticket] = Lookup(home, self._snapshot, wanted, held)
             request = LookupRequested(self.number, self._last_ticket, self._snapshot, wanted, held)
             sent.append((("home", home), request))
         self._phase = Phase.FETCHING if sent else Phase.READY

@@ -204,8 +204,10 @@ class MeasuredRun(RanksRun):
         super().__init__(options, launch, signals)
         self.probe: Probe | None = None
 
-    def _make_machine(self, transport: Transport, image: Any, plan: MemoryPlan) -> RankMachine:
-        machine = super()._make_machine(transport, image, plan)
+    def _make_machine(
+        self, transport: Transport, image: Any, plan: MemoryPlan, met_at_us: int
+    ) -> RankMachine:
+        machine = super()._make_machine(transport, image, plan, met_at_us)
         self.probe = Probe(machine)
         return machine
 

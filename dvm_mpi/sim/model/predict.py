@@ -95,7 +95,7 @@ def predict(
         arena_slice_bytes=slice_bytes,
         inline_bytes_max=min(config.INLINE_BYTES_MAX, slice_bytes // 2),
         plane="late" if plane == "rma" else "message",
-        near_wait_us=config.NEAR_WAIT_US,
+        placement="data",
     )
     machine = PricedMachine(job.image, settings, worker_ranks(ranks), site, job.make_engine)
     with closing(machine):

@@ -20,7 +20,7 @@ from dvm_mpi import config
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.driver import MachineSettings
 from dvm_mpi.control.messages import Finished, Message
-from dvm_mpi.control.placement import LengthEstimate
+from dvm_mpi.control.prediction import LengthEstimate
 from dvm_mpi.control.scheduler import SchedulerEvent, Ticked
 from dvm_mpi.control.worker import Worker
 from dvm_mpi.disa.image import Image
@@ -117,6 +117,11 @@ class _FixedBatches(LengthEstimate):
     def batch_runners(self) -> int:
         """Always the same."""
         return self._runners
+
+    def cut(self, entries: NDArray[np.int64]) -> list[int]:
+        """Return where batches of that size end."""
+        size = self._runners
+        return [*range(size, len(entries), size), len(entries)] if len(entries) else []
 
 
 class PricedMachine(SimulatedMachine):
