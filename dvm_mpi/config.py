@@ -27,7 +27,7 @@ SLICE_FUEL: Final = 400_000
 #: worker executes before it reports ends: a message costs the coordinator as much time as a slice.
 BATCH_FUEL: Final = 4 * SLICE_FUEL
 #: Instructions in whose time a short attempt is begun, ended and reported, whatever it executes.
-RUNNER_FUEL: Final = 400
+RUNNER_FUEL: Final = 384
 #: Addresses that a rank leases at a time.
 ID_LEASE_COUNT: Final = 4_096
 STACK_LEASE_COUNT: Final = 1_024

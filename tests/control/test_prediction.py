@@ -61,7 +61,8 @@ def test_each_entry_has_its_own_length() -> None:
     assert lengths.predicted(0x300) == lengths.all.mean
     assert lengths.cut(np.full(5, A)) == [2, 4, 5], "not more than whoever they are"
     lengths.all.mean = 1.0
-    assert lengths.cut(np.full(600, A)) == [256, 512, 600]
+    whole = int(BATCH_FUEL / (lengths.predicted(A) + RUNNER_FUEL))
+    assert lengths.cut(np.full(2 * whole + 5, A)) == [whole, 2 * whole, 2 * whole + 5]
     assert lengths.cut(np.full(3, B)) == [1, 2, 3]
     mixed = np.array([A, A, A, B, A, B, B, A])
     assert lengths.cut(mixed) == [3, 4, 5, 6, 7, 8]
