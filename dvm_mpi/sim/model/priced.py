@@ -21,7 +21,7 @@ from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.driver import MachineSettings
 from dvm_mpi.control.messages import Finished, Message
 from dvm_mpi.control.prediction import LengthEstimate
-from dvm_mpi.control.scheduler import SchedulerEvent, Ticked
+from dvm_mpi.control.scheduler import SchedulerEvent
 from dvm_mpi.control.worker import Worker
 from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm.local_plane import LateRead
@@ -252,8 +252,8 @@ class PricedMachine(SimulatedMachine):
         rank, began_ns = self._ranks[number], self._now_ns
         self._end_coasting(number)
         did = self._receive(number)
-        if number == 0 and self._ending is None:
-            self._schedule(Ticked(self._now_ns // _NS_PER_US))
+        if number == 0:
+            self._coordinate()
         self._flush(number)
         if number in self._timing.workers:
             did |= self._work_priced(number, rank)
