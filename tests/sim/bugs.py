@@ -165,20 +165,20 @@ BUGS: Final = {
         AppliedBeforeAllArrived, "large", "holds", 4, settings=_STAGED
     ),
     "epochs overtaking": _coordinator(OvertakingEpochs, "long_fork", "stores was", 8),
-    "visible before all homes applied": _coordinator(VisibleTooSoon, "invariants", " was ", 6),
+    "visible before all homes applied": _coordinator(VisibleTooSoon, "invariants", " holds ", 6),
     "early retry": _coordinator(EarlyRetries, "counters", "which it had lost to", 3),
     "no precedence": _coordinator(
         NoPrecedence, "append", "lost 7 times", 2, defines={"RUNNERS": 30}
     ),
     "no fencing": _coordinator(
-        NoFencing, "bank", "after its snap", 6, faults=frozenset({"suspect", "pause", "slow"})
+        NoFencing, "bank", "lost to nobody", 8, faults=frozenset({"suspect", "pause", "slow"})
     ),
     "recalled without asking": _coordinator(
         NotAsked, "counters", "came back before", 6, settings={"recall_fuel_min": 0}
     ),
     "trap of a loser": _coordinator(TrapsOfLosers, "stale_trap", "trapped, though", 8),
     # --- runners --------------------------------------------------------------------------------
-    "early child": _coordinator(EarlyChildren, "chains", "before its parent's", 3),
+    "early child": _coordinator(EarlyChildren, "chains", "before its parent's", 6),
     "child of a loser": _coordinator(ChildrenOfLosers, "sleepers", "no commit created", 3),
     "stack of a retry empty": _coordinator(EmptyStacks, "silent", "was not given what", 3),
     "id given out twice": _coordinator(IdsTwice, "mix", "given out twice", 3),
@@ -213,7 +213,7 @@ BUGS: Final = {
     ),
     # --- leaders --------------------------------------------------------------------------------
     "joined bytes mixed up": _leader(BytesMixedUp, "neighbours", "stores was", 4),
-    "leader answers for homes": _leader(AnswersForHomes, "invariants", " was ", 3),
+    "leader answers for homes": _leader(AnswersForHomes, "invariants", " was ", 6),
     # --- output ---------------------------------------------------------------------------------
     "console of a loser": _coordinator(ConsoleOfLosers, "counters", "the console has", 3),
     "console out of order": _coordinator(ConsoleReversed, "counters", "the console has", 8),
