@@ -270,6 +270,8 @@ class Coordinator:
                 self._send(*self._tree.routed(action.worker, action.message))
             elif isinstance(action, scheduling.ToHome):
                 self._send(*self._tree.routed(action.home, action.message))
+            elif isinstance(action, scheduling.ToLeader):
+                self._send(action.leader, action.message)
             elif isinstance(action, scheduling.Print):
                 self._host.printed(action.data)
             elif isinstance(action, scheduling.RecordOrder):

@@ -66,6 +66,14 @@ class ToHome:
 
 
 @dataclass(frozen=True, slots=True)
+class ToLeader:
+    """Send a message to a leader, for several of its ranks."""
+
+    leader: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
 class Print:
     """Write committed console output, once and in this order."""
 
@@ -157,7 +165,7 @@ class Complete:
 
 #: What the coordinator says of its decisions, for whoever judges them.
 Claim = RecordLoss | RecordWaking | RecordGivenUp | RecordRecalled
-Action = ToWorker | ToHome | Print | RecordOrder | Claim | Complete
+Action = ToWorker | ToHome | ToLeader | Print | RecordOrder | Claim | Complete
 
 
 # --- state --------------------------------------------------------------------------------------
@@ -255,6 +263,7 @@ class CoordinatorState:
         visible: int,
         isolation: Isolation = "snapshot",
         conflict_unit: ConflictUnit = "byte",
+        receivers: NDArray[np.int64] | None = None,
     ) -> None:
         self.home_count = geometry.home_count
         self.table = RunnerTable()
@@ -263,7 +272,7 @@ class CoordinatorState:
         self.image_runs = RowArena(RUN)
         self.image_data = RowArena(np.uint8)
         self.leases = leases
-        self.log = CommitLog(geometry, visible)
+        self.log = CommitLog(geometry, visible, receivers)
         #: Who stored each byte last.
         self.conflicts = ConflictSet()
         self.validation = Validation(conflict_unit)

@@ -16,7 +16,7 @@ from dvm_mpi.control.journal import Fate, Gauge, Journal, RowKind, Sampler
 from dvm_mpi.control.messages import MESSAGES, Dispatched, Finished
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Ticked
 from dvm_mpi.control.tracer import Gauges
-from dvm_mpi.dsm.messages import ApplyRequested
+from dvm_mpi.dsm.messages import AppliesRequested, ApplyRequested
 
 _NUMBERS: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 _NO_MESSAGE: Final = -1
@@ -131,8 +131,8 @@ class CoordinatorTracer:
         for action in actions:
             if isinstance(action, scheduling.RecordOrder):
                 self._epoch(action.epoch)[2] += len(action.numbers)
-            elif isinstance(action, scheduling.ToHome) and isinstance(
-                action.message, ApplyRequested
+            elif isinstance(action, scheduling.ToHome | scheduling.ToLeader) and isinstance(
+                action.message, ApplyRequested | AppliesRequested
             ):
                 self._epoch(action.message.epoch)[3] += action.message.data.size
         if log.open_records:

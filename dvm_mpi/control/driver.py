@@ -428,6 +428,8 @@ class LocalMachine:
             self._post(source, ("worker", action.worker), action.message)
         elif isinstance(action, actions.ToHome):
             self._post(source, ("home", action.home), action.message)
+        elif isinstance(action, actions.ToLeader):
+            self._post(source, ("leader", action.leader), action.message)
         elif isinstance(action, actions.Print):
             self.observer.printed(action.data)
         elif isinstance(action, actions.RecordOrder):

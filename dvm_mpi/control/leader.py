@@ -6,7 +6,8 @@ from each leader once in a turn of its own at most, however many ranks there are
 is, the more is joined. Nothing waits for a time. From the coordinator a leader gets all that is for
 its ranks, in one buffer, and hands each its own.
 
-A state machine as others are: `take` messages, `leave` with what has become possible.
+A state machine as others are: `take` messages, `hand_on` those for its ranks, `leave` with what the
+coordinator may get.
 Invariant: messages between the coordinator and one rank keep their order, both ways, since all of
 them go through the same leader. What is held is bounded by what workers have been given: they get
 no more before their records have been ordered.
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dvm_mpi.config import LEADER_RANKS, RANKS_WITHOUT_LEADERS
 from dvm_mpi.control.gathering import Gathering
@@ -35,7 +37,9 @@ from dvm_mpi.control.messages import (
     decode,
     encode,
 )
-from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied, FramesLacking
+from dvm_mpi.dsm.commit import for_homes
+from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.messages import AppliesRequested, EpochApplied, EpochsApplied, FramesLacking
 
 Choice = int | Literal["auto", "node", "none"]
 #: What ranks say to the coordinator through their leaders. All else is rare, or bounded already.
@@ -53,9 +57,17 @@ COORDINATOR_RANK: Final = 0
 
 
 class Leader:
-    """The leader of some ranks, itself among them."""
+    """The leader of some ranks, itself among them.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    geometry
+        Where pages live.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        #: Where pages live.
+        self.geometry = geometry
         self._gathering = Gathering()
         #: Whether rank 0 has not said yet that it took what was sent last.
         self._is_awaited = False
@@ -66,18 +78,24 @@ class Leader:
         """Take a message: of one of this leader's ranks, or of the coordinator."""
         if isinstance(message, Relayed):
             self._relayed.append((message.rank, decode(message.content)))
+        elif isinstance(message, AppliesRequested):
+            self._relayed += for_homes(self.geometry, message)
         elif isinstance(message, GatheredTaken):
             self._is_awaited = False
         else:
             self._gathering.add(source, message)
 
-    def leave(self) -> list[tuple[int, Message]]:
-        """Return what is to be sent now, with the ranks that get it; in this order."""
-        leaving, self._relayed = self._relayed, []
-        if len(self._gathering) and not self._is_awaited:
-            leaving += [(COORDINATOR_RANK, message) for message in self._gathering.take()]
-            self._is_awaited = True
-        return leaving
+    def hand_on(self) -> list[tuple[int, Message]]:
+        """Return what has come for this leader's ranks, with the ranks; in this order."""
+        relayed, self._relayed = self._relayed, []
+        return relayed
+
+    def leave(self) -> list[CoordinatorEvent]:
+        """Return what is to be sent to the coordinator now, in this order."""
+        if not len(self._gathering) or self._is_awaited:
+            return []
+        self._is_awaited = True
+        return self._gathering.take()
 
     @property
     def held_count(self) -> int:
@@ -105,6 +123,8 @@ class Tree:
         self._leaders = tuple(leaders)
         #: All leaders, ascending.
         self.leaders: tuple[int, ...] = tuple(sorted(set(leaders) - {COORDINATOR_RANK}))
+        #: Leaders of themselves alone.
+        self._lonely = {leader for leader in self.leaders if leaders.count(leader) == 1}
 
     def leader_of(self, rank: int) -> int:
         """Return through whom a rank talks to the coordinator; rank 0 if through nobody."""
@@ -113,9 +133,16 @@ class Tree:
     def routed(self, rank: int, message: Message) -> tuple[int, Message]:
         """Return to whom rank 0 sends what is for `rank`, and as what."""
         leader = self.leader_of(rank)
-        if leader in {COORDINATOR_RANK, rank}:
+        if leader == COORDINATOR_RANK or leader in self._lonely:
             return rank, message
+        # What is for the leader's own rank too: it must not overtake what was for several.
         return leader, Relayed(rank, encode(message))
+
+    def receivers(self) -> NDArray[np.int64]:
+        """Return whom rank 0 tells what the home of each rank has to apply: (rank count,)."""
+        ranks = np.arange(len(self._leaders))
+        leaders = np.array(self._leaders, np.int64)
+        return np.where(leaders == COORDINATOR_RANK, ranks, leaders)
 
 
 def choose_leaders(hosts: Sequence[int], choice: Choice) -> Tree:

@@ -315,7 +315,7 @@ SessionEvent = (
 #: From the coordinator to a rank, about the run.
 RankEvent = ProgramEnded | RunEnded | StatusRequested | ClockAsked | ClockAnswered
 #: From the coordinator to a leader, as its leader.
-LeaderEvent = Relayed | GatheredTaken
+LeaderEvent = Relayed | GatheredTaken | memory.AppliesRequested
 Message = WorkerEvent | CoordinatorEvent | memory.HomeEvent | SessionEvent | RankEvent | LeaderEvent
 
 #: Which part of a rank takes a message of the coordinator's or of another rank.
@@ -371,6 +371,7 @@ MESSAGES: Final[tuple[type[Any], ...]] = (
     memory.EpochsApplied,
     BatchRecalled,
     BatchReturned,
+    memory.AppliesRequested,
 )
 _NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 #: Name and type of every field, by kind.

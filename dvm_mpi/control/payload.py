@@ -35,6 +35,7 @@ _CONTENT: Final[dict[type[Any], Callable[[Any], tuple[int, int]]]] = {
     memory.LookupAnswered: lambda message: (message.content.nbytes, 0),
     memory.Staged: lambda message: (0, message.data.nbytes),
     memory.ApplyRequested: lambda message: (0, message.data.nbytes),
+    memory.AppliesRequested: lambda message: (0, message.data.nbytes),
     Finished: lambda message: (0, _stored_of(message)),
 }
 

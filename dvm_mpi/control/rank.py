@@ -23,7 +23,7 @@ from dvm_mpi.control.coordinator import Coordinator, Task
 from dvm_mpi.control.cpu_share import CpuShare
 from dvm_mpi.control.gathering import Gathering
 from dvm_mpi.control.journal import Work, traced
-from dvm_mpi.control.leader import GATHERED, Leader, Tree
+from dvm_mpi.control.leader import COORDINATOR_RANK, GATHERED, Leader, Tree
 from dvm_mpi.control.messages import (
     TO_HOME,
     TO_WORKER,
@@ -59,7 +59,7 @@ from dvm_mpi.layout import PAGE_BYTES
 
 _NS_PER_US: Final = 1_000
 #: What a leader takes, or the coordinator, with all else of it that comes in the same turn.
-_GATHERED: Final = (*GATHERED, Relayed, GatheredTaken)
+_GATHERED: Final = (*GATHERED, Relayed, GatheredTaken, memory.AppliesRequested)
 #: What the coordinator takes at once.
 _TO_COORDINATOR: Final = (
     RankLoaded,
@@ -156,7 +156,7 @@ class Rank:
         self._tree = tree or Tree(())
         self._leader_rank = self._tree.leader_of(transport.rank)
         #: Of other ranks too, if this one is a leader.
-        self._leader = Leader() if transport.rank in self._tree.leaders else None
+        self._leader = Leader(home.geometry) if transport.rank in self._tree.leaders else None
         #: What the coordinator gets in this turn, and the leaders that it comes from; rank 0 only.
         self._gathering = Gathering()
         self._heard_leaders: dict[int, None] = {}
@@ -283,8 +283,13 @@ class Rank:
     def _flush(self) -> None:
         """Send what is to leave, that of the ranks that this one leads too."""
         if self._leader is not None:
-            for rank, message in self._leader.leave():
-                self.transport.send(rank, message)
+            for rank, message in self._leader.hand_on():
+                if rank == self.transport.rank:
+                    self._guard(self._deliver, (COORDINATOR_RANK, message))
+                else:
+                    self.transport.send(rank, message)
+            for told in self._leader.leave():
+                self.transport.send(COORDINATOR_RANK, told)
         self.transport.flush()
 
     def _deliver(self, arrived: tuple[int, Message]) -> None:

@@ -156,6 +156,7 @@ class RankMachine:
                 conflict_unit=settings.conflict_unit,
                 deterministic=settings.deterministic,
                 placement=settings.placement,
+                tree=settings.tree,
             )
             self.rank.coordinator = Coordinator(
                 scheduler,

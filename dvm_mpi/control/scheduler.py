@@ -20,9 +20,6 @@ from numpy.typing import NDArray
 
 from dvm_mpi.config import (
     CHILDREN_MAX,
-    EPOCH_RECORDS_MAX,
-    EPOCH_US_MAX,
-    EPOCHS_IN_FLIGHT,
     LOSSES_BEFORE_RESERVING,
     NEAR_WAIT_US,
     SLICE_FUEL,
@@ -35,12 +32,12 @@ from dvm_mpi.control.coordinator_state import (
     Complete,
     CoordinatorState,
     Counters,
-    ToHome,
     ToWorker,
 )
 from dvm_mpi.control.dealing import Dealing
 from dvm_mpi.control.grants import normalise_grouped
 from dvm_mpi.control.joining import workers_of
+from dvm_mpi.control.leader import Tree
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.lifecycle import Event, Kind, State, too_many_children
 from dvm_mpi.control.messages import (
@@ -52,6 +49,7 @@ from dvm_mpi.control.messages import (
     LeaseRequested,
     WorkerReady,
 )
+from dvm_mpi.control.open_epoch import OpenEpoch, tell_lacking
 from dvm_mpi.control.ordering import Ordering
 from dvm_mpi.control.policies import Placement, Policy, declared_in, make_policy
 from dvm_mpi.control.publishing import Publishing, note_applied
@@ -59,7 +57,7 @@ from dvm_mpi.control.recalling import Recalling
 from dvm_mpi.control.rounds import Rounds, apart, place_blocks, round_runners
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.dsm.geometry import Geometry
-from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied, FramesLacking, PinsMoved
+from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied, FramesLacking
 from dvm_mpi.dsm.ranges import expand, firsts_of, round_to_pages
 from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, NO_LEASES, RUN, Lease, LeaseKind
 from dvm_mpi.layout import GUARD_BYTES, RANGE
@@ -152,6 +150,8 @@ class Scheduler:
         What `random` draws from.
     near_wait_us
         How long runners wait for the worker that they are near to, while others are idle.
+    tree
+        Through whom homes hear of epochs; None: each by itself.
     recall_fuel_min
         What a batch is expected to take at least, in instructions, that is taken back from a worker
         which has not begun it, while others are idle.
@@ -172,11 +172,13 @@ class Scheduler:
         placement_seed: int = 0,
         near_wait_us: int = NEAR_WAIT_US,
         recall_fuel_min: int = SLICE_FUEL,
+        tree: Tree | None = None,
     ) -> None:
         self._rounds = Rounds(round_runners(stack_bytes)) if deterministic else None
         leases = LeaseBook(stack_bytes, place_blocks(stack_bytes) if deterministic else None)
+        receivers = tree.receivers() if tree is not None and tree.leaders else None
         self.state = CoordinatorState(
-            geometry, worker_count, leases, visible, isolation, conflict_unit
+            geometry, worker_count, leases, visible, isolation, conflict_unit, receivers
         )
         if deterministic:
             self.state.losses_before_remembering = self.state.losses_before_solo = 1
@@ -187,12 +189,11 @@ class Scheduler:
             self._policy = make_policy(placement, geometry, worker_count, placement_seed)
         self._dealing = Dealing(self.state, self._policy, near_wait_us)
         self._ordering = Ordering(self.state)
+        self._open_epoch = OpenEpoch(self.state)
         self._publishing = Publishing(self.state)
         self._recalling = Recalling(self.state, recall_fuel_min)
         self._stack_bytes = stack_bytes
         self._now_us = 0
-        #: When the first record entered the open epoch.
-        self._opened_us = 0
         self._published = visible
         self._has_begun = False
         self._complete = False
@@ -213,8 +214,7 @@ class Scheduler:
     @property
     def due_at_us(self) -> int | None:
         """When time alone makes something possible: an epoch closes, or a runner waits no more."""
-        closes_at_us = self._opened_us + EPOCH_US_MAX if self.state.log.open_records else None
-        times = (closes_at_us, self._waits_until_us)
+        times = (self._open_epoch.closes_at_us, self._waits_until_us)
         return min((time_us for time_us in times if time_us is not None), default=None)
 
     @property
@@ -265,7 +265,7 @@ class Scheduler:
         else:
             self._start(event)
         if was_empty:
-            self._opened_us = self._now_us
+            self._open_epoch.since_us = self._now_us
         actions += self._advance()
         return tuple(actions)
 
@@ -279,7 +279,7 @@ class Scheduler:
         self._now_us = now_us
         waits_until_us = self._waits_until_us
         has_waited = waits_until_us is not None and now_us >= waits_until_us
-        return has_waited or self._is_open_epoch_due()
+        return has_waited or self._open_epoch.is_due(self._now_us)
 
     def _hear(self, event: WorkerTold) -> list[Action]:
         """Take what a worker says of itself or asks for."""
@@ -369,42 +369,14 @@ class Scheduler:
             # An epoch that touches no home is visible as soon as it is closed.
             if self.state.log.visible == self._published:
                 break
-        actions += self._tell_lacking()
+        actions += tell_lacking(self.state)
         actions += self._finish()
         return actions
 
     # --- epochs ---------------------------------------------------------------------------------
     def _close(self) -> list[Action]:
         """Close the open epoch if it is full or old, or if somebody has nothing else to do."""
-        if not self._is_open_epoch_due():
-            return []
-        log = self.state.log
-        pins = self.state.pins.epochs
-        requests = log.close(pins)
-        oldest = int(pins[0]) if len(pins) else log.visible
-        self.state.forget(min(oldest, log.visible))
-        return [ToHome(home, request) for home, request in requests]
-
-    def _is_open_epoch_due(self) -> bool:
-        state, log = self.state, self.state.log
-        if log.open_records == 0:
-            return False
-        if log.open_records >= EPOCH_RECORDS_MAX or self._now_us - self._opened_us >= EPOCH_US_MAX:
-            return True
-        is_idle = (state.running <= state.asleep)[state.available]
-        idle = state.failure is not None or bool(is_idle.any())
-        return state.running_count == 0 or (idle and log.epochs_in_flight < EPOCHS_IN_FLIGHT)
-
-    def _tell_lacking(self) -> list[Action]:
-        """Tell homes that wait for free frames what has changed about the snapshots in use."""
-        state = self.state
-        if not state.lacking:
-            return []
-        pins = state.pins.epochs
-        now = (state.log.visible, *pins.tolist())
-        uninformed = sorted(home for home, told in state.lacking.items() if told != now)
-        state.lacking.update(dict.fromkeys(uninformed, now))
-        return [ToHome(home, PinsMoved(state.log.visible, pins)) for home in uninformed]
+        return self._open_epoch.close() if self._open_epoch.is_due(self._now_us) else []
 
     def _publish(self) -> list[Action]:
         actions: list[Action] = []

@@ -1,9 +1,10 @@
 """The coordinator's epochs: what was committed, who still has to apply it, what is visible.
 
 `append` is the commit point: a winning write set joins the open epoch. `close` turns the open epoch
-into one message for each home that it touches, `applied` takes their acknowledgements, and
-`visible` is the largest epoch such that it and all before it are applied everywhere. Who wins is
-decided elsewhere (`conflict`), and when to close is the scheduler's matter.
+into one message for each home that it touches, or for who leads several of them; `applied` takes
+the homes' acknowledgements, and `visible` is the largest epoch such that it and all before it are
+applied everywhere. Who wins is decided elsewhere (`conflict`), and when to close is the scheduler's
+matter.
 
 Source: docs/memory-model.md, "Commit".
 """
@@ -15,19 +16,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.dsm import dividing, ranges
+from dvm_mpi.dsm import ranges
+from dvm_mpi.dsm.dividing import Share, divide
 from dvm_mpi.dsm.geometry import Geometry
-from dvm_mpi.dsm.messages import RUN, TOKEN, ApplyRequested, DiscardRequested
-from dvm_mpi.dsm.rows import joined, words_of
+from dvm_mpi.dsm.messages import RUN, TOKEN, AppliesRequested, ApplyRequested, DiscardRequested
+from dvm_mpi.dsm.rows import joined
 
 Ints = NDArray[np.int64]
 
-#: Tokens, runs and data of one home that one call appended; indices count from its own arrays.
-Share = tuple[NDArray[Any], NDArray[Any], NDArray[np.uint8]]
+#: Tokens, runs and data of one receiver that one call appended; indices count from its own arrays.
+Part = tuple[NDArray[Any], NDArray[Any], NDArray[np.uint8]]
 
 
 class CommitLog:
-    """The open epoch, and those that are closed but not yet applied by all their homes."""
+    """The open epoch, and those that are closed but not yet applied by all their homes.
+
+    Parameters
+    ----------
+    geometry
+        Where pages live.
+    visible
+        The newest epoch there is.
+    receivers
+        (home_count,) who is told what each home has to apply: the number of a home, itself or
+        another one; None: each home itself.
+    """
 
     #: Number of the open epoch: one more than the last that was closed.
     open_epoch: int
@@ -37,13 +50,20 @@ class CommitLog:
     open_records: int
     #: Bytes in the open epoch that travel with it; staged ones lie at the homes already.
     open_bytes: int
-    #: What the open epoch holds for each home, in commit order.
-    _shares: dict[int, list[Share]]
+    #: What the open epoch holds for each receiver, in commit order.
+    _shares: dict[int, list[Part]]
+    #: Whether the open epoch touches a home; (home_count,).
+    _touched: NDArray[np.bool_]
     #: Closed epochs that some home has not applied, with those homes.
     _waiting: dict[int, set[int]]
 
-    def __init__(self, geometry: Geometry, visible: int) -> None:
+    def __init__(self, geometry: Geometry, visible: int, receivers: Ints | None = None) -> None:
         self._geometry = geometry
+        homes = np.arange(geometry.home_count, dtype=np.int64)
+        self._receivers = homes if receivers is None else receivers
+        #: Receivers that lead several homes; (home_count,).
+        self._leads = np.bincount(self._receivers, minlength=geometry.home_count) > 1
+        self._no_leads = np.zeros(geometry.home_count, dtype=bool)
         self.visible = visible
         self.open_epoch = visible + 1
         self._waiting = {}
@@ -63,24 +83,27 @@ class CommitLog:
             The bytes of the runs that are not staged; copied.
         """
         self.open_records += tokens.size
-        for home, held, pieces, bytes_held in self._shares_of(tokens, runs, data):
-            self._shares.setdefault(home, []).append((held, pieces, bytes_held))
-            self.open_bytes += bytes_held.size
+        pieces, owners, homes = _cut(self._geometry, tokens, runs)
+        self._touched[homes] = True
+        receivers = self._receivers[homes]
+        for receiver, *part in divide(receivers, owners, tokens, pieces, data, self._leads):
+            self._shares.setdefault(receiver, []).append((part[0], part[1], part[2]))
+            self.open_bytes += part[2].size
         return self.open_epoch
 
-    def close(self, pins: Ints) -> tuple[tuple[int, ApplyRequested], ...]:
+    def close(self, pins: Ints) -> tuple[tuple[int, ApplyRequested | AppliesRequested], ...]:
         """Close the open epoch and open the next.
 
-        Returns one message for each home that the epoch touches, ascending. An epoch that touches
-        none counts as applied at once. `pins`: sorted, unique epochs of the snapshots in use.
+        Returns one message for each receiver whose homes the epoch touches, ascending; of several
+        homes for those that lead several. An epoch that touches none counts as applied at once.
+        `pins`: sorted, unique epochs of the snapshots in use.
         """
         epoch = self.open_epoch
         messages = tuple(
-            (home, self._apply_request(epoch, pins, self._shares[home]))
-            for home in sorted(self._shares)
+            (receiver, self._request(receiver, epoch, pins)) for receiver in sorted(self._shares)
         )
         if messages:
-            self._waiting[epoch] = {home for home, _ in messages}
+            self._waiting[epoch] = set(np.flatnonzero(self._touched).tolist())
         self.open_epoch += 1
         self._reopen()
         self._publish()
@@ -130,11 +153,13 @@ class CommitLog:
         assert all(self._waiting.values())
         assert self.visible + 1 == self.open_epoch or self.visible + 1 in self._waiting
         assert self.open_bytes == sum(
-            share[2].size for shares in self._shares.values() for share in shares
+            part[2].size for parts in self._shares.values() for part in parts
         )
+        assert set(self._shares) == set(self._receivers[self._touched].tolist())
 
     def _reopen(self) -> None:
         self._shares = {}
+        self._touched = np.zeros(self._geometry.home_count, dtype=bool)
         self.open_records = 0
         self.open_bytes = 0
 
@@ -144,50 +169,42 @@ class CommitLog:
 
     def _shares_of(
         self, tokens: NDArray[Any], runs: NDArray[Any], data: NDArray[np.uint8]
-    ) -> list[tuple[int, NDArray[Any], NDArray[Any], NDArray[np.uint8]]]:
-        """Divide write sets among homes: `(home, tokens, runs, data)`, ascending by home."""
-        rows = ranges.expand(tokens["run_first"], tokens["run_count"])
-        pieces, cut_from, homes = self._geometry.cut(runs.take(rows))
-        if homes.size == 0:
-            return []
-        owners = np.arange(tokens.size).repeat(tokens["run_count"])[cut_from]
-        token_words, piece_words = words_of(tokens), words_of(pieces)
-        home_count = self._geometry.home_count
-        totals = np.zeros((home_count, dividing.PARTS), np.int64)
-        latest = np.full(home_count, dividing.NOBODY)
-        beyond = dividing.count(homes, owners, token_words, piece_words, data.size, latest, totals)
-        assert beyond == 0, "a run beyond its data"
-        ends = totals.cumsum(axis=0)
-        firsts = ends - totals
-        held_count, run_count, byte_count = ends[-1].tolist()
-        held, packed_runs = np.empty(held_count, TOKEN), np.empty(run_count, RUN)
-        packed = np.empty(byte_count, np.uint8)
-        latest.fill(dividing.NOBODY)
-        dividing.fill(
-            *(homes, owners, token_words, piece_words, data, latest, firsts, firsts.copy()),
-            *(words_of(held), words_of(packed_runs), packed),
-        )
-        touched = np.flatnonzero(totals[:, dividing.TOKENS])
-        shares = []
-        for home, begin, end in zip(
-            touched.tolist(), firsts[touched].tolist(), ends[touched].tolist(), strict=True
-        ):
-            own, own_runs, own_bytes = (
-                part[first:behind]
-                for part, first, behind in zip((held, packed_runs, packed), begin, end, strict=True)
-            )
-            shares.append((home, own, own_runs, own_bytes))
-        return shares
+    ) -> list[Share]:
+        """Divide write sets among homes."""
+        pieces, owners, homes = _cut(self._geometry, tokens, runs)
+        return divide(homes, owners, tokens, pieces, data, self._no_leads)
 
-    def _apply_request(self, epoch: int, pins: Ints, shares: list[Share]) -> ApplyRequested:
-        """Join what several calls appended for one home."""
+    def _request(self, receiver: int, epoch: int, pins: Ints) -> ApplyRequested | AppliesRequested:
+        """Join what several calls appended for one receiver."""
         run_first = data_first = 0
-        for held, pieces, bytes_held in shares:
+        parts = self._shares[receiver]
+        for held, pieces, bytes_held in parts:
             held["run_first"] += run_first
-            pieces["data_first"] += data_first
+            pieces["data_first"] += np.where(pieces["data_first"] >= 0, data_first, 0)
             run_first += pieces.size
             data_first += bytes_held.size
-        tokens, runs, data = (joined(parts) for parts in zip(*shares, strict=True))
+        tokens, runs, data = (joined(each) for each in zip(*parts, strict=True))
         assert tokens.dtype == TOKEN
         assert runs.dtype == RUN
-        return ApplyRequested(epoch, self.visible, pins, tokens, runs, data)
+        kind = AppliesRequested if self._leads[receiver] else ApplyRequested
+        return kind(epoch, self.visible, pins, tokens, runs, data)
+
+
+def for_homes(geometry: Geometry, request: AppliesRequested) -> list[tuple[int, ApplyRequested]]:
+    """Return what each home has to apply of what its leader was told, ascending by home."""
+    tokens, data = request.tokens, request.data
+    pieces, owners, homes = _cut(geometry, tokens, request.runs)
+    leads = np.zeros(geometry.home_count, dtype=bool)
+    return [
+        (home, ApplyRequested(request.epoch, request.visible, request.pins, held, runs, own))
+        for home, held, runs, own in divide(homes, owners, tokens, pieces, data, leads)
+    ]
+
+
+def _cut(
+    geometry: Geometry, tokens: NDArray[Any], runs: NDArray[Any]
+) -> tuple[NDArray[Any], Ints, Ints]:
+    """Return the pieces of write sets in commit order, the token of each, and the home of each."""
+    rows = ranges.expand(tokens["run_first"], tokens["run_count"])
+    pieces, cut_from, homes = geometry.cut(runs.take(rows))
+    return pieces, np.arange(tokens.size).repeat(tokens["run_count"])[cut_from], homes

@@ -110,7 +110,8 @@ class Home:
         self.known = 0
         #: New versions of pages, for whoever looks at the run.
         self.hot_pages = HotPages()
-        self._geometry = geometry
+        #: Where pages live.
+        self.geometry = geometry
         self._last_asked = 0
         self._waiting = deque()
         self._staged = {}
@@ -152,7 +153,7 @@ class Home:
         """
         page_count = -(-data.size // PAGE_BYTES)
         pages = np.arange(first_page, first_page + page_count)
-        assert np.all(self._geometry.home_of(pages) == self.index), "pages of another home"
+        assert np.all(self.geometry.home_of(pages) == self.index), "pages of another home"
         frames, versions = self.directory.newest(pages)
         assert np.all((versions == 0) | (versions == epoch)), "pages were loaded at another epoch"
         is_new = frames == NO_FRAME
@@ -168,7 +169,7 @@ class Home:
 
         The pages are of this home and have none yet. Only before anything ran.
         """
-        assert np.all(self._geometry.home_of(pages) == self.index), "pages of another home"
+        assert np.all(self.geometry.home_of(pages) == self.index), "pages of another home"
         self.directory.insert(epoch, pages, frames)
         self.known = max(self.known, epoch)
         self._last_asked = max(self._last_asked, epoch)
@@ -379,7 +380,7 @@ class Home:
         runs = np.concatenate([np.empty(0, RUN), *(runs for runs, _ in written)])
         stored = ranges.normalise(runs)
         pages = ranges.pages_of(stored)
-        assert np.all(self._geometry.home_of(pages) == self.index), "pages of another home"
+        assert np.all(self.geometry.home_of(pages) == self.index), "pages of another home"
         self.hot_pages.note("versions", pages)
         frames = self.pool.allocate(pages.size)
         starts = pages << PAGE_SHIFT

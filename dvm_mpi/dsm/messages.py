@@ -114,6 +114,22 @@ class ApplyRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class AppliesRequested:
+    """Coordinator to a leader: `ApplyRequested` of all its homes that the epoch touches, in one.
+
+    What each home gets is found by the addresses; staged write sets have runs for that, without
+    bytes.
+    """
+
+    epoch: int
+    visible: int
+    pins: NDArray[np.int64]
+    tokens: NDArray[Any]  # TOKEN
+    runs: NDArray[Any]  # RUN, into `data`; -1: the bytes are staged
+    data: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
 class DiscardRequested:
     """Coordinator to home: staged write sets that lost or were given up; (worker, serial) rows."""
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from dvm_mpi.control.coordinator_state import ToHome, ToWorker
+from dvm_mpi.control.coordinator_state import ToHome, ToLeader, ToWorker
 from dvm_mpi.errors import UsageError
 from dvm_mpi.job.ranks import RanksRun
 from dvm_mpi.launch.environment import Launch, detect
@@ -136,7 +136,7 @@ class Probe:
     # --- parts ----------------------------------------------------------------------------------
     def _scheduler(self, original: Callable[[Any], Any], event: Any) -> Any:
         actions = original(event)
-        self._actions += sum(isinstance(action, ToWorker | ToHome) for action in actions)
+        self._actions += sum(isinstance(action, ToWorker | ToHome | ToLeader) for action in actions)
         return actions
 
     def _coordinator(self, original: Callable[[Any], None], given: Any) -> None:

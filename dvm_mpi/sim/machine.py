@@ -31,6 +31,7 @@ from dvm_mpi.control.messages import TO_WORKER, GatheredTaken, Message, WorkerRe
 from dvm_mpi.control.scheduler import Scheduler, Ticked, WorkerLost, WorkerSuspected
 from dvm_mpi.control.worker import Worker
 from dvm_mpi.disa.image import Image
+from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import Home
 from dvm_mpi.dsm.local_plane import LatePlane, LateRead
 from dvm_mpi.dsm.snapshot import DataPlane
@@ -146,7 +147,7 @@ class SimulatedMachine(LocalMachine):
         trace: Trace | None = None,
         make_home: Callable[..., Home] = Home,
         make_scheduler: Callable[..., Scheduler] = Scheduler,
-        make_leader: Callable[[], Leader] = Leader,
+        make_leader: Callable[[Geometry], Leader] = Leader,
     ) -> None:
         assert settings.workers == settings.homes, "rank r has worker r and home r"
         self._timing = timing
@@ -155,7 +156,8 @@ class SimulatedMachine(LocalMachine):
         self._agenda = Agenda()
         self._faults = deque(plan.faults)
         self._ranks = [_Rank(slowness) for slowness in plan.slowness]
-        self._leaders = {rank: make_leader() for rank in timing.tree.leaders}
+        geometry = Geometry(settings.homes)
+        self._leaders = {rank: make_leader(geometry) for rank in timing.tree.leaders}
         self._gathering = Gathering()
         #: Leaders that rank 0 has heard in this turn.
         self._heard_leaders: dict[int, None] = {}
@@ -173,7 +175,7 @@ class SimulatedMachine(LocalMachine):
             stdin=stdin,
             observer=observer,
             make_home=make_home,
-            make_scheduler=partial(make_scheduler, workers_ready=False),
+            make_scheduler=partial(make_scheduler, workers_ready=False, tree=timing.tree),
         )
 
     @property
@@ -275,8 +277,10 @@ class SimulatedMachine(LocalMachine):
         leader = self._leaders.get(number)
         if leader is None:
             return
-        for rank, message in leader.leave():
+        for rank, message in leader.hand_on():
             self._note_arrival(("leader", number), _part_of(rank, message), message)
+        for told in leader.leave():
+            self._note_arrival(("leader", number), ("coordinator", 0), told)
 
     def _work(self, number: int, rank: _Rank) -> None:
         """Let a worker take pages that have come, wake sleepers and execute a slice."""
@@ -336,12 +340,14 @@ class SimulatedMachine(LocalMachine):
                 return
             if leader != COORDINATOR_RANK:
                 target = ("leader", leader)
+        elif target[0] == "leader":
+            self.traffic.sent += 1
         elif source[0] == "coordinator" and target[1] != COORDINATOR_RANK:
             self.traffic.sent += 1
-            receiver, message = tree.routed(target[1], message)
-            if receiver != target[1]:
+            receiver, routed = tree.routed(target[1], message)
+            if routed is not message:
                 self.traffic.relayed += 1
-                target = ("leader", receiver)
+                target, message = ("leader", receiver), routed
         self._note_arrival(source, target, message)
 
     def _note_arrival(self, source: Part, target: Part, message: Message) -> None:
@@ -459,6 +465,4 @@ class SimulatedMachine(LocalMachine):
 
 def _part_of(rank: int, message: Message) -> Part:
     """Return which part of a rank takes a message that a leader sends it."""
-    if rank == COORDINATOR_RANK:
-        return ("coordinator", 0)
     return ("worker" if isinstance(message, TO_WORKER) else "home", rank)

@@ -170,6 +170,7 @@ class Coordinator:
                 self.claims.append(action)
             else:
                 assert self.complete is None
+                assert isinstance(action, Complete), "nobody leads here"
                 self.complete = action
         self.scheduler.check_invariants()
         return actions

@@ -160,7 +160,7 @@ def test_a_leader_gathers_what_its_ranks_say_and_hands_on_what_is_for_them() -> 
     ranks = Ranks(tree=Tree([0, 1, 1]))
     granted = LeaseGranted(1, 2, 3)
     ranks.say(2, AsleepChanged(2, 1))
-    ranks.say(0, store(2, 1))
+    ranks.say(0, Relayed(1, encode(store(2, 1))))
     ranks.say(0, Relayed(2, encode(granted)))
     ranks.turn()
     told = ranks.heard(0)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dvm_mpi.config import EPOCH_US_MAX, EPOCHS_IN_FLIGHT
-from dvm_mpi.control import dealing, lifecycle, scheduler
+from dvm_mpi.control import dealing, lifecycle, open_epoch
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.messages import AsleepChanged, LeaseGranted, LeaseRequested, WorkerReady
 from dvm_mpi.control.placement import share_out
@@ -215,7 +215,7 @@ def test_an_epoch_closes_when_it_is_old_enough() -> None:
 
 
 def test_an_epoch_closes_when_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "EPOCH_RECORDS_MAX", 2)
+    monkeypatch.setattr(open_epoch, "EPOCH_RECORDS_MAX", 2)
     c, (a, b, _) = busy()
     c.ends(a, stores=[X])
     assert not c.applying

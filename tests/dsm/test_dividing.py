@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvm_mpi.dsm.commit import CommitLog
+from dvm_mpi.dsm.commit import CommitLog, for_homes
 from dvm_mpi.dsm.geometry import Geometry
-from dvm_mpi.dsm.messages import RUN, TOKEN
+from dvm_mpi.dsm.messages import RUN, TOKEN, AppliesRequested, ApplyRequested
 from dvm_mpi.layout import PAGE_BYTES
 from tests.properties import tried
 
@@ -63,3 +63,59 @@ def test_homes_get_what_a_list_gives_them(homes: int, calls: list[Any]) -> None:
         for home, message in messages.items()
     }  # fmt: skip
     assert found == model
+
+
+def told(message: ApplyRequested) -> list[Any]:
+    """Return all that a home is told: numbers of the epoch, tokens, and each one's stores."""
+    return [
+        (message.epoch, message.visible, message.pins.tolist()),
+        *(
+            (worker, serial, staged, [
+                (start, message.data[at : at + length].tobytes())
+                for start, length, at in message.runs[first : first + count].tolist()
+            ])
+            for worker, serial, staged, first, count in message.tokens.tolist()
+        ),
+    ]  # fmt: skip
+
+
+@tried(60)
+@given(
+    leaders=st.lists(st.integers(0, 4), min_size=1, max_size=6),
+    calls=st.lists(WRITE_SETS, min_size=1, max_size=3),
+)
+def test_homes_get_the_same_through_those_who_lead_them(
+    leaders: list[int], calls: list[Any]
+) -> None:
+    """Whoever leads several homes is told all at once, and divides it as the log would have."""
+    geometry = Geometry(len(leaders), block_pages=2)
+    # The first home of each leader's number leads the others of it.
+    receivers = np.array([leaders.index(leader) for leader in leaders])
+    direct, led = CommitLog(geometry, 1), CommitLog(geometry, 1, receivers)
+    serial = 0
+    for write_sets in calls:
+        tokens, runs, data = [], [], bytearray()
+        for is_staged, stores in write_sets:
+            serial += 1
+            tokens.append((3, serial, int(is_staged), len(runs), len(stores)))
+            for page, length in sorted(stores.items()):
+                runs.append((page * PAGE_BYTES + 8, length, -1 if is_staged else len(data)))
+                data += b"" if is_staged else bytes((serial + k) % 251 for k in range(length))
+        arrays = (
+            np.array(tokens, TOKEN), np.array(runs, RUN), np.frombuffer(bytes(data), np.uint8)
+        )  # fmt: skip
+        for log in (direct, led):
+            log.append(*arrays)
+            log.check_invariants()
+    assert led.open_bytes == direct.open_bytes
+    pins = np.array([1])
+    expected = {home: told(message) for home, message in direct.close(pins)}  # type: ignore[arg-type]
+    found = {}
+    for receiver, message in led.close(pins):
+        assert isinstance(message, AppliesRequested) == (np.sum(receivers == receiver) > 1)
+        if isinstance(message, AppliesRequested):
+            found.update({home: told(one) for home, one in for_homes(geometry, message)})
+        else:
+            found[receiver] = told(message)
+    assert found == expected
+    assert led.homes_awaited() == direct.homes_awaited()

@@ -9,7 +9,9 @@ from dvm_mpi.control.gathering import Gathering
 from dvm_mpi.control.joining import SEVERAL
 from dvm_mpi.control.leader import Leader
 from dvm_mpi.control.messages import CoordinatorEvent, Finished, Relayed, decode
-from dvm_mpi.dsm.messages import ApplyRequested, EpochApplied
+from dvm_mpi.dsm.commit import for_homes
+from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.messages import AppliesRequested, ApplyRequested, EpochApplied
 
 
 class _CarelessGathering(Gathering):
@@ -29,23 +31,29 @@ def _mixed_up(finished: Finished) -> Finished:
 class BytesMixedUp(Leader):
     """Records are joined, but do not say where their bytes are now."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__(geometry)
         self._gathering = _CarelessGathering()
 
 
 class AnswersForHomes(Leader):
     """A leader says that its homes have applied an epoch as soon as it hands it on to them."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__(geometry)
         self._answered: set[tuple[int, int]] = set()
 
     def take(self, source: int, message: Any) -> None:
         if isinstance(message, EpochApplied) and (message.home, message.epoch) in self._answered:
             return
         super().take(source, message)
+        for home, request in self._handed_on(message):
+            self._answered.add((home, request.epoch))
+            super().take(home, EpochApplied(home, request.epoch, 0))
+
+    def _handed_on(self, message: Any) -> list[tuple[int, ApplyRequested]]:
+        """Return what homes will apply because of a message."""
+        if isinstance(message, AppliesRequested):
+            return for_homes(self.geometry, message)
         request = decode(message.content) if isinstance(message, Relayed) else None
-        if isinstance(request, ApplyRequested):
-            self._answered.add((message.rank, request.epoch))
-            super().take(message.rank, EpochApplied(message.rank, request.epoch, 0))
+        return [(message.rank, request)] if isinstance(request, ApplyRequested) else []

@@ -1,0 +1,61 @@
+"""The epoch that takes commits: when it closes, and who is told of it.
+
+A home is told what it has to apply; a leader of several homes that the epoch touches is told once,
+and divides it. Which records an epoch takes is decided elsewhere (`ordering`).
+"""
+
+from __future__ import annotations
+
+from dvm_mpi.config import EPOCH_RECORDS_MAX, EPOCH_US_MAX, EPOCHS_IN_FLIGHT
+from dvm_mpi.control.coordinator_state import Action, CoordinatorState, ToHome, ToLeader
+from dvm_mpi.dsm.messages import ApplyRequested, PinsMoved
+
+
+class OpenEpoch:
+    """Closes the open epoch of a coordinator."""
+
+    def __init__(self, state: CoordinatorState) -> None:
+        self._state = state
+        #: When its first record came.
+        self.since_us = 0
+
+    @property
+    def closes_at_us(self) -> int | None:
+        """When it closes, whatever happens until then; None while it is empty."""
+        return self.since_us + EPOCH_US_MAX if self._state.log.open_records else None
+
+    def is_due(self, now_us: int) -> bool:
+        """Return whether it is full or old, or somebody has nothing else to do."""
+        state, log = self._state, self._state.log
+        if log.open_records == 0:
+            return False
+        if log.open_records >= EPOCH_RECORDS_MAX or now_us - self.since_us >= EPOCH_US_MAX:
+            return True
+        is_idle = (state.running <= state.asleep)[state.available]
+        idle = state.failure is not None or bool(is_idle.any())
+        return state.running_count == 0 or (idle and log.epochs_in_flight < EPOCHS_IN_FLIGHT)
+
+    def close(self) -> list[Action]:
+        """Close it, and return what tells the homes that it touches."""
+        state, log = self._state, self._state.log
+        pins = state.pins.epochs
+        requests = log.close(pins)
+        oldest = int(pins[0]) if len(pins) else log.visible
+        state.forget(min(oldest, log.visible))
+        return [
+            ToHome(receiver, request)
+            if isinstance(request, ApplyRequested)
+            else ToLeader(receiver, request)
+            for receiver, request in requests
+        ]
+
+
+def tell_lacking(state: CoordinatorState) -> list[Action]:
+    """Tell homes that wait for free frames what has changed about the snapshots in use."""
+    if not state.lacking:
+        return []
+    pins = state.pins.epochs
+    now = (state.log.visible, *pins.tolist())
+    uninformed = sorted(home for home, told in state.lacking.items() if told != now)
+    state.lacking.update(dict.fromkeys(uninformed, now))
+    return [ToHome(home, PinsMoved(state.log.visible, pins)) for home in uninformed]
