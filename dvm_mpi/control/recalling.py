@@ -62,7 +62,8 @@ class Recalling:
         if not holds_two.any():
             return []
         idle = int(np.count_nonzero(state.ready & (state.running == 0)))
-        idle -= int(np.count_nonzero(self._asked))
+        # A worker that does not answer any more has no batch for anyone.
+        idle -= int(np.count_nonzero(self._asked & state.ready))
         if idle <= 0:
             return []
         can_give = state.ready & holds_two & ~self._asked & (self._newest_fuel >= self._fuel_min)

@@ -120,6 +120,20 @@ def test_the_answer_of_a_lost_worker_is_dropped() -> None:
     assert uneven.at(1) == again
 
 
+def test_a_worker_that_was_lost_before_it_answered_is_not_waited_for() -> None:
+    """What it had has gone to the idle one; when that has done it, another one is asked."""
+    uneven = Uneven(workers=3, runners=6)
+    assert uneven.asked == [0]
+    uneven.c.handle(WorkerLost(0))
+    asked: list[int] = []
+    while uneven.at(1):
+        attempt = uneven.at(1)[0]
+        del uneven.c.running[attempt.number]
+        asked += recalls(uneven.c.handle(uneven.c.record(Ends(attempt))))
+    assert len(uneven.at(2)) == 2
+    assert asked == [2]
+
+
 @pytest.mark.parametrize("batches", [0, 1, 2])
 def test_a_worker_gives_back_its_last_batch_whole(batches: int) -> None:
     waiting: deque[Dispatched] = deque()
