@@ -115,6 +115,8 @@ class Narrator:
         try:
             yield
         except RunnersLimitError as error:
+            if error.pc < 0:
+                raise
             raise error.at(self.place(error.pc)) from None
 
     def label(self, address: int) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dvm_mpi.config import CONTENTION_SITES_SHOWN
 from dvm_mpi.control.contention import ContendedSite
 from dvm_mpi.control.coordinator_state import Failure
 from dvm_mpi.control.diagnosis import Narrator
+from dvm_mpi.control.lifecycle import RunnersLimitError
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.engine.interface import TrapKind
 from dvm_mpi.io.report import ContendedLine
@@ -75,3 +78,14 @@ def test_where_attempts_lost_is_told_by_line_and_name() -> None:
             name="total+0x8",
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("pc", "created"), [(0x400000000, "; the last ones were created at w.dasm:1"), (-1, "")]
+)
+def test_a_limit_names_the_line_that_creates_if_there_is_one(pc: int, created: str) -> None:
+    """Instances that commits wake are created by no instruction."""
+    narrator = Narrator(assemble_text("main: exit:c\n", "w.dasm", {}))
+    with pytest.raises(RunnersLimitError) as raised, narrator.places():
+        raise RunnersLimitError("Too many", "Create fewer", pc)
+    assert str(raised.value) == f"Too many{created}. Create fewer."

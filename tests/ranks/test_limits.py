@@ -131,7 +131,7 @@ def test_runners_without_end_come_to_a_clear_end(
     (tmp_path / "endless.dasm").write_text(ENDLESS[name])
     small = (sys.executable, "-m", "tests.ranks.small", "30000", "20000", "endless.dasm")
     with Launch(rank_count, small, tmp_path, {"PYTHONPATH": str(ROOT)}) as launch:
-        ended = launch.wait(100)
+        ended = launch.wait(PATIENCE_S)
     assert ended.code == ExitCode.LIMIT, ended.err
     assert len(re.findall(limit, ended.err)) == 1, ended.err
     assert re.search(r"the last ones were created at endless\.dasm:[23]\.", ended.err), ended.err
