@@ -139,12 +139,12 @@ class Probe:
         self._actions += sum(isinstance(action, ToWorker | ToHome | ToLeader) for action in actions)
         return actions
 
-    def _coordinator(self, original: Callable[[Any], None], given: Any) -> None:
+    def _coordinator(self, original: Callable[..., None], *given: Any) -> None:
         assert self._rank.coordinator is not None
         counters = self._rank.coordinator.scheduler.counters
         before, self._actions = effort.told(counters), 0
         began_ns = now()
-        original(given)
+        original(*given)
         took_ns = now() - began_ns
         self._note(*effort.of_coordinator(before, effort.told(counters), self._actions), took_ns)
 
