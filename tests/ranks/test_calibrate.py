@@ -9,21 +9,24 @@ from pathlib import Path
 import numpy as np
 
 from dvm_mpi.sim.model.effort import STEPS
+from tests.patience import PATIENCE_S
 from tests.ranks.launch import ROOT, Launch
 
 TREESUM = str(ROOT / "jobs/treesum/treesum.dasm")
 
 
-def measured(ranks: int, folder: Path, *arguments: str) -> None:
+def measured(ranks: int, folder: Path, *arguments: str) -> float:
+    """Run it, and return how many seconds that took."""
     command = (sys.executable, "-m", "dvm_mpi.job.measured", str(folder), *arguments)
     with Launch(ranks, command, folder, {"PYTHONPATH": str(ROOT)}) as launch:
-        ended = launch.wait(200)
+        ended = launch.wait(PATIENCE_S)
     assert ended.code == 0, ended.err
+    return ended.seconds
 
 
 def test_rows_of_a_run_are_what_its_report_counts(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    measured(2, tmp_path, TREESUM, "-D", "N=600", "--report", str(report), "--quiet")
+    passed_s = measured(2, tmp_path, TREESUM, "-D", "N=600", "--report", str(report), "--quiet")
     figures = json.loads(report.read_text(encoding="utf-8"))
     files = [np.load(tmp_path / f"rank-{rank}.npz") for rank in range(2)]
     rows = {step: np.concatenate([file[step] for file in files]) for step in STEPS}
@@ -36,9 +39,9 @@ def test_rows_of_a_run_are_what_its_report_counts(tmp_path: Path) -> None:
     records = figures["commits"] + figures["aborts"] + figures["retries"]
     assert 0 < decided[STEPS["decide"].index("records")] <= records
     assert len(files[0]["decide"]) > 0 == len(files[1]["decide"])
-    # Times are those of a processor, of which no step had more than there was.
+    # Times are those of a processor, of which no rank had more than there was.
     took_s = sum(table[:, -1].sum() for table in rows.values()) / 1e9
-    assert 0 < took_s < 60
+    assert 0 < took_s < 2 * passed_s
 
 
 def test_two_ranks_time_messages(tmp_path: Path) -> None:
