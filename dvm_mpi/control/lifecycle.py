@@ -115,7 +115,8 @@ RUNNER: Final = np.dtype(
             "template",         # row of the template, -1 unless an INSTANCE
             "queued_instance",  # of a template: row of the instance in the queue, or -1
             "instances",        # of a template: rows that borrow from it
-            "attempt",          # number of the latest attempt, unique in the run; 0: none yet
+            "attempt",          # number of the latest attempt, unique in the run; 0: none yet;
+                                # of a template: of the last instance that was taken off the queue
             "snapshot",         # epoch of the running attempt
             "worker",           # where it runs
             "largest_range",    # bytes of the largest range that it declares

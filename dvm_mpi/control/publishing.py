@@ -139,7 +139,7 @@ class Publishing:
         table["kind"][rows] = Kind.INSTANCE
         table["template"][rows] = templates
         table["queued_instance"][rows] = -1
-        table["instances"][rows] = 0
+        table["instances"][rows] = table["attempt"][rows] = 0
         table["queued_instance"][templates] = rows
         table["instances"][templates] += 1
         state.table.apply(rows, Event.CREATED)

@@ -22,7 +22,7 @@ from dvm_mpi.control.coordinator_state import (
     RecordRecalled,
     ToWorker,
 )
-from dvm_mpi.control.lifecycle import Event, State
+from dvm_mpi.control.lifecycle import Event, Kind, State
 from dvm_mpi.control.messages import BatchRecalled, BatchReturned
 
 Ints = NDArray[np.int64]
@@ -98,5 +98,28 @@ class Recalling:
         state.counters.recalled += len(rows)
         state.table.apply(rows, Event.GIVEN_UP)
         actions = release(rows)
-        state.requeue(rows)
+        self._start_again(rows)
         return [RecordRecalled(returned.numbers), *actions]
+
+    def _start_again(self, rows: Ints) -> None:
+        """Let runners start again as if they had never been sent.
+
+        A watcher's instance is in the queue again then, if this was what took it off. It is none
+        too many: where another one was queued since, that one sees all that this one was to see,
+        and both would see the same; where the template was deleted, what is queued is cancelled.
+        """
+        state, table = self._state, self._state.table.rows
+        instances = rows[(table["kind"][rows] == Kind.INSTANCE) & (table["losses"][rows] == 0)]
+        attempts, templates = table["attempt"][instances], table["template"][instances]
+        latest = table["attempt"][templates]
+        is_armed = table["state"][templates] == State.ARMED
+        stays = is_armed & (attempts == latest) & (table["queued_instance"][templates] < 0)
+        table["queued_instance"][templates[stays]] = instances[stays]
+        # What was sent anew, since its worker was suspected, was not in the queue.
+        dropped = ~stays & (attempts <= latest)
+        merged_count = int(np.count_nonzero(dropped & is_armed))
+        state.counters.runners -= merged_count
+        state.counters.watcher_firings -= merged_count
+        state.table.apply(instances[dropped], Event.CANCELLED)
+        state.end(instances[dropped])
+        state.requeue(rows[~np.isin(rows, instances[dropped])])

@@ -504,6 +504,7 @@ class Scheduler:
         templates, instances = r["template"][instance], rows[instance]
         queued = table["queued_instance"][templates] == instances
         table["queued_instance"][templates[queued]] = -1
+        table["attempt"][templates[queued]] = table["attempt"][instances[queued]]
 
     def _describe(
         self,

@@ -254,9 +254,14 @@ class Recorder(Silent):
         return history
 
     def _first_attempts(self, history: History) -> list[tuple[int, int]]:
-        """Return commits and the first attempts that they woke; cancelled instances have none."""
+        """Return commits and the first attempts that they woke; cancelled instances have none.
+
+        Attempts that were recalled are none.
+        """
         attempts: dict[tuple[int, int], list[int]] = {}
         for number, given in sorted(history.given.items()):
+            if number in history.recalled:
+                continue
             attempts.setdefault((given.runner, given.id), []).append(number)
         found = []
         for claim in self._claims:

@@ -209,10 +209,15 @@ class Rules:
         return [int(e) for e in np.unique(epoch[counts])]
 
     def _firings(self, born: _Born) -> list[int]:
-        """Return the snapshots of the instances, without their retries, in order."""
+        """Return the snapshots of the instances, without their retries, in order.
+
+        An attempt that was recalled has taken none: it is as if it had never been sent.
+        """
         snapshots = []
         unfinished: set[int] = set()
         for number in born.attempts:
+            if number in self._history.recalled:
+                continue
             given = self._history.given[number]
             if given.runner not in unfinished:
                 snapshots.append(given.snapshot)

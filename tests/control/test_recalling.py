@@ -7,13 +7,14 @@ from collections import deque
 import numpy as np
 import pytest
 
-from dvm_mpi.config import BATCH_FUEL
+from dvm_mpi.config import BATCH_FUEL, EPOCH_US_MAX
 from dvm_mpi.control.coordinator_state import Action, RecordRecalled, ToWorker
 from dvm_mpi.control.messages import BatchRecalled, BatchReturned, Dispatched
 from dvm_mpi.control.returning import give_back
-from dvm_mpi.control.scheduler import WorkerLost, WorkerSuspected
-from dvm_mpi.engine.interface import ATTEMPT, GRANT, RUN
-from tests.control.coordinator import FIRST, A, Attempt, Child, Coordinator, Ends
+from dvm_mpi.control.scheduler import WorkerLost, WorkerSuspected, WorkerWithheld
+from dvm_mpi.engine.interface import ATTEMPT, GRANT, RUN, End
+from tests.control.coordinator import FIRST, A, Attempt, B, C, Child, Coordinator, Ends, X
+from tests.control.coordinator import D as W
 
 
 def recalls(actions: tuple[Action, ...]) -> list[int]:
@@ -132,6 +133,91 @@ def test_a_worker_that_was_lost_before_it_answered_is_not_waited_for() -> None:
         asked += recalls(uneven.c.handle(uneven.c.record(Ends(attempt))))
     assert len(uneven.at(2)) == 2
     assert asked == [2]
+
+
+# --- instances of watchers ----------------------------------------------------------------------
+#: Some have nothing to do.
+WORKERS = 6
+
+
+def watched() -> tuple[Coordinator, Attempt]:
+    """Return a machine with an instance of W that has not begun, and B and C that run."""
+    c = Coordinator(workers=WORKERS, batch=1)
+    watcher = Child(W, watched=[(X, 8)])
+    c.ends(c.one(FIRST), children=[watcher, Child(A), Child(B), Child(C)])
+    c.apply()
+    c.ends(c.one(A), stores=[(X, b"!")])
+    c.apply()
+    return c, c.one(W)
+
+
+def take_back(c: Coordinator, attempt: Attempt) -> None:
+    del c.running[attempt.number]
+    numbers, rows = np.array([attempt.number]), np.array([attempt.row])
+    c.handle(BatchReturned(attempt.worker, numbers, rows))
+
+
+def withhold(c: Coordinator, is_withheld: bool) -> None:
+    """Let all wait that may start, or no longer."""
+    for worker in range(WORKERS):
+        c.handle(WorkerWithheld(worker, is_withheld))
+
+
+def test_an_instance_that_comes_back_is_queued_again() -> None:
+    """Until it is sent again it is for later commits as well."""
+    c, first = watched()
+    withhold(c, True)
+    take_back(c, first)
+    c.ends(c.one(B), stores=[(X + 1, b"!")])
+    epoch = c.orders[-1].epoch
+    c.tick(EPOCH_US_MAX)
+    c.apply()
+    withhold(c, False)
+    again = c.one(W)
+    assert (again.row, again.snapshot >= epoch) == (first.row, True)
+    assert c.scheduler.counters.watcher_firings == 1
+
+
+@pytest.mark.parametrize("is_queued", [False, True])
+def test_one_of_two_that_would_see_the_same_is_enough(is_queued: bool) -> None:
+    """Both would find that all is done, and do what is to be done then."""
+    c, first = watched()
+    withhold(c, is_queued)
+    c.ends(c.one(B), stores=[(X + 1, b"!")])
+    c.tick(EPOCH_US_MAX)
+    c.apply()
+    assert len(c.runs(W)) == 1 + (not is_queued)
+    take_back(c, first)
+    withhold(c, False)
+    last = c.one(W)
+    assert last.row != first.row
+    counters = c.scheduler.counters
+    assert (counters.watcher_firings, counters.runners) == (1, 1 + 3 + 1)
+    c.ends(last)
+    c.ends(c.one(C))
+    assert c.has_ended
+
+
+def test_none_is_needed_when_the_watcher_was_deleted() -> None:
+    c, first = watched()
+    c.ends(c.one(B), stores=[(X + 1, b"!")])
+    c.apply()
+    (last,) = (attempt for attempt in c.runs(W) if attempt is not first)
+    c.ends(last, end=End.COMMIT_DELETE, console=b"done")
+    c.apply()
+    take_back(c, first)
+    assert c.runs(W) == []
+    c.ends(c.one(C))
+    assert c.has_ended
+
+
+def test_an_instance_that_was_sent_anew_is_for_what_nobody_else_sees() -> None:
+    """Its first attempt was given up on, so what took it off the queue is not what comes back."""
+    c, first = watched()
+    c.handle(WorkerSuspected(first.worker))
+    again = next(attempt for attempt in c.runs(W) if attempt.number != first.number)
+    take_back(c, again)
+    assert [a.row for a in c.runs(W) if a.number > again.number] == [first.row]
 
 
 @pytest.mark.parametrize("batches", [0, 1, 2])

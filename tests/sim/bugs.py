@@ -32,6 +32,7 @@ from tests.sim.bugs_commit import (
     NoPrecedence,
     NotAsked,
     OvertakingEpochs,
+    RecalledBesideLater,
     StatusPagesLost,
     TrapsOfLosers,
     VisibleTooSoon,
@@ -199,6 +200,9 @@ BUGS: Final = {
         4,
         settings={"workers": 3},
         defines={"CELLS": 12, "WATCHERS": 2},
+    ),
+    "recalled beside a later one": _coordinator(
+        RecalledBesideLater, "storm", "without a commit since", 4, settings={"recall_fuel_min": 0}
     ),
     "own commit wakes": _coordinator(OwnCommitWakes, "aborts", "without a commit since", 3),
     "instances wake nobody": _coordinator(InstancesWakeNobody, "relay", "slept through", 3),

@@ -126,6 +126,19 @@ class NotAsked(Scheduler):
         self._recalling = _HastyRecalling(self.state, self._ordering.give_up)
 
 
+class _ForgetfulRecalling(Recalling):
+    def _start_again(self, rows: Ints) -> None:
+        self._state.requeue(rows)
+
+
+class RecalledBesideLater(Scheduler):
+    """An instance that was recalled starts again although a later one sees the same."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._recalling = _ForgetfulRecalling(self.state, 0)
+
+
 # --- losers -------------------------------------------------------------------------------------
 class _TalkativeLosers(Ordering):
     def _lose(self, batch: Any, lost: Ints, against: Ints) -> list[Action]:
