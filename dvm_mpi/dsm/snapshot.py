@@ -25,6 +25,9 @@ Bytes = NDArray[np.uint8]
 UNKNOWN_EPOCH: Final = 2**62
 #: Scans that are followed at a time; the one that was idle longest is forgotten.
 SCANS_MAX: Final = 8
+#: Bits that hold how many pages a range within EAGER_BYTES_MAX touches.
+_COUNT_BITS: Final = 12
+assert config.EAGER_BYTES_MAX // PAGE_BYTES + 1 < 1 << _COUNT_BITS
 
 
 class DataPlane(Protocol):
@@ -73,7 +76,8 @@ def eager_pages(grants: NDArray[Any]) -> tuple[Ints, Ints]:
     """Choose the pages to fetch before the attempts that hold `grants` run.
 
     Ranges of up to EAGER_BYTES_MAX, in the order given as long as all of them together are within
-    EAGER_BATCH_BYTES_MAX; the others are fetched where they are touched.
+    EAGER_BATCH_BYTES_MAX, those on the same pages counted once; the others are fetched where they
+    are touched.
 
     Parameters
     ----------
@@ -88,13 +92,19 @@ def eager_pages(grants: NDArray[Any]) -> tuple[Ints, Ints]:
     is_small = (grants["length"] > 0) & (grants["length"] <= config.EAGER_BYTES_MAX)
     small = grants[is_small]
     rounded = ranges.round_to_pages(small)
-    is_within = np.cumsum(rounded["length"]) <= config.EAGER_BATCH_BYTES_MAX
-    rounded, newest = rounded[is_within], small["newest"][is_within]
-    counts = rounded["length"] >> PAGE_SHIFT
-    all_pages = ranges.expand(rounded["start"] >> PAGE_SHIFT, counts)
+    # Runners of one batch declare neighbours: thousands of ranges lie on the same few pages.
+    keys = (rounded["start"] >> PAGE_SHIFT) << _COUNT_BITS | rounded["length"] >> PAGE_SHIFT
+    keys, first_at, extents = np.unique(keys, return_index=True, return_inverse=True)
+    newest = np.zeros(keys.size, np.int64)
+    np.maximum.at(newest, extents, small["newest"])
+    in_order = np.argsort(first_at)
+    counts = (keys & ((1 << _COUNT_BITS) - 1))[in_order]
+    is_within = np.cumsum(counts) <= config.EAGER_BATCH_BYTES_MAX >> PAGE_SHIFT
+    counts, in_order = counts[is_within], in_order[is_within]
+    all_pages = ranges.expand(keys[in_order] >> _COUNT_BITS, counts)
     pages, rows = np.unique(all_pages, return_inverse=True)
     newest_of_page = np.zeros(pages.size, np.int64)
-    np.maximum.at(newest_of_page, rows, np.repeat(newest, counts))
+    np.maximum.at(newest_of_page, rows, np.repeat(newest[in_order], counts))
     return pages, newest_of_page
 
 

@@ -55,6 +55,15 @@ def test_a_batch_is_fetched_up_to_its_limit(monkeypatch):
     assert pages.tolist() == [0, 1, 10, 11]
 
 
+def test_ranges_of_a_batch_on_the_same_pages_count_once(monkeypatch):
+    """Thousands of runners declare neighbouring words: all their pages come before they start."""
+    monkeypatch.setattr(config, "EAGER_BATCH_BYTES_MAX", 5 * PAGE_BYTES)
+    words = ((page(7 + k // 512, k % 512 * 8), 8, k) for k in range(4 * 512))
+    pages, newest = eager_pages(grants(*words, (page(20), 2, 1), (page(30), 2, 1)))
+    assert pages.tolist() == [7, 8, 9, 10, 20]
+    assert newest.tolist() == [511, 1_023, 1_535, 2_047, 1]
+
+
 def test_nothing_declared_is_nothing_to_fetch():
     pages, newest = eager_pages(grants())
     assert pages.size == newest.size == 0
