@@ -109,17 +109,19 @@ class Publishing:
         records, templates = self._state.watches.match(offsets, runs)
         if len(templates) == 0:
             return []
-        own = np.array([authors.get(t, 0) for t in templates.tolist()], dtype=np.int64)
-        woken = own != writers[records]
-        templates = templates[woken]
-        if len(templates) == 0:
-            return []
+        if authors:
+            # Of this epoch: a creator's own commit wakes no watcher of its own.
+            own = np.array([authors.get(t, 0) for t in templates.tolist()], dtype=np.int64)
+            woken = own != writers[records]
+            records, templates = records[woken], templates[woken]
+            if len(templates) == 0:
+                return []
         self._queue_instances(templates)
         table = self._state.table.rows
         instances = table["queued_instance"][templates]
         ids = table["id"][templates]
         next_attempt = self._state.last_attempt + 1
-        return [RecordWaking(writers[records][woken], ids, instances, next_attempt)]
+        return [RecordWaking(writers[records], ids, instances, next_attempt)]
 
     def _queue_instances(self, templates: NDArray[np.int64]) -> None:
         """Queue one instance of each, in order of first mention.
