@@ -36,9 +36,10 @@ def share_out(
     finds no place waits.
 
     Where there are many workers the coordinator's time is what is short, and each share costs it a
-    message there and one back. So no share is of a few runners, although the queue ends; and while
+    message there and one back. So no share is of a few runners, although the queue ends. And while
     the first ends tell that runners are short, and batches grow from one runner to hundreds, nobody
-    gets some of every size: only who has no more than the batch that it got last gets another.
+    gets some of every size: only who has no more than the batch that it got last, or next to
+    nothing, gets another.
 
     Runners that are near to a worker go there, within its fair share; other workers get them only
     when they have nothing to do. Where somebody is idle for each runner, only the idle get any, and
@@ -59,14 +60,13 @@ def share_out(
     """
     least = len(running) // WORKERS_PER_LEAST_RUNNER
     room = batch_runners * BATCHES_PER_WORKER - running
-    has_room = room >= batch_runners
-    if least > 0:
-        has_room &= running <= newest
+    next_to_nothing = batch_runners // PARTS_OF_BATCH
+    has_room = (room >= batch_runners) & (running <= np.maximum(newest, next_to_nothing))
     fair = -(-ready // len(running))
     if fair < batch_runners:
         # Each message takes the coordinator's time: a part of a batch is for who has no more than
         # that to execute, or next to nothing, and until then more may come together.
-        has_room &= running <= max(fair, batch_runners // PARTS_OF_BATCH)
+        has_room &= running <= max(fair, next_to_nothing)
     capacity = np.minimum(np.where(has_room, room, 0), max(fair, least, 1))
     given = np.zeros(len(running), dtype=np.int64)
     if near is None or not near.any():

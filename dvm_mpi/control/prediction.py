@@ -22,6 +22,10 @@ Ints = NDArray[np.int64]
 #: Weight of the newest measurement in the running mean of runner lengths, and in the running
 #: moments of the deviations of batches.
 _SMOOTHING: Final = 0.2
+#: Weight of the very first ones, and how many these are: a guess is worth less than what was seen,
+#: and where runners are short the first batches, of single ones, cost a message each.
+_FIRST_SMOOTHING: Final = 0.5
+_FIRST_ONES: Final = 8
 _MOMENT_SMOOTHING: Final = 0.1
 #: How much of its last deviation an entry keeps at most; more would hardly come back to its mean.
 _KEPT_MAX: Final = 0.9
@@ -29,13 +33,20 @@ _KEPT_MAX: Final = 0.9
 
 @dataclass(slots=True)
 class RunningMean:
-    """Of the instructions of attempts."""
+    """Of the instructions of attempts.
+
+    `guesses`: how many of those to come weigh more, since until then it is a guess.
+    """
 
     mean: float
+    guesses: int = 0
 
     def observe(self, batch_mean: float, count: int) -> None:
         """Take a batch as its mean, observed once for each of its attempts."""
-        self.mean += (1.0 - (1.0 - _SMOOTHING) ** count) * (batch_mean - self.mean)
+        first = min(count, self.guesses)
+        self.guesses -= first
+        kept = (1.0 - _FIRST_SMOOTHING) ** first * (1.0 - _SMOOTHING) ** (count - first)
+        self.mean += (1.0 - kept) * (batch_mean - self.mean)
 
 
 class Autoregression:
@@ -77,7 +88,7 @@ class LengthEstimate:
 
     def __init__(self, entries_kept: int = LENGTH_ENTRIES_KEPT) -> None:
         #: Of all attempts; starts high, so that the first batches are single runners.
-        self.all = RunningMean(float(BATCH_FUEL))
+        self.all = RunningMean(float(BATCH_FUEL), _FIRST_ONES)
         self._entries_kept = entries_kept
         self._by_entry: dict[int, Autoregression] = {}
 

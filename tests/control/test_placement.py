@@ -41,12 +41,12 @@ def test_shares() -> None:
         assert found == expected, (ready, running, batch)
 
 
-def test_one_of_many_workers_with_more_than_its_newest_batch_gets_nothing() -> None:
+def test_a_worker_with_more_than_its_newest_batch_gets_nothing() -> None:
     """Runners turned out to be short after single ones were sent: those come back first."""
-    running, newest = np.array([2, 1, 0, 300] * 4), np.array([1, 1, 1, 256] * 4)
+    running, newest = np.array([9, 1, 0, 300] * 4), np.array([8, 1, 1, 256] * 4)
     assert share_out(10_000, running, newest, 256).tolist() == [0, 511, 512, 0] * 4
-    few = slice(WORKERS_PER_LEAST_RUNNER - 1)
-    assert share_out(10_000, running[few], newest[few], 256)[0] == 510
+    few = slice(4)
+    assert share_out(10_000, running[few], newest[few], 256).tolist() == [0, 511, 512, 0]
 
 
 def test_shares_of_very_many_workers_are_not_single_runners() -> None:
@@ -119,7 +119,8 @@ def one_by_one(ready: int, running: list[int], newest: list[int], batch: int) ->
         share = -(-ready // len(running))
         if share < batch and running[worker] > max(share, batch // PARTS_OF_BATCH):
             continue
-        if room >= batch and (least == 0 or running[worker] <= newest[worker]):
+        is_next = running[worker] <= max(newest[worker], batch // PARTS_OF_BATCH)
+        if room >= batch and is_next:
             shares[worker] = min(room, fair, ready - sum(shares))
     return shares
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain, repeat
 
 import numpy as np
 import pytest
@@ -23,12 +24,13 @@ def observe(lengths: LengthEstimate, entry: int, *instructions: int) -> None:
 @given(groups=st.lists(st.lists(st.integers(1, 10 * BATCH_FUEL), max_size=6), max_size=12))
 @tried(100)
 def test_the_estimate_is_a_running_mean_whatever_the_groups(groups: list[list[int]]) -> None:
-    """A group counts as its mean, observed once for each of its runners."""
+    """A group counts as its mean, observed once for each of its runners; the first weigh more."""
     lengths, mean = LengthEstimate(), float(BATCH_FUEL)
+    weights = chain([0.5] * 8, repeat(0.2))
     for group in groups:
         observe(lengths, A, *group)
         for _ in group:
-            mean += 0.2 * (sum(group) / len(group) - mean)
+            mean += next(weights) * (sum(group) / len(group) - mean)
         assert math.isclose(lengths.all.mean, mean, rel_tol=1e-9)
         assert 1 <= lengths.batch_runners <= BATCH_RUNNERS_MAX
         fitting = int(BATCH_FUEL / (lengths.all.mean + RUNNER_FUEL))
@@ -67,6 +69,15 @@ def test_each_entry_has_its_own_length() -> None:
     mixed = np.array([A, A, A, B, A, B, B, A])
     assert lengths.cut(mixed) == [3, 4, 5, 6, 7, 8]
     assert lengths.cut(mixed[:0]) == []
+
+
+def test_a_few_short_ends_make_large_batches() -> None:
+    """Single runners cost a message each, there and back."""
+    lengths, sizes = LengthEstimate(), []
+    for _ in range(8):
+        observe(lengths, A, 10)
+        sizes.append(lengths.batch_runners)
+    assert sizes == [1, 3, 7, 15, 31, 63, 124, 240]
 
 
 def test_ends_of_several_entries_in_one_message_are_told_apart() -> None:
