@@ -253,6 +253,11 @@ STORY_ROWS: Final = 1 << 18
 #: Runners of one dispatched batch, and batches that a worker holds at a time.
 BATCH_RUNNERS_MAX: Final = 4_096
 BATCHES_PER_WORKER: Final = 2
+#: Instructions that runners take together, at least, to be divided among workers: less takes about
+#: as long as the message there and the one back that each share costs rank 0. And how long a few
+#: such runners wait for what is under way, so that they go together.
+SHARE_FUEL_MIN: Final = SLICE_FUEL // 4
+GATHER_US: Final = 2_000
 #: Of more workers than this each gets a runner more at least, at a time, for every so many of them.
 WORKERS_PER_LEAST_RUNNER: Final = 16
 #: Runners at the head of the queue among which those near to a worker are looked for.

@@ -3,6 +3,10 @@
 A runner had best go where a policy says (`policies`), as long as no worker is idle for that. Where
 few runners are left and their worker is busy, they wait for it a little: most often it is done in
 a moment, and an instance of a watcher sees the commits that come meanwhile, too.
+
+And where next to nothing is left at all, a few runners here and a few that run, these wait for
+those: each share costs the coordinator its messages and an epoch, and once apart they would stay
+apart. A few are not divided among workers either.
 """
 
 from __future__ import annotations
@@ -12,7 +16,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import FRONT_RUNNERS, NEAR_BYTES_MIN
+from dvm_mpi.config import (
+    BATCH_RUNNERS_MAX,
+    FRONT_RUNNERS,
+    GATHER_US,
+    NEAR_BYTES_MIN,
+    RUNNER_FUEL,
+)
 from dvm_mpi.control.coordinator_state import CoordinatorState
 from dvm_mpi.control.lifecycle import State
 from dvm_mpi.control.placement import share_out
@@ -32,11 +42,24 @@ class Dealing:
     #: Until when runners wait for the workers that they are near to; None if none does.
     waits_until_us: int | None
 
-    def __init__(self, state: CoordinatorState, policy: Policy | None, near_wait_us: int) -> None:
+    def __init__(
+        self,
+        state: CoordinatorState,
+        policy: Policy | None,
+        near_wait_us: int,
+        share_fuel_min: int = 0,
+    ) -> None:
         self._state = state
         self._policy = policy
         self._near_wait_us = near_wait_us if policy is not None and policy.waits else 0
         self.waits_until_us = None
+        self._share_fuel_min = share_fuel_min
+        #: Of so many runners each, however short, a share is worth its messages.
+        self._few_max = share_fuel_min // RUNNER_FUEL
+        #: Until when the few wait for those that run; None if they do not.
+        self._gathers_until_us: int | None = None
+        #: Whether that was in vain: somebody runs long, and nobody waits for it again.
+        self._in_vain = False
 
     def deal(self, workers: Ints, now_us: int) -> list[tuple[int, Ints]]:
         """Take what may start and finds a worker now: `(worker, rows)`.
@@ -44,9 +67,11 @@ class Dealing:
         `workers`: those that are ready, ascending.
         """
         state, policy = self._state, self._policy
+        if self._share_fuel_min and self._gathers(now_us):
+            return []
         if policy is None:
             self._drop_cancelled()
-            share = self.share(workers, state.startable_count) if state.startable_count else _NOBODY
+            share = self._share_all(workers) if state.startable_count else _NOBODY
             given = np.flatnonzero(share)
             pairs = zip(workers[given].tolist(), share[given].tolist(), strict=True)
             return [(worker, self.take(count)) for worker, count in pairs]
@@ -70,6 +95,38 @@ class Dealing:
             if portion
         ]
 
+    def _sharers(self, worker_count: int) -> int:
+        """Return among how many workers what may start is worth to be divided; 0: not even one."""
+        state, ready = self._state, self._state.startable_count
+        if self._share_fuel_min == 0 or ready > min(
+            worker_count * self._few_max, BATCH_RUNNERS_MAX
+        ):
+            return worker_count
+        rows = np.concatenate([state.front.rows, state.queue.peek(ready)])
+        fuel = state.lengths.known_fuel(state.table.rows["entry"][rows]) if len(rows) else 0.0
+        return int(min(fuel / self._share_fuel_min, worker_count))
+
+    def _gathers(self, now_us: int) -> bool:
+        """Say whether the few that may start wait for the few under way, and note until when."""
+        state = self._state
+        running = int((state.running - state.asleep).sum())
+        is_settled = running <= 0 and not (state.log.open_records or state.log.epochs_in_flight)
+        self._in_vain &= not is_settled
+        if is_settled or self._in_vain or running > self._few_max or self._sharers(1):
+            return self._gathers_no_more()
+        if self._gathers_until_us is None or self.waits_until_us is None:
+            self._gathers_until_us = now_us + GATHER_US
+        if now_us >= self._gathers_until_us:
+            self._in_vain = True
+            return self._gathers_no_more()
+        self.waits_until_us = self._gathers_until_us
+        return True
+
+    def _gathers_no_more(self) -> bool:
+        if self._gathers_until_us is not None:
+            self._gathers_until_us = self.waits_until_us = None
+        return False
+
     def take(self, count: int) -> Ints:
         """Take `count` rows that may start; cancelled ones are freed and not returned."""
         rows = self._state.front.take(count)
@@ -81,6 +138,7 @@ class Dealing:
         ready: int,
         near: Ints | None = None,
         *,
+        sharers: int | None = None,
         is_patient: bool = False,
     ) -> Ints:
         """Return how many of `ready` runners each of `workers` gets now; see `share_out`."""
@@ -89,18 +147,28 @@ class Dealing:
         awake = np.maximum(state.running - state.asleep - state.gathered, 0)[workers]
         newest = state.newest_batch[workers]
         batch_runners = state.lengths.batch_runners
-        return share_out(ready, awake, newest, batch_runners, near, is_patient=is_patient)
+        return share_out(
+            *(ready, awake, newest, batch_runners, near), sharers=sharers, is_patient=is_patient
+        )
+
+    def _share_all(
+        self, workers: Ints, near: Ints | None = None, *, is_patient: bool = False
+    ) -> Ints:
+        """Share out all that may start, a few among few."""
+        sharers = max(self._sharers(len(workers)), 1)
+        ready = self._state.startable_count
+        return self.share(workers, ready, near, sharers=sharers, is_patient=is_patient)
 
     def _share_near(self, workers: Ints, now_us: int) -> Ints:
         """Return how many of all each of `workers` gets, and note whether others wait."""
         state, wait_us = self._state, self._near_wait_us
         if state.front.is_for_anyone:
             self.waits_until_us = None
-            return self.share(workers, state.startable_count)
+            return self._share_all(workers)
         near, ready = state.front.near_counts[workers], state.startable_count
         until_us = self.waits_until_us
         is_patient = now_us < (now_us + wait_us if until_us is None else until_us)
-        share = self.share(workers, ready, near, is_patient=is_patient)
+        share = self._share_all(workers, near, is_patient=is_patient)
         is_idle = (state.running <= state.asleep)[workers] & (share == 0)
         if wait_us == 0 or not is_idle.any() or int(share.sum()) == ready:
             self.waits_until_us = None

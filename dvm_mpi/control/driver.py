@@ -107,7 +107,8 @@ class MachineSettings:
     asserts every part's invariants after each event. With `tells_staged` records hold all stored
     bytes, for a history. `isolation` serializable wants engines that track loads.
     `deterministic`: the run goes by rounds. `placement`, `placement_seed` and
-    `recall_fuel_min` as of `Scheduler`; nothing moves between workers of one process.
+    `recall_fuel_min` and `share_fuel_min` as of `Scheduler`; unless they are given nothing moves
+    between workers of one process, and a few runners are shared out too.
     """
 
     workers: int = 1
@@ -126,6 +127,7 @@ class MachineSettings:
     placement: Placement = "load"
     placement_seed: int = 0
     recall_fuel_min: int = NEVER_RECALLED
+    share_fuel_min: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +221,7 @@ class LocalMachine:
             placement=settings.placement,
             placement_seed=settings.placement_seed,
             recall_fuel_min=settings.recall_fuel_min,
+            share_fuel_min=settings.share_fuel_min,
         )
         for number in range(settings.workers):
             engine = make_engine()

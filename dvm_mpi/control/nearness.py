@@ -52,6 +52,11 @@ class Front:
         return self._for_anyone == self._count
 
     @property
+    def rows(self) -> Ints:
+        """All of them, group after group."""
+        return self._rows[expand(self._begins, self._ends - self._begins)]
+
+    @property
     def near_counts(self) -> Ints:
         """How many are near to each worker: (worker_count,)."""
         return (self._ends - self._begins)[: self._worker_count]

@@ -24,6 +24,7 @@ def share_out(
     batch_runners: int,
     near: NDArray[np.int64] | None = None,
     *,
+    sharers: int | None = None,
     is_patient: bool = False,
 ) -> NDArray[np.int64]:
     """Return how many of `ready` runners each worker gets now; (worker_count,) int64.
@@ -55,6 +56,8 @@ def share_out(
         Runners of a whole batch.
     near
         (worker_count,) how many of the `ready` are near to each worker; None if nobody cares.
+    sharers
+        Among how many workers they are divided at most; None: all.
     is_patient
         Whether runners may wait, where others are idle, for the worker that they are near to.
     """
@@ -62,7 +65,7 @@ def share_out(
     room = batch_runners * BATCHES_PER_WORKER - running
     next_to_nothing = batch_runners // PARTS_OF_BATCH
     has_room = (room >= batch_runners) & (running <= np.maximum(newest, next_to_nothing))
-    fair = -(-ready // len(running))
+    fair = -(-ready // (len(running) if sharers is None else sharers))
     if fair < batch_runners:
         # Each message takes the coordinator's time: a part of a batch is for who has no more than
         # that to execute, or next to nothing, and until then more may come together.

@@ -8,6 +8,7 @@ ones are rather as the last ones were than as all were.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -126,6 +127,12 @@ class LengthEstimate:
         if bool((entries == entries[0]).all()):
             return len(entries) * (self.predicted(int(entries[0])) + RUNNER_FUEL)
         return sum(self.predicted(entry) + RUNNER_FUEL for entry in entries.tolist())
+
+    def known_fuel(self, entries: Ints) -> float:
+        """Return what `fuel_of` does; infinite if nobody has ended at one of these entries."""
+        if not all(entry in self._by_entry for entry in np.unique(entries).tolist()):
+            return math.inf
+        return self.fuel_of(entries)
 
     def cut(self, entries: Ints) -> list[int]:
         """Return where batches of these runners, in order, end: each about BATCH_FUEL long.

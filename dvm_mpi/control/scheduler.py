@@ -22,6 +22,7 @@ from dvm_mpi.config import (
     CHILDREN_MAX,
     LOSSES_BEFORE_RESERVING,
     NEAR_WAIT_US,
+    SHARE_FUEL_MIN,
     SLICE_FUEL,
 )
 from dvm_mpi.control import giving_up
@@ -155,6 +156,8 @@ class Scheduler:
     recall_fuel_min
         What a batch is expected to take at least, in instructions, that is taken back from a worker
         which has not begun it, while others are idle.
+    share_fuel_min
+        What runners are expected to take at least, in instructions, to be divided among workers.
     """
 
     def __init__(
@@ -173,6 +176,7 @@ class Scheduler:
         near_wait_us: int = NEAR_WAIT_US,
         recall_fuel_min: int = SLICE_FUEL,
         tree: Tree | None = None,
+        share_fuel_min: int = SHARE_FUEL_MIN,
     ) -> None:
         self._rounds = Rounds(round_runners(stack_bytes)) if deterministic else None
         leases = LeaseBook(stack_bytes, place_blocks(stack_bytes) if deterministic else None)
@@ -187,7 +191,7 @@ class Scheduler:
         self._policy: Policy | None = None
         if not deterministic:
             self._policy = make_policy(placement, geometry, worker_count, placement_seed)
-        self._dealing = Dealing(self.state, self._policy, near_wait_us)
+        self._dealing = Dealing(self.state, self._policy, near_wait_us, share_fuel_min)
         self._ordering = Ordering(self.state)
         self._open_epoch = OpenEpoch(self.state)
         self._publishing = Publishing(self.state)

@@ -233,6 +233,8 @@ def _settings(
         placement_seed=simulation.seed,
         # Runners that race are short: under half of the seeds any batch is worth taking back.
         recall_fuel_min=0 if simulation.seed % 2 else config.SLICE_FUEL,
+        # Few that wait for each other meet less: what races is to race most of the time.
+        share_fuel_min=0 if (simulation.seed + 1) % 8 else config.SHARE_FUEL_MIN,
     )
     return replace(
         usual,

@@ -122,6 +122,8 @@ class Coordinator:
     #: Runners go wherever there is room, unless a test asks for more.
     placement: Placement = "load"
     near_wait_us: int = NEAR_WAIT_US
+    #: A few runners are shared out too, and wait for nobody.
+    share_fuel_min: int = 0
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(
@@ -135,6 +137,7 @@ class Coordinator:
             deterministic=self.deterministic,
             placement=self.placement,
             near_wait_us=self.near_wait_us,
+            share_fuel_min=self.share_fuel_min,
         )
         # A runner is short here, so that batches are as large as a test wants them.
         self.scheduler.state.lengths.observe = lambda *_: None  # type: ignore[method-assign]

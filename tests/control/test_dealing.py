@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dvm_mpi.config import EPOCH_US_MAX, NEAR_WAIT_US
+import numpy as np
+
+from dvm_mpi.config import EPOCH_US_MAX, GATHER_US, NEAR_WAIT_US, RUNNER_FUEL, SHARE_FUEL_MIN
+from dvm_mpi.control.prediction import LengthEstimate
 from dvm_mpi.engine.interface import End
 from dvm_mpi.layout import PAGE_BYTES
 from tests.control.coordinator import FIRST, A, B, C, Child, Coordinator, X, Y
@@ -104,3 +107,78 @@ def test_who_comes_later_is_looked_at_while_others_wait_that_are_near_to_somebod
     c.ends(moved[0])
     assert c.runs(A)[-1].worker == 1
     assert c.runs(A)[-1].grants[0][0] == Y
+
+
+# --- a few among many -----------------------------------------------------------------------------
+
+
+def with_short_ends(workers: int) -> Coordinator:
+    """Return a machine that knows A and B to be short, and runs C."""
+    c = Coordinator(workers=workers, share_fuel_min=SHARE_FUEL_MIN)
+    c.scheduler.state.lengths = LengthEstimate()
+    c.ends(c.one(FIRST), children=[Child(A), Child(B), Child(C)])
+    c.apply()
+    for _ in range(20):
+        c.scheduler.state.lengths.observe(np.array([A, B]), np.array([1, 1]))
+    return c
+
+
+def test_a_few_short_runners_go_to_one_worker() -> None:
+    c = with_short_ends(workers=4)
+    c.ends(c.one(A), children=[Child(A)] * 9)
+    c.ends(c.one(B))
+    c.ends(c.one(C))
+    c.apply()
+    assert {attempt.worker for attempt in c.runs(A)} == {0}
+
+
+def test_many_short_runners_are_divided() -> None:
+    c = with_short_ends(workers=4)
+    c.ends(c.one(A), children=[Child(A)] * (3 * SHARE_FUEL_MIN // RUNNER_FUEL))
+    c.ends(c.one(B))
+    c.ends(c.one(C))
+    c.apply()
+    assert len({attempt.worker for attempt in c.runs(A)}) == 3, "not less than a share is worth"
+
+
+def test_a_few_of_unknown_length_are_divided() -> None:
+    c = with_short_ends(workers=4)
+    c.ends(c.one(A), children=[Child(W)] * 4)
+    c.ends(c.one(B))
+    c.ends(c.one(C))
+    c.apply()
+    assert {attempt.worker for attempt in c.runs(W)} == {0, 1, 2, 3}
+
+
+def test_a_few_wait_for_the_few_that_run_and_go_with_what_follows_from_them() -> None:
+    c = with_short_ends(workers=4)
+    c.ends(c.one(C))
+    c.ends(c.one(A), children=[Child(A)] * 2)
+    c.apply()
+    assert c.runs(A) == []
+    c.ends(c.one(B), stores=[X], children=[Child(B)] * 2)
+    assert c.runs(A) == [], "what B has created comes in a moment"
+    c.apply()
+    assert c.batches[-1] == (0, 4)
+
+
+def test_they_wait_for_a_moment_only_and_for_nobody_twice() -> None:
+    c = with_short_ends(workers=4)
+    c.ends(c.one(A), children=[Child(A)] * 2)
+    c.apply()
+    due = [c.scheduler.due_at_us]
+    c.tick(GATHER_US - 1)
+    assert c.runs(A) == []
+    c.tick(GATHER_US)
+    assert len(c.runs(A)) == 2
+    assert [*due, c.scheduler.due_at_us] == [GATHER_US, None]
+    for attempt in c.runs(A):
+        c.ends(attempt, children=[Child(A)])
+    c.apply()
+    assert len(c.runs(A)) == 2, "B and C run long, and it is known"
+    c.ends(c.one(B))
+    c.ends(c.one(C))
+    for attempt in c.runs(A):
+        c.ends(attempt)
+    c.apply()
+    assert c.has_ended

@@ -49,6 +49,12 @@ def test_a_worker_with_more_than_its_newest_batch_gets_nothing() -> None:
     assert share_out(10_000, running[few], newest[few], 256).tolist() == [0, 511, 512, 0]
 
 
+def test_runners_are_divided_among_so_many_workers_at_most() -> None:
+    running, newest = np.array([0, 0, 0]), np.array([256, 256, 256])
+    shares = [share_out(100, running, newest, 256, sharers=n).tolist() for n in (1, 2, 3)]
+    assert shares == [[100, 0, 0], [50, 50, 0], [34, 34, 32]]
+
+
 def test_shares_of_very_many_workers_are_not_single_runners() -> None:
     """As many workers as runners: each share costs the coordinator a message there and back."""
     count = 5 * WORKERS_PER_LEAST_RUNNER

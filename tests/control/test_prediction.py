@@ -80,6 +80,15 @@ def test_a_few_short_ends_make_large_batches() -> None:
     assert sizes == [1, 3, 7, 15, 31, 63, 124, 240]
 
 
+def test_what_nobody_has_measured_is_not_known_to_be_short() -> None:
+    lengths = LengthEstimate()
+    observe(lengths, A, 10, 10)
+    assert lengths.known_fuel(np.array([A, A])) == 2 * (10 + RUNNER_FUEL)
+    assert lengths.known_fuel(np.array([A, B])) == math.inf
+    observe(lengths, B, 5_000)
+    assert lengths.known_fuel(np.array([A, B])) == 5_010 + 2 * RUNNER_FUEL
+
+
 def test_ends_of_several_entries_in_one_message_are_told_apart() -> None:
     lengths = LengthEstimate()
     lengths.observe(np.array([A, B, A]), np.array([10, 5000, 30]))
