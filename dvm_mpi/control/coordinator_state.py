@@ -466,24 +466,24 @@ class CoordinatorState:
 
     def compact(self) -> None:
         """Close the gaps in the arenas when they are mostly garbage."""
-        for arena, name in (
+        arenas = (
             (self.grants, "grant"),
             (self.watched, "watched"),
             (self.image_runs, "image"),
             (self.image_data, "image_data"),
-        ):
-            if arena.wants_compaction:
-                self._compact(arena, f"{name}_first", f"{name}_count")
-
-    def _compact(self, arena: RowArena, first: str, count: str) -> None:
-        table = self.table.rows
-        owns = (table["state"] != State.FREE) & (table["kind"] != Kind.INSTANCE)
-        owners = np.flatnonzero(owns)
-        table[first][owners] = arena.compact(table[first][owners], table[count][owners])
-        borrowers = np.flatnonzero(
-            (table["state"] != State.FREE) & (table["kind"] == Kind.INSTANCE)
         )
-        table[first][borrowers] = table[first][table["template"][borrowers]]
+        wanting = [(arena, name) for arena, name in arenas if arena.wants_compaction]
+        if not wanting:
+            return
+        table = self.table.rows
+        is_used, is_instance = table["state"] != State.FREE, table["kind"] == Kind.INSTANCE
+        owners = np.flatnonzero(is_used & ~is_instance)
+        borrowers = np.flatnonzero(is_used & is_instance)
+        templates = table["template"][borrowers]
+        for arena, name in wanting:
+            first, count = f"{name}_first", f"{name}_count"
+            table[first][owners] = arena.compact(table[first][owners], table[count][owners])
+            table[first][borrowers] = table[first][templates]
 
     def check_invariants(self) -> None:
         """Assert that the tables agree with each other."""

@@ -63,13 +63,13 @@ def share_out(
     """
     least = len(running) // WORKERS_PER_LEAST_RUNNER
     room = batch_runners * BATCHES_PER_WORKER - running
-    next_to_nothing = batch_runners // PARTS_OF_BATCH
-    has_room = (room >= batch_runners) & (running <= np.maximum(newest, next_to_nothing))
+    has_room = room >= batch_runners
+    has_room &= running <= np.maximum(newest, batch_runners // PARTS_OF_BATCH)
     fair = -(-ready // (len(running) if sharers is None else sharers))
     if fair < batch_runners:
         # Each message takes the coordinator's time: a part of a batch is for who has no more than
         # that to execute, or next to nothing, and until then more may come together.
-        has_room &= running <= max(fair, next_to_nothing)
+        has_room &= running <= max(fair, batch_runners // PARTS_OF_BATCH)
     capacity = np.minimum(np.where(has_room, room, 0), max(fair, least, 1))
     given = np.zeros(len(running), dtype=np.int64)
     if near is None or not near.any():

@@ -126,7 +126,9 @@ class LengthEstimate:
         """Return what runners that begin there are expected to take together."""
         if bool((entries == entries[0]).all()):
             return len(entries) * (self.predicted(int(entries[0])) + RUNNER_FUEL)
-        return sum(self.predicted(entry) + RUNNER_FUEL for entry in entries.tolist())
+        each, counts = np.unique(entries, return_counts=True)
+        pairs = zip(each.tolist(), counts.tolist(), strict=True)
+        return sum(count * (self.predicted(entry) + RUNNER_FUEL) for entry, count in pairs)
 
     def known_fuel(self, entries: Ints) -> float:
         """Return what `fuel_of` does; infinite if nobody has ended at one of these entries."""
