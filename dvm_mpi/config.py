@@ -74,6 +74,9 @@ EPOCH_US_MAX: Final = 2_000
 EPOCH_RECORDS_MAX: Final = 4_096
 #: Write sets up to this size travel in the commit record; larger ones are staged at the homes.
 INLINE_BYTES_MAX: Final = 64 * KIB
+#: Smaller ones are staged as well if so many bytes less travel between ranks than by way of rank 0:
+#: a message of its own takes as long as those do at some 1 Gbit/s.
+DETOUR_BYTES_MIN: Final = 32 * KIB
 #: Each worker's slice of each home's staging arena, and all slices of one arena together.
 ARENA_SLICE_BYTES: Final = 4 * MIB
 ARENA_BYTES_MAX: Final = 256 * MIB

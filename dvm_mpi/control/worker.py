@@ -56,7 +56,7 @@ from dvm_mpi.dsm.snapshot import (
     plan_delivery,
     plan_fetch,
 )
-from dvm_mpi.dsm.staging import StagingArena, cut_parts
+from dvm_mpi.dsm.staging import Division, StagingArena
 from dvm_mpi.engine.interface import (
     AttemptBatch,
     End,
@@ -133,7 +133,8 @@ class Worker:
         This worker's slice of each home's arena; where staged bytes travel in messages, how many
         may be under way to each home.
     inline_bytes_max
-        Larger write sets are staged at the homes before their record leaves.
+        Larger write sets are staged at the homes before their record leaves; smaller ones too, if
+        DETOUR_BYTES_MIN would travel less for it.
     tells_staged
         Whether records hold the bytes of staged write sets as well, for a history.
     """
@@ -153,7 +154,7 @@ class Worker:
         self._geometry = geometry
         self._plane = plane
         self._arena = StagingArena(arena_slice_bytes)
-        self._inline_bytes_max = inline_bytes_max
+        self._division = Division(number, geometry, inline_bytes_max, self._arena.part_bytes_max)
         self._tells_staged = tells_staged
         self._phase = Phase.IDLE
         self._batches: deque[Dispatched] = deque()
@@ -537,28 +538,21 @@ class Worker:
     def _large_write_sets(
         self, ended: OutcomeBatch, records: NDArray[Any]
     ) -> deque[tuple[int, Staged]]:
-        """Give each large write set a serial; return its parts, by home."""
+        """Give each write set that is to be staged a serial; return its parts, by home."""
         outcomes, pieces = ended.outcomes, deque[tuple[int, Staged]]()
         most = int(outcomes["run_count"].max()) * int(ended.runs["length"].max(initial=0))
-        if most <= self._inline_bytes_max:
+        if not self._division.may_stage(most):
             return pieces
-        owner = np.repeat(np.arange(len(outcomes)), outcomes["run_count"])
-        rows = expand(outcomes["run_first"], outcomes["run_count"])
-        sizes = np.bincount(owner, weights=ended.runs["length"][rows], minlength=len(outcomes))
-        large = np.flatnonzero((sizes > self._inline_bytes_max) & (outcomes["end"] != End.TRAP))
-        for position in large.tolist():
-            self._last_serial += 1
-            records["serial"][position] = self._last_serial
-            first = int(outcomes["run_first"][position])
-            runs = ended.runs[first : first + int(outcomes["run_count"][position])]
-            for home, own in self._geometry.group_runs(runs):
-                parts = cut_parts(own, self._arena.part_bytes_max)
-                for number, part in enumerate(parts):
-                    is_last = number == len(parts) - 1
-                    staged = Staged(
-                        self.number, self._last_serial, number, is_last, part, _NO_BYTES
-                    )
-                    pieces.append((home, staged))
+        counts = np.where(outcomes["end"] == End.TRAP, 0, outcomes["run_count"])
+        runs = ended.runs[expand(outcomes["run_first"], counts)]
+        for position, home, parts in self._division.staged(runs, counts):
+            if records["serial"][position] == 0:
+                self._last_serial += 1
+                records["serial"][position] = self._last_serial
+            for number, part in enumerate(parts):
+                is_last = number == len(parts) - 1
+                staged = Staged(self.number, self._last_serial, number, is_last, part, _NO_BYTES)
+                pieces.append((home, staged))
         return pieces
 
     def _depart(self) -> list[Sent]:

@@ -8,17 +8,24 @@ accounting; the data plane moves the bytes.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import config
 from dvm_mpi.dsm import ranges
+from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import Staged
 from dvm_mpi.layout import PAGE_BYTES
+
+Ints = NDArray[np.int64]
+
+#: The home beside the coordinator.
+COORDINATOR_HOME: Final = 0
 
 
 @dataclass(slots=True)
@@ -107,6 +114,71 @@ class StagingArena:
         return 0 if length <= tail else None
 
 
+class Division:
+    """Says which write sets of one worker are staged, and what goes to which home.
+
+    Large ones are: they would hold up the coordinator. So are those that would travel much less:
+    within the record they go to the coordinator and from there to their homes, staged straight to
+    the homes, and one of these is beside the worker.
+
+    Parameters
+    ----------
+    worker
+        The worker, whose home has the same number.
+    geometry
+        Where pages live.
+    inline_bytes_max
+        Larger write sets are always staged.
+    part_bytes_max
+        The size to cut parts to.
+    """
+
+    def __init__(
+        self, worker: int, geometry: Geometry, inline_bytes_max: int, part_bytes_max: int
+    ) -> None:
+        self._geometry = geometry
+        self._inline_bytes_max, self._part_bytes_max = inline_bytes_max, part_bytes_max
+        homes = np.arange(geometry.home_count)
+        beside_coordinator = homes == COORDINATOR_HOME
+        by_record = (worker != COORDINATOR_HOME) + (~beside_coordinator).astype(np.int64)
+        #: How many times less a byte travels between ranks if it is staged, by home.
+        self._saved = by_record - (homes != worker)
+        #: What is smaller is not worth a look.
+        self._bytes_min = inline_bytes_max
+        if self._saved.any():
+            least = config.DETOUR_BYTES_MIN // int(self._saved.max())
+            self._bytes_min = min(inline_bytes_max, least - 1)
+
+    def may_stage(self, most_bytes: int) -> bool:
+        """Say whether write sets have to be looked at of which none has more bytes than that."""
+        return most_bytes > self._bytes_min
+
+    def staged(
+        self, runs: NDArray[Any], counts: Ints
+    ) -> Iterator[tuple[int, int, list[NDArray[Any]]]]:
+        """Yield `(write set, home, parts)` of those that are staged, ascending.
+
+        `runs`: messages.RUN rows, write set after write set, `counts` of each: (n,). The parts are
+        cut from these rows, and are not empty.
+        """
+        pieces, cut_from, homes = self._geometry.cut(runs)
+        owners = np.arange(counts.size).repeat(counts)[cut_from]
+        lengths = pieces["length"]
+        sizes, saved = (
+            np.bincount(owners, weights=each, minlength=counts.size)
+            for each in (lengths, lengths * self._saved[homes])
+        )
+        is_staged = (sizes > self._inline_bytes_max) | (saved >= config.DETOUR_BYTES_MIN)
+        kept = np.flatnonzero(is_staged[owners])
+        kept = kept[np.lexsort((homes[kept], owners[kept]))]
+        pieces, owners, homes = pieces[kept], owners[kept], homes[kept]
+        is_new = (owners[1:] != owners[:-1]) | (homes[1:] != homes[:-1])
+        begins = np.flatnonzero(np.concatenate(([True], is_new)))[: kept.size]
+        for begin, own in zip(begins.tolist(), np.split(pieces, begins[1:]), strict=False):
+            parts = cut_parts(own, self._part_bytes_max)
+            yield int(owners[begin]), int(homes[begin]), parts
+
+
 def arena_slice_bytes(worker_count: int) -> int:
     """Return the size of each worker's slice of an arena: whole pages, smaller where many share."""
     share = config.ARENA_BYTES_MAX // worker_count // PAGE_BYTES * PAGE_BYTES
@@ -119,6 +191,8 @@ def cut_parts(runs: NDArray[Any], part_bytes_max: int) -> list[NDArray[Any]]:
     All parts but the last are full; runs are cut where a part ends. Empty runs are dropped.
     """
     runs = runs[runs["length"] > 0]
+    if ranges.total_bytes(runs) <= part_bytes_max:
+        return [runs] if runs.size else []
     # Cut in the space of bytes counted from the first: part k is [k * max, (k + 1) * max).
     counted = runs.copy()
     counted["start"] = ranges.firsts_of(runs["length"])

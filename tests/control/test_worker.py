@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dvm_mpi.config import DETOUR_BYTES_MIN
 from dvm_mpi.control.messages import (
     AsleepChanged,
     Dispatched,
@@ -344,6 +345,22 @@ def test_small_write_sets_travel_in_the_record() -> None:
     assert finished.data.tobytes() == bytes(range(11))
     assert finished.records["serial"].tolist() == [0, 0]
     assert finished.records["attempt"].tolist() == [1, 2]
+
+
+def test_what_is_at_home_beside_the_worker_stays_there() -> None:
+    """Neither to the coordinator and back, nor with what goes elsewhere."""
+    length = DETOUR_BYTES_MIN // 2
+    engine, homes = Shelf(), Geometry(5, DETOUR_BYTES_MIN // PAGE_BYTES)
+    worker = Worker(4, engine, homes, MessagePlane(), 2 * length)  # type: ignore[arg-type]
+    first = -DATA_START % (5 * DETOUR_BYTES_MIN)
+    own, at_0 = first + 4 * DETOUR_BYTES_MIN, first
+    sent = finish(worker, engine, (own, length), (own, length - 1), (at_0, length))
+    (target, part), (_, finished) = sent
+    assert target == ("home", 4)
+    assert part.runs.tolist() == [(DATA_START + own, length, 0)]
+    assert part.is_last
+    assert finished.records["serial"].tolist() == [part.serial, 0, 0]
+    assert finished.data.size == 2 * length - 1
 
 
 def test_a_runner_may_be_here_twice() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dvm_mpi import config
+from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import RUN, Staged
-from dvm_mpi.dsm.staging import StagingArena, arena_slice_bytes, cut_parts
+from dvm_mpi.dsm.staging import Division, StagingArena, arena_slice_bytes, cut_parts
 from dvm_mpi.layout import PAGE_BYTES
 from tests.properties import tried
 
@@ -116,3 +119,69 @@ def test_cutting_into_parts(rows, part_bytes):
     sizes = [int(part["length"].sum()) for part in parts]
     assert sizes[:-1] == [part_bytes] * (len(parts) - 1)
     assert all(0 < size <= part_bytes for size in sizes)
+
+
+# --- what is staged ------------------------------------------------------------------------------
+HOME_COUNT = 4
+#: Homes of one page each: a write set may be spread over all of them.
+SCATTERED = Geometry(HOME_COUNT, 1)
+#: Bytes that a write set stores at each home.
+SPREAD = st.lists(
+    st.integers(0, 3) | st.integers(10_000, 40_000), min_size=HOME_COUNT, max_size=HOME_COUNT
+)
+
+
+def legs(worker: int, home: int, is_staged: bool) -> int:
+    """Return how often a byte crosses from rank to rank; the coordinator is on rank 0."""
+    stops = [worker, home] if is_staged else [worker, 0, home]
+    return sum(left != right for left, right in pairwise(stops))
+
+
+def write_set(spread: list[int]) -> list[tuple[int, int, int]]:
+    """Return runs of so many bytes at each home, in rounds of up to a page."""
+    left, runs, page = list(spread), [], 0
+    while any(left):
+        home = int(SCATTERED.home_of(np.array([page]))[0])
+        length = min(left[home], PAGE_BYTES)
+        left[home] -= length
+        runs += [(page * PAGE_BYTES, length, 0)] if length else []
+        page += 1
+    return runs
+
+
+@given(st.integers(0, HOME_COUNT - 1), st.lists(SPREAD, min_size=1, max_size=4))
+@tried(100)
+def test_what_is_large_or_would_travel_much_less_is_staged(
+    worker: int, spreads: list[list[int]]
+) -> None:
+    large = 90_000
+    division = Division(worker, SCATTERED, large, PAGE_BYTES)
+    sets = [write_set(spread) for spread in spreads]
+    runs = np.array([run for each in sets for run in each], RUN)
+    counts = np.array([len(each) for each in sets], np.int64)
+    found = {(k, home): parts for k, home, parts in division.staged(runs, counts)}
+    expected = {}
+    for k, spread in enumerate(spreads):
+        saved = sum(
+            (legs(worker, home, False) - legs(worker, home, True)) * length
+            for home, length in enumerate(spread)
+        )
+        if sum(spread) > large or saved >= config.DETOUR_BYTES_MIN:
+            expected |= {(k, home): length for home, length in enumerate(spread) if length}
+            assert division.may_stage(sum(spread))
+    assert list(found) == sorted(expected)
+    for (_, home), parts in found.items():
+        assert all(0 < part["length"].sum() <= PAGE_BYTES for part in parts)
+        starts = np.concatenate([part["start"] for part in parts])
+        assert set(SCATTERED.home_of(starts // PAGE_BYTES).tolist()) == {home}
+    lengths = {key: sum(int(p["length"].sum()) for p in parts) for key, parts in found.items()}
+    assert lengths == expected
+
+
+def test_beside_the_coordinator_only_large_ones_are_looked_at() -> None:
+    for worker in range(HOME_COUNT):
+        division = Division(worker, SCATTERED, 90_000, PAGE_BYTES)
+        assert division.may_stage(90_000) == (worker != 0)
+        assert division.may_stage(90_001)
+    least = config.DETOUR_BYTES_MIN // 2
+    assert not Division(1, SCATTERED, 90_000, PAGE_BYTES).may_stage(least - 1)
