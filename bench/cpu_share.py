@@ -50,16 +50,16 @@ def _running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[st
             process.wait()
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """Return a process and all that it started, parents first."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    return [pid, *(below for child in children for below in _descendants(int(child)))]
+    return [pid, *(below for child in children for below in descendants(int(child)))]
 
 
-def _ranks(pid: int) -> list[int]:
+def ranks_of(pid: int) -> list[int]:
     """Return those of a launcher's processes that run DVM, or its own if there is no launcher."""
     found = []
-    for process in _descendants(pid):
+    for process in descendants(pid):
         words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
         if words[1:3] == [b"-m", b"dvm_mpi"]:
             found.append(process)
@@ -89,7 +89,7 @@ def measure(ranks: int, share: float, has_competitor: bool, seconds: float) -> d
         assert run.stdout is not None
         if run.stdout.readline() != "spinning\n":
             sys.exit("bench: the run did not begin")
-        found = _ranks(run.pid)
+        found = ranks_of(run.pid)
         assert len(found) == ranks, f"{len(found)} processes run DVM"
         for rank, core in zip(found, cores, strict=False):
             for thread in Path(f"/proc/{rank}/task").iterdir():

@@ -28,12 +28,14 @@
 # Knobs (environment):  NODES=4  CPUS=4 (per node; may exceed the real cores)
 #   MODE=auto|netns|ports  TIMEOUT=60  KILLWAIT=5  MPIDEFAULT=none  LOST=60 (seconds after
 #     which a silent node is down)
+#   RATE= (of each node's link, each way, as tc writes it: 1gbit; default: what the machine can)
 #   SUBNET=10.77.x  PORTBASE=1xxxx   (default: derived from ROOT, so that several
 #                                     clusters with different ROOTs can coexist)
 set -euo pipefail
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 
 ROOT=$(realpath -m "${1:-${SLURM_TEST_ROOT:-${TMPDIR:-/tmp}/slurm-test}}")
+RATE=${RATE:-}
 NODES=${NODES:-4}; CPUS=${CPUS:-4}; MODE=${MODE:-auto}; TIMEOUT=${TIMEOUT:-60}
 SUM=$(printf '%s' "$ROOT" | cksum | cut -d' ' -f1)
 TAG=st$((SUM % 100000000))             # prefix of our bridge, veth and netns names
@@ -208,6 +210,11 @@ if [ "$MODE" = netns ]; then
     ip -n "${TAG}n$i" link set lo up
     ip -n "${TAG}n$i" addr add "$SUBNET.$i/24" dev eth0
     ip -n "${TAG}n$i" link set eth0 up
+    if [ -n "$RATE" ]; then
+      # What comes, at the bridge, and what goes, at the node: each waits for its turn there.
+      tc -n ${TAG}ctl qdisc add dev "${TAG}v$i" root tbf rate "$RATE" burst 256kb latency 100ms
+      tc -n "${TAG}n$i" qdisc add dev eth0 root tbf rate "$RATE" burst 256kb latency 100ms
+    fi
   done
 fi
 
