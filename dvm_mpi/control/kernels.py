@@ -12,7 +12,7 @@ from typing import Final
 from dvm_mpi.native.library import Library
 
 _FOLDER: Final = Path(__file__).parent
-_MODULES: Final = ("record_loops", "row_loops")
+_MODULES: Final = ("column_loops", "record_loops", "row_loops")
 #: Where records of outcomes are described.
 _INTERFACE: Final = _FOLDER.parent / "engine" / "interface.py"
 

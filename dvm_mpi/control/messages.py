@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi.config import PACKED_ROWS_MIN
 from dvm_mpi.control import columns
 from dvm_mpi.control.journal import ROW
 from dvm_mpi.dsm import messages as memory
@@ -414,6 +415,8 @@ _ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
     "homes": _INT64,
     "epochs": _INT64,
 }
+#: What array fields hold that are empty.
+_NOTHING: Final = {name: np.zeros(0, element) for name, element in _ELEMENTS.items()}
 #: Arrays of bytes that are no content of the shared region: the rows that say how long each is.
 _ROWS_OF: Final = {"image_data": "image_runs"}
 _NO_RUNS: Final = np.zeros(0, RUN)
@@ -432,15 +435,21 @@ def encode(message: Message) -> NDArray[np.uint8]:
     An integer field's word is its value; an array's or text's is its length in bytes. Where a
     table is packed (`columns`), it is the length of that less than zero.
     """
-    header = [_NUMBER[type(message)]]
+    kind = type(message)
+    header = [_NUMBER[kind]]
     parts: list[NDArray[np.uint8]] = []
-    for name, _ in _FIELDS[type(message)]:
+    for name, _ in _FIELDS[kind]:
         value = getattr(message, name)
         if isinstance(value, np.ndarray):
             assert value.dtype == _ELEMENTS[name], name
+            if value.size == 0:
+                header.append(0)
+                continue
             raw = np.ascontiguousarray(value).view(np.uint8).reshape(-1)
-            packed = columns.pack(_table(message, name, value, raw)) if raw.size else None
-            if packed is not None and packed.size < raw.size:
+            # Too few rows of several words, or none at all, are not worth a look.
+            is_table = len(value) >= PACKED_ROWS_MIN or value.dtype == _BYTES
+            packed = columns.pack(_table(message, name, value, raw)) if is_table else None
+            if packed is not None:
                 header.append(-packed.size)
                 parts.append(packed)
                 continue
@@ -494,21 +503,25 @@ def decode(buffer: NDArray[np.uint8]) -> Any:
     words = buffer[word:position].view(_INT64).tolist()
     values: dict[str, Any] = {}
     for (name, annotation), value in zip(names, words, strict=True):
-        place = f"{cls.__name__}.{name}"
         if annotation == "int":
             values[name] = value
-        elif annotation == "bool":
+            continue
+        if value == 0 and name in _NOTHING:
+            values[name] = _NOTHING[name]
+            continue
+        place = f"{cls.__name__}.{name}"
+        if annotation == "bool":
             values[name] = _truth(value, place)
-        else:
-            is_packed = value < 0 and annotation != "str"
-            length = -value if is_packed else value
-            if not 0 <= length <= len(buffer) - position:
-                raise CodecError(f"{place}: {value} bytes do not fit")
-            raw = buffer[position : position + length]
-            if is_packed:
-                raw = _unpacked(raw, place)
-            values[name] = _text(raw, place) if annotation == "str" else _rows(raw, name, place)
-            position += length + -length % word
+            continue
+        is_packed = value < 0 and annotation != "str"
+        length = -value if is_packed else value
+        if not 0 <= length <= len(buffer) - position:
+            raise CodecError(f"{place}: {value} bytes do not fit")
+        raw = buffer[position : position + length]
+        if is_packed:
+            raw = _unpacked(raw, place)
+        values[name] = _text(raw, place) if annotation == "str" else _rows(raw, name, place)
+        position += length + -length % word
     if position != len(buffer):
         raise CodecError(f"{cls.__name__}: {len(buffer) - position} bytes too many")
     return cls(**values)

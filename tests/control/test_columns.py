@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -42,6 +44,38 @@ def tables(draw: st.DrawFn) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     drawn = [draw(columns(row_count)) for _ in range(draw(st.integers(1, 10)))]
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(np.stack(drawn, axis=1))
+
+
+def laid_out(table: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> bytes | None:
+    """Return a table in the form that the module describes, number by number."""
+    widths, heads, content = bytearray(), bytearray(), dict.fromkeys((1, 2, 4, 8), b"")
+    for column in table.T.tolist():
+        steps = {(b - a) % 2**64 for a, b in pairwise(column)}
+        width, base, stride = 0, column[0], (column[1] - column[0]) % 2**64
+        if len(steps) > 1:
+            base, stride = min(column), 0
+            reach = max(column) - base
+            width = next(w for w in (1, 2, 4, 8) if reach < 2 ** (8 * w))
+            content[width] += b"".join((v - base).to_bytes(width, "little") for v in column)
+        widths.append(width)
+        heads += base.to_bytes(8, "little", signed=True) + stride.to_bytes(8, "little")
+    words = np.frombuffer(bytes(heads), np.int64).reshape(-1, 2).T.tobytes()
+    parts = [np.array(table.shape).tobytes(), bytes(widths), words, *content.values()]
+    form = b"".join(part + bytes(-len(part) % 8) for part in parts)
+    return form if len(form) < table.nbytes else None
+
+
+@tried(60)
+@given(table=tables())
+def test_the_form_is_the_one_that_is_described(
+    table: np.ndarray[tuple[int, int], np.dtype[np.int64]],
+) -> None:
+    packed, expected = pack(table), laid_out(table)
+    if packed is None:
+        # Whether so little would be saved is not always looked at.
+        assert expected is None or len(expected) > 0.9 * table.nbytes
+    else:
+        assert packed.tobytes() == expected
 
 
 @tried(300)

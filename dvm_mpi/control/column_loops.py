@@ -1,0 +1,172 @@
+"""Compiled loops that lay tables out in columns, and back: the form that `columns` describes.
+
+Tables come as (row_count, column_count) int64. What becomes of a column is in a *plan*, rows of
+(4, column_count) int64: base, stride, width, and the place of its content.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvm_mpi.control.kernels import entry_kernel, kernel
+
+Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+BASE: Final = 0
+STRIDE: Final = 1
+WIDTH: Final = 2
+#: Where the content of a column begins: counted in elements of its width, from the form's start.
+PLACE: Final = 3
+PLAN_ROWS: Final = 4
+#: Of a column that counts regularly, which has no content.
+REGULAR: Final = 0
+#: The widths of others, in bytes.
+BYTE: Final = 1
+HALF: Final = 2
+SINGLE: Final = 4
+WORD_BYTES: Final = 8
+#: The largest distances that fit into so many bytes.
+REACH_OF_BYTE: Final = 0xFF
+REACH_OF_HALF: Final = 0xFFFF
+REACH_OF_SINGLE: Final = 0xFFFF_FFFF
+#: Rows that are gone through column by column while the processor has them at hand.
+ROWS_AT_ONCE: Final = 32
+
+#: What `place` says of content that cannot be as it is.
+CUT_OFF: Final = -1
+UNKNOWN: Final = -2
+
+
+@kernel
+def width_of(reach: int) -> int:
+    """Return how many bytes hold distances up to `reach`, which has wrapped where negative."""
+    if 0 <= reach <= REACH_OF_BYTE:
+        return BYTE
+    if 0 <= reach <= REACH_OF_HALF:
+        return HALF
+    if 0 <= reach <= REACH_OF_SINGLE:
+        return SINGLE
+    return WORD_BYTES
+
+
+@entry_kernel("int64(int64[:, ::1], int64[:, ::1])")
+def measure(table: Ints, plan: Ints) -> int:
+    """Find base, stride and width of each column; of a table of two rows or more.
+
+    Returns how many columns do not count regularly, those first that need whole words: below zero
+    if all do not and one of them needs whole words, so that next to nothing is saved.
+    """
+    row_count, column_count = table.shape
+    bases, strides = plan[BASE], plan[STRIDE]
+    # Meanwhile WIDTH collects what differs from the stride, and PLACE the largest value.
+    changes, highs = plan[WIDTH], plan[PLACE]
+    for column in range(column_count):
+        bases[column] = highs[column] = table[0, column]
+        strides[column] = table[1, column] - table[0, column]
+        changes[column] = 0
+    for row in range(1, row_count):
+        before, here = table[row - 1], table[row]
+        for column in range(column_count):
+            changes[column] |= (here[column] - before[column]) ^ strides[column]
+            bases[column] = min(bases[column], here[column])
+            highs[column] = max(highs[column], here[column])
+    irregular = 0
+    narrowest = WORD_BYTES + 1
+    for column in range(column_count):
+        if changes[column] == 0:
+            bases[column] = table[0, column]
+            plan[WIDTH, column] = REGULAR
+        else:
+            strides[column] = 0
+            plan[WIDTH, column] = width_of(highs[column] - bases[column])
+            narrowest = min(narrowest, plan[WIDTH, column])
+            irregular += 1
+    return -1 if irregular == column_count and narrowest == WORD_BYTES else irregular
+
+
+@entry_kernel("int64(int64[:, ::1], int64, int64, int64)")
+def place(plan: Ints, row_count: int, first: int, end: int) -> int:
+    """Say where the content of each column begins, behind word `first`, and where all of it ends.
+
+    In words; CUT_OFF if that is behind `end`, UNKNOWN if a width is none.
+    """
+    column_count = plan.shape[1]
+    placed = 0
+    for shift in range(4):
+        width = 1 << shift
+        element = first * WORD_BYTES >> shift
+        for column in range(column_count):
+            if plan[WIDTH, column] == width:
+                plan[PLACE, column] = element
+                element += row_count
+                placed += 1
+        first = ((element << shift) + WORD_BYTES - 1) // WORD_BYTES
+        if first > end:
+            return CUT_OFF
+    for column in range(column_count):
+        placed += plan[WIDTH, column] == REGULAR
+    return first if placed == column_count else UNKNOWN
+
+
+@entry_kernel("void(int64[:, ::1], int64[:, ::1], int64[::1], uint8[::1])")
+def write(table: Ints, plan: Ints, words: Ints, content: Bytes) -> None:
+    """Write the distances of all columns from their bases; `words` and `content` are one memory."""
+    row_count, column_count = table.shape
+    for begin in range(0, row_count, ROWS_AT_ONCE):
+        end = min(begin + ROWS_AT_ONCE, row_count)
+        for column in range(column_count):
+            base, at = plan[BASE, column], plan[PLACE, column]
+            width = plan[WIDTH, column]
+            if width == BYTE:
+                for row in range(begin, end):
+                    content[at + row] = (table[row, column] - base) & 0xFF
+            elif width == HALF:
+                for row in range(begin, end):
+                    distance = table[row, column] - base
+                    content[2 * (at + row)] = distance & 0xFF
+                    content[2 * (at + row) + 1] = distance >> 8 & 0xFF
+            elif width == SINGLE:
+                for row in range(begin, end):
+                    distance = table[row, column] - base
+                    content[4 * (at + row)] = distance & 0xFF
+                    content[4 * (at + row) + 1] = distance >> 8 & 0xFF
+                    content[4 * (at + row) + 2] = distance >> 16 & 0xFF
+                    content[4 * (at + row) + 3] = distance >> 24 & 0xFF
+            elif width == WORD_BYTES:
+                for row in range(begin, end):
+                    words[at + row] = table[row, column] - base
+
+
+@entry_kernel("void(int64[:, ::1], int64[:, ::1], int64[::1], uint8[::1])")
+def read(table: Ints, plan: Ints, words: Ints, content: Bytes) -> None:
+    """Undo `write`, and fill in the columns that count regularly."""
+    row_count, column_count = table.shape
+    for begin in range(0, row_count, ROWS_AT_ONCE):
+        end = min(begin + ROWS_AT_ONCE, row_count)
+        for column in range(column_count):
+            base, stride = plan[BASE, column], plan[STRIDE, column]
+            at = plan[PLACE, column]
+            width = plan[WIDTH, column]
+            if width == REGULAR:
+                for row in range(begin, end):
+                    table[row, column] = base + row * stride
+            elif width == BYTE:
+                for row in range(begin, end):
+                    table[row, column] = base + row * stride + np.int64(content[at + row])
+            elif width == HALF:
+                for row in range(begin, end):
+                    element = at + row
+                    distance = words[element >> 2] >> 16 * (element & 3) & REACH_OF_HALF
+                    table[row, column] = base + row * stride + distance
+            elif width == SINGLE:
+                for row in range(begin, end):
+                    element = at + row
+                    distance = words[element >> 1] >> 32 * (element & 1) & REACH_OF_SINGLE
+                    table[row, column] = base + row * stride + distance
+            else:
+                for row in range(begin, end):
+                    table[row, column] = base + row * stride + words[at + row]
