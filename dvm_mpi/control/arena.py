@@ -32,13 +32,18 @@ class RowArena:
         """Copy `rows` in; return where the first one lies."""
         first = self.used
         needed = first + len(rows)
-        if needed > len(self.rows):
-            grown = np.zeros(max(needed, 2 * len(self.rows)), dtype=self.rows.dtype)
-            raw(grown[:first])[:] = raw(self.rows[:first])
-            self.rows = grown
+        self.reserve(len(rows))
         raw(self.rows[first:needed])[:] = raw(np.ascontiguousarray(rows))
         self.used = needed
         return first
+
+    def reserve(self, count: int) -> None:
+        """Have room for `count` more rows, which whoever fills them in counts as `used`."""
+        needed = self.used + count
+        if needed > len(self.rows):
+            grown = np.zeros(max(needed, 2 * len(self.rows)), dtype=self.rows.dtype)
+            raw(grown[: self.used])[:] = raw(self.rows[: self.used])
+            self.rows = grown
 
     def gather(
         self, firsts: NDArray[np.int64], counts: NDArray[np.int64]

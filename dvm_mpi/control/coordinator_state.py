@@ -6,6 +6,7 @@ Each changes this state by vectors of rows; nothing here decides anything.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,9 +19,10 @@ from dvm_mpi.config import (
     QUEUE_ROWS_IN_ORDER,
     STORY_ROWS,
 )
-from dvm_mpi.control import row_loops
+from dvm_mpi.control import birth_loops, row_loops
 from dvm_mpi.control.arena import RowArena
 from dvm_mpi.control.contention import Contention
+from dvm_mpi.control.grants import child_grants
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.lengths import RunnerLengths
 from dvm_mpi.control.lifecycle import Event, Kind, RunnerTable, State
@@ -37,8 +39,8 @@ from dvm_mpi.dsm.conflict import ConflictSet
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.hot_pages import HotPages
 from dvm_mpi.dsm.pins import Pins
-from dvm_mpi.dsm.ranges import expand, firsts_of, round_to_pages
-from dvm_mpi.dsm.rows import joined, words_of
+from dvm_mpi.dsm.ranges import expand, firsts_of
+from dvm_mpi.dsm.rows import words_of
 from dvm_mpi.dsm.watch import WatchIndex
 from dvm_mpi.engine.interface import RUN
 from dvm_mpi.layout import RANGE
@@ -207,35 +209,6 @@ class Births:
     data: NDArray[np.uint8]
 
 
-def joined_births(parts: list[Births]) -> Births:
-    """Return the children of several batches together, in their order."""
-    if len(parts) == 1:
-        return parts[0]
-    children = joined([part.children for part in parts])
-    runs = joined([part.runs for part in parts])
-    range_firsts, run_firsts, data_firsts = (
-        firsts_of(np.array([len(array) for array in arrays]))
-        for arrays in (
-            [part.child_ranges for part in parts],
-            [part.runs for part in parts],
-            [part.data for part in parts],
-        )
-    )
-    child_counts = [len(part.children) for part in parts]
-    children["heap_first"] += range_firsts.repeat(child_counts)
-    children["watched_first"] += range_firsts.repeat(child_counts)
-    children["image_first"] += run_firsts.repeat(child_counts)
-    runs["data_first"] += data_firsts.repeat([len(part.runs) for part in parts])
-    return Births(
-        creators=np.concatenate([part.creators for part in parts]),
-        wakes=np.concatenate([part.wakes for part in parts]),
-        children=children,
-        child_ranges=joined([part.child_ranges for part in parts]),
-        runs=runs,
-        data=np.concatenate([part.data for part in parts]),
-    )
-
-
 @dataclass(slots=True)
 class PendingEpoch:
     """What must happen when an epoch becomes visible; lists are in commit order."""
@@ -379,17 +352,40 @@ class CoordinatorState:
         r = self.table.rows[rows]
         ranges, _ = self.grants.gather(r["grant_first"], r["grant_count"])
         # Of whole pages: what is cached of a page is as old as its oldest byte.
-        return Declared(r["grant_count"], ranges, self.conflicts.newest(round_to_pages(ranges)))
+        return Declared(r["grant_count"], ranges, self.conflicts.newest_of_pages(ranges))
 
-    def register(
-        self, births: Births, grants: NDArray[Any], grant_counts: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """Give each child a row and copy what it owns; return the rows, still FREE.
+    def register(self, parts: Sequence[Births]) -> NDArray[np.int64]:
+        """Give each child a row and copy what it owns; return the rows, still FREE."""
+        counts = [len(part.children) for part in parts]
+        rows = self.table.allocate(sum(counts))
+        first = 0
+        for births, count in zip(parts, counts, strict=True):
+            own = rows[first : first + count]
+            if not self._enter(own, births):
+                self._enter_with_many_ranges(own, births)
+            self._register_images(own, births)
+            first += count
+        return rows
 
-        `grants` are the normalised ranges of all children, `grant_counts` of each.
-        """
+    def _enter(self, rows: NDArray[np.int64], births: Births) -> bool:
+        """Fill in the rows of children; say whether that is done, or one has too many ranges."""
         children = births.children
-        rows = self.table.allocate(len(children))
+        watched_count = int(children["watched_count"].sum())
+        range_count = int(children["heap_count"].sum()) + watched_count
+        self.grants.reserve(range_count + len(rows))
+        self.watched.reserve(watched_count)
+        ends = np.array([self.grants.used, self.watched.used])
+        tables = self.table.words, words_of(self.grants.rows), words_of(self.watched.rows)
+        own = words_of(children), words_of(births.child_ranges)
+        if not birth_loops.enter(*own, rows, *tables, ends):
+            return False
+        self.grants.used, self.watched.used = ends.tolist()
+        return True
+
+    def _enter_with_many_ranges(self, rows: NDArray[np.int64], births: Births) -> None:
+        """Fill in the rows of children, however many ranges they have."""
+        children = births.children
+        grants, grant_counts = child_grants(children, births.child_ranges)
         r = np.zeros(len(children), dtype=self.table.rows.dtype)
         for name in ("id", "entry", "newr_pc", "stack_base", "stack_bytes", "stack_automatic"):
             r[name] = children[name]
@@ -402,14 +398,12 @@ class CoordinatorState:
         watched = births.child_ranges.take(expand(children["watched_first"], watched_counts))
         r["watched_count"] = watched_counts
         r["watched_first"] = self.watched.append(watched) + firsts_of(watched_counts)
-        self._register_images(r, births)
         self.table.words[rows] = words_of(r)
-        return rows
 
-    def _register_images(self, r: NDArray[Any], births: Births) -> None:
+    def _register_images(self, rows: NDArray[np.int64], births: Births) -> None:
+        """Copy what creators stored into the stacks of children."""
         counts = births.children["image_count"]
         if not counts.any():
-            r["image_first"], r["image_data_first"] = self.image_runs.used, self.image_data.used
             return
         runs = births.runs.take(expand(births.children["image_first"], counts))
         owner = np.repeat(np.arange(len(counts)), counts)
@@ -418,9 +412,10 @@ class CoordinatorState:
         data = births.data[expand(runs["data_first"], runs["length"])]
         data_firsts = firsts_of(data_counts)
         runs["data_first"] = firsts_of(runs["length"]) - data_firsts[owner]
-        r["image_count"], r["image_data_count"] = counts, data_counts
-        r["image_first"] = self.image_runs.append(runs) + firsts_of(counts)
-        r["image_data_first"] = self.image_data.append(data) + data_firsts
+        table = self.table.rows
+        table["image_count"][rows], table["image_data_count"][rows] = counts, data_counts
+        table["image_first"][rows] = self.image_runs.append(runs) + firsts_of(counts)
+        table["image_data_first"][rows] = self.image_data.append(data) + data_firsts
 
     def end(self, rows: NDArray[np.int64]) -> None:
         """Free rows of runners that ended; templates go with their last instance."""

@@ -12,15 +12,18 @@ from typing import Final
 from dvm_mpi.native.library import Library
 
 _FOLDER: Final = Path(__file__).parent
-_MODULES: Final = ("column_loops", "record_loops", "row_loops")
-#: Where records of outcomes are described.
-_INTERFACE: Final = _FOLDER.parent / "engine" / "interface.py"
+_MODULES: Final = ("birth_loops", "column_loops", "record_loops", "row_loops")
+#: Where records of outcomes and tokens are described.
+_INTERFACES: Final = (
+    _FOLDER.parent / "engine" / "interface.py",
+    _FOLDER.parent / "dsm" / "messages.py",
+)
 
 LIBRARY: Final = Library(
     "coordinator",
     declared_in=__name__,
     modules=[f"dvm_mpi.control.{name}" for name in _MODULES],
-    sources=[*(_FOLDER / f"{name}.py" for name in (*_MODULES, "messages")), _INTERFACE],
+    sources=[*(_FOLDER / f"{name}.py" for name in (*_MODULES, "messages")), *_INTERFACES],
 )
 
 kernel = LIBRARY.kernel

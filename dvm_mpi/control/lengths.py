@@ -16,7 +16,7 @@ from dvm_mpi.control import record_loops
 
 Ints = NDArray[np.int64]
 #: Class c holds attempts of 2**(c-1) to 2**c - 1 instructions; class 0 those of none.
-CLASS_COUNT: Final = 64
+CLASS_COUNT: Final = record_loops.CLASS_COUNT
 #: Stands for all entries beyond the limit.
 OTHERS: Final = 0
 
@@ -52,18 +52,23 @@ class RunnerLengths:
             is_one = entries == entry
             self._add(entries[is_one], instructions[is_one])
 
-    def _add(self, entries: Ints, instructions: Ints) -> bool:
-        """Count attempts if they are of one entry; say whether they are."""
-        entry = int(entries[0])
+    def add(self, entry: int, classes: Ints, instructions: int, longest: int) -> None:
+        """Add attempts of one entry that were counted elsewhere, by classes (CLASS_COUNT,)."""
         if entry not in self._classes and len(self._classes) >= self._entries_kept:
             entry = OTHERS
         known = self._classes.get(entry)
-        classes = np.zeros(CLASS_COUNT, np.int64) if known is None else known
-        totals = np.array(self._totals.get(entry, (0, 0)))
+        self._classes[entry] = classes if known is None else known + classes
+        total, most = self._totals.get(entry, (0, 0))
+        self._totals[entry] = total + instructions, max(most, longest)
+
+    def _add(self, entries: Ints, instructions: Ints) -> bool:
+        """Count attempts if they are of one entry; say whether they are."""
+        classes = np.zeros(CLASS_COUNT, np.int64)
+        totals = np.zeros(record_loops.MEASURED_COUNT, np.int64)
         lengths = np.ascontiguousarray(instructions)
         if not record_loops.measure(np.ascontiguousarray(entries), lengths, classes, totals):
             return False
-        self._classes[entry], self._totals[entry] = classes, (int(totals[0]), int(totals[1]))
+        self.add(int(entries[0]), classes, *totals.tolist())
         return True
 
     def entries(self) -> tuple[EntryLengths, ...]:

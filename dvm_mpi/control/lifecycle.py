@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.config import CHILDREN_MAX, RUNNERS_MAX, STORY_EVENTS, STORY_ROWS
-from dvm_mpi.control import row_loops
+from dvm_mpi.control import birth_loops, row_loops
 from dvm_mpi.dsm.rows import reserved, words_of
 from dvm_mpi.errors import LimitError
 
@@ -130,7 +130,7 @@ RUNNER: Final = np.dtype(
 assert RUNNER.names is not None
 assert all(RUNNER.names[column] == name for name, column in row_loops.COLUMNS.items())
 assert (State.FREE, State.RUNNING) == (row_loops.FREE, row_loops.RUNNING)
-assert row_loops.INSTANCE == int(Kind.INSTANCE)
+assert (Kind.TEMPLATE, Kind.INSTANCE) == (birth_loops.IS_TEMPLATE, row_loops.INSTANCE)
 
 
 class LifeCycleError(AssertionError):

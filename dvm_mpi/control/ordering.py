@@ -27,10 +27,11 @@ from dvm_mpi.control.coordinator_state import (
     RecordOrder,
     ToHome,
 )
-from dvm_mpi.control.joining import select, workers_of
+from dvm_mpi.control.joining import SEVERAL, select, workers_of
 from dvm_mpi.control.lifecycle import Event, Kind, State
 from dvm_mpi.control.messages import Finished
-from dvm_mpi.control.record_loops import GATHERED_COUNT
+from dvm_mpi.control.record_loops import GATHERED_COUNT, OUTCOME_RUNNER
+from dvm_mpi.control.row_loops import ENTRY
 from dvm_mpi.control.validation import Footprints
 from dvm_mpi.dsm.messages import TOKEN
 from dvm_mpi.dsm.ranges import begins_of, expand
@@ -47,9 +48,20 @@ class _Batch(Footprints):
 
     finished: Finished
     rows: NDArray[np.int64]
-    #: Whether any runner has lost before, and whether `runs` are rows of the message as they lie.
-    has_losers: bool
-    is_in_order: bool
+    #: Who executed each.
+    workers: NDArray[np.int64]
+    #: Of `record_loops.gather`.
+    totals: list[int]
+
+    @property
+    def has_losers(self) -> bool:
+        """Whether any runner has lost before."""
+        return self.totals[record_loops.LOSERS] > 0
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether `runs` are rows of the message as they lie."""
+        return self.totals[record_loops.OUT_OF_ORDER] == 0
 
 
 class Ordering:
@@ -66,24 +78,48 @@ class Ordering:
         state.counters.bytes_fetched += finished.fetched_bytes
         # Whatever becomes of the records: of an abort or a trap no child is ever born.
         state.leases.end_stacks(finished.dropped_stacks)
-        workers = workers_of(finished)
-        np.maximum.at(state.last_serials, workers, finished.records["serial"])
         actions: list[Action] = []
         current, missing = self._fence(finished)
+        workers = self._note_serials(finished)
         if len(missing):
             state.counters.fenced += len(missing)
             actions += self._discard(finished, missing, workers[missing])
             giving_up.settle(state, workers[missing], finished.records["attempt"][missing])
             finished = select(finished, current)
-        rows = finished.outcomes["runner"]
-        np.subtract.at(state.running, state.table.rows["worker"][rows], 1)
-        instructions = finished.outcomes["instructions"]
-        entries = state.table.rows["entry"][rows]
+        if len(finished.outcomes):
+            self._measure(finished)
+        actions += self._order(finished)
+        return actions + self._order_released()
+
+    def _note_serials(self, finished: Finished) -> NDArray[np.int64]:
+        """Note which staged write sets the workers have named; return who executed each record."""
+        workers = workers_of(finished)
+        serials, last_serials = finished.records["serial"], self._state.last_serials
+        if finished.worker == SEVERAL:
+            np.maximum.at(last_serials, workers, serials)
+        elif len(serials):
+            last = int(last_serials[finished.worker])
+            last_serials[finished.worker] = max(last, int(serials.max()))
+        return workers
+
+    def _measure(self, finished: Finished) -> None:
+        """Note that attempts run no more, and how long they were."""
+        state, outcomes = self._state, finished.outcomes
+        classes = np.zeros(record_loops.CLASS_COUNT, np.int64)
+        totals = np.zeros(record_loops.MEASURED_COUNT, np.int64)
+        table, words = state.table.words, words_of(outcomes)
+        if record_loops.arrive(table, words, state.running, classes, totals):
+            # Nearly always a message has runners of one sort only.
+            entry = int(table[int(words[0, OUTCOME_RUNNER]), ENTRY])
+            total, longest = totals.tolist()
+            state.lengths.observe_one(entry, total / len(outcomes), len(outcomes))
+            state.runner_lengths.add(entry, classes, total, longest)
+            state.counters.instructions += total
+            return
+        entries, instructions = table[outcomes["runner"], ENTRY], outcomes["instructions"]
         state.lengths.observe(entries, instructions)
         state.runner_lengths.note(entries, instructions)
         state.counters.instructions += int(instructions.sum())
-        actions += self._order(finished)
-        return actions + self._order_released()
 
     def give_up(self, rows: NDArray[np.int64]) -> list[Action]:
         """End what rows whose attempts are given up on reserve; order what that had held back."""
@@ -118,71 +154,79 @@ class Ordering:
             return []
         if self._state.failure is not None:
             # A home may wait for the frames that this snapshot holds.
-            self._unpin(self._state.table.rows["snapshot"][finished.outcomes["runner"]])
+            rows = finished.outcomes["runner"]
+            giving_up.unpin(self._state, self._state.table.rows["snapshot"][rows])
             return []
         if self._state.reservations.active:
             finished = self._hold(finished)
         batch = self._batch(finished)
         wakes = self._stored_before_registration(batch)
-        publishes = finished.outcomes["end"] != End.TRAP
+        may_publish = np.ones(len(batch.rows), np.bool_)
+        if batch.totals[record_loops.TRAPS]:
+            may_publish = finished.outcomes["end"] != End.TRAP
         epoch = self._state.log.open_epoch
         # Asked before the batch is entered: who wins has stored other bytes of these pages.
         pages, owners = self._state.conflicts.shared_pages(
             batch.snapshots, batch.offsets, batch.runs, SHARED_RANGES_MAX
         )
-        against = self._state.validation.resolve(self._state.conflicts, batch, publishes, epoch)
+        against = self._state.validation.resolve(self._state.conflicts, batch, may_publish, epoch)
+        all_won = not against.any()
         won = against == 0
-        trapped = NO_ROWS if publishes.all() else np.flatnonzero(won & ~publishes)
-        if len(trapped):
-            self._fail(batch, int(trapped[0]))
-            won[trapped[0] :] = False
-            # Records behind the trap are not ordered; the run ends with what came before it.
-            against = np.where(np.arange(len(won)) < trapped[0], against, 0)
+        if batch.totals[record_loops.TRAPS]:
+            trapped = np.flatnonzero(won & ~may_publish)
+            if len(trapped):
+                self._fail(batch, int(trapped[0]))
+                won[trapped[0] :] = all_won = False
+                # Records behind the trap are not ordered; the run ends with what came before it.
+                against = np.where(np.arange(len(won)) < trapped[0], against, 0)
         if len(pages):
-            pages, owners = pages[won[owners]], owners[won[owners]]
+            if not all_won:
+                pages, owners = pages[won[owners]], owners[won[owners]]
             self._state.hot_pages.note("shared", pages)
-            self._state.sharing.note(pages, self._state.table.rows["entry"][batch.rows[owners]])
-        self._unpin(batch.snapshots)
+            entries = self._state.table.words[batch.rows[owners], ENTRY]
+            self._state.sharing.note(pages, entries)
+        self._unpin(batch.snapshots, batch.totals[record_loops.STRETCHES])
         if batch.has_losers:
             self._release(batch.rows)
-        actions: list[Action] = []
-        if not won.all():
-            actions = self._lose(batch, np.flatnonzero(against > 0), against)
+        if all_won:
+            return self._win(batch, np.arange(len(won)), wakes, epoch)
+        actions = self._lose(batch, np.flatnonzero(against > 0), against)
         return actions + self._win(batch, np.flatnonzero(won), wakes, epoch)
 
-    def _unpin(self, snapshots: NDArray[np.int64]) -> None:
+    def _unpin(self, snapshots: NDArray[np.int64], stretches: int) -> None:
+        """Let go of snapshots that come in so many stretches of equal ones."""
+        if stretches == 1:
+            self._state.pins.remove(int(snapshots[0]), len(snapshots))
+            return
+        if stretches > _STRETCHES_APART:
+            giving_up.unpin(self._state, snapshots)
+            return
         # Attempts that were dispatched together come back together, most often.
         begins = begins_of(snapshots[1:] != snapshots[:-1])[: len(snapshots)]
         counts = np.diff(begins, append=len(snapshots))
-        if len(begins) <= _STRETCHES_APART:
-            epochs = snapshots[begins]
-        else:
-            epochs, counts = np.unique(snapshots, return_counts=True)
-        for epoch, count in zip(epochs.tolist(), counts.tolist(), strict=True):
+        for epoch, count in zip(snapshots[begins].tolist(), counts.tolist(), strict=True):
             self._state.pins.remove(epoch, count)
 
     def _batch(self, finished: Finished) -> _Batch:
         outcomes = finished.outcomes
         count = len(outcomes)
-        rows, snapshots = np.empty(count, np.int64), np.empty(count, np.int64)
+        rows, snapshots, workers = np.empty((3, count), np.int64)
         offsets, totals = np.empty(count + 1, np.int64), np.zeros(GATHERED_COUNT, np.int64)
         table = self._state.table.words
-        record_loops.gather(table, words_of(outcomes), rows, snapshots, offsets, totals)
-        losers, out_of_order = totals.tolist()
-        if out_of_order:
+        record_loops.gather(table, words_of(outcomes), rows, snapshots, workers, offsets, totals)
+        if totals[record_loops.OUT_OF_ORDER]:
             runs = finished.runs.take(expand(outcomes["run_first"], outcomes["run_count"]))
         else:
             runs = finished.runs[: int(offsets[-1])]
-        load_offsets, loads = np.zeros_like(offsets), finished.loads[:0]
+        load_offsets, loads = np.zeros(count + 1, np.int64), finished.loads[:0]
         if self._state.isolation != "snapshot":
             answers = self._answers_for_loads(outcomes, rows)
             load_counts = np.where(answers, outcomes["load_count"], 0)
             np.cumsum(load_counts, out=load_offsets[1:])
             loads = finished.loads.take(expand(outcomes["load_first"], load_counts))
         return _Batch(
-            *(snapshots, offsets, runs, load_offsets, loads, finished, rows),
-            has_losers=losers > 0,
-            is_in_order=out_of_order == 0,
+            *(snapshots, offsets, runs, load_offsets, loads, finished, rows, workers),
+            totals.tolist(),
         )
 
     def _answers_for_loads(
@@ -226,11 +270,9 @@ class Ordering:
         """
         finished = batch.finished
         wakes = np.zeros(len(finished.children), dtype=bool)
-        if len(wakes) == 0:
+        if len(wakes) == 0 or not finished.children["template"].any():
             return wakes
         templates = np.flatnonzero(finished.children["template"] == 1)
-        if len(templates) == 0:
-            return wakes
         record = np.zeros(len(finished.children), dtype=np.int64)
         outcomes = finished.outcomes
         record[expand(outcomes["child_first"], outcomes["child_count"])] = np.repeat(
@@ -309,12 +351,15 @@ class Ordering:
         finished: Finished, positions: NDArray[np.int64], workers: NDArray[np.int64]
     ) -> NDArray[Any]:
         """Return the write sets of records as tokens, rows of the message's own `runs`."""
-        tokens = np.zeros(len(positions), dtype=TOKEN)
-        tokens["worker"] = workers
-        tokens["serial"] = finished.records["serial"][positions]
-        tokens["staged"] = tokens["serial"] > 0
-        for name in ("run_first", "run_count"):
-            tokens[name] = finished.outcomes[name][positions]
+        tokens = np.empty(len(positions), TOKEN)
+        outcomes, records = words_of(finished.outcomes), words_of(finished.records)
+        record_loops.write_tokens(
+            outcomes,
+            records,
+            np.ascontiguousarray(positions, np.int64),
+            np.ascontiguousarray(workers, np.int64),
+            words_of(tokens),
+        )
         return tokens
 
     def _win(
@@ -323,54 +368,57 @@ class Ordering:
         if len(won) == 0:
             return []
         state, finished = self._state, batch.finished
-        is_whole = len(won) == len(batch.rows)
-        outcomes, rows, lengths = finished.outcomes, batch.rows, batch.runs["length"]
-        if not is_whole:
-            outcomes, rows = outcomes.take(won), rows[won]
-            lengths = lengths[expand(batch.offsets[won], outcomes["run_count"])]
-        end = outcomes["end"]
-        aborted = (end == End.ABORT) | (end == End.ABORT_DELETE)
-        abort_count = int(np.count_nonzero(aborted))
-        state.counters.commits += len(won) - abort_count
-        state.counters.aborts += abort_count
-        state.counters.bytes_committed += int(lengths.sum())
-        numbers = finished.records["attempt"][won]
-        deletes = self._deletes(end, rows)
-        matters = (
-            (outcomes["run_count"] > 0)
-            | (outcomes["child_count"] > 0)
-            | (outcomes["console_count"] > 0)
-            | deletes
-        )
-        if not matters.all():
-            state.end(rows[~matters])
-            won, deletes = won[matters], deletes[matters]
-        self._enter(batch, won, deletes, wakes, epoch)
-        return [RecordOrder(epoch, numbers)]
+        outcomes = finished.outcomes
+        if len(won) < len(batch.rows):
+            outcomes = outcomes.take(won)
+        sums = np.zeros(record_loops.SUMMED_COUNT, np.int64)
+        record_loops.sum_up(state.table.words, words_of(outcomes), words_of(finished.runs), sums)
+        told = sums.tolist()
+        state.counters.commits += len(won) - told[record_loops.ABORTS]
+        state.counters.aborts += told[record_loops.ABORTS]
+        state.counters.bytes_committed += told[record_loops.BYTES]
+        numbers = finished.records["attempt"].take(won)
+        order = RecordOrder(epoch, numbers)
+        if told[record_loops.IDLE]:
+            deletes = self._deletes(outcomes["end"], batch.rows[won])
+            matters = (
+                (outcomes["run_count"] > 0)
+                | (outcomes["child_count"] > 0)
+                | (outcomes["console_count"] > 0)
+                | deletes
+            )
+            state.end(batch.rows[won[~matters]])
+            won, outcomes, numbers = won[matters], outcomes[matters], numbers[matters]
+        if len(won):
+            self._enter(batch, won, outcomes, numbers, told, epoch)
+            self._enter_children(finished, outcomes, numbers, wakes, told, epoch)
+        return [order]
 
     def _enter(
         self,
         batch: _Batch,
         won: NDArray[np.int64],
-        deletes: NDArray[np.bool_],
-        wakes: NDArray[np.bool_],
+        outcomes: NDArray[Any],
+        numbers: NDArray[np.int64],
+        sums: list[int],
         epoch: int,
     ) -> None:
-        """Append winners that publish something to the open epoch."""
-        if len(won) == 0:
-            return
+        """Append winners that publish something to the open epoch.
+
+        `outcomes` and `numbers` are theirs, in the order of `won`; `sums` of `record_loops.sum_up`.
+        """
         state, finished = self._state, batch.finished
         is_whole = len(won) == len(batch.rows)
-        outcomes, rows = finished.outcomes, batch.rows
+        rows, workers = batch.rows, batch.workers
         if not is_whole:
-            outcomes, rows = outcomes.take(won), rows[won]
-        numbers = finished.records["attempt"][won]
+            rows, workers = rows[won], workers[won]
         pending = state.pending_epoch(epoch)
         state.table.apply(rows, Event.ORDERED)
         pending.ordered.append(rows)
-        if deletes.any():
+        if sums[record_loops.DELETING]:
+            deletes = self._deletes(outcomes["end"], rows)
             pending.deletions += state.table.rows["template"][rows[deletes]].tolist()
-        tokens = self._tokens(finished, won, state.table.rows["worker"][rows])
+        tokens = self._tokens(finished, won, workers)
         state.log.append(tokens, finished.runs, finished.data)
         counts = outcomes["run_count"]
         pending.writers.append(numbers)
@@ -379,7 +427,6 @@ class Ordering:
             pending.runs.append(batch.runs)
         else:
             pending.runs.append(finished.runs.take(expand(outcomes["run_first"], counts)))
-        self._enter_children(finished, outcomes, numbers, wakes, epoch)
         if len(finished.console):
             said = expand(outcomes["console_first"], outcomes["console_count"])
             if len(said):
@@ -391,18 +438,22 @@ class Ordering:
         outcomes: NDArray[Any],
         numbers: NDArray[np.int64],
         wakes: NDArray[np.bool_],
+        sums: list[int],
         epoch: int,
     ) -> None:
-        counts = outcomes["child_count"]
-        if not counts.any():
+        """Let the children of winners be born when the epoch is visible."""
+        if sums[record_loops.CHILDREN] == 0:
             return
-        index = expand(outcomes["child_first"], counts)
-        children = finished.children.take(index)
+        counts, children = outcomes["child_count"], finished.children
+        is_whole = sums[record_loops.CHILDREN] == len(children)
+        if not is_whole or sums[record_loops.CHILDREN_OUT_OF_ORDER]:
+            index = expand(outcomes["child_first"], counts)
+            children, wakes = children.take(index), wakes[index]
         # Without stores to their stacks the bytes of the message need not be kept.
         has_images = bool(children["image_count"].any())
         births = Births(
             creators=numbers.repeat(counts),
-            wakes=wakes[index],
+            wakes=wakes,
             children=children,
             child_ranges=finished.child_ranges,
             runs=finished.runs if has_images else finished.runs[:0],

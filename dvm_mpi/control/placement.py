@@ -70,8 +70,11 @@ def share_out(
         # Each message takes the coordinator's time: a part of a batch is for who has no more than
         # that to execute, or next to nothing, and until then more may come together.
         has_room &= running <= max(fair, batch_runners // PARTS_OF_BATCH)
-    capacity = np.minimum(np.where(has_room, room, 0), max(fair, least, 1))
     given = np.zeros(len(running), dtype=np.int64)
+    if not has_room.any():
+        # Asked at almost every message, and most often everybody has enough.
+        return given
+    capacity = np.minimum(np.where(has_room, room, 0), max(fair, least, 1))
     if near is None or not near.any():
         return _serve(ready, running, capacity, given)
     is_idle = running == 0
@@ -90,7 +93,11 @@ def _serve(
 ) -> NDArray[np.int64]:
     """Return `given` and what each worker gets of `ready` more, the least loaded first."""
     # Of thousands of workers most are busy, and this is asked at almost every message.
-    able = np.flatnonzero(capacity > given)
+    able = (capacity > given).nonzero()[0]
+    if len(able) == 1:
+        more = given.copy()
+        more[able] += min(max(ready, 0), int((capacity - given)[able[0]]))
+        return more
     order = able[np.argsort((running + given)[able], kind="stable")]
     room = (capacity - given)[order]
     more = given.copy()

@@ -97,18 +97,23 @@ class LengthEstimate:
         """Take the lengths of attempts that ended, and where they began."""
         if len(entries) == 0:
             return
-        self.all.observe(float(instructions.mean()), len(instructions))
         # Nearly always a batch has runners of one sort only.
         if bool((entries == entries[0]).all()):
-            self._observe(int(entries[0]), instructions)
+            self.observe_one(int(entries[0]), float(instructions.mean()), len(instructions))
             return
+        self.all.observe(float(instructions.mean()), len(instructions))
         for entry in np.unique(entries).tolist():
-            self._observe(entry, instructions[entries == entry])
+            own = instructions[entries == entry]
+            self._observe(entry, float(own.mean()), len(own))
 
-    def _observe(self, entry: int, instructions: Ints) -> None:
-        mean = float(instructions.mean())
+    def observe_one(self, entry: int, mean: float, count: int) -> None:
+        """Take the mean length of `count` attempts that all began at one place."""
+        self.all.observe(mean, count)
+        self._observe(entry, mean, count)
+
+    def _observe(self, entry: int, mean: float, count: int) -> None:
         if entry in self._by_entry:
-            self._by_entry[entry].observe(mean, len(instructions))
+            self._by_entry[entry].observe(mean, count)
         elif len(self._by_entry) < self._entries_kept:
             self._by_entry[entry] = Autoregression(mean)
 

@@ -17,9 +17,7 @@ from dvm_mpi.control.coordinator_state import (
     PendingEpoch,
     Print,
     RecordWaking,
-    joined_births,
 )
-from dvm_mpi.control.grants import child_grants
 from dvm_mpi.control.lifecycle import Event, Kind, RunnersLimitError, State
 from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied
 from dvm_mpi.dsm.rows import joined
@@ -43,7 +41,7 @@ class Publishing:
         self._delete(pending.deletions)
         authors: dict[int, int] = {}
         if pending.births:
-            authors.update(self._bear(joined_births(pending.births)))
+            authors.update(self._bear(pending.births))
         claims = self._wake(pending, authors)
         state.compact()
         return [*claims, *(Print(data) for data in pending.console)]
@@ -73,30 +71,36 @@ class Publishing:
         state.table.apply(queued[queued >= 0], Event.CANCELLED)
         state.end_templates(rows)
 
-    def _bear(self, births: Births) -> dict[int, int]:
+    def _bear(self, parts: list[Births]) -> dict[int, int]:
         """Register children; return the creator's attempt of each new template, by row."""
         state = self._state
-        grants, counts = child_grants(births.children, births.child_ranges)
         try:
-            rows = state.register(births, grants, counts)
+            rows = state.register(parts)
         except RunnersLimitError as error:
-            error.pc = int(births.children["newr_pc"][-1])
+            error.pc = int(parts[-1].children["newr_pc"][-1])
             raise
-        template = births.children["template"] == 1
-        ordinary = rows[~template]
-        state.table.apply(ordinary, Event.CREATED)
-        state.enqueue(ordinary)
-        state.counters.runners += len(ordinary)
-        armed = rows[template]
-        if len(armed) == 0:
+        templates = [part.children["template"] for part in parts]
+        if not any(each.any() for each in templates):
+            self._start(rows)
             return {}
+        template = np.concatenate(templates) == 1
+        self._start(rows[~template])
+        armed = rows[template]
         state.table.apply(armed, Event.ARMED)
         table = state.table.rows
         counts = table["watched_count"][armed]
         watched, _ = state.watched.gather(table["watched_first"][armed], counts)
         state.watches.add_many(armed, counts, watched)
-        self._queue_instances(armed[births.wakes[template]])
-        return dict(zip(armed.tolist(), births.creators[template].tolist(), strict=True))
+        wakes = np.concatenate([part.wakes for part in parts])[template]
+        self._queue_instances(armed[wakes])
+        creators = np.concatenate([part.creators for part in parts])[template]
+        return dict(zip(armed.tolist(), creators.tolist(), strict=True))
+
+    def _start(self, rows: NDArray[np.int64]) -> None:
+        """Queue new runners."""
+        self._state.table.apply(rows, Event.CREATED)
+        self._state.enqueue(rows)
+        self._state.counters.runners += len(rows)
 
     def _wake(self, pending: PendingEpoch, authors: dict[int, int]) -> list[Action]:
         """Queue an instance of each template that a write set of the epoch touches; say so."""
@@ -144,9 +148,7 @@ class Publishing:
         table["instances"][rows] = table["attempt"][rows] = 0
         table["queued_instance"][templates] = rows
         table["instances"][templates] += 1
-        state.table.apply(rows, Event.CREATED)
-        state.enqueue(rows)
-        state.counters.runners += len(rows)
+        self._start(rows)
         state.counters.watcher_firings += len(rows)
 
 

@@ -12,34 +12,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.control.kernels import entry_kernel
+from dvm_mpi.engine.interface import ATTEMPT as ATTEMPT_ROW
 
 Ints = NDArray[np.int64]
 
 STATE: Final = 0
 KIND: Final = 1
+ID: Final = 2
+ENTRY: Final = 3
+NEWR_PC: Final = 4
 STACK_BASE: Final = 5
+STACK_BYTES: Final = 6
 STACK_AUTOMATIC: Final = 7
+GRANT_FIRST: Final = 8
 GRANT_COUNT: Final = 9
+WATCHED_FIRST: Final = 10
 WATCHED_COUNT: Final = 11
+IMAGE_FIRST: Final = 12
 IMAGE_COUNT: Final = 13
+IMAGE_DATA_FIRST: Final = 14
 IMAGE_DATA_COUNT: Final = 15
+TEMPLATE: Final = 16
+QUEUED_INSTANCE: Final = 17
 ATTEMPT: Final = 19
 SNAPSHOT: Final = 20
 WORKER: Final = 21
+LARGEST_RANGE: Final = 22
 LOSSES: Final = 23
 #: The same, for whoever has to check them.
 COLUMNS: Final = {
     "state": STATE,
     "kind": KIND,
+    "id": ID,
+    "entry": ENTRY,
+    "newr_pc": NEWR_PC,
     "stack_base": STACK_BASE,
+    "stack_bytes": STACK_BYTES,
     "stack_automatic": STACK_AUTOMATIC,
+    "grant_first": GRANT_FIRST,
     "grant_count": GRANT_COUNT,
+    "watched_first": WATCHED_FIRST,
     "watched_count": WATCHED_COUNT,
+    "image_first": IMAGE_FIRST,
     "image_count": IMAGE_COUNT,
+    "image_data_first": IMAGE_DATA_FIRST,
     "image_data_count": IMAGE_DATA_COUNT,
+    "template": TEMPLATE,
+    "queued_instance": QUEUED_INSTANCE,
     "attempt": ATTEMPT,
     "snapshot": SNAPSHOT,
     "worker": WORKER,
+    "largest_range": LARGEST_RANGE,
     "losses": LOSSES,
 }
 #: `lifecycle.State.FREE`, `lifecycle.State.RUNNING` and `lifecycle.Kind.INSTANCE`.
@@ -56,6 +79,31 @@ STACKS: Final = 4
 LOSERS: Final = 5
 INSTANCES: Final = 6
 OWNED_COUNT: Final = 7
+
+#: What `send` counts.
+SENT_GRANTS: Final = 0
+SENT_IMAGES: Final = 1
+SENT_LOSERS: Final = 2
+SENT_INSTANCES: Final = 3
+SENT_COUNT: Final = 4
+
+
+def _column(names: tuple[str, ...] | None, name: str) -> int:
+    assert names is not None
+    return names.index(name)
+
+
+ATTEMPT_RUNNER: Final = _column(ATTEMPT_ROW.names, "runner")
+ATTEMPT_ID: Final = _column(ATTEMPT_ROW.names, "id")
+ATTEMPT_ENTRY: Final = _column(ATTEMPT_ROW.names, "entry")
+ATTEMPT_SNAPSHOT: Final = _column(ATTEMPT_ROW.names, "snapshot")
+ATTEMPT_STACK_BASE: Final = _column(ATTEMPT_ROW.names, "stack_base")
+ATTEMPT_STACK_BYTES: Final = _column(ATTEMPT_ROW.names, "stack_bytes")
+ATTEMPT_STACK_AUTOMATIC: Final = _column(ATTEMPT_ROW.names, "stack_automatic")
+ATTEMPT_GRANT_FIRST: Final = _column(ATTEMPT_ROW.names, "grant_first")
+ATTEMPT_GRANT_COUNT: Final = _column(ATTEMPT_ROW.names, "grant_count")
+ATTEMPT_IMAGE_FIRST: Final = _column(ATTEMPT_ROW.names, "image_first")
+ATTEMPT_IMAGE_COUNT: Final = _column(ATTEMPT_ROW.names, "image_count")
 
 
 @entry_kernel("int64(int64[:, ::1], int64[::1], int64[::1], int64[::1], int64)")
@@ -98,3 +146,53 @@ def owned(table: Ints, rows: Ints, stacks: Ints, totals: Ints) -> None:
         if table[row, STACK_AUTOMATIC] == 1:
             stacks[totals[STACKS]] = table[row, STACK_BASE]
             totals[STACKS] += 1
+
+
+@entry_kernel("void(int64[:, ::1], int64[::1], int64, int64, int64, int64[:, ::1], int64[::1])")
+def send(
+    table: Ints,
+    rows: Ints,
+    number: int,
+    snapshot: int,
+    worker: int,
+    attempts: Ints,
+    totals: Ints,
+) -> None:
+    """Let rows run at a worker, as the attempts from `number` on, and describe these.
+
+    `attempts`: words of `interface.ATTEMPT`, whose images are none yet.
+    """
+    for position in range(rows.size):
+        row = rows[position]
+        table[row, ATTEMPT] = number + position
+        table[row, SNAPSHOT] = snapshot
+        table[row, WORKER] = worker
+        attempts[position, ATTEMPT_RUNNER] = row
+        attempts[position, ATTEMPT_ID] = table[row, ID]
+        attempts[position, ATTEMPT_ENTRY] = table[row, ENTRY]
+        attempts[position, ATTEMPT_SNAPSHOT] = snapshot
+        attempts[position, ATTEMPT_STACK_BASE] = table[row, STACK_BASE]
+        attempts[position, ATTEMPT_STACK_BYTES] = table[row, STACK_BYTES]
+        attempts[position, ATTEMPT_STACK_AUTOMATIC] = table[row, STACK_AUTOMATIC]
+        attempts[position, ATTEMPT_GRANT_FIRST] = totals[SENT_GRANTS]
+        attempts[position, ATTEMPT_GRANT_COUNT] = table[row, GRANT_COUNT]
+        attempts[position, ATTEMPT_IMAGE_FIRST] = 0
+        attempts[position, ATTEMPT_IMAGE_COUNT] = 0
+        totals[SENT_GRANTS] += table[row, GRANT_COUNT]
+        totals[SENT_IMAGES] += table[row, IMAGE_COUNT]
+        if table[row, LOSSES] > 0:
+            totals[SENT_LOSERS] += 1
+        if table[row, KIND] == INSTANCE:
+            totals[SENT_INSTANCES] += 1
+
+
+@entry_kernel("void(int64[:, ::1], int64[::1], int64[:, ::1], int64[:, ::1])")
+def copy_grants(table: Ints, rows: Ints, arena: Ints, grants: Ints) -> None:
+    """Copy start and length of what rows declare from the arena, one behind the other."""
+    place = 0
+    for position in range(rows.size):
+        first = table[rows[position], GRANT_FIRST]
+        for grant in range(first, first + table[rows[position], GRANT_COUNT]):
+            grants[place, 0] = arena[grant, 0]
+            grants[place, 1] = arena[grant, 1]
+            place += 1

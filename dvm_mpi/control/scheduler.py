@@ -25,7 +25,7 @@ from dvm_mpi.config import (
     SHARE_FUEL_MIN,
     SLICE_FUEL,
 )
-from dvm_mpi.control import giving_up
+from dvm_mpi.control import giving_up, row_loops
 from dvm_mpi.control.coordinator_state import (
     Action,
     ArmedWatcher,
@@ -36,7 +36,6 @@ from dvm_mpi.control.coordinator_state import (
     ToWorker,
 )
 from dvm_mpi.control.dealing import Dealing
-from dvm_mpi.control.grants import normalise_grouped
 from dvm_mpi.control.joining import workers_of
 from dvm_mpi.control.leader import Tree
 from dvm_mpi.control.leases import LeaseBook
@@ -59,7 +58,8 @@ from dvm_mpi.control.rounds import Rounds, apart, place_blocks, round_runners
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied, FramesLacking
-from dvm_mpi.dsm.ranges import expand, firsts_of, round_to_pages
+from dvm_mpi.dsm.ranges import expand, firsts_of
+from dvm_mpi.dsm.rows import words_of
 from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, NO_LEASES, RUN, Lease, LeaseKind
 from dvm_mpi.layout import GUARD_BYTES, RANGE
 
@@ -346,17 +346,16 @@ class Scheduler:
         child["id"], child["entry"] = first_id.start, event.entry
         child["stack_base"] = slot.start + GUARD_BYTES
         child["stack_bytes"], child["stack_automatic"] = self._stack_bytes, 1
+        child["heap_count"] = len(event.reserved)
         births = Births(
             creators=np.zeros(1, dtype=np.int64),
             wakes=np.zeros(1, dtype=bool),
             children=child,
-            child_ranges=np.zeros(0, dtype=RANGE),
+            child_ranges=event.reserved,
             runs=np.zeros(0, dtype=RUN),
             data=np.zeros(0, dtype=np.uint8),
         )
-        groups = np.zeros(len(event.reserved), dtype=np.int64)
-        grants, counts = normalise_grouped(groups, event.reserved, 1)
-        rows = state.register(births, grants, counts)
+        rows = state.register([births])
         state.table.apply(rows, Event.CREATED)
         state.enqueue(rows)
         state.counters.runners += 1
@@ -477,67 +476,62 @@ class Scheduler:
         """Move rows to RUNNING at `worker` and describe their attempts."""
         state = self.state
         snapshot = state.log.visible
-        numbers = state.last_attempt + 1 + np.arange(len(rows))
-        state.last_attempt += len(rows)
+        rows = np.ascontiguousarray(rows, np.int64)
+        numbers = np.arange(state.last_attempt + 1, state.last_attempt + 1 + len(rows))
         state.table.apply(rows, Event.DISPATCHED)
-        table = state.table.rows
-        r = table.take(rows)
-        table["attempt"][rows] = numbers
-        table["snapshot"][rows] = snapshot
-        table["worker"][rows] = worker
-        self._leave_queue(rows, r)
-        if self._rounds is None:
-            for row in rows[r["losses"] >= LOSSES_BEFORE_RESERVING].tolist():
+        attempts = np.empty(len(rows), dtype=ATTEMPT)
+        totals = np.zeros(row_loops.SENT_COUNT, np.int64)
+        first = state.last_attempt + 1
+        row_loops.send(state.table.words, rows, first, snapshot, worker, words_of(attempts), totals)
+        state.last_attempt += len(rows)
+        sent: list[int] = totals.tolist()
+        if sent[row_loops.SENT_INSTANCES]:
+            self._leave_queue(rows)
+        if self._rounds is None and sent[row_loops.SENT_LOSERS]:
+            losses = state.table.rows["losses"][rows]
+            for row in rows[losses >= LOSSES_BEFORE_RESERVING].tolist():
                 state.reservations.activate(row)
         state.pins.add(snapshot, len(rows))
         state.running[worker] += len(rows)
         state.newest_batch[worker] = len(rows)
         state.counters.attempts += len(rows)
-        dispatched = self._describe(snapshot, numbers, rows, r)
+        grants = np.empty(sent[row_loops.SENT_GRANTS], dtype=GRANT)
+        arena = words_of(state.grants.rows)
+        row_loops.copy_grants(state.table.words, rows, arena, words_of(grants))
+        # Of whole pages: what is cached of a page is as old as its oldest byte.
+        grants["newest"] = state.conflicts.newest_of_pages(grants)
+        leases = NO_LEASES if self._rounds is None else self._rounds.dispatch(len(rows))
+        images = NO_RUNS, NO_DATA
+        if sent[row_loops.SENT_IMAGES]:
+            images = self._describe_images(rows, attempts)
+        dispatched = Dispatched(snapshot, numbers, attempts, grants, *images, leases)
         # The first runner, number 1, may touch all that is loaded, and need not look at any of it.
-        if self._policy is not None and self._policy.looks and numbers[0] > 1:
+        if self._policy is not None and self._policy.looks and first > 1:
             self._policy.sent(worker, snapshot, declared_in(dispatched))
         return dispatched
 
-    def _leave_queue(self, rows: NDArray[np.int64], r: NDArray[Any]) -> None:
+    def _leave_queue(self, rows: NDArray[np.int64]) -> None:
         """Let a template queue its next instance: this one's snapshot is taken now."""
         table = self.state.table.rows
-        instance = r["kind"] == Kind.INSTANCE
-        if not instance.any():
-            return
-        templates, instances = r["template"][instance], rows[instance]
+        instances = rows[table["kind"][rows] == Kind.INSTANCE]
+        templates = table["template"][instances]
         queued = table["queued_instance"][templates] == instances
         table["queued_instance"][templates[queued]] = -1
         table["attempt"][templates[queued]] = table["attempt"][instances[queued]]
 
-    def _describe(
-        self,
-        snapshot: int,
-        numbers: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        r: NDArray[Any],
-    ) -> Dispatched:
+    def _describe_images(
+        self, rows: NDArray[np.int64], attempts: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """Return what creators stored into the stacks of rows, and note in `attempts` where."""
         state = self.state
-        attempts = np.zeros(len(rows), dtype=ATTEMPT)
-        attempts["runner"], attempts["snapshot"] = rows, snapshot
-        for name in ("id", "entry", "stack_base", "stack_bytes", "stack_automatic"):
-            attempts[name] = r[name]
-        ranges, attempts["grant_first"] = state.grants.gather(r["grant_first"], r["grant_count"])
-        attempts["grant_count"] = r["grant_count"]
-        grants = np.zeros(len(ranges), dtype=GRANT)
-        grants["start"], grants["length"] = ranges["start"], ranges["length"]
-        # Of whole pages: what is cached of a page is as old as its oldest byte.
-        grants["newest"] = state.conflicts.newest(round_to_pages(ranges))
-        leases = NO_LEASES if self._rounds is None else self._rounds.dispatch(len(rows))
-        if not r["image_count"].any():
-            return Dispatched(snapshot, numbers, attempts, grants, NO_RUNS, NO_DATA, leases)
+        r = state.table.rows.take(rows)
         runs, attempts["image_first"] = state.image_runs.gather(r["image_first"], r["image_count"])
         attempts["image_count"] = r["image_count"]
         owner = np.repeat(np.arange(len(rows)), r["image_count"])
         where = runs["data_first"] + r["image_data_first"][owner]
         data = state.image_data.rows[expand(where, runs["length"])]
         runs["data_first"] = firsts_of(runs["length"])
-        return Dispatched(snapshot, numbers, attempts, grants, runs, data, leases)
+        return runs, data
 
     # --- end ------------------------------------------------------------------------------------
     def _finish(self) -> list[Action]:

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.dsm import ranges
 from dvm_mpi.dsm.dividing import Share, divide
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import RUN, TOKEN, AppliesRequested, ApplyRequested, DiscardRequested
 from dvm_mpi.dsm.rows import joined
+from dvm_mpi.layout import SR_END
 
 Ints = NDArray[np.int64]
 
@@ -63,7 +63,6 @@ class CommitLog:
         self._receivers = homes if receivers is None else receivers
         #: Receivers that lead several homes; (home_count,).
         self._leads = np.bincount(self._receivers, minlength=geometry.home_count) > 1
-        self._no_leads = np.zeros(geometry.home_count, dtype=bool)
         self.visible = visible
         self.open_epoch = visible + 1
         self._waiting = {}
@@ -83,10 +82,11 @@ class CommitLog:
             The bytes of the runs that are not staged; copied.
         """
         self.open_records += tokens.size
-        pieces, owners, homes = _cut(self._geometry, tokens, runs)
-        self._touched[homes] = True
-        receivers = self._receivers[homes]
-        for receiver, *part in divide(receivers, owners, tokens, pieces, data, self._leads):
+        shares, touched = divide(
+            tokens, runs, data, _block_bytes(self._geometry), self._receivers, self._leads
+        )
+        self._touched |= touched
+        for receiver, *part in shares:
             self._shares.setdefault(receiver, []).append((part[0], part[1], part[2]))
             self.open_bytes += part[2].size
         return self.open_epoch
@@ -129,7 +129,7 @@ class CommitLog:
         staged = tokens.take(np.flatnonzero(tokens["staged"]))
         if staged.size == 0:
             return ()
-        shares = self._shares_of(staged, runs, np.empty(0, np.uint8))
+        shares = _for_homes(self._geometry, staged, runs, np.empty(0, np.uint8))
         return tuple((home, DiscardRequested(held)) for home, held, _, _ in shares)
 
     @property
@@ -167,13 +167,6 @@ class CommitLog:
         while self.visible + 1 < self.open_epoch and self.visible + 1 not in self._waiting:
             self.visible += 1
 
-    def _shares_of(
-        self, tokens: NDArray[Any], runs: NDArray[Any], data: NDArray[np.uint8]
-    ) -> list[Share]:
-        """Divide write sets among homes."""
-        pieces, owners, homes = _cut(self._geometry, tokens, runs)
-        return divide(homes, owners, tokens, pieces, data, self._no_leads)
-
     def _request(self, receiver: int, epoch: int, pins: Ints) -> ApplyRequested | AppliesRequested:
         """Join what several calls appended for one receiver."""
         run_first = data_first = 0
@@ -192,19 +185,22 @@ class CommitLog:
 
 def for_homes(geometry: Geometry, request: AppliesRequested) -> list[tuple[int, ApplyRequested]]:
     """Return what each home has to apply of what its leader was told, ascending by home."""
-    tokens, data = request.tokens, request.data
-    pieces, owners, homes = _cut(geometry, tokens, request.runs)
-    leads = np.zeros(geometry.home_count, dtype=bool)
+    shares = _for_homes(geometry, request.tokens, request.runs, request.data)
     return [
-        (home, ApplyRequested(request.epoch, request.visible, request.pins, held, runs, own))
-        for home, held, runs, own in divide(homes, owners, tokens, pieces, data, leads)
+        (home, ApplyRequested(request.epoch, request.visible, request.pins, held, runs, data))
+        for home, held, runs, data in shares
     ]
 
 
-def _cut(
-    geometry: Geometry, tokens: NDArray[Any], runs: NDArray[Any]
-) -> tuple[NDArray[Any], Ints, Ints]:
-    """Return the pieces of write sets in commit order, the token of each, and the home of each."""
-    rows = ranges.expand(tokens["run_first"], tokens["run_count"])
-    pieces, cut_from, homes = geometry.cut(runs.take(rows))
-    return pieces, np.arange(tokens.size).repeat(tokens["run_count"])[cut_from], homes
+def _for_homes(
+    geometry: Geometry, tokens: NDArray[Any], runs: NDArray[Any], data: NDArray[np.uint8]
+) -> list[Share]:
+    """Divide write sets among homes."""
+    homes = np.arange(geometry.home_count, dtype=np.int64)
+    leads = np.zeros(geometry.home_count, dtype=bool)
+    return divide(tokens, runs, data, _block_bytes(geometry), homes, leads)[0]
+
+
+def _block_bytes(geometry: Geometry) -> int:
+    """Return after how many addresses comes the next home; one home has all of them."""
+    return geometry.block_bytes if geometry.home_count > 1 else SR_END

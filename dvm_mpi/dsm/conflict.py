@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi import config
 from dvm_mpi.dsm import last_writers
+from dvm_mpi.dsm.hashing import IntMap
 from dvm_mpi.dsm.last_writers import (
     BELOW_ALL,
     COUNT,
@@ -30,13 +31,19 @@ from dvm_mpi.dsm.last_writers import (
     KEY,
     LEAF_RANGES,
     LEAF_TOTAL,
+    LOCATED_AT_ONCE,
+    LONG_END,
+    LONG_START,
+    NEW_PAGES,
     NEWEST,
+    PAGES_ENTERED_MAX,
+    PLACE_ROWS,
     RANGE_TOTAL,
     SLOT,
     START,
 )
+from dvm_mpi.dsm.rows import words_of
 from dvm_mpi.errors import LimitError
-from dvm_mpi.layout import PAGE_SHIFT
 
 Ints = NDArray[np.int64]
 
@@ -45,6 +52,8 @@ LEAF_RANGES_PACKED: Final = LEAF_RANGES * 3 // 4
 #: Gaps, in bytes, over which old ranges are joined when there are too many, mildest first.
 JOINED_GAPS: Final = (0, 1 << 12, 1 << 20, 1 << 30, 1 << 62)
 SLOTS_AT_START: Final = 16
+#: Behind every address.
+ABOVE_ALL: Final = 2**62
 
 
 class ConflictSet:
@@ -71,6 +80,11 @@ class ConflictSet:
         self._join_at = ranges_kept
         self._epoch = 0
         self._horizon = 0
+        #: The epoch of the last store into each page, as long as there are not too many.
+        self._pages = IntMap()
+        self._reach = np.array([0, ABOVE_ALL, BELOW_ALL])
+        #: Room for searches that are made together.
+        self._places = np.empty((PLACE_ROWS, LOCATED_AT_ONCE), np.int64)
         self._build(np.empty((3, 0), np.int64))
 
     @property
@@ -81,7 +95,8 @@ class ConflictSet:
     @property
     def held_bytes(self) -> int:
         """Memory that the set has reserved for itself, in bytes."""
-        return self._leaves.nbytes + self._index.nbytes
+        pages, epochs = self._pages.tables(0)
+        return self._leaves.nbytes + self._index.nbytes + pages.nbytes + epochs.nbytes
 
     def resolve(
         self,
@@ -150,11 +165,15 @@ class ConflictSet:
         assert load_offsets.size == offsets.size
         self._epoch = epoch
         self._reserve(runs.size)
+        pages, epochs = self._pages.tables(PAGES_ENTERED_MAX * runs.size)
         conflicts = np.empty(snapshots.size, np.int64)
         last_writers.resolve(
             self._leaves,
             self._index,
             self._totals,
+            pages,
+            epochs,
+            self._reach,
             np.ascontiguousarray(snapshots, np.int64),
             np.ascontiguousarray(offsets, np.int64),
             np.ascontiguousarray(runs["start"]),
@@ -164,24 +183,39 @@ class ConflictSet:
             np.ascontiguousarray(loads["length"]),
             np.ascontiguousarray(enter, np.bool_),
             epoch,
-            np.empty((2, snapshots.size), np.int64),
+            self._places,
             conflicts,
         )
+        self._count_pages()
         return conflicts
+
+    def _count_pages(self) -> None:
+        """Note which pages are new; of too many none is kept, and ranges are looked through."""
+        self._pages.entered(int(self._reach[NEW_PAGES]))
+        self._reach[NEW_PAGES] = 0
+        if len(self._pages) > self._ranges_kept:
+            self._pages = IntMap()
+            self._reach[LONG_START], self._reach[LONG_END] = BELOW_ALL, ABOVE_ALL
 
     def newest(self, ranges: NDArray[Any]) -> Ints:
         """Return the newest epoch of any store into each of `ranges`, 0 where there is none.
 
         Epochs at or before the horizon may be given too high, never too low, and never above
         the horizon. Who wants to know whether a page changed asks for the whole page: its other
-        bytes have epochs of their own (`ranges.round_to_pages`).
+        bytes have epochs of their own (`newest_of_pages`).
         """
-        rows = np.empty((ranges.size, 2), np.int64)
-        rows[:, 0] = ranges["start"]
-        rows[:, 1] = ranges["length"]
         newest = np.empty(ranges.size, np.int64)
-        last_writers.newest_each(self._leaves, self._index, self._totals, rows, newest)
+        last_writers.newest_each(self._leaves, self._index, self._totals, words_of(ranges), newest)
         return newest
+
+    def newest_of_pages(self, ranges: NDArray[Any]) -> Ints:
+        """Return the same of all pages that each of `ranges` touches."""
+        newest = np.empty(ranges.size, np.int64)
+        last_writers.newest_each_of_pages(*self._maps(), words_of(ranges), newest)
+        return newest
+
+    def _maps(self) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
+        return (self._leaves, self._index, self._totals, *self._pages.tables(0), self._reach)
 
     def shared_pages(
         self, snapshots: Ints, offsets: Ints, runs: NDArray[Any], runs_max: int
@@ -192,16 +226,13 @@ class ConflictSet:
         which has not been asked about them yet. Only the first `runs_max` runs are looked at.
         """
         found = np.empty((2, 2 * min(runs.size, runs_max)), np.int64)
-        count = last_writers.shared_blocks(
-            self._leaves,
-            self._index,
-            self._totals,
+        count = last_writers.shared_pages(
+            *self._maps(),
             np.ascontiguousarray(snapshots, np.int64),
             np.ascontiguousarray(offsets, np.int64),
             np.ascontiguousarray(runs["start"]),
             np.ascontiguousarray(runs["length"]),
             min(runs.size, runs_max),
-            PAGE_SHIFT,
             found,
         )
         pages, records = found[:, :count]

@@ -1,10 +1,11 @@
 """Compiled loops that divide write sets among homes, or among receivers that lead several homes.
 
-Write sets come as words of messages.TOKEN, their pieces as words of messages.RUN in commit order,
-each with its receiver and the position of its token. What each receiver gets is laid out back to
-back, one after the other, in three arrays: tokens, runs and bytes. Where a write set is staged its
-bytes are at the homes already: a home gets its token alone. Who leads several homes gets its pieces
-too, without bytes, and so can divide all again.
+Write sets come as words of messages.TOKEN in commit order and of messages.RUN, of which each token
+names its own. They are cut where a block of addresses ends; blocks go round the homes in turn
+(`geometry`). What each receiver gets is laid out back to back, one after the other, in three
+arrays: tokens, runs and bytes. Where a write set is staged its bytes are at the homes already: a
+home gets its token alone. Who leads several homes gets its pieces too, without bytes, and so can
+divide all again.
 """
 
 from __future__ import annotations
@@ -40,152 +41,175 @@ TOKENS: Final = 0
 RUNS: Final = 1
 BYTES: Final = 2
 PARTS: Final = 3
-#: A receiver, and its tokens, runs and bytes; indices count from its own arrays.
-Share = tuple[int, NDArray[Any], NDArray[Any], NDArray[np.uint8]]
-
 #: Of a receiver that nothing was found for yet.
 NOBODY: Final = -1
 #: `data_first` of a piece whose bytes are at its home.
 NOWHERE: Final = -1
 
+#: A receiver, and its tokens, runs and bytes; indices count from its own arrays.
+Share = tuple[int, NDArray[Any], NDArray[Any], NDArray[np.uint8]]
+
 
 @entry_kernel(
-    "int64(int64[::1], int64[::1], int64[:, ::1], int64[:, ::1], int64, boolean[::1], int64[::1], "
-    "int64[:, ::1])"
+    "int64(int64[:, ::1], int64[:, ::1], int64, int64, int64[::1], boolean[::1], boolean[::1], "
+    "int64[::1], int64[:, ::1])"
 )
 def count(
-    receivers: Ints,
-    owners: Ints,
     tokens: Ints,
-    pieces: Ints,
+    runs: Ints,
+    block_bytes: int,
     data_bytes: int,
+    receivers: Ints,
     leads: Flags,
+    touched: Flags,
     latest: Ints,
     totals: Ints,
 ) -> int:
-    """Count what each receiver gets: `totals` (receivers, PARTS), zeros before.
+    """Count what each receiver gets: `totals` (home_count, PARTS), zeros before.
 
-    `leads`: (receivers,) who gets pieces of staged write sets. `latest`: (receivers,) NOBODY
-    before. Returns how many pieces lie beyond the data.
+    `receivers`, `leads`: (home_count,) who gets what is for a home, and who gets pieces of staged
+    write sets. `touched`: (home_count,) homes that something is for, set. `latest`: (home_count,)
+    NOBODY before. Returns how many runs lie beyond the data.
     """
     beyond = 0
-    for piece in range(receivers.size):
-        receiver = receivers[piece]
-        owner = owners[piece]
-        if latest[receiver] != owner:
-            latest[receiver] = owner
-            totals[receiver, TOKENS] += 1
-        if tokens[owner, STAGED] == 0:
-            first = pieces[piece, DATA_FIRST]
-            if first < 0 or first + pieces[piece, LENGTH] > data_bytes:
+    home_count = totals.shape[0]
+    for owner in range(tokens.shape[0]):
+        is_staged = tokens[owner, STAGED] != 0
+        first = tokens[owner, RUN_FIRST]
+        for run in range(first, first + tokens[owner, RUN_COUNT]):
+            at, length = runs[run, DATA_FIRST], runs[run, LENGTH]
+            if length > 0 and not is_staged and (at < 0 or at + length > data_bytes):
                 beyond += 1
-            totals[receiver, RUNS] += 1
-            totals[receiver, BYTES] += pieces[piece, LENGTH]
-        elif leads[receiver]:
-            totals[receiver, RUNS] += 1
+            start = runs[run, START]
+            end = start + length
+            while start < end:
+                block = start // block_bytes
+                touched[block % home_count] = True
+                receiver = receivers[block % home_count]
+                behind = min(end, (block + 1) * block_bytes)
+                if latest[receiver] != owner:
+                    latest[receiver] = owner
+                    totals[receiver, TOKENS] += 1
+                if not is_staged:
+                    totals[receiver, BYTES] += behind - start
+                if not is_staged or leads[receiver]:
+                    totals[receiver, RUNS] += 1
+                start = behind
     return beyond
 
 
 @entry_kernel(
-    "void(int64[::1], int64[::1], int64[:, ::1], int64[:, ::1], uint8[::1], boolean[::1], "
-    "int64[::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], uint8[::1])"
+    "void(int64[:, ::1], int64[:, ::1], int64, uint8[::1], int64[::1], boolean[::1], int64[::1], "
+    "int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], uint8[::1])"
 )
 def fill(
-    receivers: Ints,
-    owners: Ints,
     tokens: Ints,
-    pieces: Ints,
+    runs: Ints,
+    block_bytes: int,
     data: NDArray[np.uint8],
+    receivers: Ints,
     leads: Flags,
     latest: Ints,
     firsts: Ints,
     places: Ints,
     held: Ints,
-    runs: Ints,
+    packed_runs: Ints,
     packed: NDArray[np.uint8],
 ) -> None:
-    """Lay out what each receiver gets, in `held`, `runs` and `packed`.
+    """Lay out what each receiver gets, in `held`, `packed_runs` and `packed`.
 
-    `firsts` and `places`: (receivers, PARTS), where the parts of each begin; `places` moves on.
-    `leads` as for `count`; `latest` is NOBODY before. Indices count within the parts of a receiver.
+    `firsts` and `places`: (home_count, PARTS), where the parts of each receiver begin; `places`
+    moves on. `receivers` and `leads` as for `count`; `latest` is NOBODY before. Indices count
+    within the parts of a receiver.
     """
-    for piece in range(receivers.size):
-        receiver = receivers[piece]
-        owner = owners[piece]
-        if latest[receiver] != owner:
-            latest[receiver] = owner
-            place = places[receiver, TOKENS]
-            places[receiver, TOKENS] += 1
-            for word in range(TOKEN_WORDS):
-                held[place, word] = tokens[owner, word]
-            held[place, RUN_FIRST] = places[receiver, RUNS] - firsts[receiver, RUNS]
-            held[place, RUN_COUNT] = 0
+    home_count = firsts.shape[0]
+    for owner in range(tokens.shape[0]):
         is_staged = tokens[owner, STAGED] != 0
-        if is_staged and not leads[receiver]:
-            continue
-        held[places[receiver, TOKENS] - 1, RUN_COUNT] += 1
-        place = places[receiver, RUNS]
-        places[receiver, RUNS] += 1
-        length = pieces[piece, LENGTH]
-        runs[place, START] = pieces[piece, START]
-        runs[place, LENGTH] = length
-        runs[place, DATA_FIRST] = NOWHERE
-        if is_staged:
-            continue
-        target = places[receiver, BYTES]
-        places[receiver, BYTES] += length
-        runs[place, DATA_FIRST] = target - firsts[receiver, BYTES]
-        source = pieces[piece, DATA_FIRST]
-        taken = data[source : source + length]
-        room = packed[target : target + length]
-        for k in range(room.size):
-            room[k] = taken[k]
+        first = tokens[owner, RUN_FIRST]
+        for run in range(first, first + tokens[owner, RUN_COUNT]):
+            start = runs[run, START]
+            end = start + runs[run, LENGTH]
+            source = runs[run, DATA_FIRST]
+            while start < end:
+                block = start // block_bytes
+                receiver = receivers[block % home_count]
+                length = min(end, (block + 1) * block_bytes) - start
+                if latest[receiver] != owner:
+                    latest[receiver] = owner
+                    place = places[receiver, TOKENS]
+                    places[receiver, TOKENS] += 1
+                    for word in range(TOKEN_WORDS):
+                        held[place, word] = tokens[owner, word]
+                    held[place, RUN_FIRST] = places[receiver, RUNS] - firsts[receiver, RUNS]
+                    held[place, RUN_COUNT] = 0
+                if not is_staged or leads[receiver]:
+                    held[places[receiver, TOKENS] - 1, RUN_COUNT] += 1
+                    place = places[receiver, RUNS]
+                    places[receiver, RUNS] += 1
+                    packed_runs[place, START] = start
+                    packed_runs[place, LENGTH] = length
+                    packed_runs[place, DATA_FIRST] = NOWHERE
+                if not is_staged:
+                    target = places[receiver, BYTES]
+                    places[receiver, BYTES] += length
+                    packed_runs[place, DATA_FIRST] = target - firsts[receiver, BYTES]
+                    taken = data[source : source + length]
+                    room = packed[target : target + length]
+                    for k in range(room.size):
+                        room[k] = taken[k]
+                start += length
+                source += length
 
 
 def divide(
-    receivers: Ints,
-    owners: Ints,
     tokens: NDArray[Any],
-    pieces: NDArray[Any],
+    runs: NDArray[Any],
     data: NDArray[np.uint8],
+    block_bytes: int,
+    receivers: Ints,
     leads: Flags,
-) -> list[Share]:
-    """Return who gets what of write sets: `(receiver, TOKEN rows, RUN rows, bytes)`, ascending.
+) -> tuple[list[Share], Flags]:
+    """Return who gets what of write sets, ascending, and which homes something is for.
 
     Parameters
     ----------
-    receivers, owners
-        Of each piece: who gets it, and the position of its token.
-    tokens, pieces, data
-        TOKEN rows, RUN rows in commit order that do not cross homes, and bytes; copied.
-    leads
-        (receivers,) who gets the pieces of staged write sets too.
+    tokens, runs, data
+        TOKEN rows in commit order, the RUN rows that they name, and bytes; copied.
+    block_bytes
+        After so many addresses comes the next home.
+    receivers, leads
+        (home_count,) who gets what is for a home, and who gets the pieces of staged write sets too.
     """
-    if receivers.size == 0:
-        return []
-    token_words, piece_words = words_of(tokens), words_of(pieces)
-    totals = np.zeros((leads.size, PARTS), np.int64)
-    latest = np.full(leads.size, NOBODY)
-    beyond = count(receivers, owners, token_words, piece_words, data.size, leads, latest, totals)
+    token_words, run_words = words_of(tokens), words_of(runs)
+    home_count = receivers.size
+    touched = np.zeros(home_count, dtype=bool)
+    totals = np.zeros((home_count, PARTS), np.int64)
+    latest = np.full(home_count, NOBODY)
+    beyond = count(
+        *(token_words, run_words, block_bytes, data.size, receivers, leads),
+        *(touched, latest, totals),
+    )
     assert beyond == 0, "a run beyond its data"
     ends = totals.cumsum(axis=0)
     firsts = ends - totals
     held_count, run_count, byte_count = ends[-1].tolist()
+    if held_count == 0:
+        return [], touched
     held, packed_runs = np.empty(held_count, TOKEN), np.empty(run_count, RUN)
     packed = np.empty(byte_count, np.uint8)
     latest.fill(NOBODY)
     fill(
-        *(receivers, owners, token_words, piece_words, data, leads, latest, firsts, firsts.copy()),
-        *(words_of(held), words_of(packed_runs), packed),
+        *(token_words, run_words, block_bytes, data, receivers, leads),
+        *(latest, firsts, firsts.copy(), words_of(held), words_of(packed_runs), packed),
     )
-    touched = np.flatnonzero(totals[:, TOKENS])
+    told = totals[:, TOKENS].nonzero()[0]
     shares = []
     for receiver, begin, end in zip(
-        touched.tolist(), firsts[touched].tolist(), ends[touched].tolist(), strict=True
+        told.tolist(), firsts[told].tolist(), ends[told].tolist(), strict=True
     ):
         own, own_runs, own_bytes = (
             part[first:behind]
             for part, first, behind in zip((held, packed_runs, packed), begin, end, strict=True)
         )
         shares.append((receiver, own, own_runs, own_bytes))
-    return shares
+    return shares, touched

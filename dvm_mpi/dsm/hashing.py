@@ -40,6 +40,17 @@ def find(keys: Ints, key: int) -> int:
     return slot
 
 
+@kernel
+def enter(keys: Ints, values: Ints, key: int, value: int) -> int:
+    """Enter a pair, over one that is there; return 1 if the key is new. There must be room."""
+    slot = find(keys, key)
+    values[slot] = value
+    if keys[slot] == key:
+        return 0
+    keys[slot] = key
+    return 1
+
+
 @entry_kernel("void(int64[::1], int64[::1], int64[::1], int64[::1], int64)")
 def get_each(keys: Ints, values: Ints, wanted: Ints, found: Ints, missing: int) -> None:
     """Fill `found` with the values of `wanted`."""
@@ -118,6 +129,18 @@ class IntMap:
         """Remove keys; those that are not there are passed over."""
         gone = np.ascontiguousarray(keys, np.int64)
         self._count -= remove_each(self._keys, self._values, gone)
+
+    def tables(self, count: int) -> tuple[Ints, Ints]:
+        """Return keys and values as they lie, with room for `count` more, for compiled loops.
+
+        Whoever enters pairs there by `enter` says how many are new: `entered`.
+        """
+        self._reserve(self._count + count)
+        return self._keys, self._values
+
+    def entered(self, count: int) -> None:
+        """Note that so many new keys were entered into the tables."""
+        self._count += count
 
     def items(self) -> tuple[Ints, Ints]:
         """Return all keys, ascending, and their values."""

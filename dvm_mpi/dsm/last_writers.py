@@ -18,6 +18,15 @@ These are free functions on the arrays of `conflict.ConflictSet`, which owns the
 - `index`: (5, slot_count) int64; by position KEY, SLOT, COUNT, NEWEST (the newest epoch of the
   leaf), and a stack of slots that are FREE.
 - `totals`: int64[3]; leaves in use, free slots, ranges.
+
+Beside the map of bytes stands one of pages, a hash table (`hashing`): the epoch of the last store
+into each page, of stores that touch two of them at most. Where longer ones may lie, `reach` says:
+there the map of bytes is asked. Most questions are about the pages of a few bytes, and a page with
+many ranges takes long to go through.
+
+- `pages` and `epochs`: keys and values of the table.
+- `reach`: int64[3]; new keys of a call, and the bytes from the first to behind the last that longer
+  stores touched.
 """
 
 from __future__ import annotations
@@ -27,7 +36,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi.dsm.hashing import enter, find
 from dvm_mpi.dsm.kernels import entry_kernel, kernel
+from dvm_mpi.layout import PAGE_SHIFT
 
 LEAF_RANGES: Final = 192
 
@@ -44,6 +55,26 @@ FREE: Final = 4
 LEAF_TOTAL: Final = 0
 FREE_TOTAL: Final = 1
 RANGE_TOTAL: Final = 2
+
+#: Of `reach`.
+NEW_PAGES: Final = 0
+LONG_START: Final = 1
+LONG_END: Final = 2
+REACH_WORDS: Final = 3
+#: Stores into more pages than this are not entered page by page.
+PAGES_ENTERED_MAX: Final = 2
+
+#: Rows of what `locate` works on: what is looked for, and where it is.
+ADDRESS: Final = 0
+POSITION: Final = 1
+ENTRY: Final = 2
+PLACED_SLOT: Final = 3
+ENTRY_COUNT: Final = 4
+TOUCHED: Final = 5
+PLACE_ROWS: Final = 6
+LOCATED_AT_ONCE: Final = 32
+#: Entries of a leaf that are looked at together.
+ENTRIES_AT_ONCE: Final = 16
 
 #: The key of the first leaf.
 BELOW_ALL: Final = -(2**63)
@@ -91,19 +122,20 @@ def first_ending_after(leaf: Ints, count: int, address: int) -> int:
 
 
 @kernel
-def newest_in(leaves: Ints, index: Ints, leaf_count: int, start: int, end: int) -> int:
-    """Return the newest epoch of any store into [start, end), 0 if there was none."""
+def newest_from(
+    leaves: Ints, index: Ints, leaf_count: int, position: int, entry: int, end: int
+) -> int:
+    """Return the newest epoch of the ranges before `end`, from an entry of a leaf on."""
     newest = 0
-    if start >= end:
-        return newest
-    position = position_of(index, leaf_count, start)
-    entry = first_ending_after(leaves[index[SLOT, position]], index[COUNT, position], start)
     while position < leaf_count and index[KEY, position] < end:
         leaf = leaves[index[SLOT, position]]
         count = index[COUNT, position]
-        while entry < count and leaf[START, entry] < end:
-            newest = max(newest, leaf[EPOCH, entry])
-            entry += 1
+        while entry < count:
+            # Some too many, without a branch for each: their memory comes together.
+            behind = min(entry + ENTRIES_AT_ONCE, count)
+            for k in range(entry, behind):
+                newest = max(newest, leaf[EPOCH, k] if leaf[START, k] < end else 0)
+            entry = behind if leaf[START, behind - 1] < end else count
         entry = 0
         position += 1
         # Leaves that lie wholly inside the range answer with their newest epoch.
@@ -111,6 +143,54 @@ def newest_in(leaves: Ints, index: Ints, leaf_count: int, start: int, end: int) 
             newest = max(newest, index[NEWEST, position])
             position += 1
     return newest
+
+
+@kernel
+def newest_in(leaves: Ints, index: Ints, leaf_count: int, start: int, end: int) -> int:
+    """Return the newest epoch of any store into [start, end), 0 if there was none."""
+    if start >= end:
+        return 0
+    position = position_of(index, leaf_count, start)
+    entry = first_ending_after(leaves[index[SLOT, position]], index[COUNT, position], start)
+    return newest_from(leaves, index, leaf_count, position, entry, end)
+
+
+@kernel
+def locate(leaves: Ints, index: Ints, leaf_count: int, places: Ints, count: int) -> None:
+    """Fill in position and first entry that ends behind it, for the first `count` ADDRESSes.
+
+    `places`: (PLACE_ROWS, LOCATED_AT_ONCE). All take each step of their searches together, so that
+    the processor waits for the memory of all of them at once.
+    """
+    addresses, positions, entries = places[ADDRESS], places[POSITION], places[ENTRY]
+    slots = places[PLACED_SLOT]
+    for k in range(count):
+        positions[k] = 0
+        entries[k] = 0
+    left = leaf_count
+    while left > 1:
+        half = left >> 1
+        for k in range(count):
+            low = positions[k]
+            positions[k] = low + half if index[KEY, low + half] <= addresses[k] else low
+        left -= half
+    for k in range(count):
+        slots[k] = index[SLOT, positions[k]]
+        places[ENTRY_COUNT, k] = index[COUNT, positions[k]]
+    left = LEAF_RANGES
+    while left > 0:
+        half = (left + 1) >> 1
+        for k in range(count):
+            # What lies behind the last entry is nothing, but may be looked at.
+            last = entries[k] + half - 1
+            ends_before = leaves[slots[k], END, min(last, LEAF_RANGES - 1)] <= addresses[k]
+            is_entry = last < places[ENTRY_COUNT, k]
+            entries[k] += half if ends_before and is_entry else 0
+        left -= half
+    for k in range(count):
+        # Nobody wants to know this, but what is asked for next has come then.
+        near = min(entries[k], LEAF_RANGES - 1)
+        places[TOUCHED, k] = leaves[slots[k], START, near] ^ leaves[slots[k], EPOCH, near]
 
 
 @kernel
@@ -226,19 +306,23 @@ def store(leaves: Ints, index: Ints, totals: Ints, start: int, end: int, epoch: 
 
 @kernel
 def find_each(
-    leaves: Ints, index: Ints, leaf_count: int, offsets: Ints, starts: Ints, places: Ints
+    leaves: Ints,
+    index: Ints,
+    leaf_count: int,
+    offsets: Ints,
+    starts: Ints,
+    first: int,
+    end: int,
+    places: Ints,
 ) -> None:
-    """Fill `places` (2, n) with position and entry of the first run of each record of one run.
+    """Locate the first run of each of the records [first, end); 0 for those without one.
 
     Nothing changes meanwhile, so that searches do not wait for each other.
     """
-    for record in range(offsets.size - 1):
-        if offsets[record + 1] == offsets[record] + 1:
-            start = starts[offsets[record]]
-            position = position_of(index, leaf_count, start)
-            leaf = leaves[index[SLOT, position]]
-            places[0, record] = position
-            places[1, record] = first_ending_after(leaf, index[COUNT, position], start)
+    for record in range(first, end):
+        has_runs = offsets[record + 1] > offsets[record]
+        places[ADDRESS, record - first] = starts[offsets[record]] if has_runs else 0
+    locate(leaves, index, leaf_count, places, end - first)
 
 
 @kernel
@@ -277,45 +361,84 @@ def renew(
     return 0
 
 
-@entry_kernel(
-    "int64(int64[:, :, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], "
-    "int64[::1], int64, int64, int64[:, ::1])"
-)
-def shared_blocks(
+@kernel
+def enter_pages(pages: Ints, epochs: Ints, reach: Ints, start: int, end: int, epoch: int) -> None:
+    """Note the store of [start, end) at `epoch`, which is not empty, in the map of pages."""
+    first, behind = start >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1
+    if behind - first > PAGES_ENTERED_MAX:
+        reach[LONG_START] = min(reach[LONG_START], start)
+        reach[LONG_END] = max(reach[LONG_END], end)
+        return
+    for page in range(first, behind):
+        reach[NEW_PAGES] += enter(pages, epochs, page, epoch)
+
+
+@kernel
+def newest_of_pages(
     leaves: Ints,
     index: Ints,
     totals: Ints,
+    pages: Ints,
+    epochs: Ints,
+    reach: Ints,
+    first: int,
+    behind: int,
+) -> int:
+    """Return the newest epoch of any store into the pages [first, behind), 0 if there was none."""
+    start, end = first << PAGE_SHIFT, behind << PAGE_SHIFT
+    is_long = start < reach[LONG_END] and reach[LONG_START] < end
+    if is_long or behind - first > PAGES_ENTERED_MAX:
+        return newest_in(leaves, index, totals[LEAF_TOTAL], start, end)
+    newest = 0
+    for page in range(first, behind):
+        slot = find(pages, page)
+        newest = max(newest, epochs[slot] if pages[slot] == page else 0)
+    return newest
+
+
+@entry_kernel(
+    "int64(int64[:, :, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], "
+    "int64[::1], int64[::1], int64[::1], int64[::1], int64, int64[:, ::1])"
+)
+def shared_pages(
+    leaves: Ints,
+    index: Ints,
+    totals: Ints,
+    pages: Ints,
+    epochs: Ints,
+    reach: Ints,
     snapshots: Ints,
     offsets: Ints,
     starts: Ints,
     lengths: Ints,
     runs_max: int,
-    shift: int,
     found: Ints,
 ) -> int:
-    """Find blocks of 2**shift bytes at the ends of runs that were stored to after the snapshot.
+    """Find pages at the ends of runs that were stored to after the snapshot.
 
-    Of the first `runs_max` runs. Fills the rows of `found` (room for two of each run) with blocks'
-    numbers and positions of records, the same block of a record once if its runs are in order, and
+    Of the first `runs_max` runs. Fills the rows of `found` (room for two of each run) with pages'
+    numbers and positions of records, the same page of a record once if its runs are in order, and
     returns how many there are.
     """
     count = 0
     run = 0
     for record in range(snapshots.size):
+        if run == runs_max:
+            break
         latest = -1
         while run < min(offsets[record + 1], runs_max):
-            first = starts[run] >> shift
-            last = (starts[run] + lengths[run] - 1) >> shift
+            first = starts[run] >> PAGE_SHIFT
+            last = (starts[run] + lengths[run] - 1) >> PAGE_SHIFT
             for side in range(2):
-                block = first if side == 0 else last
-                if block == latest or block < first:
+                page = first if side == 0 else last
+                if page == latest or page < first:
                     continue
-                latest = block
-                start = block << shift
-                end = (block + 1) << shift
-                newest = newest_in(leaves, index, totals[LEAF_TOTAL], start, end)
+                latest = page
+                newest = newest_of_pages(
+                    leaves, index, totals, pages, epochs, reach, page, page + 1
+                )
                 if newest > snapshots[record]:
-                    found[0, count] = block
+                    found[0, count] = page
                     found[1, count] = record
                     count += 1
             run += 1
@@ -328,6 +451,31 @@ def newest_each(leaves: Ints, index: Ints, totals: Ints, ranges: Any, newest: In
     for row in range(ranges.shape[0]):
         start = ranges[row, 0]
         newest[row] = newest_in(leaves, index, totals[LEAF_TOTAL], start, start + ranges[row, 1])
+
+
+@entry_kernel(
+    "void(int64[:, :, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], "
+    "int64[:, ::1], int64[::1])"
+)
+def newest_each_of_pages(
+    leaves: Ints,
+    index: Ints,
+    totals: Ints,
+    pages: Ints,
+    epochs: Ints,
+    reach: Ints,
+    ranges: Any,
+    newest: Ints,
+) -> None:
+    """Fill `newest` with the newest epoch of the pages of each of `ranges` (start, length)."""
+    for row in range(ranges.shape[0]):
+        start, length = ranges[row, 0], ranges[row, 1]
+        first, behind = start >> PAGE_SHIFT, (start + length - 1 >> PAGE_SHIFT) + 1
+        newest[row] = 0
+        if length > 0:
+            newest[row] = newest_of_pages(
+                leaves, index, totals, pages, epochs, reach, first, behind
+            )
 
 
 @kernel
@@ -344,13 +492,16 @@ def newest_of(
 
 @entry_kernel(
     "void(int64[:, :, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], "
-    "int64[::1], int64[::1], int64[::1], int64[::1], boolean[::1], int64, int64[:, ::1], "
-    "int64[::1])"
+    "int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], "
+    "boolean[::1], int64, int64[:, ::1], int64[::1])"
 )
 def resolve(
     leaves: Ints,
     index: Ints,
     totals: Ints,
+    pages: Ints,
+    epochs: Ints,
+    reach: Ints,
     snapshots: Ints,
     offsets: Ints,
     starts: Ints,
@@ -365,22 +516,27 @@ def resolve(
 ) -> None:
     """Decide records in commit order; see `ConflictSet.resolve`. Slots must be reserved.
 
-    `places`: (2, n), room for `find_each`.
+    `places`: room for `locate`.
     """
-    find_each(leaves, index, totals[LEAF_TOTAL], offsets, starts, places)
     for record in range(snapshots.size):
         leaf_count = totals[LEAF_TOTAL]
+        k = record % LOCATED_AT_ONCE
+        if k == 0:
+            located_end = min(record + LOCATED_AT_ONCE, snapshots.size)
+            find_each(leaves, index, leaf_count, offsets, starts, record, located_end, places)
         first, end = offsets[record], offsets[record + 1]
         if enter[record] and end == first + 1 and load_offsets[record] == load_offsets[record + 1]:
             # Most records store one run, and most of those one that was stored before.
             behind = starts[first] + lengths[first]
             since = snapshots[record]
-            position, entry = places[0, record], places[1, record]
+            position, entry = places[POSITION, k], places[ENTRY, k]
             known = renew(
                 leaves, index, leaf_count, position, entry, starts[first], behind, epoch, since
             )
             if known >= 0:
                 conflicts[record] = known
+                if known == 0:
+                    enter_pages(pages, epochs, reach, starts[first], behind, epoch)
                 continue
         newest = newest_of(leaves, index, leaf_count, starts, lengths, first, end)
         first, end = load_offsets[record], load_offsets[record + 1]
@@ -393,4 +549,6 @@ def resolve(
         if enter[record]:
             for run in range(offsets[record], offsets[record + 1]):
                 if lengths[run] > 0:
-                    store(leaves, index, totals, starts[run], starts[run] + lengths[run], epoch)
+                    behind = starts[run] + lengths[run]
+                    store(leaves, index, totals, starts[run], behind, epoch)
+                    enter_pages(pages, epochs, reach, starts[run], behind, epoch)

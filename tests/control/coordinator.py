@@ -140,8 +140,9 @@ class Coordinator:
             share_fuel_min=self.share_fuel_min,
         )
         # A runner is short here, so that batches are as large as a test wants them.
-        self.scheduler.state.lengths.observe = lambda *_: None  # type: ignore[method-assign]
-        self.scheduler.state.lengths.all.mean = BATCH_FUEL / self.batch - RUNNER_FUEL
+        lengths = self.scheduler.state.lengths
+        lengths.observe = lengths.observe_one = lambda *_: None  # type: ignore[method-assign]
+        lengths.all.mean = BATCH_FUEL / self.batch - RUNNER_FUEL
         self._ids = (STATUS_AREAS[0][0] + PAGE_BYTES * n for n in count(1))
         self._stacks = self._stack_bases()
         self.handle(Started(FIRST, np.array([(X, 64 * PAGE_BYTES)], dtype=RANGE)))

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from dvm_mpi.control import row_loops
 from dvm_mpi.control.lifecycle import RUNNER, Kind
 from dvm_mpi.dsm.rows import words_of
+from dvm_mpi.engine.interface import ATTEMPT, GRANT
+from dvm_mpi.layout import RANGE
 from tests.properties import tried
 
 SMALL = st.integers(0, 3)
@@ -49,3 +51,41 @@ def test_rows_that_cannot_all_move_stay_where_they_are() -> None:
     assert row_loops.move(table, np.array([0, 2]), following, free, 1) == 3
     assert table[:, row_loops.STATE].tolist() == [0, 2, 0]
     assert free.tolist() == [0, 2, 0], "the first of them is on top"
+
+
+@tried(60)
+@given(ROWS)
+def test_what_is_sent_is_what_a_loop_copies(drawn: list[Any]) -> None:
+    """Of each row what its worker must know; the row knows where it runs, and on what."""
+    table = np.zeros(len(drawn), RUNNER)
+    copied = ("id", "entry", "stack_base", "stack_bytes", "stack_automatic")
+    arena: list[tuple[int, int]] = []
+    for row, (kind, grants, images, losses, *_) in enumerate(drawn):
+        table["kind"][row], table["losses"][row] = kind, losses
+        for number, name in enumerate(copied):
+            table[name][row] = 100 * row + number
+        table["grant_first"][row], table["grant_count"][row] = len(arena), grants
+        table["image_count"][row] = images
+        arena += [(1_000 * row + k, k + 1) for k in range(grants)]
+    rows = np.arange(len(drawn))[::-1].copy()
+    attempts, totals = np.empty(len(drawn), ATTEMPT), np.zeros(row_loops.SENT_COUNT, np.int64)
+    row_loops.send(words_of(table), rows, 50, 8, 3, words_of(attempts), totals)
+    grants = np.empty(len(arena), GRANT)
+    ranges = np.array(arena, RANGE).reshape(-1)
+    row_loops.copy_grants(words_of(table), rows, words_of(ranges), words_of(grants))
+    assert table["attempt"][rows].tolist() == [50 + k for k in range(len(drawn))]
+    assert (table["snapshot"] == 8).all()
+    assert (table["worker"] == 3).all()
+    for attempt, row in zip(attempts, rows.tolist(), strict=True):
+        assert (int(attempt["runner"]), int(attempt["snapshot"])) == (row, 8)
+        assert [int(attempt[name]) for name in copied] == [100 * row + k for k in range(5)]
+        own = grants[int(attempt["grant_first"]) :][: int(attempt["grant_count"])]
+        spans = list(zip(own["start"].tolist(), own["length"].tolist(), strict=True))
+        assert spans == [(1_000 * row + k, k + 1) for k in range(drawn[row][1])]
+        assert (int(attempt["image_first"]), int(attempt["image_count"])) == (0, 0)
+    assert totals.tolist() == [
+        len(arena),
+        sum(images for _, _, images, *_ in drawn),
+        sum(losses > 0 for _, _, _, losses, *_ in drawn),
+        sum(kind == Kind.INSTANCE for kind, *_ in drawn),
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -172,6 +173,44 @@ def test_splits_leaves_and_clears_them():
     store(real, BASE - 10, 100_000, 12)
     real.check_invariants()
     assert real.range_count == 1
+
+
+#: Stores, in pages and bytes: where they begin, and how long they are.
+PAGE_STORES = st.lists(
+    st.tuples(st.integers(0, 20), st.sampled_from([0, 8, PAGE_BYTES - 8]), st.integers(0, 3),
+              st.sampled_from([0, 1, 16])), max_size=12
+)  # fmt: skip
+
+
+@tried(100)
+@given(stored=PAGE_STORES, asked=PAGE_STORES, ranges_kept=st.sampled_from([3, 1_000]))
+def test_newest_epochs_of_pages_are_those_of_a_dictionary(stored, asked, ranges_kept):
+    """Of short stores and long ones, also when too many pages were stored to."""
+    real, epoch_of = ConflictSet(ranges_kept), {}
+
+    def spans(drawn):
+        return [
+            (
+                BASE // PAGE_BYTES * PAGE_BYTES + page * PAGE_BYTES + offset,
+                pages * PAGE_BYTES + rest,
+            )
+            for page, offset, pages, rest in drawn
+        ]
+
+    def pages_of(start, length):
+        return range(start // PAGE_BYTES, -(-(start + length) // PAGE_BYTES) if length else 0)
+
+    for epoch, (start, length) in enumerate(spans(stored), 2):
+        (against,) = resolve(real, [(epoch - 1, [(start, length)], epoch % 4 > 0)], epoch)
+        assert against == 0
+        if epoch % 4 > 0:
+            epoch_of.update(dict.fromkeys(pages_of(start, length), epoch))
+        expected = [
+            max((epoch_of.get(page, 0) for page in pages_of(*span)), default=0)
+            for span in spans(asked)
+        ]
+        assert real.newest_of_pages(ranges(spans(asked))).tolist() == expected
+        real.check_invariants()
 
 
 def stores(snapshot, *runs):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi.control import record_loops
 from dvm_mpi.control.coordinator_state import Action, CoordinatorState, Print, ToWorker
 from dvm_mpi.control.lifecycle import State
 from dvm_mpi.control.messages import BatchReturned
@@ -177,7 +178,10 @@ class _FertileLosers(Ordering):
         finished = batch.finished
         outcomes, numbers = finished.outcomes[lost], finished.records["attempt"][lost]
         wakes = np.zeros(len(finished.children), dtype=bool)
-        self._enter_children(finished, outcomes, numbers, wakes, self._state.log.open_epoch)
+        sums = [0] * record_loops.SUMMED_COUNT
+        sums[record_loops.CHILDREN] = int(outcomes["child_count"].sum())
+        sums[record_loops.CHILDREN_OUT_OF_ORDER] = 1
+        self._enter_children(finished, outcomes, numbers, wakes, sums, self._state.log.open_epoch)
         return super()._lose(batch, lost, against)
 
     def _discard(self, finished: Any, positions: Ints, workers: Ints) -> list[Action]:

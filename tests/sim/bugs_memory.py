@@ -152,11 +152,11 @@ class IdsTwice(Scheduler):
 class RangesOfPages(Scheduler):
     """Runners are given whole pages, whatever was declared of them."""
 
-    def _describe(self, snapshot: int, numbers: Ints, rows: Ints, r: NDArray[Any]) -> Dispatched:
-        described = super()._describe(snapshot, numbers, rows, r)
-        grants = described.grants.copy()
+    def _dispatched(self, worker: int, rows: Ints) -> Dispatched:
+        dispatched = super()._dispatched(worker, rows)
+        grants = dispatched.grants.copy()
         grants["length"] = ranges.round_to_pages(grants)["length"]
-        return replace(described, grants=grants)
+        return replace(dispatched, grants=grants)
 
 
 class BlocksTwice(Scheduler):

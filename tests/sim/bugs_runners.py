@@ -37,7 +37,7 @@ class EarlyChildren(Scheduler):
         for pending in self.state.pending.values() if actions else ():
             for births in pending.births:
                 if not births.children["template"].any():
-                    self._publishing._bear(births)
+                    self._publishing._bear([births])
             pending.births = [b for b in pending.births if b.children["template"].any()]
         return actions
 
@@ -58,10 +58,16 @@ class EarlySnapshots(Scheduler):
 class EmptyStacks(Scheduler):
     """A runner that lost does not get the stack again that its creator left."""
 
-    def _describe(self, snapshot: int, numbers: Ints, rows: Ints, r: NDArray[Any]) -> Dispatched:
-        r = r.copy()
-        r["image_count"][r["losses"] > 0] = 0
-        return super()._describe(snapshot, numbers, rows, r)
+    def _describe_images(
+        self, rows: Ints, attempts: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        table = self.state.table.rows
+        counts = table["image_count"][rows]
+        table["image_count"][rows] = np.where(table["losses"][rows] > 0, 0, counts)
+        try:
+            return super()._describe_images(rows, attempts)
+        finally:
+            table["image_count"][rows] = counts
 
 
 # --- arming and waking --------------------------------------------------------------------------
