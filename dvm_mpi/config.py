@@ -370,6 +370,10 @@ FINDINGS_SHOWN_MAX: Final = 5
 # --- predictions --------------------------------------------------------------------------------
 #: How far off a run that was left out of the fit may be for predictions to be claims: a share.
 MODEL_ERROR_MAX: Final = 0.15
+#: What others may have of the processors while such a run is measured, as a share; and how many
+#: times as many runs as were asked for are made until there are enough like that.
+MODEL_OTHERS_MAX: Final = 0.05
+MODEL_RUNS_MAX: Final = 3
 
 # --- sizes that `estimate` tells ----------------------------------------------------------------
 #: What `--memory` should be, beside the pages that are sure to be filled: a share of them, for

@@ -132,11 +132,17 @@ class Tree:
 
     def routed(self, rank: int, message: Message) -> tuple[int, Message]:
         """Return to whom rank 0 sends what is for `rank`, and as what."""
-        leader = self.leader_of(rank)
-        if leader == COORDINATOR_RANK or leader in self._lonely:
+        if not self.relays(rank):
             return rank, message
-        # What is for the leader's own rank too: it must not overtake what was for several.
-        return leader, Relayed(rank, encode(message))
+        return self.leader_of(rank), Relayed(rank, encode(message))
+
+    def relays(self, rank: int) -> bool:
+        """Return whether a leader hands on what rank 0 has for a rank.
+
+        Also what is for the leader's own rank: it must not overtake what is for several.
+        """
+        leader = self.leader_of(rank)
+        return leader != COORDINATOR_RANK and leader not in self._lonely
 
     def receivers(self) -> NDArray[np.int64]:
         """Return whom rank 0 tells what the home of each rank has to apply: (rank count,)."""

@@ -14,10 +14,10 @@ from typing import Final
 
 import numpy as np
 
-from dvm_mpi import config
 from dvm_mpi.control.loader import LOADED_EPOCH
 from dvm_mpi.errors import FileError, UsageError
 from dvm_mpi.io.report import missing_for_page
+from dvm_mpi.job.held_out import worth
 from dvm_mpi.job.parts import say
 from dvm_mpi.layout import PAGE_SHIFT
 from dvm_mpi.model_options import PredictOptions
@@ -130,23 +130,9 @@ def _table(options: PredictOptions, costs: Costs, found: Sequence[Prediction]) -
         )
     lines += [
         f"speed-up: against {found[0].ranks:,} ranks; efficiency: share of all time that executes",
-        _worth(costs),
+        worth(costs.residuals.get("held_out", [])),
     ]
     return "\n".join(lines)
-
-
-def _worth(costs: Costs) -> str:
-    """Say what these costs are good for."""
-    held_out = costs.residuals.get("held_out", [])
-    if not held_out:
-        return "no claim: these costs were not compared with runs that they were not fitted to"
-    worst = max(abs(row["error"]) for row in held_out)
-    if worst > config.MODEL_ERROR_MAX:
-        return (
-            f"no claim: a run that these costs were not fitted to was predicted {worst:.0%} off, "
-            f"more than {config.MODEL_ERROR_MAX:.0%}"
-        )
-    return f"runs that these costs were not fitted to were predicted within {worst:.0%}"
 
 
 def _write(options: PredictOptions, found: Sequence[Prediction]) -> None:

@@ -141,7 +141,8 @@ class Coordinator:
         )
         # A runner is short here, so that batches are as large as a test wants them.
         lengths = self.scheduler.state.lengths
-        lengths.observe = lengths.observe_one = lambda *_: None  # type: ignore[method-assign]
+        lengths.observe = lambda *_: None  # type: ignore[method-assign]
+        lengths.observe_one = lambda *_: None  # type: ignore[method-assign]
         lengths.all.mean = BATCH_FUEL / self.batch - RUNNER_FUEL
         self._ids = (STATUS_AREAS[0][0] + PAGE_BYTES * n for n in count(1))
         self._stacks = self._stack_bases()

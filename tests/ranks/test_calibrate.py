@@ -26,7 +26,9 @@ def measured(ranks: int, folder: Path, *arguments: str) -> float:
 
 def test_rows_of_a_run_are_what_its_report_counts(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    passed_s = measured(2, tmp_path, TREESUM, "-D", "N=600", "--report", str(report), "--quiet")
+    passed_s = measured(
+        2, tmp_path, "steps", TREESUM, "-D", "N=600", "--report", str(report), "--quiet"
+    )
     figures = json.loads(report.read_text(encoding="utf-8"))
     files = [np.load(tmp_path / f"rank-{rank}.npz") for rank in range(2)]
     rows = {step: np.concatenate([file[step] for file in files]) for step in STEPS}
@@ -42,6 +44,31 @@ def test_rows_of_a_run_are_what_its_report_counts(tmp_path: Path) -> None:
     # Times are those of a processor, of which no rank had more than there was.
     took_s = sum(table[:, -1].sum() for table in rows.values()) / 1e9
     assert 0 < took_s < 2 * passed_s
+
+
+def test_a_leader_counts_what_it_takes_and_hands_on(tmp_path: Path) -> None:
+    measured(3, tmp_path, "steps", TREESUM, "-D", "N=600", "--leaders", "1", "--quiet")
+    first, leader, led = (np.load(tmp_path / f"rank-{rank}.npz") for rank in range(3))
+    takes, _, messages = leader["lead"][:, :-1].sum(axis=0)
+    assert takes > 0 < messages
+    assert len(first["lead"]) == len(led["lead"]) == 0
+    relayed = first["decide"][:, STEPS["decide"].index("relayed")].sum()
+    sent = first["decide"][:, STEPS["decide"].index("messages")].sum()
+    assert 0 < relayed < sent
+
+
+def test_turns_are_added_up(tmp_path: Path) -> None:
+    measured(2, tmp_path, "turns", TREESUM, "-D", "N=600", "--quiet")
+    first, second = (
+        json.loads((tmp_path / f"rank-{rank}.json").read_text(encoding="utf-8"))
+        for rank in range(2)
+    )
+    assert 0 < first["busy_ns"] < 60e9
+    assert second["busy_ns"] + second["idle_ns"] > 0
+    # In all as much as these two had, up to the grain of the kernel's clock.
+    own_s = sum(told["busy_ns"] + told["idle_ns"] for told in (first, second)) / 1e9
+    assert first["processors_s"] > 0.5 * own_s - 0.1
+    assert "processors_s" not in second
 
 
 def test_two_ranks_time_messages(tmp_path: Path) -> None:

@@ -23,15 +23,18 @@ Amounts = tuple[float, ...]
 #: Every step of a turn, with what it is counted by. The first is how often.
 STEPS: Final[dict[str, tuple[str, ...]]] = {
     # A turn in which something was done: all of it that is in no other step.
-    "turn": ("turns",),
+    "turn": ("turns", "messages"),
     # A turn in which there was nothing to do.
     "idle": ("turns",),
     # From MPI to messages, and back; buffers are those of other ranks.
     "receive": ("calls", "buffers", "messages", "bytes"),
     "send": ("calls", "buffers", "messages", "bytes"),
     # The coordinator, where an event had consequences, and where it had none.
-    "decide": ("events", "records", "runners", "attempts", "epochs", "messages"),
+    # `relayed` are those of its messages that go through leaders.
+    "decide": ("events", "records", "runners", "attempts", "epochs", "messages", "relayed"),
     "hear": ("events",),
+    # A leader: what it takes, and what it hands on.
+    "lead": ("takes", "leaves", "messages"),
     # A home.
     "look_up": ("messages", "pages", "bytes"),
     "apply": ("messages", "runs", "pages"),
@@ -48,12 +51,17 @@ STEPS: Final[dict[str, tuple[str, ...]]] = {
 _NAMES: Final = {kind: tuple(field.name for field in fields(kind)) for kind in MESSAGES}
 
 
-def of_coordinator(before: Amounts, after: Amounts, messages: int) -> tuple[str, Amounts]:
-    """Return the step of one event, from `told` before and after it and the messages sent."""
+def of_coordinator(
+    before: Amounts, after: Amounts, messages: int, relayed: int
+) -> tuple[str, Amounts]:
+    """Return the step of one event, from `told` before and after it and the messages sent.
+
+    `relayed`: how many of these go through leaders.
+    """
     changed = tuple(b - a for a, b in zip(before, after, strict=True))
     if not messages and not any(changed):
         return "hear", (1,)
-    return "decide", (1, *changed, messages)
+    return "decide", (1, *changed, messages, relayed)
 
 
 def told(counters: Counters) -> Amounts:

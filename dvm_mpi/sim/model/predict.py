@@ -9,6 +9,7 @@ from typing import Final
 
 from dvm_mpi import config
 from dvm_mpi.control.driver import MachineSettings
+from dvm_mpi.control.leader import Choice, choose_leaders
 from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm.staging import arena_slice_bytes
 from dvm_mpi.engine.interface import Engine
@@ -51,9 +52,13 @@ class Prediction:
     #: Of that, instructions; and its share of the time of all ranks.
     executing_s: float
     executing_share: float
-    #: Of rank 0: how busy it was, and how much of its time it decided.
+    #: Of rank 0: how busy it was, and how much of its time it decided and executed; and buffers
+    #: that it got.
     rank0_busy: float
     rank0_deciding: float
+    rank0_executing: float
+    rank0_buffers: int
+    leaders: int
     lag_median_ms: float
     lag_worst_ms: float
     moved_bytes: int
@@ -75,7 +80,13 @@ def worker_ranks(ranks: int) -> range:
 
 
 def predict(
-    job: Job, ranks: int, site: Site, *, plane: str = "rma", is_naive: bool = False
+    job: Job,
+    ranks: int,
+    site: Site,
+    *,
+    plane: str = "rma",
+    leaders: Choice = "auto",
+    is_naive: bool = False,
 ) -> Prediction:
     """Simulate a job on a site, and return what it did and how long it took.
 
@@ -83,8 +94,11 @@ def predict(
     ----------
     plane
         `rma`: pages are read beside the messages; `message`: within them.
+    leaders
+        As of `control.leader.choose_leaders`.
     is_naive
-        Whether the coordinator sends every runner by itself, and hears of each end by itself.
+        Whether there are no leaders, and the coordinator sends every runner by itself, and hears of
+        each end by itself.
     """
     home_bytes = _HOME_BYTES + job.loaded_bytes // ranks * 2
     slice_bytes = min(arena_slice_bytes(ranks), _SLICE_BYTES_MAX)
@@ -97,7 +111,10 @@ def predict(
         plane="late" if plane == "rma" else "message",
         placement="data",
     )
-    machine = PricedMachine(job.image, settings, worker_ranks(ranks), site, job.make_engine)
+    hosts = [site.host_of(rank) for rank in range(ranks)]
+    tree = choose_leaders(hosts, "none" if is_naive else leaders)
+    workers = worker_ranks(ranks)
+    machine = PricedMachine(job.image, settings, workers, site, job.make_engine, tree)
     with closing(machine):
         if is_naive:
             machine.make_naive(_NAIVE_RUNNERS)
@@ -117,6 +134,9 @@ def predict(
         executing_share=executing_s * _NS_PER_S / (span_ns * ranks),
         rank0_busy=min(float(times.busy[0]) / span_ns, 1.0),
         rank0_deciding=min(times.coordinating / span_ns, 1.0),
+        rank0_executing=min(float(times.executing[0]) / span_ns, 1.0),
+        rank0_buffers=times.taken,
+        leaders=len(tree.leaders),
         lag_median_ms=lag_ms(times, 0.5),
         lag_worst_ms=lag_ms(times, 1.0),
         moved_bytes=times.moved,

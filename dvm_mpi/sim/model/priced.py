@@ -17,18 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import config
+from dvm_mpi.control.dedication import Dedication
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.driver import MachineSettings
-from dvm_mpi.control.messages import Finished, Message
+from dvm_mpi.control.gathering import Gathering
+from dvm_mpi.control.leader import COORDINATOR_RANK, Tree
+from dvm_mpi.control.messages import CoordinatorEvent, Finished, Message
 from dvm_mpi.control.prediction import LengthEstimate
-from dvm_mpi.control.scheduler import SchedulerEvent
+from dvm_mpi.control.scheduler import SchedulerEvent, WorkerWithheld
 from dvm_mpi.control.worker import Worker
 from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm.local_plane import LateRead
 from dvm_mpi.engine.interface import Engine
 from dvm_mpi.layout import PAGE_BYTES
 from dvm_mpi.sim.faults import FaultPlan
-from dvm_mpi.sim.machine import SimulatedMachine, Timing, _Arrival, _Rank, _Turn
+from dvm_mpi.sim.machine import _NEVER, SimulatedMachine, Timing, _Arrival, _Rank, _Turn
 from dvm_mpi.sim.model import effort
 from dvm_mpi.sim.model.costs import Costs, Network
 
@@ -41,7 +44,7 @@ _NAPS_NS: Final = tuple(
 )
 #: Steps of a turn that executes a slice, and nothing else.
 _QUIET_TURN: Final[tuple[tuple[str, effort.Amounts], ...]] = (
-    ("turn", (1,)),
+    ("turn", (1, 0)),
     ("receive", (1, 0, 0, 0)),
     ("send", (2, 0, 0, 0)),
     ("poll", (1, 0, 0)),
@@ -95,6 +98,8 @@ class Times:
     executing: NDArray[np.float64]
     #: Of rank 0: decisions.
     coordinating: float = 0.0
+    #: Of rank 0: buffers that came from others.
+    taken: int = 0
     #: When the first event came, and when all was visible.
     began: int = 0
     ended: int = 0
@@ -124,12 +129,22 @@ class _FixedBatches(LengthEstimate):
         return [*range(size, len(entries), size), len(entries)] if len(entries) else []
 
 
+class _OneByOne(Gathering):
+    """Messages for the coordinator, none of them joined with others."""
+
+    def add(self, source: int, message: CoordinatorEvent) -> None:
+        """Take a message."""
+        self._slots.append(message)
+
+
 class PricedMachine(SimulatedMachine):
     """A machine whose time is that of a site.
 
     Parameters are those of `SimulatedMachine`, and
     site
         What everything costs.
+    tree
+        Through whom ranks talk to rank 0; None: themselves.
     """
 
     def __init__(
@@ -139,6 +154,7 @@ class PricedMachine(SimulatedMachine):
         workers: range,
         site: Site,
         make_engine: Callable[[], Engine],
+        tree: Tree | None = None,
     ) -> None:
         self._site = site
         self._outbox: dict[int, list[_Arrival]] = {}
@@ -151,6 +167,8 @@ class PricedMachine(SimulatedMachine):
         #: Ranks of each host whose turn it is, and that have no core.
         self._without_core: list[deque[int]] = [deque() for _ in range(hosts)]
         self._waits = [False] * settings.workers
+        #: What looks of idle ranks have taken of each host's cores, and nobody has waited for yet.
+        self._looked_ns = [0.0] * hosts
         #: When each host's adapter is free to send, and to receive.
         self._sends_at = [0.0] * hosts
         self._receives_at = [0.0] * hosts
@@ -158,13 +176,17 @@ class PricedMachine(SimulatedMachine):
         self._has_own_cores = site.cores >= site.ranks_per_host
         #: Ranks in the midst of a long runner: since when, time of a slice, slices until it ends.
         self._coasting: dict[int, tuple[int, float, int]] = {}
+        #: Messages of the event that is decided about; and all that have left, ever.
         self._posted = 0
+        self._passed = 0
         #: Moments at which records came that are not visible yet, by epoch.
         self._records_at: dict[int, list[int]] = {}
         ranks = settings.workers
         self.times = Times(np.zeros(ranks), np.zeros(ranks))
+        has_choice = COORDINATOR_RANK in workers and ranks > 1
+        self._dedication = Dedication() if has_choice else None
         plan = FaultPlan((1.0,) * ranks, (), None, None, None)
-        timing = Timing(0, "none", workers, draws_fuel=False)
+        timing = Timing(0, "none", workers, draws_fuel=False, tree=tree or Tree(()))
         super().__init__(image, settings, timing, plan, make_engine)
 
     # --- events ---------------------------------------------------------------------------------
@@ -186,12 +208,13 @@ class PricedMachine(SimulatedMachine):
             self._give_core(entry.host)
         elif isinstance(entry, _Turn):
             if self._ranks[entry.rank].turn_ns == self._now_ns:
-                self._ranks[entry.rank].turn_ns = 1 << 62
+                self._ranks[entry.rank].turn_ns = _NEVER
                 self._want_core(entry.rank)
         elif isinstance(entry, _Arrival):
             # Said before the run began: no rank has sent it.
-            self._inboxes[0].append(_Buffer(0, 0, [entry], 0))
-            self._notice_work(0)
+            target = self._rank_of(entry.target)
+            self._inboxes[target].append(_Buffer(target, target, [entry], 0))
+            self._notice_work(target)
 
     def _notice_work(self, number: int) -> None:
         """Let a rank take its turn when it next looks: at once, or after its nap."""
@@ -204,7 +227,17 @@ class PricedMachine(SimulatedMachine):
             self._call(number, int(began_ns + slices * slice_ns))
             return
         since = self._idle_since[number]
+        if since >= 0 and not self._has_own_cores and self._ranks[number].turn_ns >= _NEVER:
+            host = self._site.host_of(number)
+            self._looked_ns[host] += self._looks(since) * self._site.costs.price("idle", (1,))
         self._call(number, self._now_ns if since < 0 else self._next_look(since))
+
+    def _looks(self, since_ns: int) -> int:
+        """Return how often a rank has looked that has been idle since a time."""
+        passed, extra_ns = self._now_ns - since_ns, self._site.costs.nap_extra_ns
+        ends = np.cumsum([nap + extra_ns for nap in _NAPS_NS])
+        more = max(passed - ends[-1], 0) / (_NAPS_NS[-1] + extra_ns)
+        return int(np.searchsorted(ends, passed)) + int(more)
 
     def _next_look(self, since_ns: int) -> int:
         """Return when a rank that has been idle since a time looks again, from now on."""
@@ -219,8 +252,9 @@ class PricedMachine(SimulatedMachine):
         return int(at + max(np.ceil((self._now_ns - at) / longest), 0) * longest)
 
     def make_naive(self, runners: int) -> None:
-        """Let batches be of so many runners, whatever their length: before the run."""
+        """Let batches be of so many runners, and nothing be joined: before the run."""
         self.scheduler.state.lengths = _FixedBatches(runners)
+        self._gathering = _OneByOne()
 
     # --- cores ----------------------------------------------------------------------------------
     def _want_core(self, number: int) -> None:
@@ -249,34 +283,65 @@ class PricedMachine(SimulatedMachine):
 
     # --- a turn ---------------------------------------------------------------------------------
     def _take_turn(self, number: int) -> None:
-        rank, began_ns = self._ranks[number], self._now_ns
+        rank = self._ranks[number]
+        if not self._has_own_cores:
+            self._wait_for_looks(self._site.host_of(number))
+        began_ns = self._now_ns
         self._end_coasting(number)
-        did = self._receive(number)
+        taken = self._receive(number)
+        did = taken > 0
         if number == 0:
             self._coordinate()
+        self._pass_on(number)
         self._flush(number)
         if number in self._timing.workers:
             did |= self._work_priced(number, rank)
+        self._pass_on(number)
         self._flush(number)
-        self._spend_on("turn" if did else "idle", (1,))
+        self._spend_on("turn", (1, taken)) if did else self._spend_on("idle", (1,))
         self.times.busy[number] += self._now_ns - began_ns
         rank.busy_until_ns = self._now_ns
         if not self._has_own_cores:
             self._agenda.note(self._now_ns, _CoreFree(self._site.host_of(number)))
         self._plan_next(number, rank, did)
 
-    def _receive(self, number: int) -> bool:
-        """Take the buffers that have come."""
+    def _wait_for_looks(self, host: int) -> None:
+        """Let a turn begin later by what idle ranks took of its core; a free core does for them."""
+        if self._cores_free[host] == 0:
+            self._spend(self._looked_ns[host])
+        self._looked_ns[host] = 0.0
+
+    def _receive(self, number: int) -> int:
+        """Take the buffers that have come; return how many messages those were."""
         inbox = self._inboxes[number]
         taken = [inbox.popleft() for _ in range(min(len(inbox), config.RECEIVES_AT_ONCE))]
         others = [buffer for buffer in taken if buffer.source != number]
+        self.times.taken += len(others) if number == 0 else 0
         messages = sum(len(buffer.arrivals) for buffer in others)
         size = sum(buffer.size for buffer in others)
         self._spend_on("receive", (1, len(others), messages, size))
         for buffer in taken:
             for arrival in buffer.arrivals:
                 self._hand_over(arrival)
-        return bool(taken)
+        return sum(len(buffer.arrivals) for buffer in taken)
+
+    def _coordinate(self) -> None:
+        """Decide, and look how much of the time that takes."""
+        super()._coordinate()
+        if self._dedication is None or self._ending is not None:
+            return
+        others = int(self.scheduler.state.ready[COORDINATOR_RANK + 1 :].sum())
+        spent_us = int(self.times.coordinating / _NS_PER_US)
+        if self._dedication.look(self._now_ns // _NS_PER_US, spent_us, others):
+            withheld = WorkerWithheld(COORDINATOR_RANK, self._dedication.is_dedicated)
+            self._schedule(withheld)
+
+    def _pass_on(self, number: int) -> None:
+        leader = self._leaders.get(number)
+        if leader is not None:
+            before = self._passed
+            super()._pass_on(number)
+            self._spend_on("lead", (0, 1, self._passed - before))
 
     def _work_priced(self, number: int, rank: _Rank) -> bool:
         """Let a worker take pages, wake sleepers and execute a slice."""
@@ -378,13 +443,14 @@ class PricedMachine(SimulatedMachine):
         if isinstance(event, Finished):
             self._records_at.setdefault(log.open_epoch, []).append(self._now_ns)
         visible, before = log.visible, effort.told(self.scheduler.counters)
-        self._posted = 0
+        self._posted, relayed = 0, self.traffic.relayed
         began_ns = self._now_ns
         super()._schedule(event)
         after = effort.told(self.scheduler.counters)
         if not self.times.began and self.scheduler.counters.attempts:
             self.times.began = began_ns
-        self._spend_on(*effort.of_coordinator(before, after, self._posted))
+        relayed = self.traffic.relayed - relayed
+        self._spend_on(*effort.of_coordinator(before, after, self._posted, relayed))
         self.times.coordinating += self._now_ns - began_ns
         for epoch in range(visible, log.visible):
             came = self._records_at.pop(epoch + 1, [])
@@ -398,12 +464,24 @@ class PricedMachine(SimulatedMachine):
     # --- messages -------------------------------------------------------------------------------
     def _post(self, source: Part, target: Part, message: Message) -> None:
         self._posted += 1
-        rank = self._rank_of(target)
+        if target[0] == "coordinator" and self._rank_of(source) in self._leaders:
+            self._spend_on("lead", (1, 0, 0))
+        super()._post(source, target, message)
+
+    def _note_arrival(self, source: Part, target: Part, message: Message) -> None:
+        """Let a message leave with the others of its turn."""
+        self._passed += 1
+        arrival = _Arrival(source, target, message)
         if self.event_count == 0:
             # Before the run no rank has a turn in which it could be said.
-            self._agenda.note(self._now_ns, _Arrival(source, target, message))
-            return
-        self._outbox.setdefault(rank, []).append(_Arrival(source, target, message))
+            self._agenda.note(self._now_ns, arrival)
+        else:
+            self._outbox.setdefault(self._rank_of(target), []).append(arrival)
+
+    def _hand_over(self, arrival: _Arrival) -> None:
+        if arrival.target[0] == "leader":
+            self._spend_on("lead", (1, 0, 0))
+        super()._hand_over(arrival)
 
     def _flush(self, number: int) -> None:
         """Send what has been said, one buffer for each rank."""

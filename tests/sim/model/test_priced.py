@@ -78,3 +78,32 @@ def test_who_is_idle_looks_again_after_a_nap() -> None:
     found = predict(job, 2, Site(replace(FREE, nap_extra_ns=1e6), BETWEEN))
     # What goes to an idle rank and back waits for its naps of a millisecond more.
     assert found.work_s > 1e-3
+
+
+def test_looks_of_idle_ranks_take_time_of_cores_that_they_share() -> None:
+    # Long looks, and one of four ranks has something to do.
+    dear = replace(FREE, steps=FREE.steps | {"idle": (1e6,)})
+    job = job_of("kmeans", make_shape("kmeans", {"N": 4_000, "PARTS": 4, "ITERATIONS": 3}))
+    shared, own = (
+        predict(job, 4, Site(dear, BETWEEN, ranks_per_host=4, cores=cores)) for cores in (1, 4)
+    )
+    free = predict(job, 4, Site(FREE, BETWEEN, ranks_per_host=4, cores=1))
+    assert shared.work_s > own.work_s > free.work_s
+
+
+def test_with_leaders_rank_0_gets_fewer_buffers() -> None:
+    job = job_of("empty", make_shape("empty", {"RUNNERS": 2_000, "INSTRUCTIONS": 100_000}))
+    site = Site(ROUND, BETWEEN)
+    flat, led = (predict(job, 40, site, leaders=leaders) for leaders in ("none", "auto"))
+    assert led.commits == flat.commits
+    assert led.rank0_buffers < 0.5 * flat.rank0_buffers
+    assert led.leaders == -(-40 // config.LEADER_RANKS) > flat.leaders == 0
+
+
+def test_rank_0_stops_to_execute_where_decisions_take_most_of_its_time() -> None:
+    dear = replace(ROUND, steps=ROUND.steps | {"decide": (5e6, *ROUND.steps["decide"][1:])})
+    given = {"RUNNERS": 1_000, "INSTRUCTIONS": 3 * config.SLICE_FUEL, "PARENTS": 1}
+    job = job_of("empty", make_shape("empty", given))
+    cheap, busy = (predict(job, 6, Site(costs, BETWEEN)) for costs in (ROUND, dear))
+    assert cheap.rank0_executing > 0.5
+    assert busy.rank0_executing < 0.1
