@@ -112,7 +112,8 @@ class Dealing:
         running = int((state.running - state.asleep).sum())
         is_settled = running <= 0 and not (state.log.open_records or state.log.epochs_in_flight)
         self._in_vain &= not is_settled
-        if is_settled or self._in_vain or running > self._few_max or self._sharers(1):
+        fuel = running * (state.lengths.all.mean + RUNNER_FUEL)
+        if is_settled or self._in_vain or fuel >= self._share_fuel_min or self._sharers(1):
             return self._gathers_no_more()
         if self._gathers_until_us is None or self.waits_until_us is None:
             self._gathers_until_us = now_us + GATHER_US

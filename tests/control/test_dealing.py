@@ -182,3 +182,11 @@ def test_they_wait_for_a_moment_only_and_for_nobody_twice() -> None:
         c.ends(attempt)
     c.apply()
     assert c.has_ended
+
+
+def test_nobody_waits_for_runners_that_are_long() -> None:
+    c = with_short_ends(workers=4)
+    c.scheduler.state.lengths.observe(np.array([C] * 20), np.array([SHARE_FUEL_MIN] * 20))
+    c.ends(c.one(A), children=[Child(A)] * 2)
+    c.apply()
+    assert len(c.runs(A)) == 2
