@@ -132,8 +132,8 @@ class LengthEstimate:
         if bool((entries == entries[0]).all()):
             return len(entries) * (self.predicted(int(entries[0])) + RUNNER_FUEL)
         each, counts = np.unique(entries, return_counts=True)
-        pairs = zip(each.tolist(), counts.tolist(), strict=True)
-        return sum(count * (self.predicted(entry) + RUNNER_FUEL) for entry, count in pairs)
+        lengths = [self.predicted(entry) + RUNNER_FUEL for entry in each.tolist()]
+        return float(np.dot(counts, lengths))
 
     def known_fuel(self, entries: Ints) -> float:
         """Return what `fuel_of` does; infinite if nobody has ended at one of these entries."""
