@@ -64,7 +64,11 @@ class RowArena:
     def compact(self, firsts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
         """Keep only the groups given (those of every live owner); return their new firsts."""
         kept, moved = self.gather(firsts, counts)
+        self.replace(kept)
+        return moved
+
+    def replace(self, kept: NDArray[Any]) -> None:
+        """Hold what owners have, and nothing else; they know where it lies now."""
         assert len(kept) == self.used - self.garbage, "an owner's rows were forgotten"
         raw(self.rows[: len(kept)])[:] = raw(kept)
         self.used, self.garbage = len(kept), 0
-        return moved

@@ -53,12 +53,36 @@ def width_of(reach: int) -> int:
     return WORD_BYTES
 
 
-@entry_kernel("int64(int64[:, ::1], int64[:, ::1])")
-def measure(table: Ints, plan: Ints) -> int:
-    """Find base, stride and width of each column; of a table of two rows or more.
+@kernel
+def place(plan: Ints, row_count: int, first: int, end: int) -> int:
+    """Say where the content of each column begins, behind word `first`, and where all of it ends.
 
-    Returns how many columns do not count regularly, those first that need whole words: below zero
-    if all do not and one of them needs whole words, so that next to nothing is saved.
+    In words; CUT_OFF if that is behind `end`, UNKNOWN if a width is none.
+    """
+    column_count = plan.shape[1]
+    placed = 0
+    for shift in range(4):
+        width = 1 << shift
+        element = first * WORD_BYTES >> shift
+        for column in range(column_count):
+            if plan[WIDTH, column] == width:
+                plan[PLACE, column] = element
+                element += row_count
+                placed += 1
+        first = ((element << shift) + WORD_BYTES - 1) // WORD_BYTES
+        if first > end:
+            return CUT_OFF
+    for column in range(column_count):
+        placed += plan[WIDTH, column] == REGULAR
+    return first if placed == column_count else UNKNOWN
+
+
+@entry_kernel("int64(int64[:, ::1], int64[:, ::1], int64)")
+def lay_out(table: Ints, plan: Ints, first: int) -> int:
+    """Find base, stride and width of each column of a table of two rows or more, and its place.
+
+    Content begins at word `first`. Returns where it ends, or CUT_OFF if nothing is saved: the form
+    is no shorter than the table, or all columns need content and one of them whole words.
     """
     row_count, column_count = table.shape
     bases, strides = plan[BASE], plan[STRIDE]
@@ -85,31 +109,9 @@ def measure(table: Ints, plan: Ints) -> int:
             plan[WIDTH, column] = width_of(highs[column] - bases[column])
             narrowest = min(narrowest, plan[WIDTH, column])
             irregular += 1
-    return -1 if irregular == column_count and narrowest == WORD_BYTES else irregular
-
-
-@entry_kernel("int64(int64[:, ::1], int64, int64, int64)")
-def place(plan: Ints, row_count: int, first: int, end: int) -> int:
-    """Say where the content of each column begins, behind word `first`, and where all of it ends.
-
-    In words; CUT_OFF if that is behind `end`, UNKNOWN if a width is none.
-    """
-    column_count = plan.shape[1]
-    placed = 0
-    for shift in range(4):
-        width = 1 << shift
-        element = first * WORD_BYTES >> shift
-        for column in range(column_count):
-            if plan[WIDTH, column] == width:
-                plan[PLACE, column] = element
-                element += row_count
-                placed += 1
-        first = ((element << shift) + WORD_BYTES - 1) // WORD_BYTES
-        if first > end:
-            return CUT_OFF
-    for column in range(column_count):
-        placed += plan[WIDTH, column] == REGULAR
-    return first if placed == column_count else UNKNOWN
+    if irregular == column_count and narrowest == WORD_BYTES:
+        return CUT_OFF
+    return place(plan, row_count, first, table.size - 1)
 
 
 @entry_kernel("void(int64[:, ::1], int64[:, ::1], int64[::1], uint8[::1])")
@@ -141,9 +143,9 @@ def write(table: Ints, plan: Ints, words: Ints, content: Bytes) -> None:
                     words[at + row] = table[row, column] - base
 
 
-@entry_kernel("void(int64[:, ::1], int64[:, ::1], int64[::1], uint8[::1])")
-def read(table: Ints, plan: Ints, words: Ints, content: Bytes) -> None:
-    """Undo `write`, and fill in the columns that count regularly."""
+@kernel
+def fill(table: Ints, plan: Ints, words: Ints, content: Bytes) -> None:
+    """Fill in all columns of a table whose content is where the plan says."""
     row_count, column_count = table.shape
     for begin in range(0, row_count, ROWS_AT_ONCE):
         end = min(begin + ROWS_AT_ONCE, row_count)
@@ -170,3 +172,16 @@ def read(table: Ints, plan: Ints, words: Ints, content: Bytes) -> None:
             else:
                 for row in range(begin, end):
                     table[row, column] = base + row * stride + words[at + row]
+
+
+@entry_kernel("int64(int64[:, ::1], int64[:, ::1], int64[::1], uint8[::1], int64)")
+def read(table: Ints, plan: Ints, words: Ints, content: Bytes, first: int) -> int:
+    """Undo `write`, and fill in the columns that count regularly; content begins at word `first`.
+
+    Returns where it ends, CUT_OFF or UNKNOWN if it cannot be so; then nothing is filled in.
+    """
+    behind = place(plan, table.shape[0], first, words.size)
+    if behind != words.size:
+        return behind
+    fill(table, plan, words, content)
+    return behind

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi.config import PACKED_ROWS_MAX, PACKED_ROWS_MIN
 from dvm_mpi.control import column_loops
-from dvm_mpi.control.column_loops import BASE, CUT_OFF, PLAN_ROWS, STRIDE, UNKNOWN, WIDTH
+from dvm_mpi.control.column_loops import BASE, CUT_OFF, PLAN_ROWS, STRIDE, WIDTH
 
 Bytes = NDArray[np.uint8]
 Table = NDArray[np.int64]
@@ -43,11 +43,9 @@ def pack(table: Table) -> Bytes | None:
     if not PACKED_ROWS_MIN <= row_count <= PACKED_ROWS_MAX:
         return None
     plan = np.empty((PLAN_ROWS, column_count), np.int64)
-    if column_loops.measure(table, plan) < 0:
-        return None
     widths_end = _HEADER_WORDS + _words(column_count)
     first = widths_end + _COLUMN_WORDS * column_count
-    end = column_loops.place(plan, row_count, first, table.size - 1)
+    end = column_loops.lay_out(table, plan, first)
     if end == CUT_OFF:
         return None
     words = np.zeros(end, np.int64)
@@ -82,13 +80,12 @@ def unpack(packed: Bytes) -> Table:
     plan[BASE : STRIDE + 1].reshape(-1)[:] = words[widths_end:first]
     widths_at = _HEADER_WORDS * _WORD.itemsize
     plan[WIDTH] = packed[widths_at : widths_at + column_count]
-    end = column_loops.place(plan, row_count, first, words.size)
+    table = np.empty((row_count, column_count), np.int64)
+    end = column_loops.read(table, plan, words, packed, first)
     if end == CUT_OFF:
         raise ColumnsError("a table whose rows are cut off")
-    if end == UNKNOWN or end != words.size:
+    if end != words.size:
         raise ColumnsError("a table with widths or bytes that are none")
-    table = np.empty((row_count, column_count), np.int64)
-    column_loops.read(table, plan, words, packed)
     return table
 
 

@@ -461,24 +461,30 @@ class CoordinatorState:
 
     def compact(self) -> None:
         """Close the gaps in the arenas when they are mostly garbage."""
-        arenas = (
-            (self.grants, "grant"),
-            (self.watched, "watched"),
-            (self.image_runs, "image"),
-            (self.image_data, "image_data"),
-        )
-        wanting = [(arena, name) for arena, name in arenas if arena.wants_compaction]
-        if not wanting:
-            return
+        if self.grants.wants_compaction:
+            self._compact_ranges(self.grants, row_loops.GRANT_FIRST, row_loops.GRANT_COUNT)
+        if self.watched.wants_compaction:
+            self._compact_ranges(self.watched, row_loops.WATCHED_FIRST, row_loops.WATCHED_COUNT)
+        for arena, name in ((self.image_runs, "image"), (self.image_data, "image_data")):
+            if arena.wants_compaction:
+                self._compact(arena, f"{name}_first", f"{name}_count")
+
+    def _compact_ranges(self, arena: RowArena, first: int, count: int) -> None:
+        """Close the gaps in an arena of ranges, whose owners name theirs in two columns."""
+        kept = np.empty(arena.used - arena.garbage, RANGE)
+        words = words_of(arena.rows)
+        row_loops.compact(self.table.words, first, count, words, words_of(kept))
+        arena.replace(kept)
+
+    def _compact(self, arena: RowArena, first: str, count: str) -> None:
         table = self.table.rows
-        is_used, is_instance = table["state"] != State.FREE, table["kind"] == Kind.INSTANCE
-        owners = np.flatnonzero(is_used & ~is_instance)
-        borrowers = np.flatnonzero(is_used & is_instance)
-        templates = table["template"][borrowers]
-        for arena, name in wanting:
-            first, count = f"{name}_first", f"{name}_count"
-            table[first][owners] = arena.compact(table[first][owners], table[count][owners])
-            table[first][borrowers] = table[first][templates]
+        owns = (table["state"] != State.FREE) & (table["kind"] != Kind.INSTANCE)
+        owners = np.flatnonzero(owns)
+        table[first][owners] = arena.compact(table[first][owners], table[count][owners])
+        borrowers = np.flatnonzero(
+            (table["state"] != State.FREE) & (table["kind"] == Kind.INSTANCE)
+        )
+        table[first][borrowers] = table[first][table["template"][borrowers]]
 
     def check_invariants(self) -> None:
         """Assert that the tables agree with each other."""

@@ -83,14 +83,17 @@ class Dealing:
             rows = self._live(state.queue.pop(state.front.room))
             state.front.add(rows, self._near(rows, policy), len(workers))
         share = self._share_near(workers, now_us)
-        workers, missing = workers[share > 0], share[share > 0]
+        given = share.nonzero()[0]
+        if len(given) == 0:
+            return []
+        workers, missing = workers[given], share[given]
         portions: list[list[Ints]] = [[] for _ in workers]
         while missing.any() and self._fill_front(workers, policy):
             for position, rows in state.front.deal(workers, missing):
                 portions[position].append(self._live(rows))
                 missing[position] -= len(portions[position][-1])
         return [
-            (worker, np.concatenate(portion))
+            (worker, portion[0] if len(portion) == 1 else np.concatenate(portion))
             for worker, portion in zip(workers.tolist(), portions, strict=True)
             if portion
         ]
@@ -212,6 +215,8 @@ class Dealing:
     def _live(self, rows: Ints) -> Ints:
         """Return the rows that are still to run; cancelled ones are freed."""
         cancelled = self._state.table.rows["state"][rows] == State.CANCELLED
+        if not cancelled.any():
+            return rows
         self._state.end(rows[cancelled])
         live: Ints = rows[~cancelled]
         return live

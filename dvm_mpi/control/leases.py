@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from dvm_mpi.config import (
     STACK_LEASE_COUNT,
     STACK_LEASES_MIN,
 )
+from dvm_mpi.control import row_loops
 from dvm_mpi.engine.interface import Lease, LeaseKind
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import (
@@ -33,6 +35,9 @@ from dvm_mpi.layout import (
     stack_slot_bytes,
     whole_pages,
 )
+
+#: Stretches of stacks of one block that are counted apart; more are sorted.
+_STRETCHES_MAX: Final = 64
 
 
 def stack_slots(stack_bytes: int) -> int:
@@ -138,19 +143,18 @@ class LeaseBook:
         return Lease(LeaseKind.MALLOC, start, end)
 
     def _blocks_of(self, stack_bases: NDArray[np.int64]) -> Iterable[tuple[int, int]]:
-        """Return the blocks of stacks, ascending, with how many there are of each."""
-        numbers = (stack_bases - STACKS_START) // self._block_bytes
-        first = int(numbers.min())
-        reach = int(numbers.max()) - first
-        if reach == 0:
-            return [(first, len(numbers))]
-        if reach < len(numbers):
-            # Most often they are neighbours, and counting is faster than sorting.
-            found = np.bincount(numbers - first)
-            blocks = np.flatnonzero(found)
-            return zip((blocks + first).tolist(), found[blocks].tolist(), strict=True)
-        blocks, counts = np.unique(numbers, return_counts=True)
-        return zip(blocks.tolist(), counts.tolist(), strict=True)
+        """Return the blocks of stacks with how many there are of each, some more than once."""
+        # Most often they were handed out one behind the other.
+        bases = np.ascontiguousarray(stack_bases, np.int64)
+        found = np.empty((2, _STRETCHES_MAX), np.int64)
+        stretches = row_loops.stretches(bases, STACKS_START, self._block_bytes, found)
+        if stretches > _STRETCHES_MAX:
+            found = np.stack(
+                np.unique((bases - STACKS_START) // self._block_bytes, return_counts=True)
+            )
+            stretches = found.shape[1]
+        blocks, counts = found[:, :stretches].tolist()
+        return zip(blocks, counts, strict=True)
 
     def check_invariants(self) -> None:
         """Assert what holds between any two calls."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.config import SHARED_RANGES_MAX
-from dvm_mpi.control import giving_up, record_loops
+from dvm_mpi.control import giving_up, record_loops, row_loops
 from dvm_mpi.control.contention import lowest_newer
 from dvm_mpi.control.coordinator_state import (
     NO_ROWS,
@@ -34,12 +34,12 @@ from dvm_mpi.control.record_loops import GATHERED_COUNT, OUTCOME_RUNNER
 from dvm_mpi.control.row_loops import ENTRY
 from dvm_mpi.control.validation import Footprints
 from dvm_mpi.dsm.messages import TOKEN
-from dvm_mpi.dsm.ranges import begins_of, expand
+from dvm_mpi.dsm.ranges import expand
 from dvm_mpi.dsm.rows import words_of
 from dvm_mpi.engine.interface import End
 
 #: Stretches of equal snapshots in one message that are unpinned one by one.
-_STRETCHES_APART: Final = 16
+_STRETCHES_APART: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class _Batch(Footprints):
     rows: NDArray[np.int64]
     #: Who executed each.
     workers: NDArray[np.int64]
+    #: The message's outcomes, as words.
+    words: NDArray[np.int64]
     #: Of `record_loops.gather`.
     totals: list[int]
 
@@ -202,9 +204,10 @@ class Ordering:
             giving_up.unpin(self._state, snapshots)
             return
         # Attempts that were dispatched together come back together, most often.
-        begins = begins_of(snapshots[1:] != snapshots[:-1])[: len(snapshots)]
-        counts = np.diff(begins, append=len(snapshots))
-        for epoch, count in zip(snapshots[begins].tolist(), counts.tolist(), strict=True):
+        found = np.empty((2, stretches), np.int64)
+        row_loops.stretches(snapshots, 0, 1, found)
+        epochs, counts = found.tolist()
+        for epoch, count in zip(epochs, counts, strict=True):
             self._state.pins.remove(epoch, count)
 
     def _batch(self, finished: Finished) -> _Batch:
@@ -212,8 +215,8 @@ class Ordering:
         count = len(outcomes)
         rows, snapshots, workers = np.empty((3, count), np.int64)
         offsets, totals = np.empty(count + 1, np.int64), np.zeros(GATHERED_COUNT, np.int64)
-        table = self._state.table.words
-        record_loops.gather(table, words_of(outcomes), rows, snapshots, workers, offsets, totals)
+        table, words = self._state.table.words, words_of(outcomes)
+        record_loops.gather(table, words, rows, snapshots, workers, offsets, totals)
         if totals[record_loops.OUT_OF_ORDER]:
             runs = finished.runs.take(expand(outcomes["run_first"], outcomes["run_count"]))
         else:
@@ -226,6 +229,7 @@ class Ordering:
             loads = finished.loads.take(expand(outcomes["load_first"], load_counts))
         return _Batch(
             *(snapshots, offsets, runs, load_offsets, loads, finished, rows, workers),
+            words,
             totals.tolist(),
         )
 
@@ -368,11 +372,12 @@ class Ordering:
         if len(won) == 0:
             return []
         state, finished = self._state, batch.finished
-        outcomes = finished.outcomes
+        outcomes, words = finished.outcomes, batch.words
         if len(won) < len(batch.rows):
             outcomes = outcomes.take(won)
+            words = words_of(outcomes)
         sums = np.zeros(record_loops.SUMMED_COUNT, np.int64)
-        record_loops.sum_up(state.table.words, words_of(outcomes), words_of(finished.runs), sums)
+        record_loops.sum_up(state.table.words, words, words_of(finished.runs), sums)
         told = sums.tolist()
         state.counters.commits += len(won) - told[record_loops.ABORTS]
         state.counters.aborts += told[record_loops.ABORTS]

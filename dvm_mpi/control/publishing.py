@@ -109,7 +109,8 @@ class Publishing:
         writers = np.concatenate(pending.writers)
         counts = np.concatenate(pending.run_counts)
         runs = joined(pending.runs)
-        offsets = np.concatenate([[0], np.cumsum(counts)])
+        offsets = np.zeros(len(counts) + 1, np.int64)
+        counts.cumsum(out=offsets[1:])
         records, templates = self._state.watches.match(offsets, runs)
         if len(templates) == 0:
             return []

@@ -196,3 +196,46 @@ def copy_grants(table: Ints, rows: Ints, arena: Ints, grants: Ints) -> None:
             grants[place, 0] = arena[grant, 0]
             grants[place, 1] = arena[grant, 1]
             place += 1
+
+
+@entry_kernel("int64(int64[::1], int64, int64, int64[:, ::1])")
+def stretches(values: Ints, first: int, size: int, found: Ints) -> int:
+    """Find stretches of values that lie in the same block of `size`, counted from `first` on.
+
+    Fills the rows of `found` with the numbers of blocks and how many values there are of each, as
+    far as there is room, and returns how many stretches there are.
+    """
+    count = 0
+    number = 0
+    for position in range(values.size):
+        block = (values[position] - first) // size
+        if position == 0 or block != number:
+            number = block
+            if count < found.shape[1]:
+                found[0, count] = block
+                found[1, count] = 0
+            count += 1
+        if count <= found.shape[1]:
+            found[1, count - 1] += 1
+    return count
+
+
+@entry_kernel("void(int64[:, ::1], int64, int64, int64[:, ::1], int64[:, ::1])")
+def compact(table: Ints, first_column: int, count_column: int, arena: Ints, kept: Ints) -> None:
+    """Copy the arena's rows that rows of the table own, in their order, back to back into `kept`.
+
+    Instances borrow those of their templates. `kept` has room for exactly what is owned.
+    """
+    end = 0
+    for row in range(table.shape[0]):
+        if table[row, STATE] == FREE or table[row, KIND] == INSTANCE:
+            continue
+        first = table[row, first_column]
+        table[row, first_column] = end
+        for place in range(first, first + table[row, count_column]):
+            for word in range(arena.shape[1]):
+                kept[end, word] = arena[place, word]
+            end += 1
+    for row in range(table.shape[0]):
+        if table[row, STATE] != FREE and table[row, KIND] == INSTANCE:
+            table[row, first_column] = table[table[row, TEMPLATE], first_column]

@@ -393,7 +393,7 @@ class Scheduler:
     def _dispatch(self) -> list[Action]:
         """Send runners to workers, on the newest visible snapshot."""
         state = self.state
-        workers = np.flatnonzero(state.available)
+        workers = state.available.nonzero()[0]
         if state.alone >= 0 or len(workers) == 0:
             return []
         self._publishing.unblock(state.log.visible)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dvm_mpi.config import RUNNERS_MAX
 from dvm_mpi.dsm import watch_tree
 from dvm_mpi.dsm.hashing import IntMap
+from dvm_mpi.dsm.ranges import begins_of
 from dvm_mpi.dsm.rows import reserved
 from dvm_mpi.dsm.watch_tree import (
     BELOW_ALL,
@@ -142,10 +143,13 @@ class WatchIndex:
             pairs = np.empty((2, found), np.int64)
             found = watch_tree.match(self._nodes, offsets, starts, lengths, self._path, pairs)
         records, templates = pairs[:, :found]
+        if found <= 1:
+            return records, templates
         order = np.lexsort((templates, records))
         records, templates = records[order], templates[order]
-        is_new = (np.diff(records) != 0) | (np.diff(templates) != 0)
-        kept = np.flatnonzero(np.concatenate((np.ones(min(found, 1), np.bool_), is_new)))
+        kept = begins_of((records[1:] != records[:-1]) | (templates[1:] != templates[:-1]))
+        if len(kept) == found:
+            return records, templates
         return records[kept], templates[kept]
 
     def check_invariants(self) -> None:

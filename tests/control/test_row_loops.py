@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvm_mpi.control import row_loops
-from dvm_mpi.control.lifecycle import RUNNER, Kind
+from dvm_mpi.control.lifecycle import RUNNER, Kind, State
 from dvm_mpi.dsm.rows import words_of
 from dvm_mpi.engine.interface import ATTEMPT, GRANT
 from dvm_mpi.layout import RANGE
@@ -89,3 +90,46 @@ def test_what_is_sent_is_what_a_loop_copies(drawn: list[Any]) -> None:
         sum(losses > 0 for _, _, _, losses, *_ in drawn),
         sum(kind == Kind.INSTANCE for kind, *_ in drawn),
     ]
+
+
+@tried(60)
+@given(st.lists(st.integers(0, 40), max_size=12), st.integers(1, 4))
+def test_stretches_are_those_of_equal_blocks(values: list[int], room: int) -> None:
+    found = np.zeros((2, room), np.int64)
+    count = row_loops.stretches(np.array(values, np.int64) + 5, 5, 8, found)
+    expected = [(block, len(list(group))) for block, group in groupby(v // 8 for v in values)]
+    assert count == len(expected)
+    if count <= room:
+        assert list(zip(*found[:, :count].tolist(), strict=True)) == expected
+
+
+@tried(60)
+@given(st.lists(st.tuples(st.sampled_from(State), st.sampled_from(Kind), SMALL), max_size=12))
+def test_what_is_owned_lies_back_to_back_and_instances_borrow(drawn: list[Any]) -> None:
+    """In an arena with a row of nobody between any two owners."""
+    table, arena = np.zeros(len(drawn), RUNNER), np.zeros(4 * len(drawn) + 1, RANGE)
+    arena["start"] = np.arange(len(arena))
+    owners = []
+    for row, (state, kind, count) in enumerate(drawn):
+        table["state"][row], table["kind"][row], table["template"][row] = state, kind, -1
+        table["grant_first"][row], table["grant_count"][row] = 4 * (len(drawn) - row) - 3, count
+        if state != State.FREE and kind != Kind.INSTANCE:
+            owners.append(row)
+    templates = [row for row in owners if drawn[row][1] == Kind.TEMPLATE]
+    instances = np.flatnonzero((table["state"] != State.FREE) & (table["kind"] == Kind.INSTANCE))
+    if templates:
+        table["template"][instances] = templates[-1]
+    else:
+        table["state"][instances] = State.FREE
+    held = {
+        row: list(range(int(r["grant_first"]), int(r["grant_first"]) + int(r["grant_count"])))
+        for row, r in enumerate(table)
+    }
+    kept = np.empty(sum(drawn[row][2] for row in owners), RANGE)
+    columns = row_loops.GRANT_FIRST, row_loops.GRANT_COUNT
+    row_loops.compact(words_of(table), *columns, words_of(arena), words_of(kept))
+    for row in owners:
+        first, count = int(table["grant_first"][row]), int(table["grant_count"][row])
+        assert kept["start"][first : first + count].tolist() == held[row]
+    for row in instances.tolist() if templates else ():
+        assert table["grant_first"][row] == table["grant_first"][templates[-1]]
