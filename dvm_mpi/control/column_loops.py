@@ -29,6 +29,8 @@ BYTE: Final = 1
 HALF: Final = 2
 SINGLE: Final = 4
 WORD_BYTES: Final = 8
+#: Row and column count.
+HEADER_WORDS: Final = 2
 #: The largest distances that fit into so many bytes.
 REACH_OF_BYTE: Final = 0xFF
 REACH_OF_HALF: Final = 0xFFFF
@@ -39,6 +41,18 @@ ROWS_AT_ONCE: Final = 32
 #: What `place` says of content that cannot be as it is.
 CUT_OFF: Final = -1
 UNKNOWN: Final = -2
+
+
+@kernel
+def words_for(byte_count: int) -> int:
+    """Return how many words hold so many bytes."""
+    return (byte_count + WORD_BYTES - 1) // WORD_BYTES
+
+
+@kernel
+def first_of(column_count: int) -> int:
+    """Return the word at which content begins, behind widths, bases and strides."""
+    return HEADER_WORDS + words_for(column_count) + 2 * column_count
 
 
 @kernel
@@ -77,11 +91,11 @@ def place(plan: Ints, row_count: int, first: int, end: int) -> int:
     return first if placed == column_count else UNKNOWN
 
 
-@entry_kernel("int64(int64[:, ::1], int64[:, ::1], int64)")
-def lay_out(table: Ints, plan: Ints, first: int) -> int:
+@entry_kernel("int64(int64[:, ::1], int64[:, ::1])")
+def lay_out(table: Ints, plan: Ints) -> int:
     """Find base, stride and width of each column of a table of two rows or more, and its place.
 
-    Content begins at word `first`. Returns where it ends, or CUT_OFF if nothing is saved: the form
+    Returns where the content ends, in words, or CUT_OFF if nothing is saved: the form
     is no shorter than the table, or all columns need content and one of them whole words.
     """
     row_count, column_count = table.shape
@@ -111,13 +125,19 @@ def lay_out(table: Ints, plan: Ints, first: int) -> int:
             irregular += 1
     if irregular == column_count and narrowest == WORD_BYTES:
         return CUT_OFF
-    return place(plan, row_count, first, table.size - 1)
+    return place(plan, row_count, first_of(column_count), table.size - 1)
 
 
 @entry_kernel("void(int64[:, ::1], int64[:, ::1], int64[::1], uint8[::1])")
 def write(table: Ints, plan: Ints, words: Ints, content: Bytes) -> None:
-    """Write the distances of all columns from their bases; `words` and `content` are one memory."""
+    """Write the form of a table, all zeros before; `words` and `content` are one memory."""
     row_count, column_count = table.shape
+    words[0], words[1] = row_count, column_count
+    heads = HEADER_WORDS + words_for(column_count)
+    for column in range(column_count):
+        content[HEADER_WORDS * WORD_BYTES + column] = plan[WIDTH, column]
+        words[heads + column] = plan[BASE, column]
+        words[heads + column_count + column] = plan[STRIDE, column]
     for begin in range(0, row_count, ROWS_AT_ONCE):
         end = min(begin + ROWS_AT_ONCE, row_count)
         for column in range(column_count):
@@ -174,13 +194,22 @@ def fill(table: Ints, plan: Ints, words: Ints, content: Bytes) -> None:
                     table[row, column] = base + row * stride + words[at + row]
 
 
-@entry_kernel("int64(int64[:, ::1], int64[:, ::1], int64[::1], uint8[::1], int64)")
-def read(table: Ints, plan: Ints, words: Ints, content: Bytes, first: int) -> int:
-    """Undo `write`, and fill in the columns that count regularly; content begins at word `first`.
+@entry_kernel("int64(int64[:, ::1], int64[:, ::1], int64[::1], uint8[::1])")
+def read(table: Ints, plan: Ints, words: Ints, content: Bytes) -> int:
+    """Undo `write`; the plan is filled in, and the table if its form ends with the words.
 
-    Returns where it ends, CUT_OFF or UNKNOWN if it cannot be so; then nothing is filled in.
+    Returns where it ends, CUT_OFF or UNKNOWN if it cannot be so.
     """
-    behind = place(plan, table.shape[0], first, words.size)
+    row_count, column_count = table.shape
+    first = first_of(column_count)
+    if first > words.size:
+        return CUT_OFF
+    heads = first - 2 * column_count
+    for column in range(column_count):
+        plan[WIDTH, column] = np.int64(content[HEADER_WORDS * WORD_BYTES + column])
+        plan[BASE, column] = words[heads + column]
+        plan[STRIDE, column] = words[heads + column_count + column]
+    behind = place(plan, row_count, first, words.size)
     if behind != words.size:
         return behind
     fill(table, plan, words, content)

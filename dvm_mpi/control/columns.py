@@ -18,16 +18,12 @@ from numpy.typing import NDArray
 
 from dvm_mpi.config import PACKED_ROWS_MAX, PACKED_ROWS_MIN
 from dvm_mpi.control import column_loops
-from dvm_mpi.control.column_loops import BASE, CUT_OFF, PLAN_ROWS, STRIDE, WIDTH
+from dvm_mpi.control.column_loops import CUT_OFF, HEADER_WORDS, PLAN_ROWS
 
 Bytes = NDArray[np.uint8]
 Table = NDArray[np.int64]
 
 _WORD: Final = np.dtype("<i8")
-#: Row and column count.
-_HEADER_WORDS: Final = 2
-#: Base and stride.
-_COLUMN_WORDS: Final = 2
 
 
 class ColumnsError(AssertionError):
@@ -43,17 +39,11 @@ def pack(table: Table) -> Bytes | None:
     if not PACKED_ROWS_MIN <= row_count <= PACKED_ROWS_MAX:
         return None
     plan = np.empty((PLAN_ROWS, column_count), np.int64)
-    widths_end = _HEADER_WORDS + _words(column_count)
-    first = widths_end + _COLUMN_WORDS * column_count
-    end = column_loops.lay_out(table, plan, first)
+    end = column_loops.lay_out(table, plan)
     if end == CUT_OFF:
         return None
     words = np.zeros(end, np.int64)
     content = words.view(np.uint8)
-    words[:_HEADER_WORDS] = row_count, column_count
-    widths_at = _HEADER_WORDS * _WORD.itemsize
-    content[widths_at : widths_at + column_count] = plan[WIDTH]
-    words[widths_end:first] = plan[: STRIDE + 1].reshape(-1)
     column_loops.write(table, plan, words, content)
     return content
 
@@ -66,29 +56,17 @@ def unpack(packed: Bytes) -> Table:
     ColumnsError
         The bytes are none that `pack` makes.
     """
-    if packed.size % _WORD.itemsize or packed.size < _HEADER_WORDS * _WORD.itemsize:
+    if packed.size % _WORD.itemsize or packed.size < HEADER_WORDS * _WORD.itemsize:
         raise ColumnsError("a table without a header")
     words = packed.view(_WORD)
-    row_count, column_count = words[:_HEADER_WORDS].tolist()
+    row_count, column_count = words[:HEADER_WORDS].tolist()
     if not 0 < row_count <= PACKED_ROWS_MAX or not 0 < column_count <= words.size:
         raise ColumnsError(f"a table of {row_count} rows and {column_count} columns")
-    widths_end = _HEADER_WORDS + _words(column_count)
-    first = widths_end + _COLUMN_WORDS * column_count
-    if first > words.size:
-        raise ColumnsError("a table whose columns are cut off")
-    plan = np.empty((PLAN_ROWS, column_count), np.int64)
-    plan[BASE : STRIDE + 1].reshape(-1)[:] = words[widths_end:first]
-    widths_at = _HEADER_WORDS * _WORD.itemsize
-    plan[WIDTH] = packed[widths_at : widths_at + column_count]
     table = np.empty((row_count, column_count), np.int64)
-    end = column_loops.read(table, plan, words, packed, first)
+    plan = np.empty((PLAN_ROWS, column_count), np.int64)
+    end = column_loops.read(table, plan, words, packed)
     if end == CUT_OFF:
-        raise ColumnsError("a table whose rows are cut off")
+        raise ColumnsError("a table whose columns or rows are cut off")
     if end != words.size:
         raise ColumnsError("a table with widths or bytes that are none")
     return table
-
-
-def _words(byte_count: int) -> int:
-    """Return how many words hold so many bytes."""
-    return -(-byte_count // _WORD.itemsize)

@@ -149,8 +149,8 @@ class Dealing:
         state = self._state
         # Some of those that sleep may have been given up on.
         awake = np.maximum(state.running - state.asleep - state.gathered, 0)[workers]
-        newest = state.newest_batch[workers]
         batch_runners = state.lengths.batch_runners
+        newest = state.newest_batch[workers]
         return share_out(
             *(ready, awake, newest, batch_runners, near), sharers=sharers, is_patient=is_patient
         )

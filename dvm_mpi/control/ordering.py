@@ -82,8 +82,9 @@ class Ordering:
         state.leases.end_stacks(finished.dropped_stacks)
         actions: list[Action] = []
         current, missing = self._fence(finished)
-        workers = self._note_serials(finished)
+        self._note_serials(finished)
         if len(missing):
+            workers = workers_of(finished)
             state.counters.fenced += len(missing)
             actions += self._discard(finished, missing, workers[missing])
             giving_up.settle(state, workers[missing], finished.records["attempt"][missing])
@@ -93,16 +94,14 @@ class Ordering:
         actions += self._order(finished)
         return actions + self._order_released()
 
-    def _note_serials(self, finished: Finished) -> NDArray[np.int64]:
-        """Note which staged write sets the workers have named; return who executed each record."""
-        workers = workers_of(finished)
+    def _note_serials(self, finished: Finished) -> None:
+        """Note which staged write sets the workers have named."""
         serials, last_serials = finished.records["serial"], self._state.last_serials
         if finished.worker == SEVERAL:
-            np.maximum.at(last_serials, workers, serials)
+            np.maximum.at(last_serials, workers_of(finished), serials)
         elif len(serials):
             last = int(last_serials[finished.worker])
             last_serials[finished.worker] = max(last, int(serials.max()))
-        return workers
 
     def _measure(self, finished: Finished) -> None:
         """Note that attempts run no more, and how long they were."""

@@ -61,6 +61,10 @@ def share_out(
     is_patient
         Whether runners may wait, where others are idle, for the worker that they are near to.
     """
+    given = np.zeros(len(running), dtype=np.int64)
+    if int(running.min()) > batch_runners * (BATCHES_PER_WORKER - 1):
+        # Asked at almost every message, and most often nobody has room for a batch.
+        return given
     least = len(running) // WORKERS_PER_LEAST_RUNNER
     room = batch_runners * BATCHES_PER_WORKER - running
     has_room = room >= batch_runners
@@ -70,10 +74,6 @@ def share_out(
         # Each message takes the coordinator's time: a part of a batch is for who has no more than
         # that to execute, or next to nothing, and until then more may come together.
         has_room &= running <= max(fair, batch_runners // PARTS_OF_BATCH)
-    given = np.zeros(len(running), dtype=np.int64)
-    if not has_room.any():
-        # Asked at almost every message, and most often everybody has enough.
-        return given
     capacity = np.minimum(np.where(has_room, room, 0), max(fair, least, 1))
     if near is None or not near.any():
         return _serve(ready, running, capacity, given)

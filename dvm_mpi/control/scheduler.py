@@ -36,7 +36,7 @@ from dvm_mpi.control.coordinator_state import (
     ToWorker,
 )
 from dvm_mpi.control.dealing import Dealing
-from dvm_mpi.control.joining import workers_of
+from dvm_mpi.control.joining import SEVERAL, workers_of
 from dvm_mpi.control.leader import Tree
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.lifecycle import Event, Kind, State, too_many_children
@@ -245,7 +245,8 @@ class Scheduler:
         state = self.state
         was_empty = state.log.open_records == 0
         if isinstance(event, Finished):
-            giving_up.hear(state, workers_of(event))
+            is_one = event.worker != SEVERAL
+            giving_up.hear(state, event.worker if is_one else workers_of(event))
             actions += self._take_records(event)
         elif isinstance(event, LeaseRequested) and self._makes_nothing_possible(event):
             return tuple(self._hear(event))
@@ -537,9 +538,10 @@ class Scheduler:
     def _finish(self) -> list[Action]:
         """End the program when nothing is queued or running and every epoch is visible."""
         state = self.state
-        settled = state.log.open_records == 0 and state.log.epochs_in_flight == 0
+        if state.log.open_records or state.log.epochs_in_flight:
+            return []
         busy = not self._has_begun or self.queued_count or state.running_count or state.held
-        if not settled or (busy and state.failure is None):
+        if busy and state.failure is None:
             return []
         self._complete = True
         return [Complete(state.failure, self._armed())]

@@ -81,10 +81,11 @@ class Entry:
         # `error_at` is good as long as `error` is: both live as long as the function below.
         kept = (result, error)
         is_void = self.result == "void"
+        count = len(types)
 
         def call(*arguments: Any) -> Any:
             # Left to itself, ctypes passes on whatever comes after the last parameter.
-            if len(arguments) != len(types) or native(result_at, error_at, *arguments):
+            if len(arguments) != count or native(result_at, error_at, *arguments):
                 shown = ", ".join(map(_shown, arguments))
                 raise AssertionError(f"{self.name}({shown}) is not {self.signature}, or failed")
             return None if is_void else kept[0].value
