@@ -19,6 +19,7 @@ from dvm_mpi.config import PACKED_ROWS_MIN
 from dvm_mpi.control import columns
 from dvm_mpi.control.journal import ROW
 from dvm_mpi.dsm import messages as memory
+from dvm_mpi.dsm.rows import words_of
 from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, LEASES, NO_LEASES, OUTCOME, RUN
 from dvm_mpi.layout import RANGE
 
@@ -419,8 +420,6 @@ _ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
 _NOTHING: Final = {name: np.zeros(0, element) for name, element in _ELEMENTS.items()}
 #: Arrays of bytes that are no content of the shared region: the rows that say how long each is.
 _ROWS_OF: Final = {"image_data": "image_runs"}
-_NO_RUNS: Final = np.zeros(0, RUN)
-_NO_TABLE: Final = np.zeros((0, 1), np.int64)
 _PADDING: Final = np.zeros(_INT64.itemsize, np.uint8)
 assert memory.RUN == RUN, "engine and dsm describe stored bytes by the same record"
 
@@ -445,14 +444,12 @@ def encode(message: Message) -> NDArray[np.uint8]:
             if value.size == 0:
                 header.append(0)
                 continue
-            raw = np.ascontiguousarray(value).view(np.uint8).reshape(-1)
-            # Too few rows of several words, or none at all, are not worth a look.
-            is_table = len(value) >= PACKED_ROWS_MIN or value.dtype == _BYTES
-            packed = columns.pack(_table(message, name, value, raw)) if is_table else None
+            packed = _packed(message, name, value)
             if packed is not None:
                 header.append(-packed.size)
                 parts.append(packed)
                 continue
+            raw = np.ascontiguousarray(value).view(np.uint8).reshape(-1)
         elif isinstance(value, str):
             raw = np.frombuffer(value.encode(), dtype=np.uint8)
         else:
@@ -466,21 +463,22 @@ def encode(message: Message) -> NDArray[np.uint8]:
     return np.concatenate([np.array(header, dtype=_INT64).view(np.uint8), *parts])
 
 
-def _table(
-    message: Message, name: str, value: NDArray[Any], raw: NDArray[np.uint8]
-) -> NDArray[np.int64]:
-    """Return the words of an array as rows and columns; none if it has no words."""
+def _packed(message: Message, name: str, value: NDArray[Any]) -> NDArray[np.uint8] | None:
+    """Return an array that is not empty as a packed table; None if that saves nothing."""
     if value.dtype != _BYTES:
-        return raw.view(_INT64).reshape(len(value), -1)
-    owners = getattr(message, _ROWS_OF[name]) if name in _ROWS_OF else _NO_RUNS
-    row_count = len(owners)
-    if row_count == 0 or raw.size % (row_count * _INT64.itemsize):
-        return _NO_TABLE
+        # Too few rows are not worth a look.
+        return columns.pack(words_of(value)) if len(value) >= PACKED_ROWS_MIN else None
+    if name not in _ROWS_OF:
+        return None
     # Arguments of runners that one loop creates: as long as each other, and word by word regular.
-    length = raw.size // row_count
-    if (owners["length"] != length).any():
-        return _NO_TABLE
-    return raw.view(_INT64).reshape(row_count, -1)
+    owners = getattr(message, _ROWS_OF[name])
+    row_count = len(owners)
+    if row_count == 0 or value.size % (row_count * _INT64.itemsize):
+        return None
+    if (owners["length"] != value.size // row_count).any():
+        return None
+    words = np.ascontiguousarray(value).view(_INT64)
+    return columns.pack(words.reshape(row_count, -1))
 
 
 def decode(buffer: NDArray[np.uint8]) -> Any:
@@ -518,18 +516,19 @@ def decode(buffer: NDArray[np.uint8]) -> Any:
         if not 0 <= length <= len(buffer) - position:
             raise CodecError(f"{place}: {value} bytes do not fit")
         raw = buffer[position : position + length]
-        if is_packed:
-            raw = _unpacked(raw, place)
-        values[name] = _text(raw, place) if annotation == "str" else _rows(raw, name, place)
+        if annotation == "str":
+            values[name] = _text(raw, place)
+        else:
+            values[name] = _rows(_unpacked(raw, place) if is_packed else raw, name, place)
         position += length + -length % word
     if position != len(buffer):
         raise CodecError(f"{cls.__name__}: {len(buffer) - position} bytes too many")
     return cls(**values)
 
 
-def _unpacked(packed: NDArray[np.uint8], place: str) -> NDArray[np.uint8]:
+def _unpacked(packed: NDArray[np.uint8], place: str) -> NDArray[np.int64]:
     try:
-        return columns.unpack(packed).reshape(-1).view(np.uint8)
+        return columns.unpack(packed).reshape(-1)
     except columns.ColumnsError as error:
         raise CodecError(f"{place}: {error}") from error
 
@@ -547,10 +546,10 @@ def _text(raw: NDArray[np.uint8], place: str) -> str:
         raise CodecError(f"{place}: not UTF-8: {error}") from error
 
 
-def _rows(raw: NDArray[np.uint8], name: str, place: str) -> NDArray[Any]:
+def _rows(raw: NDArray[Any], name: str, place: str) -> NDArray[Any]:
     element = _ELEMENTS[name]
-    if len(raw) % element.itemsize:
-        raise CodecError(f"{place}: {len(raw)} bytes are no whole elements")
+    if raw.nbytes % element.itemsize:
+        raise CodecError(f"{place}: {raw.nbytes} bytes are no whole elements")
     return raw.view(element)
 
 

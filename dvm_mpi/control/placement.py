@@ -94,6 +94,8 @@ def _serve(
     """Return `given` and what each worker gets of `ready` more, the least loaded first."""
     # Of thousands of workers most are busy, and this is asked at almost every message.
     able = (capacity > given).nonzero()[0]
+    if len(able) == 0:
+        return given
     if len(able) == 1:
         more = given.copy()
         more[able] += min(max(ready, 0), int((capacity - given)[able[0]]))

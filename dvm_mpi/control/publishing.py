@@ -59,6 +59,8 @@ class Publishing:
 
     def _delete(self, templates: list[int]) -> None:
         """Delete templates; a queued instance goes, running ones finish."""
+        if not templates:
+            return
         state = self._state
         rows = np.unique(np.array(templates, dtype=np.int64))
         rows = rows[state.table.rows["state"][rows] == State.ARMED]
