@@ -68,7 +68,9 @@ def share_out(
     least = len(running) // WORKERS_PER_LEAST_RUNNER
     room = batch_runners * BATCHES_PER_WORKER - running
     has_room = room >= batch_runners
-    has_room &= running <= np.maximum(newest, batch_runners // PARTS_OF_BATCH)
+    # Batches of long runners are as small as what a watcher's instance adds: two are nothing, too.
+    next_to_nothing = max(batch_runners // PARTS_OF_BATCH, BATCHES_PER_WORKER)
+    has_room &= running <= np.maximum(newest, next_to_nothing)
     fair = -(-ready // (len(running) if sharers is None else sharers))
     if fair < batch_runners:
         # Each message takes the coordinator's time: a part of a batch is for who has no more than

@@ -49,6 +49,11 @@ def test_a_worker_with_more_than_its_newest_batch_gets_nothing() -> None:
     assert share_out(10_000, running[few], newest[few], 256).tolist() == [0, 511, 512, 0]
 
 
+def test_an_instance_beside_a_long_runner_keeps_no_other_away() -> None:
+    """As at the end of a wave of k-means: a watcher was sent to a worker that had a part left."""
+    assert share_out(7, np.array([6, 2]), np.array([3, 1]), 3).tolist() == [0, 4]
+
+
 def test_runners_are_divided_among_so_many_workers_at_most() -> None:
     running, newest = np.array([0, 0, 0]), np.array([256, 256, 256])
     shares = [share_out(100, running, newest, 256, sharers=n).tolist() for n in (1, 2, 3)]
@@ -125,7 +130,8 @@ def one_by_one(ready: int, running: list[int], newest: list[int], batch: int) ->
         share = -(-ready // len(running))
         if share < batch and running[worker] > max(share, batch // PARTS_OF_BATCH):
             continue
-        is_next = running[worker] <= max(newest[worker], batch // PARTS_OF_BATCH)
+        nothing = max(batch // PARTS_OF_BATCH, BATCHES_PER_WORKER)
+        is_next = running[worker] <= max(newest[worker], nothing)
         if room >= batch and is_next:
             shares[worker] = min(room, fair, ready - sum(shares))
     return shares
