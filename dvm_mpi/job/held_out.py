@@ -62,18 +62,11 @@ class Compared:
     messages: Both
     moved_bytes: Both
 
-    @property
-    def time_beside_others(self) -> Both:
-        """The time, where what is predicted gets only what others have left of the processors."""
-        left = max(1 - self.others_share, 1e-12)
-        return Both(self.time_s.measured, self.time_s.predicted / left)
-
     def told(self) -> dict[str, Any]:
         """Return it for the file of the costs; `error` is that of the time."""
         return asdict(self) | {
             "error": self.time_s.error,
             "processor_error": self.processor_s.error,
-            "error_beside_others": self.time_beside_others.error,
         }
 
 
@@ -107,23 +100,25 @@ class Runs:
     def compare(self, costs: Costs, plane: str, cores: int, wanted: int) -> list[Compared]:
         """Predict every case, and compare it with the `wanted` runs that others disturbed least.
 
-        What an instruction takes is measured on one rank, and entered into the costs; all else is
-        predicted. All ranks share `cores`.
+        What an instruction takes is measured on one rank, and entered into the costs; and what
+        others had of the processors is taken as it was. All else is predicted. All ranks share
+        `cores`.
         """
         compared = []
         for case in HELD_OUT:
             alone, together = self._alone[case.name], self._together[case.name]
             instruction_ns = _instruction_ns(costs, np.concatenate([r.slices for r in alone]))
             costs.instruction_ns[case.job] = instruction_ns
+            chosen = least_disturbed(together, wanted)
             site = Site(
                 costs,
                 costs.within,
                 ranks_per_host=self._ranks,
                 cores=cores,
                 instruction_ns=instruction_ns,
+                others_share=_others_share(chosen),
             )
             found = predict_program(case, self._ranks, site, plane)
-            chosen = least_disturbed(together, wanted)
             compared.append(compared_runs(case.name, self._ranks, chosen, found))
         return compared
 
@@ -131,6 +126,10 @@ class Runs:
 def least_disturbed(runs: Sequence[TurnsRun], wanted: int) -> list[TurnsRun]:
     """Return the runs while which others had least of the processors; `wanted` at most."""
     return sorted(runs, key=lambda run: run.others_share)[:wanted]
+
+
+def _others_share(runs: Sequence[TurnsRun]) -> float:
+    return median(run.others_share for run in runs)
 
 
 def _is_quiet(run: TurnsRun) -> bool:
@@ -147,7 +146,7 @@ def compared_runs(name: str, ranks: int, runs: Sequence[TurnsRun], found: Predic
         name=name,
         ranks=ranks,
         runs=len(runs),
-        others_share=median(run.others_share for run in runs),
+        others_share=_others_share(runs),
         time_s=both(lambda run: run.work_s, found.work_s),
         processor_s=both(lambda run: run.processor_s, found.processor_s),
         rank0_busy=both(lambda run: run.rank0_s / run.work_s, found.rank0_busy),
@@ -181,7 +180,7 @@ def comparison_lines(compared: Sequence[Compared]) -> list[str]:
     lines = [
         "runs that were left out of the fit: measured, predicted, error",
         f"  {'time':>24} {'processor time':>24} {'rank 0 busy':>12} {'messages':>15}"
-        f" {'MB':>13} {'others':>7} {'beside them':>12}",
+        f" {'MB':>13} {'others':>7}",
     ]
     for c in compared:
         lines.append(f"  {c.name}, {c.ranks} ranks, median of {c.runs}")
@@ -194,7 +193,7 @@ def comparison_lines(compared: Sequence[Compared]) -> list[str]:
         lines.append(
             f"  {figures} {c.rank0_busy.measured:>5.0%} {c.rank0_busy.predicted:>6.0%} "
             f"{c.messages.measured:>7,.0f} {c.messages.predicted:>7,.0f} {moved} "
-            f"{c.others_share:>7.0%} {c.time_beside_others.error:>+12.0%}"
+            f"{c.others_share:>7.0%}"
         )
     return [*lines, worth([c.told() for c in compared])]
 
@@ -206,15 +205,15 @@ def worth(held_out: Sequence[dict[str, Any]]) -> str:
     worst = max(abs(row["error"]) for row in held_out)
     processor = max(abs(row.get("processor_error", row["error"])) for row in held_out)
     others = max(row.get("others_share", 0.0) for row in held_out)
-    disturbed = ""
+    told = f"predicted within {worst:.0%} (processor time: {processor:.0%})"
     if others > config.MODEL_OTHERS_MAX:
-        disturbed = f"; others had {others:.0%} of the processors when they were measured"
+        return (
+            f"no claim: when runs were measured that these costs were not fitted to, others had "
+            f"{others:.0%} of the processors; beside them the runs were {told}"
+        )
     if worst > config.MODEL_ERROR_MAX:
         return (
-            f"no claim: a run that these costs were not fitted to was predicted {worst:.0%} off, "
-            f"more than {config.MODEL_ERROR_MAX:.0%} (processor time: {processor:.0%}){disturbed}"
+            f"no claim: runs that these costs were not fitted to were {told}, and no better than "
+            f"{config.MODEL_ERROR_MAX:.0%}"
         )
-    return (
-        f"runs that these costs were not fitted to were predicted within {worst:.0%} "
-        f"(processor time: {processor:.0%}){disturbed}"
-    )
+    return f"runs that these costs were not fitted to were {told}"

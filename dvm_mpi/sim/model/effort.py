@@ -40,10 +40,10 @@ STEPS: Final[dict[str, tuple[str, ...]]] = {
     "apply": ("messages", "runs", "pages"),
     "serve": ("messages", "bytes"),
     # A worker; `execute` has what a slice takes beside its instructions.
-    "begin": ("messages", "attempts", "pages"),
+    "begin": ("messages", "batches", "attempts", "lookups", "pages"),
     "install": ("messages", "pages", "bytes"),
     "poll": ("calls", "reads", "bytes"),
-    "execute": ("slices", "attempts", "children", "pages"),
+    "execute": ("slices", "attempts", "children", "lookups", "pages"),
 }
 
 
@@ -95,8 +95,10 @@ def of_worker(message: Any, sent: Any) -> tuple[str, Amounts]:
     """Return the step of a worker that handled a message; `sent` as of `Worker.handle`."""
     if isinstance(message, memory.LookupAnswered):
         return "install", (1, message.pages.size, message.content.nbytes)
-    attempts = len(message.attempts) if isinstance(message, Dispatched) else 0
-    return "begin", (1, attempts, _wanted_pages(sent))
+    batches, attempts = 0, 0
+    if isinstance(message, Dispatched):
+        batches, attempts = 1, len(message.attempts)
+    return "begin", (1, batches, attempts, *_wanted(sent))
 
 
 def of_poll(bytes_installed: int) -> tuple[str, Amounts]:
@@ -111,12 +113,13 @@ def of_slice(sent: Any) -> tuple[str, Amounts]:
         if isinstance(message, Finished):
             attempts += len(message.records)
             children += len(message.children)
-    return "execute", (1, attempts, children, _wanted_pages(sent))
+    return "execute", (1, attempts, children, *_wanted(sent))
 
 
-def _wanted_pages(sent: Any) -> int:
-    asked = (m for _, m in sent if isinstance(m, memory.LookupRequested))
-    return sum(message.pages.size for message in asked)
+def _wanted(sent: Any) -> tuple[int, int]:
+    """Return how many lookups are asked for, and the pages in them."""
+    asked = [m.pages.size for _, m in sent if isinstance(m, memory.LookupRequested)]
+    return len(asked), sum(asked)
 
 
 def wire_bytes(message: Any) -> int:

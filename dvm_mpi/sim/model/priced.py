@@ -48,7 +48,7 @@ _QUIET_TURN: Final[tuple[tuple[str, effort.Amounts], ...]] = (
     ("receive", (1, 0, 0, 0)),
     ("send", (2, 0, 0, 0)),
     ("poll", (1, 0, 0)),
-    ("execute", (1, 0, 0, 0)),
+    ("execute", (1, 0, 0, 0, 0)),
 )
 
 
@@ -66,6 +66,8 @@ class Site:
     cores: int = 1
     #: Of one instruction of the job.
     instruction_ns: float = 2.5
+    #: What other processes have of the cores, as a share: all turns take so much longer.
+    others_share: float = 0.0
 
     def host_of(self, rank: int) -> int:
         """Return the host of a rank."""
@@ -299,7 +301,7 @@ class PricedMachine(SimulatedMachine):
         self._pass_on(number)
         self._flush(number)
         self._spend_on("turn", (1, taken)) if did else self._spend_on("idle", (1,))
-        self.times.busy[number] += self._now_ns - began_ns
+        self.times.busy[number] += (self._now_ns - began_ns) * (1 - self._site.others_share)
         rank.busy_until_ns = self._now_ns
         if not self._has_own_cores:
             self._agenda.note(self._now_ns, _CoreFree(self._site.host_of(number)))
@@ -397,6 +399,7 @@ class PricedMachine(SimulatedMachine):
         slice_ns = config.SLICE_FUEL * self._site.instruction_ns + sum(
             costs.price(step, amounts) for step, amounts in _QUIET_TURN
         )
+        slice_ns /= 1 - self._site.others_share
         self._coasting[number] = self._now_ns, slice_ns, slices
         self._call(number, int(self._now_ns + slices * slice_ns))
         return True
@@ -412,10 +415,10 @@ class PricedMachine(SimulatedMachine):
             sent, count = self.workers[number].run_slice(slices * config.SLICE_FUEL, 0)
             assert not sent, "a rank that coasts has nothing to say"
             self.times.executing[number] += count * self._site.instruction_ns
-            self.times.busy[number] += slices * slice_ns
+            self.times.busy[number] += slices * slice_ns * (1 - self._site.others_share)
 
     def _spend(self, nanoseconds: float) -> None:
-        self._now_ns += int(nanoseconds)
+        self._now_ns += int(nanoseconds / (1 - self._site.others_share))
 
     def _spend_on(self, step: str, amounts: effort.Amounts) -> None:
         self._spend(self._site.costs.price(step, amounts))

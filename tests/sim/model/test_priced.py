@@ -91,6 +91,14 @@ def test_looks_of_idle_ranks_take_time_of_cores_that_they_share() -> None:
     assert shared.work_s > own.work_s > free.work_s
 
 
+def test_where_others_have_half_of_the_cores_all_turns_take_twice_as_long() -> None:
+    site = Site(ROUND, BETWEEN, ranks_per_host=4, cores=2)
+    alone, beside = (empty(40, LONG, 4, replace(site, others_share=share)) for share in (0.0, 0.5))
+    assert beside.work_s == pytest.approx(2 * alone.work_s, rel=0.05)
+    assert beside.processor_s == pytest.approx(alone.processor_s, rel=0.05)
+    assert beside.executing_s == alone.executing_s
+
+
 def test_with_leaders_rank_0_gets_fewer_buffers() -> None:
     job = job_of("empty", make_shape("empty", {"RUNNERS": 2_000, "INSTRUCTIONS": 100_000}))
     site = Site(ROUND, BETWEEN)
