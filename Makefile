@@ -238,26 +238,26 @@ scaling: $(ENVIRONMENT) ## run k-means and primes on 1, 2, 4 ranks, weak and str
 	verdict "picture in build/scaling/scaling.png"
 
 # What the model of docs/scaling.md says: costs of this machine, how far off runs are that were left
-# out of the fit, and the curves. For a machine that nobody else uses.
+# out of the fit, then all predictions: k-means from 10 to 160 ranks, primes to 256, long runners on
+# MODEL_WIDEST ranks with the tree of leaders, flat and naive, leaders and rank 0's worker. The first
+# half is for a machine that nobody else uses, the second may run at any time: model-predictions.
 MODEL := build/scaling-model
 MODEL_NETWORK ?= ib-fdr
-MODEL_RANKS ?= 10,20,40,80,160
 MODEL_WIDEST ?= 4096
-PREDICT = run $(BIN)/python -m dvm_mpi simulate --costs $(MODEL)/costs.json --network $(MODEL_NETWORK)
 scaling-model: $(ENVIRONMENT) ## fit the scaling model here (HOSTS=1: on 4 virtual hosts), test it, predict
 	$(begin)
 	mkdir -p $(MODEL)
 	run $(BIN)/python -m $(if $(HOSTS),bench.modelling,dvm_mpi calibrate) \
 		-o $(MODEL)/costs.json $(MODEL_OPTIONS)
-	$(PREDICT) --job kmeans --ranks $(MODEL_RANKS) \
-		--csv $(MODEL)/kmeans.csv --plot $(MODEL)/kmeans.svg
-	$(PREDICT) --job primes --ranks $(MODEL_RANKS),256 \
-		--csv $(MODEL)/primes.csv --plot $(MODEL)/primes.svg
-	for naive in "" --naive; do
-		$(PREDICT) --job empty -D INSTRUCTIONS=4000000 -D RUNNERS=$$(( $(MODEL_WIDEST) * 20 )) \
-			--ranks $(MODEL_WIDEST) --csv $(MODEL)/empty$$naive.csv $$naive
-	done
-	verdict "figures in $(MODEL)"
+	$(PREDICT)
+	verdict "tables and plots in $(MODEL)"
+
+PREDICT = run $(BIN)/python -m bench.predictions --costs $(MODEL)/costs.json --folder $(MODEL) \
+	--network $(MODEL_NETWORK) --wide $(MODEL_WIDEST)
+model-predictions: $(ENVIRONMENT) ## predict anew, with the costs that scaling-model has fitted
+	$(begin)
+	$(PREDICT)
+	verdict "tables and plots in $(MODEL)"
 
 # --- checks ------------------------------------------------------------------------------------
 

@@ -55,6 +55,8 @@ class PredictOptions:
     ranks_per_host: int
     cores: int
     data_plane: str
+    #: None: as a run of so many ranks chooses; 0: none.
+    leaders: int | None
     is_naive: bool
     csv: Path | None
     plot: Path | None
@@ -129,6 +131,8 @@ def add_prediction(add: Add, count: Callable[[int, int], Callable[[str], int]]) 
 
 #: Of `PredictOptions`, those that other simulations do not have.
 _ONLY_JOBS: Final = ("job", "costs", "ranks_per_host", "cores", "is_naive", "csv", "plot")
+#: And those that both have.
+_ALSO_JOBS: Final = ("network", "ranks", "data_plane", "leaders", "quiet")
 
 
 def predict_options(given: argparse.Namespace) -> PredictOptions | None:
@@ -158,6 +162,6 @@ def predict_options(given: argparse.Namespace) -> PredictOptions | None:
         )
     if network in DRAWN_NETWORKS:
         raise UsageError(f"--job wants a --network of these: {', '.join(JOB_NETWORKS)}")
-    kept = {name: values[name] for name in (*_ONLY_JOBS, "network", "ranks", "data_plane", "quiet")}
+    kept = {name: values[name] for name in (*_ONLY_JOBS, *_ALSO_JOBS)}
     kept["cores"] = kept["cores"] or kept["ranks_per_host"]
     return PredictOptions(defines=dict(values["defines"]), **kept)

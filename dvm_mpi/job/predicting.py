@@ -54,14 +54,22 @@ def run_predictions(options: PredictOptions) -> str:
         _network(options.network, costs),
         ranks_per_host=options.ranks_per_host,
         cores=options.cores,
-        instruction_ns=_instruction_ns(options.job, costs),
+        instruction_ns=instruction_ns_of(options.job, costs),
     )
     found = []
     for ranks in options.ranks:
         if not options.quiet:
             say(f"dvm: predicting {options.job} on {ranks:,} ranks")
-        plane, is_naive = options.data_plane, options.is_naive
-        found.append(predict(job, ranks, site, plane=plane, is_naive=is_naive))
+        found.append(
+            predict(
+                job,
+                ranks,
+                site,
+                plane=options.data_plane,
+                leaders="auto" if options.leaders is None else options.leaders or "none",
+                is_naive=options.is_naive,
+            )
+        )
     _write(options, found)
     return _table(options, costs, found)
 
@@ -100,7 +108,7 @@ def _network(name: str, costs: Costs) -> Network:
     return costs.between
 
 
-def _instruction_ns(job: str, costs: Costs) -> float:
+def instruction_ns_of(job: str, costs: Costs) -> float:
     """Return what an instruction of a job takes; of one that was not measured the median."""
     return costs.instruction_ns.get(job) or float(np.median(list(costs.instruction_ns.values())))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dvm_mpi import config
+from dvm_mpi.control import dedication
 from dvm_mpi.control.driver import MachineSettings
 from dvm_mpi.control.leader import Choice, choose_leaders
 from dvm_mpi.disa.image import Image
@@ -20,8 +21,10 @@ _NS_PER_S: Final = 1e9
 #: Address space for frames that a rank gets at least, and beyond what the job loads; what is not
 #: written takes no memory.
 _HOME_BYTES: Final = 64 * config.MIB
-#: Simulated arenas are lean, for thousands of ranks; what is staged goes in smaller parts.
-_SLICE_BYTES_MAX: Final = 64 * config.KIB
+#: All simulated arenas together, and at least so much of each for each rank: with hundreds of
+#: ranks, what is staged goes in smaller parts than it would.
+_ARENAS_BYTES: Final = config.GIB
+_SLICE_BYTES_MIN: Final = 64 * config.KIB
 #: Runners of one batch where the coordinator is naive.
 _NAIVE_RUNNERS: Final = 1
 
@@ -74,9 +77,12 @@ class Prediction:
     is_naive: bool = False
 
 
-def worker_ranks(ranks: int) -> range:
-    """Return the ranks that execute runners, as in a real run."""
-    return range(0 if ranks <= config.RANKS_WITH_WORKING_COORDINATOR else 1, ranks)
+def slice_bytes_of(ranks: int) -> int:
+    """Return what of each home's arena belongs to each rank, as in a real run of so many ranks.
+
+    In larger runs less than there, or all arenas would take more than this machine has.
+    """
+    return min(arena_slice_bytes(ranks), max(_ARENAS_BYTES // ranks**2, _SLICE_BYTES_MIN))
 
 
 def predict(
@@ -86,6 +92,7 @@ def predict(
     *,
     plane: str = "rma",
     leaders: Choice = "auto",
+    coordinator: dedication.Choice = "auto",
     is_naive: bool = False,
 ) -> Prediction:
     """Simulate a job on a site, and return what it did and how long it took.
@@ -96,12 +103,14 @@ def predict(
         `rma`: pages are read beside the messages; `message`: within them.
     leaders
         As of `control.leader.choose_leaders`.
+    coordinator
+        Whether rank 0 executes runners, as of `control.dedication`.
     is_naive
         Whether there are no leaders, and the coordinator sends every runner by itself, and hears of
         each end by itself.
     """
     home_bytes = _HOME_BYTES + job.loaded_bytes // ranks * 2
-    slice_bytes = min(arena_slice_bytes(ranks), _SLICE_BYTES_MAX)
+    slice_bytes = slice_bytes_of(ranks)
     settings = MachineSettings(
         workers=ranks,
         homes=ranks,
@@ -113,8 +122,17 @@ def predict(
     )
     hosts = [site.host_of(rank) for rank in range(ranks)]
     tree = choose_leaders(hosts, "none" if is_naive else leaders)
-    workers = worker_ranks(ranks)
-    machine = PricedMachine(job.image, settings, workers, site, job.make_engine, tree)
+    first = 0 if dedication.has_worker(0, ranks, coordinator) else 1
+    may_dedicate = coordinator == "auto" and first == 0
+    machine = PricedMachine(
+        job.image,
+        settings,
+        range(first, ranks),
+        site,
+        job.make_engine,
+        tree=tree,
+        may_dedicate=may_dedicate,
+    )
     with closing(machine):
         if is_naive:
             machine.make_naive(_NAIVE_RUNNERS)

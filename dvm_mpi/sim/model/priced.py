@@ -147,6 +147,8 @@ class PricedMachine(SimulatedMachine):
         What everything costs.
     tree
         Through whom ranks talk to rank 0; None: themselves.
+    may_dedicate
+        Whether rank 0's worker gets nothing while decisions take most of its time.
     """
 
     def __init__(
@@ -156,7 +158,9 @@ class PricedMachine(SimulatedMachine):
         workers: range,
         site: Site,
         make_engine: Callable[[], Engine],
+        *,
         tree: Tree | None = None,
+        may_dedicate: bool = False,
     ) -> None:
         self._site = site
         self._outbox: dict[int, list[_Arrival]] = {}
@@ -185,8 +189,7 @@ class PricedMachine(SimulatedMachine):
         self._records_at: dict[int, list[int]] = {}
         ranks = settings.workers
         self.times = Times(np.zeros(ranks), np.zeros(ranks))
-        has_choice = COORDINATOR_RANK in workers and ranks > 1
-        self._dedication = Dedication() if has_choice else None
+        self._dedication = Dedication() if may_dedicate else None
         plan = FaultPlan((1.0,) * ranks, (), None, None, None)
         timing = Timing(0, "none", workers, draws_fuel=False, tree=tree or Tree(()))
         super().__init__(image, settings, timing, plan, make_engine)

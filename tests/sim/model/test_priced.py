@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from dvm_mpi import config
+from dvm_mpi.dsm.staging import arena_slice_bytes
 from dvm_mpi.job.predicting import job_of
-from dvm_mpi.sim.model.predict import Prediction, predict
+from dvm_mpi.sim.model.predict import Prediction, predict, slice_bytes_of
 from dvm_mpi.sim.model.priced import PricedMachine, Site
 from dvm_mpi.sim.model.shapes import make_shape
 from tests.sim.model.sites import BETWEEN, FREE, ROUND
@@ -115,3 +116,20 @@ def test_rank_0_stops_to_execute_where_decisions_take_most_of_its_time() -> None
     cheap, busy = (predict(job, 6, Site(costs, BETWEEN)) for costs in (ROUND, dear))
     assert cheap.rank0_executing > 0.5
     assert busy.rank0_executing < 0.1
+
+
+def test_arenas_are_as_in_a_run_unless_all_of_them_are_too_large() -> None:
+    # What goes in smaller parts is more messages: for a stencil on 4 ranks 2,016 instead of 1,176.
+    assert slice_bytes_of(4) == arena_slice_bytes(4)
+    assert slice_bytes_of(16) == arena_slice_bytes(16)
+    assert slice_bytes_of(4_096) < arena_slice_bytes(8)
+
+
+def test_rank_0_executes_what_the_user_says() -> None:
+    job = job_of("empty", make_shape("empty", {"RUNNERS": 40, "INSTRUCTIONS": LONG, "PARENTS": 1}))
+    site = Site(ROUND, BETWEEN)
+    dedicated, shared = (
+        predict(job, 4, site, coordinator=choice) for choice in ("dedicated", "shared")
+    )
+    assert dedicated.rank0_executing == 0 < shared.rank0_executing
+    assert dedicated.commits == shared.commits
