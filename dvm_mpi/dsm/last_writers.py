@@ -60,7 +60,6 @@ RANGE_TOTAL: Final = 2
 NEW_PAGES: Final = 0
 LONG_START: Final = 1
 LONG_END: Final = 2
-REACH_WORDS: Final = 3
 #: Stores into more pages than this are not entered page by page.
 PAGES_ENTERED_MAX: Final = 2
 
