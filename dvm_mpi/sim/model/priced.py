@@ -42,6 +42,8 @@ _NAPS_NS: Final = tuple(
     min(config.NAP_S_MIN * 2**n, config.NAP_S_MAX) * _NS_PER_S
     for n in range(int(np.ceil(np.log2(config.NAP_S_MAX / config.NAP_S_MIN))) + 1)
 )
+#: What looks of idle ranks may have of their cores at most.
+_LOOKING_SHARE_MAX: Final = 0.9
 #: Steps of a turn that executes a slice, and nothing else.
 _QUIET_TURN: Final[tuple[tuple[str, effort.Amounts], ...]] = (
     ("turn", (1, 0)),
@@ -166,15 +168,14 @@ class PricedMachine(SimulatedMachine):
         self._outbox: dict[int, list[_Arrival]] = {}
         #: Buffers of each rank that have come and were not taken.
         self._inboxes: list[deque[_Buffer]] = [deque() for _ in range(settings.workers)]
-        #: Since when a rank has been idle; -1 if it was not at the end of its last turn.
-        self._idle_since: list[int] = [-1] * settings.workers
+        #: Since when a rank has been idle; -1 if it was not at the end of its last turn. Before the
+        #: first one it waits for work.
+        self._idle_since: list[int] = [0] * settings.workers
         hosts = site.host_of(settings.workers - 1) + 1
         self._cores_free = [site.cores] * hosts
         #: Ranks of each host whose turn it is, and that have no core.
         self._without_core: list[deque[int]] = [deque() for _ in range(hosts)]
         self._waits = [False] * settings.workers
-        #: What looks of idle ranks have taken of each host's cores, and nobody has waited for yet.
-        self._looked_ns = [0.0] * hosts
         #: When each host's adapter is free to send, and to receive.
         self._sends_at = [0.0] * hosts
         self._receives_at = [0.0] * hosts
@@ -232,17 +233,7 @@ class PricedMachine(SimulatedMachine):
             self._call(number, int(began_ns + slices * slice_ns))
             return
         since = self._idle_since[number]
-        if since >= 0 and not self._has_own_cores and self._ranks[number].turn_ns >= _NEVER:
-            host = self._site.host_of(number)
-            self._looked_ns[host] += self._looks(since) * self._site.costs.price("idle", (1,))
         self._call(number, self._now_ns if since < 0 else self._next_look(since))
-
-    def _looks(self, since_ns: int) -> int:
-        """Return how often a rank has looked that has been idle since a time."""
-        passed, extra_ns = self._now_ns - since_ns, self._site.costs.nap_extra_ns
-        ends = np.cumsum([nap + extra_ns for nap in _NAPS_NS])
-        more = max(passed - ends[-1], 0) / (_NAPS_NS[-1] + extra_ns)
-        return int(np.searchsorted(ends, passed)) + int(more)
 
     def _next_look(self, since_ns: int) -> int:
         """Return when a rank that has been idle since a time looks again, from now on."""
@@ -289,8 +280,6 @@ class PricedMachine(SimulatedMachine):
     # --- a turn ---------------------------------------------------------------------------------
     def _take_turn(self, number: int) -> None:
         rank = self._ranks[number]
-        if not self._has_own_cores:
-            self._wait_for_looks(self._site.host_of(number))
         began_ns = self._now_ns
         self._end_coasting(number)
         taken = self._receive(number)
@@ -305,16 +294,26 @@ class PricedMachine(SimulatedMachine):
         self._flush(number)
         self._spend_on("turn", (1, taken)) if did else self._spend_on("idle", (1,))
         self.times.busy[number] += (self._now_ns - began_ns) * (1 - self._site.others_share)
+        if not self._has_own_cores:
+            self._wait_for_looks(number, self._now_ns - began_ns)
         rank.busy_until_ns = self._now_ns
         if not self._has_own_cores:
             self._agenda.note(self._now_ns, _CoreFree(self._site.host_of(number)))
         self._plan_next(number, rank, did)
 
-    def _wait_for_looks(self, host: int) -> None:
-        """Let a turn begin later by what idle ranks took of its core; a free core does for them."""
-        if self._cores_free[host] == 0:
-            self._spend(self._looked_ns[host])
-        self._looked_ns[host] = 0.0
+    def _wait_for_looks(self, number: int, took_ns: int) -> None:
+        """Let a turn take longer by what looks of idle ranks took of its core meanwhile.
+
+        Where a core is free they look there. Most look after the longest nap.
+        """
+        host, size = self._site.host_of(number), self._site.ranks_per_host
+        if self._cores_free[host] > 0:
+            return
+        look_ns = self._site.costs.price("idle", (1,))
+        period_ns = look_ns + _NAPS_NS[-1] + self._site.costs.nap_extra_ns
+        idle = sum(since >= 0 for since in self._idle_since[host * size : (host + 1) * size])
+        share = min(idle * look_ns / period_ns / self._site.cores, _LOOKING_SHARE_MAX)
+        self._now_ns += int(took_ns * share / (1 - share))
 
     def _receive(self, number: int) -> int:
         """Take the buffers that have come; return how many messages those were."""

@@ -82,14 +82,17 @@ def test_who_is_idle_looks_again_after_a_nap() -> None:
 
 
 def test_looks_of_idle_ranks_take_time_of_cores_that_they_share() -> None:
-    # Long looks, and one of four ranks has something to do.
-    dear = replace(FREE, steps=FREE.steps | {"idle": (1e6,)})
-    job = job_of("kmeans", make_shape("kmeans", {"N": 4_000, "PARTS": 4, "ITERATIONS": 3}))
-    shared, own = (
-        predict(job, 4, Site(dear, BETWEEN, ranks_per_host=4, cores=cores)) for cores in (1, 4)
-    )
-    free = predict(job, 4, Site(FREE, BETWEEN, ranks_per_host=4, cores=1))
-    assert shared.work_s > own.work_s > free.work_s
+    # A look takes as long as the longest nap: each of three idle ranks wants half of a core.
+    nap_ns = config.NAP_S_MAX * 1e9
+    looking = replace(FREE, steps=FREE.steps | {"idle": (nap_ns,)})
+    seconds = {
+        cores: empty(1, LONG, 4, Site(looking, BETWEEN, ranks_per_host=4, cores=cores)).work_s
+        for cores in (1, 2, 4)
+    }
+    # The end is looked at after a nap.
+    assert seconds[4] == seconds[2] == pytest.approx(LONG * 2.5e-9 + nap_ns / 1e9, rel=0.01)
+    # Three halves are more than a core; something is left for who executes all the same.
+    assert seconds[1] > 9 * seconds[4]
 
 
 def test_where_others_have_half_of_the_cores_all_turns_take_twice_as_long() -> None:
