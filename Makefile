@@ -240,10 +240,12 @@ scaling: $(ENVIRONMENT) ## run k-means and primes on 1, 2, 4 ranks, weak and str
 # What the model of docs/scaling.md says: costs of this machine, how far off runs are that were left
 # out of the fit, then all predictions: k-means from 10 to 160 ranks, primes to 256, long runners on
 # MODEL_WIDEST ranks with the tree of leaders, flat and naive, leaders and rank 0's worker. The first
-# half is for a machine that nobody else uses, the second may run at any time: model-predictions.
+# half is for a machine that nobody else uses, the second may run at any time: model-predictions;
+# MODEL_STUDIES are those of its parts that are made.
 MODEL := build/scaling-model
 MODEL_NETWORK ?= ib-fdr
 MODEL_WIDEST ?= 4096
+MODEL_STUDIES ?= kmeans primes wide leaders coordinator
 scaling-model: $(ENVIRONMENT) ## fit the scaling model here (HOSTS=1: on 4 virtual hosts), test it, predict
 	$(begin)
 	mkdir -p $(MODEL)
@@ -253,7 +255,7 @@ scaling-model: $(ENVIRONMENT) ## fit the scaling model here (HOSTS=1: on 4 virtu
 	verdict "tables and plots in $(MODEL)"
 
 PREDICT = run $(BIN)/python -m bench.predictions --costs $(MODEL)/costs.json --folder $(MODEL) \
-	--network $(MODEL_NETWORK) --wide $(MODEL_WIDEST)
+	--network $(MODEL_NETWORK) --wide $(MODEL_WIDEST) --studies $(MODEL_STUDIES)
 model-predictions: $(ENVIRONMENT) ## predict anew, with the costs that scaling-model has fitted
 	$(begin)
 	$(PREDICT)
