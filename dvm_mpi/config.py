@@ -265,8 +265,12 @@ GATHER_US: Final = 2_000
 WORKERS_PER_LEAST_RUNNER: Final = 16
 #: Runners at the head of the queue among which those near to a worker are looked for.
 FRONT_RUNNERS: Final = 65_536
-#: How long a runner waits for the worker that it is near to, while others have nothing to do.
+#: How long a runner waits for the worker that it is near to, while others have nothing to do; and
+#: longer by the time in which its memory moves, at so many bytes in a microsecond: some 1 Gbit/s.
 NEAR_WAIT_US: Final = 5_000
+MOVED_BYTES_PER_US: Final = 100
+#: The time beside that in which memory moves: a home that executes answers a slice late.
+MOVE_US: Final = 1_000
 #: Shorter declared ranges have no part in where a runner goes: what they would save in transfers
 #: costs the coordinator more.
 NEAR_BYTES_MIN: Final = 1 * KIB

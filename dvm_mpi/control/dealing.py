@@ -1,8 +1,12 @@
 """Which of the runners that may start go to which worker, as far as workers have room.
 
-A runner had best go where a policy says (`policies`), as long as no worker is idle for that. Where
-few runners are left and their worker is busy, they wait for it a little: most often it is done in
-a moment, and an instance of a watcher sees the commits that come meanwhile, too.
+A runner had best go where a policy says (`policies`), unless that costs more than it saves. What
+its memory takes to move is weighed against what it waits for its worker, both in microseconds: of
+those that wait for a worker, an idle one gets at once only what would start there later than here.
+The others wait a little longer than a move takes. Who waits so long for what could be had at that
+price never loses more than twice of what it had to; most often its worker is done in a moment, or
+the idle one gets runners of its own, and an instance of a watcher sees the commits that come
+meanwhile, too.
 
 And where next to nothing is left at all, a few runners here and a few that run, these wait for
 those: each share costs the coordinator its messages and an epoch, and once apart they would stay
@@ -11,6 +15,7 @@ apart. A few are not divided among workers either.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final
 
 import numpy as np
@@ -20,8 +25,11 @@ from dvm_mpi.config import (
     BATCH_RUNNERS_MAX,
     FRONT_RUNNERS,
     GATHER_US,
+    MOVE_US,
+    MOVED_BYTES_PER_US,
     NEAR_BYTES_MIN,
     RUNNER_FUEL,
+    SLICE_FUEL,
 )
 from dvm_mpi.control.coordinator_state import CoordinatorState
 from dvm_mpi.control.lifecycle import State
@@ -34,6 +42,8 @@ Ints = NDArray[np.int64]
 #: Rows at the head of the queue that are looked at together for cancelled instances.
 _CANCELLED_AT_ONCE: Final = 64
 _NOBODY: Final = np.zeros(0, np.int64)
+#: What a rank executes, as a slice is meant to take a millisecond.
+_INSTRUCTIONS_PER_US: Final = SLICE_FUEL / 1_000
 
 
 class Dealing:
@@ -60,6 +70,8 @@ class Dealing:
         self._gathers_until_us: int | None = None
         #: Whether that was in vain: somebody runs long, and nobody waits for it again.
         self._in_vain = False
+        #: What the largest range of runners has, of those that were last looked at; their mean.
+        self._range_bytes = 0.0
 
     def deal(self, workers: Ints, now_us: int) -> list[tuple[int, Ints]]:
         """Take what may start and finds a worker now: `(worker, rows)`.
@@ -144,6 +156,7 @@ class Dealing:
         *,
         sharers: int | None = None,
         is_patient: bool = False,
+        stays: int = 0,
     ) -> Ints:
         """Return how many of `ready` runners each of `workers` gets now; see `share_out`."""
         state = self._state
@@ -152,27 +165,39 @@ class Dealing:
         batch_runners = state.lengths.batch_runners
         newest = state.newest_batch[workers]
         return share_out(
-            *(ready, awake, newest, batch_runners, near), sharers=sharers, is_patient=is_patient
+            *(ready, awake, newest, batch_runners, near),
+            sharers=sharers,
+            is_patient=is_patient,
+            stays=stays,
         )
 
     def _share_all(
-        self, workers: Ints, near: Ints | None = None, *, is_patient: bool = False
+        self,
+        workers: Ints,
+        near: Ints | None = None,
+        *,
+        is_patient: bool = False,
+        stays: int = 0,
     ) -> Ints:
         """Share out all that may start, a few among few."""
-        sharers = max(self._sharers(len(workers)), 1)
-        ready = self._state.startable_count
-        return self.share(workers, ready, near, sharers=sharers, is_patient=is_patient)
+        sharers, ready = max(self._sharers(len(workers)), 1), self._state.startable_count
+        return self.share(
+            *(workers, ready, near), sharers=sharers, is_patient=is_patient, stays=stays
+        )
 
     def _share_near(self, workers: Ints, now_us: int) -> Ints:
         """Return how many of all each of `workers` gets, and note whether others wait."""
-        state, wait_us = self._state, self._near_wait_us
+        state, moved_us = self._state, int(self._range_bytes / MOVED_BYTES_PER_US)
+        wait_us = self._near_wait_us + moved_us if self._near_wait_us else 0
         if state.front.is_for_anyone:
             self.waits_until_us = None
             return self._share_all(workers)
         near, ready = state.front.near_counts[workers], state.startable_count
         until_us = self.waits_until_us
         is_patient = now_us < (now_us + wait_us if until_us is None else until_us)
-        share = self._share_all(workers, near, is_patient=is_patient)
+        runner_us = (state.lengths.all.mean + RUNNER_FUEL) / _INSTRUCTIONS_PER_US
+        stays = ceil((MOVE_US + moved_us) / runner_us)
+        share = self._share_all(workers, near, is_patient=is_patient, stays=stays)
         is_idle = (state.running <= state.asleep)[workers] & (share == 0)
         if wait_us == 0 or not is_idle.any() or int(share.sum()) == ready:
             self.waits_until_us = None
@@ -197,6 +222,7 @@ class Dealing:
         counting = np.flatnonzero(largest >= NEAR_BYTES_MIN)
         if len(counting) == 0:
             return None
+        self._range_bytes = float(largest[counting].mean())
         near = np.full(len(rows), ANYONE, np.int64)
         near[counting] = policy.near(len(counting), self._state.granted_to(rows[counting]))
         return near

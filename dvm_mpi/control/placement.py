@@ -26,6 +26,7 @@ def share_out(
     *,
     sharers: int | None = None,
     is_patient: bool = False,
+    stays: int = 0,
 ) -> NDArray[np.int64]:
     """Return how many of `ready` runners each worker gets now; (worker_count,) int64.
 
@@ -44,7 +45,8 @@ def share_out(
 
     Runners that are near to a worker go there, within its fair share; other workers get them only
     when they have nothing to do. Where somebody is idle for each runner, only the idle get any, and
-    as long as we are patient only those that are near to them.
+    as long as we are patient only those that are near to them. Of more runners the idle get, as
+    long as we are patient, only as many as would start later where they are near to.
 
     Parameters
     ----------
@@ -60,6 +62,8 @@ def share_out(
         Among how many workers they are divided at most; None: all.
     is_patient
         Whether runners may wait, where others are idle, for the worker that they are near to.
+    stays
+        How many runners a worker executes in the time in which the memory of one moves.
     """
     given = np.zeros(len(running), dtype=np.int64)
     if int(running.min()) > batch_runners * (BATCHES_PER_WORKER - 1):
@@ -82,9 +86,12 @@ def share_out(
     is_idle = running == 0
     are_few = ready <= np.count_nonzero(is_idle)
     given = np.minimum(np.where(is_idle, capacity, 0) if are_few else capacity, near)
-    elsewhere = 0 if are_few and is_patient else int((near - given).sum())
+    leaving = near - given
+    if is_patient:
+        late = np.maximum(running + near - stays, 0)
+        leaving = np.zeros_like(near) if are_few else np.minimum(leaving, late)
     given = _serve(ready - int(near.sum()), running, capacity, given)
-    return _serve(elsewhere, running, np.where(is_idle, capacity, 0), given)
+    return _serve(int(leaving.sum()), running, np.where(is_idle, capacity, 0), given)
 
 
 def _serve(

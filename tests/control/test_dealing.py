@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from dvm_mpi.config import EPOCH_US_MAX, GATHER_US, NEAR_WAIT_US, RUNNER_FUEL, SHARE_FUEL_MIN
+from dvm_mpi.config import (
+    EPOCH_US_MAX,
+    GATHER_US,
+    MOVED_BYTES_PER_US,
+    NEAR_WAIT_US,
+    RUNNER_FUEL,
+    SHARE_FUEL_MIN,
+)
 from dvm_mpi.control.prediction import LengthEstimate
 from dvm_mpi.engine.interface import End
 from dvm_mpi.layout import PAGE_BYTES
@@ -13,6 +20,9 @@ from tests.control.coordinator import D as W
 
 #: Of eight pages each, all at home 0: one after the other in the blocks of 16 pages.
 PARTS = tuple(X + 32 * PAGE_BYTES * number for number in range(8))
+
+#: How long a runner waits for the worker that has its one page.
+WAIT_US = NEAR_WAIT_US + PAGE_BYTES // MOVED_BYTES_PER_US
 
 
 def wave(c: Coordinator, entry: int, creator: int, order: int = 1) -> dict[int, int]:
@@ -33,7 +43,7 @@ def test_at_first_runners_go_where_their_memory_is_at_home() -> None:
 
 def test_runners_go_to_the_worker_that_had_their_memory_last() -> None:
     """All parts are at one home: others take their shares, and keep them in the next waves."""
-    c = Coordinator(workers=4, placement="data")
+    c = Coordinator(workers=4, placement="data", batch=8)
     first = wave(c, A, FIRST)
     assert len(set(first.values())) == 3, "a fair share is three of nine"
     for attempt in c.runs(A)[::-1]:
@@ -68,11 +78,11 @@ def test_a_watcher_waits_a_little_for_its_worker_and_sees_what_comes_meanwhile()
 def test_it_does_not_wait_longer() -> None:
     c = woken_while_its_worker_is_busy()
     due = [c.scheduler.due_at_us]
-    c.tick(NEAR_WAIT_US - 1)
+    c.tick(WAIT_US - 1)
     assert c.runs(W) == []
-    c.tick(NEAR_WAIT_US)
+    c.tick(WAIT_US)
     assert c.one(W).worker != 0
-    assert [*due, c.scheduler.due_at_us] == [NEAR_WAIT_US, None]
+    assert [*due, c.scheduler.due_at_us] == [WAIT_US, None]
     c.ends(c.one(W), End.COMMIT_DELETE)
     c.ends(c.one(A))
     c.ends(c.one(B))
@@ -107,6 +117,46 @@ def test_who_comes_later_is_looked_at_while_others_wait_that_are_near_to_somebod
     c.ends(moved[0])
     assert c.runs(A)[-1].worker == 1
     assert c.runs(A)[-1].grants[0][0] == Y
+
+
+def many_near_to_a_busy_worker(batch: int, pages: int) -> Coordinator:
+    """Return a machine with six runners near to worker 0, which runs A; worker 1 has just ended."""
+    c = Coordinator(workers=2, placement="data", batch=batch)
+    parts = [Child(W, heap=[(X, pages * PAGE_BYTES)])] * 6
+    c.ends(c.one(FIRST), children=[Child(A, heap=[(X, PAGE_BYTES)]), Child(B), Child(C)])
+    c.apply()
+    assert c.one(A).worker == 0
+    (other,) = c.runs(C)
+    c.ends(c.one(B), children=parts)
+    c.apply()
+    c.ends(other)
+    return c
+
+
+def moved(c: Coordinator) -> int:
+    return sum(attempt.worker == 1 for attempt in c.runs(W))
+
+
+def test_what_costs_more_to_move_than_to_wait_stays() -> None:
+    """Of runners of 0.1 ms all are done before the memory of one has moved."""
+    assert moved(many_near_to_a_busy_worker(batch=40, pages=4)) == 0
+    long = many_near_to_a_busy_worker(batch=1, pages=4)
+    assert moved(long) > 0, "who waits for milliseconds moves"
+    large = many_near_to_a_busy_worker(batch=1, pages=1 << 12)
+    assert moved(large) == 0, "not where much has to move"
+
+
+def test_and_nobody_stays_longer_than_a_move_takes() -> None:
+    c = many_near_to_a_busy_worker(batch=40, pages=4)
+    due_at_us = NEAR_WAIT_US + 4 * PAGE_BYTES // MOVED_BYTES_PER_US
+    assert c.scheduler.due_at_us == due_at_us
+    c.tick(due_at_us - 1)
+    assert moved(c) == 0
+    c.tick(due_at_us)
+    assert moved(c) > 0
+    while c.runs(A) or c.runs(W):
+        c.ends((c.runs(W) or c.runs(A))[0])
+    assert c.has_ended
 
 
 # --- a few among many -----------------------------------------------------------------------------

@@ -72,27 +72,34 @@ def test_shares_of_very_many_workers_are_not_single_runners() -> None:
 
 
 # fmt: off
-#   ready  running       near          patient  shares
+#   ready  running       near          patient  stays  shares
 NEAR_SHARES = (
-    (1,    [0, 0, 0],    [0, 0, 1],    False,   [0, 0, 1]),  # where it is near, if that one is idle
-    (1,    [1, 0, 0],    [1, 0, 0],    False,   [0, 1, 0]),  # nobody is idle for its sake
-    (1,    [1, 0, 0],    [1, 0, 0],    True,    [0, 0, 0]),  # but for a little while
-    (4,    [0, 0],       [3, 0],       True,    [2, 2]),     # a fair share at most
-    (6,    [0, 0, 0],    [4, 1, 0],    False,   [2, 2, 2]),
-    (8,    [1, 1],       [8, 0],       False,   [4, 0]),     # the other one is busy: it waits
-    (8,    [1, 0],       [8, 0],       False,   [4, 4]),     # the other one is idle
-    (4,    [1, 1],       [0, 0],       False,   [2, 2]),     # nobody cares
+    (1,    [0, 0, 0],    [0, 0, 1],    False,   0,     [0, 0, 1]),  # where it is near, if idle
+    (1,    [1, 0, 0],    [1, 0, 0],    False,   0,     [0, 1, 0]),  # nobody is idle for its sake
+    (1,    [1, 0, 0],    [1, 0, 0],    True,    0,     [0, 0, 0]),  # but for a little while
+    (4,    [0, 0],       [3, 0],       True,    0,     [2, 2]),     # a fair share at most
+    (6,    [0, 0, 0],    [4, 1, 0],    False,   0,     [2, 2, 2]),
+    (8,    [1, 1],       [8, 0],       False,   0,     [4, 0]),     # the other is busy: it waits
+    (8,    [1, 0],       [8, 0],       False,   0,     [4, 4]),     # the other one is idle
+    (4,    [1, 1],       [0, 0],       False,   0,     [2, 2]),     # nobody cares
+    (8,    [1, 0],       [8, 0],       True,    0,     [4, 4]),     # what moves in no time
+    (8,    [1, 0],       [8, 0],       True,    7,     [4, 2]),     # the last two start sooner
+    (8,    [1, 0],       [8, 0],       True,    9,     [4, 0]),     # nobody starts sooner
+    (8,    [1, 0],       [8, 0],       False,   9,     [4, 4]),     # and nobody waits for ever
+    (9,    [1, 0, 1],    [7, 0, 2],    True,    5,     [3, 3, 2]),  # each worker's line by itself
+    (9,    [1, 0, 1],    [6, 0, 3],    True,    6,     [3, 1, 3]),
+    (9,    [1, 0],       [8, 0],       True,    9,     [5, 1]),     # what is for anyone moves
 )
 # fmt: on
 
 
 def test_shares_of_runners_that_are_near_to_workers() -> None:
-    for ready, running, near, is_patient, expected in NEAR_SHARES:
-        newest = np.full(len(running), 8)
+    for ready, running, near, is_patient, stays, expected in NEAR_SHARES:
+        newest, held = np.full(len(running), 8), np.array(running)
         found = share_out(
-            ready, np.array(running), newest, 8, np.array(near), is_patient=is_patient
+            *(ready, held, newest, 8, np.array(near)), is_patient=is_patient, stays=stays
         )
-        assert found.tolist() == expected, (ready, running, near)
+        assert found.tolist() == expected, (ready, running, near, stays)
 
 
 @given(
