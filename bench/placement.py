@@ -66,7 +66,7 @@ JOBS: Final = {
             ("N=400000", "K=4", "LABELS=0")),
         Job("stencil", "ITERATIONS", 1, 11, ("other", "other")),
         # More runners than there are on 512 rows: what it computes takes longer than its messages.
-        Job("plate", "ITERATIONS", 1, 11, ("other", "other"),
+        Job("plate", "ITERATIONS", 1, 21, ("other", "other"),
             ("ROWS=2048", "COLS=512", "PARTS=128"), "stencil"),
         Job("matmul", "ROUNDS", 1, 3, ("c", "c"), ("TILES=8", "TILE=64")),
     )
