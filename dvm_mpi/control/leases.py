@@ -143,7 +143,7 @@ class LeaseBook:
         return Lease(LeaseKind.MALLOC, start, end)
 
     def _blocks_of(self, stack_bases: NDArray[np.int64]) -> Iterable[tuple[int, int]]:
-        """Return the blocks of stacks with how many there are of each, some more than once."""
+        """Return the blocks of stacks, ascending, with how many there are; some more than once."""
         # Most often they were handed out one behind the other.
         bases = np.ascontiguousarray(stack_bases, np.int64)
         found = np.empty((2, _STRETCHES_MAX), np.int64)
@@ -154,7 +154,7 @@ class LeaseBook:
             )
             stretches = found.shape[1]
         blocks, counts = found[:, :stretches].tolist()
-        return zip(blocks, counts, strict=True)
+        return sorted(zip(blocks, counts, strict=True))
 
     def check_invariants(self) -> None:
         """Assert what holds between any two calls."""
