@@ -30,16 +30,18 @@ class _FaultyPublishing(Scheduler):
 
 # --- births -------------------------------------------------------------------------------------
 class EarlyChildren(Scheduler):
-    """Runners are born when their parent's epoch is closed, not when it is visible."""
+    """Runners are born and sent when their parent's epoch is closed, not when it is visible."""
 
     def _close(self) -> list[Action]:
         actions = super()._close()
-        for pending in self.state.pending.values() if actions else ():
+        if not actions:
+            return actions
+        for pending in self.state.pending.values():
             for births in pending.births:
                 if not births.children["template"].any():
                     self._publishing._bear([births])
             pending.births = [b for b in pending.births if b.children["template"].any()]
-        return actions
+        return [*actions, *(self._dispatch() if self.state.failure is None else ())]
 
 
 class EarlySnapshots(Scheduler):
