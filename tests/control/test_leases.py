@@ -183,6 +183,16 @@ def test_the_last_bytes_go_to_a_malloc_that_fits() -> None:
     assert (fits.start, fits.end) == (MALLOC_END - 3 * PAGE_BYTES, MALLOC_END)
 
 
+@pytest.mark.usefixtures("full_leases")
+def test_blocks_that_end_together_are_used_again_in_order() -> None:
+    """In whatever order their stacks end: so it does not tell who ended first."""
+    book = LeaseBook(LARGE_STACK)
+    blocks = [book.lease(LeaseKind.STACK) for _ in range(3)]
+    ended = np.concatenate([bases(block.start, LARGE_STACK) for block in reversed(blocks)])
+    book.end_stacks(ended)
+    assert [book.lease(LeaseKind.STACK) for _ in range(3)] == blocks
+
+
 class BookBesideSets(RuleBasedStateMachine):
     """Blocks of all kinds are handed out; stacks end in any order and come back as whole blocks.
 
