@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from dvm_mpi import config
 from dvm_mpi.control import transport as mpi
-from dvm_mpi.control.coordinator_state import Action, Complete, Counters, ToWorker
+from dvm_mpi.control.coordinator_state import Action, Complete, Counters
+from dvm_mpi.control.dealing import Dealt
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.driver import Silent
 from dvm_mpi.control.loader import LOADED_EPOCH
@@ -60,10 +61,9 @@ class PlacedScheduler(Scheduler):
         rows = self._dealing.take(state.startable_count)
         entries = state.table.rows["entry"][rows].tolist()
         workers = np.array([self._places.get(entry, 0) for entry in entries], dtype=np.int64)
-        return [
-            ToWorker(worker, self._dispatched(worker, rows[workers == worker]))
-            for worker in np.unique(workers).tolist()
-        ]
+        order = np.argsort(workers, kind="stable")
+        given, counts = np.unique(workers, return_counts=True)
+        return self._sending.send(Dealt(given, counts, rows[order]))
 
 
 class _Owner(Silent):

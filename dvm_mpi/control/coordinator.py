@@ -19,6 +19,7 @@ from dvm_mpi.control.coordinator_tracer import CoordinatorTracer
 from dvm_mpi.control.dedication import Dedication
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.diagnosis import Narrator
+from dvm_mpi.control.joining import ready_workers
 from dvm_mpi.control.leader import COORDINATOR_RANK, Tree
 from dvm_mpi.control.messages import (
     CoordinatorEvent,
@@ -33,6 +34,7 @@ from dvm_mpi.control.messages import (
     StatusRequested,
     TraceRows,
     WorkerReady,
+    WorkersReady,
 )
 from dvm_mpi.control.metering import RankMeters
 from dvm_mpi.control.scheduler import (
@@ -202,9 +204,10 @@ class Coordinator:
         self._stall_us = int(config.STALL_S * _US_PER_S)
         # It goes on: what ranks were asked for need not be told.
         self._asked_at_us = 0
-        if isinstance(event, WorkerReady):
+        if isinstance(event, WorkerReady | WorkersReady):
             # From now on it takes turns, and tells of its time: also one that is lost before that.
-            self._silence.told(event.worker, self._now_us)
+            for worker in ready_workers(event).tolist():
+                self._silence.told(worker, self._now_us)
         if isinstance(event, RankFailed):
             self._note_fault()
         if isinstance(event, RankLoaded | RankFinished | RankFailed):
@@ -271,6 +274,7 @@ class Coordinator:
             elif isinstance(action, scheduling.ToHome):
                 self._send(*self._tree.routed(action.home, action.message))
             elif isinstance(action, scheduling.ToLeader):
+                self._host.delivered(("leader", action.leader), action.message)
                 self._send(action.leader, action.message)
             elif isinstance(action, scheduling.Print):
                 self._host.printed(action.data)

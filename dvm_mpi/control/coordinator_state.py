@@ -274,14 +274,14 @@ class CoordinatorState:
         self.pending: dict[int, PendingEpoch] = {}
         #: Attempts that run at each worker; (worker_count,).
         self.running: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
-        #: Runners of the batch that each worker got last; (worker_count,).
-        self.newest_batch: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
+        #: Of the batch that each worker got last its runners, and the instructions that these are
+        #: expected to take, -1 if all have begun; (worker_count,).
+        self.newest_batch, self.newest_fuel = (np.zeros(worker_count, np.int64) for _ in range(2))
         #: Workers with an engine, and those of them that are to get no runners; (worker_count,).
         self.ready, self.withheld = (np.zeros(worker_count, dtype=bool) for _ in range(2))
-        #: Workers that do not answer: not ready until they do; (worker_count,).
-        self.suspected: NDArray[np.bool_] = np.zeros(worker_count, dtype=bool)
-        #: Workers that will never be heard of again; (worker_count,).
-        self.lost: NDArray[np.bool_] = np.zeros(worker_count, dtype=bool)
+        #: Workers that do not answer, not ready until they do; those that will never be heard of
+        #: again; (worker_count,).
+        self.suspected, self.lost = (np.zeros(worker_count, dtype=bool) for _ in range(2))
         #: Attempts given up on whose late record may come, by worker: GIVEN_UP. Each holds a pin.
         self.given_up: dict[int, NDArray[Any]] = {}
         #: The last serial of staged write sets that a record of each worker has named.

@@ -12,8 +12,9 @@ from typing import Final, TypeVar
 
 from dvm_mpi import config
 from dvm_mpi.control import coordinator_state as scheduling
+from dvm_mpi.control.joining import batches_of
 from dvm_mpi.control.journal import Fate, Gauge, Journal, RowKind, Sampler
-from dvm_mpi.control.messages import MESSAGES, Dispatched, Finished
+from dvm_mpi.control.messages import MESSAGES, BatchesDealt, Dispatched, Finished
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Ticked
 from dvm_mpi.control.tracer import Gauges
 from dvm_mpi.dsm.messages import AppliesRequested, ApplyRequested
@@ -87,11 +88,7 @@ class CoordinatorTracer:
         if isinstance(event, Ticked) and not actions:
             return
         now = self._journal.now()
-        dispatched = [
-            (action.worker, action.message)
-            for action in actions
-            if isinstance(action, scheduling.ToWorker) and isinstance(action.message, Dispatched)
-        ]
+        dispatched = _dispatched(actions)
         records = len(event.records) if isinstance(event, Finished) else 0
         counters = self._scheduler.counters
         after = (counters.commits, counters.retries, counters.aborts)
@@ -218,6 +215,17 @@ class CoordinatorTracer:
             if runner_id in self._awaited:
                 number, epoch = self._awaited.pop(runner_id)
                 self._journal.add(RowKind.CAUSED, began, began, epoch, number, first + at)
+
+
+def _dispatched(actions: tuple[scheduling.Action, ...]) -> list[tuple[int, Dispatched]]:
+    """Return the batches that are sent out, each with its worker."""
+    found: list[tuple[int, Dispatched]] = []
+    for action in actions:
+        if isinstance(action, scheduling.ToWorker) and isinstance(action.message, Dispatched):
+            found.append((action.worker, action.message))
+        elif isinstance(action, scheduling.ToLeader) and isinstance(action.message, BatchesDealt):
+            found += batches_of(action.message)
+    return found
 
 
 def coordinator_tracer(

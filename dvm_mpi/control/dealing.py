@@ -15,6 +15,7 @@ apart. A few are not divided among workers either.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.config import (
+    BATCH_FUEL,
     BATCH_RUNNERS_MAX,
     FRONT_RUNNERS,
     GATHER_US,
@@ -33,7 +35,7 @@ from dvm_mpi.config import (
 )
 from dvm_mpi.control.coordinator_state import CoordinatorState
 from dvm_mpi.control.lifecycle import State
-from dvm_mpi.control.placement import share_out
+from dvm_mpi.control.placement import bearable_fuel, share_out
 from dvm_mpi.control.policies import NOTHING_DECLARED, Policy
 from dvm_mpi.dsm.holders import ANYONE
 
@@ -41,9 +43,25 @@ Ints = NDArray[np.int64]
 
 #: Rows at the head of the queue that are looked at together for cancelled instances.
 _CANCELLED_AT_ONCE: Final = 64
-_NOBODY: Final = np.zeros(0, np.int64)
 #: What a rank executes, as a slice is meant to take a millisecond.
 _INSTRUCTIONS_PER_US: Final = SLICE_FUEL / 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """Who gets which rows: each of `workers`, all of them different, the next `counts` of them.
+
+    `batch_fuel`: how many instructions the runners of a batch are to have together.
+    """
+
+    workers: Ints
+    counts: Ints
+    rows: Ints
+    batch_fuel: int = BATCH_FUEL
+
+
+_NOBODY: Final = np.zeros(0, np.int64)
+NOTHING_DEALT: Final = Dealt(_NOBODY, _NOBODY, _NOBODY)
 
 
 class Dealing:
@@ -73,23 +91,20 @@ class Dealing:
         #: What the largest range of runners has, of those that were last looked at; their mean.
         self._range_bytes = 0.0
 
-    def deal(self, workers: Ints, now_us: int) -> list[tuple[int, Ints]]:
-        """Take what may start and finds a worker now: `(worker, rows)`.
+    def deal(self, workers: Ints, now_us: int) -> Dealt:
+        """Take what may start and finds a worker now.
 
         `workers`: those that are ready, ascending.
         """
         state, policy = self._state, self._policy
         if self._share_fuel_min and self._gathers(now_us):
-            return []
+            return NOTHING_DEALT
         if policy is None:
             self._drop_cancelled()
-            share = self._share_all(workers) if state.startable_count else _NOBODY
-            given = np.flatnonzero(share)
-            pairs = zip(workers[given].tolist(), share[given].tolist(), strict=True)
-            return [(worker, self.take(count)) for worker, count in pairs]
+            return self._deal_in_order(workers) if state.startable_count else NOTHING_DEALT
         if not self._fill_front(workers, policy):
             self.waits_until_us = None
-            return []
+            return NOTHING_DEALT
         if len(state.queue) and state.front.room:
             # New ones behind the head may be near to who would else take what is near to others.
             rows = self._live(state.queue.pop(state.front.room))
@@ -97,18 +112,34 @@ class Dealing:
         share = self._share_near(workers, now_us)
         given = share.nonzero()[0]
         if len(given) == 0:
-            return []
+            return NOTHING_DEALT
+        batch_fuel = self.batch_fuel(len(workers), state.startable_count)
         workers, missing = workers[given], share[given]
-        portions: list[list[Ints]] = [[] for _ in workers]
+        parts: list[tuple[Ints, Ints]] = []
         while missing.any() and self._fill_front(workers, policy):
-            for position, rows in state.front.deal(workers, missing):
-                portions[position].append(self._live(rows))
-                missing[position] -= len(portions[position][-1])
-        return [
-            (worker, portion[0] if len(portion) == 1 else np.concatenate(portion))
-            for worker, portion in zip(workers.tolist(), portions, strict=True)
-            if portion
-        ]
+            positions, rows = state.front.deal(workers, missing)
+            parts.append(self._live_at(positions, rows))
+            missing = missing - np.bincount(parts[-1][0], minlength=len(workers))
+        positions, rows = parts[0]
+        if len(parts) > 1:
+            positions, rows = (np.concatenate(part) for part in zip(*parts, strict=True))
+            order = np.argsort(positions, kind="stable")
+            positions, rows = positions[order], rows[order]
+        return _dealt(workers, positions, rows, batch_fuel)
+
+    def _deal_in_order(self, workers: Ints) -> Dealt:
+        """Take what may start in its order, where nobody is near to anyone."""
+        batch_fuel = self.batch_fuel(len(workers), self._state.startable_count)
+        share = self._share_all(workers)
+        given = share.nonzero()[0]
+        workers, counts = workers[given], share[given]
+        rows = self._pop(int(counts.sum()))
+        positions = np.repeat(np.arange(len(workers)), counts)
+        return _dealt(workers, *self._live_at(positions, rows), batch_fuel)
+
+    def batch_fuel(self, worker_count: int, ready: int) -> int:
+        """Return how many instructions batches have together, where so many runners may start."""
+        return bearable_fuel(ready, worker_count, self._state.lengths.all.mean + RUNNER_FUEL)
 
     def _sharers(self, worker_count: int) -> int:
         """Return among how many workers what may start is worth to be divided; 0: not even one."""
@@ -145,8 +176,12 @@ class Dealing:
 
     def take(self, count: int) -> Ints:
         """Take `count` rows that may start; cancelled ones are freed and not returned."""
+        return self._live(self._pop(count))
+
+    def _pop(self, count: int) -> Ints:
+        """Take `count` rows that may start, cancelled ones among them."""
         rows = self._state.front.take(count)
-        return self._live(np.concatenate([rows, self._state.queue.pop(count - len(rows))]))
+        return np.concatenate([rows, self._state.queue.pop(count - len(rows))])
 
     def share(
         self,
@@ -162,7 +197,7 @@ class Dealing:
         state = self._state
         # Some of those that sleep may have been given up on.
         awake = np.maximum(state.running - state.asleep - state.gathered, 0)[workers]
-        batch_runners = state.lengths.batch_runners
+        batch_runners = state.lengths.batch_runners(self.batch_fuel(len(workers), ready))
         newest = state.newest_batch[workers]
         return share_out(
             *(ready, awake, newest, batch_runners, near),
@@ -246,3 +281,18 @@ class Dealing:
         self._state.end(rows[cancelled])
         live: Ints = rows[~cancelled]
         return live
+
+    def _live_at(self, positions: Ints, rows: Ints) -> tuple[Ints, Ints]:
+        """Return the rows that are still to run, with whose they are; cancelled ones are freed."""
+        cancelled = self._state.table.rows["state"][rows] == State.CANCELLED
+        if not cancelled.any():
+            return positions, rows
+        self._state.end(rows[cancelled])
+        return positions[~cancelled], rows[~cancelled]
+
+
+def _dealt(workers: Ints, positions: Ints, rows: Ints, batch_fuel: int) -> Dealt:
+    """Return what has been dealt: `positions`, ascending, say whose each row is."""
+    counts = np.bincount(positions, minlength=len(workers))
+    given = counts.nonzero()[0]
+    return Dealt(workers[given], counts[given], rows, batch_fuel)

@@ -8,20 +8,29 @@ other sources said sooner, as if it had been sooner under way.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from dvm_mpi.config import JOINED_RECORDS_MAX
-from dvm_mpi.control.joining import join, join_applied
-from dvm_mpi.control.messages import CoordinatorEvent, Finished
+from dvm_mpi.control.joining import join, join_applied, join_ready
+from dvm_mpi.control.messages import CoordinatorEvent, Finished, WorkerReady, WorkersReady
 from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied
 
 #: Kinds whose messages are joined, each with those of its own kind: by type.
-_RECORDS, _APPLIED = range(2)
+_RECORDS, _APPLIED, _READY = range(3)
 _KINDS: Final[dict[type[Any], int]] = {
     Finished: _RECORDS,
     EpochApplied: _APPLIED,
     EpochsApplied: _APPLIED,
+    WorkerReady: _READY,
+    WorkersReady: _READY,
 }
+#: How those of each kind become one.
+_JOINS: Final[tuple[Callable[[list[Any]], CoordinatorEvent], ...]] = (
+    join,
+    join_applied,
+    join_ready,
+)
 
 
 class Gathering:
@@ -81,4 +90,4 @@ def _joined(parts: list[Any]) -> CoordinatorEvent:
     first: CoordinatorEvent = parts[0]
     if len(parts) == 1:
         return first
-    return join(parts) if isinstance(first, Finished) else join_applied(parts)
+    return _JOINS[_KINDS[type(first)]](parts)

@@ -10,15 +10,28 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.control.messages import SHARE, Finished
+from dvm_mpi.control.messages import (
+    SHARE,
+    BatchesDealt,
+    Dispatched,
+    Finished,
+    WorkerReady,
+    WorkersReady,
+)
 from dvm_mpi.dsm import byte_copy
 from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied
-from dvm_mpi.dsm.ranges import expand, firsts_of
+from dvm_mpi.dsm.ranges import begins_of, expand, firsts_of
 from dvm_mpi.engine.interface import NO_LEASES, OutcomeBatch
 
 #: The worker of a message whose records come from several.
 SEVERAL: Final = -1
 _NO_STACKS: Final = np.zeros(0, dtype=np.int64)
+
+
+def encode_traps(traps: dict[int, Any]) -> str:
+    """Return the JSON of trap details by position in the outcomes."""
+    told = {str(i): [list(t.operands), t.nearest] for i, t in sorted(traps.items())}
+    return json.dumps(told) if told else ""
 
 
 def workers_of(finished: Finished) -> NDArray[np.int64]:
@@ -154,3 +167,101 @@ def _shifted(rows: Sequence[NDArray[Any]], **companions: Sequence[NDArray[Any]])
         shift = np.repeat(np.array(_firsts(arrays), dtype=np.int64), lengths)
         joined[column] += np.where(joined[column] >= 0, shift, 0)
     return joined
+
+
+def join_ready(parts: Sequence[WorkerReady | WorkersReady]) -> WorkersReady:
+    """Return one message that all these workers are ready."""
+    return WorkersReady(np.concatenate([ready_workers(part) for part in parts]))
+
+
+def ready_workers(event: WorkerReady | WorkersReady) -> NDArray[np.int64]:
+    """Return who says that it is ready."""
+    if isinstance(event, WorkerReady):
+        return np.array([event.worker], np.int64)
+    return event.workers
+
+
+def batches_of(dealt: BatchesDealt) -> list[tuple[int, Dispatched]]:
+    """Return the batches of a message for several workers, each with its worker, in order."""
+    ends = dealt.batches["attempts"].cumsum()
+    firsts = ends - dealt.batches["attempts"]
+    parts = zip(dealt.batches["worker"].tolist(), _between(dealt, firsts, ends), strict=True)
+    return [
+        (
+            worker,
+            Dispatched(
+                snapshot=dealt.snapshot,
+                numbers=part.numbers,
+                attempts=part.attempts,
+                grants=part.grants,
+                image_runs=part.image_runs,
+                image_data=part.image_data,
+                leases=part.leases,
+                report_fuel=dealt.report_fuel,
+            ),
+        )
+        for worker, part in parts
+    ]
+
+
+def for_receivers(
+    dealt: BatchesDealt, receivers: NDArray[np.int64]
+) -> list[tuple[int, BatchesDealt]]:
+    """Return a message for each stretch of batches that go to one receiver, in order.
+
+    `receivers` has one for each batch.
+    """
+    begins = begins_of(receivers[1:] != receivers[:-1])
+    all_ends = dealt.batches["attempts"].cumsum()
+    ends = np.append(begins[1:], len(receivers))
+    firsts = (all_ends - dealt.batches["attempts"])[begins]
+    stretches = zip(
+        receivers[begins].tolist(),
+        begins.tolist(),
+        ends.tolist(),
+        _between(dealt, firsts, all_ends[ends - 1]),
+        strict=True,
+    )
+    return [
+        (receiver, replace(part, batches=dealt.batches[begin:end]))
+        for receiver, begin, end, part in stretches
+    ]
+
+
+def _between(
+    dealt: BatchesDealt, firsts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> list[BatchesDealt]:
+    """Return what a message says of the attempts between each of `firsts` and of `ends`: views.
+
+    These must be whole batches; which ones is not said.
+    """
+    owned = np.zeros((4, len(dealt.attempts) + 1), np.int64)
+    dealt.attempts["grant_count"].cumsum(out=owned[0, 1:])
+    if len(dealt.image_runs):
+        dealt.attempts["image_count"].cumsum(out=owned[1, 1:])
+        run_bytes = np.zeros(len(dealt.image_runs) + 1, np.int64)
+        dealt.image_runs["length"].cumsum(out=run_bytes[1:])
+        owned[2] = run_bytes[owned[1]]
+    if len(dealt.leases):
+        owned[3] = np.arange(len(dealt.attempts) + 1)
+    bounds = zip(
+        firsts.tolist(),
+        ends.tolist(),
+        owned[:, firsts].T.tolist(),
+        owned[:, ends].T.tolist(),
+        strict=True,
+    )
+    return [
+        BatchesDealt(
+            snapshot=dealt.snapshot,
+            batches=dealt.batches[:0],
+            numbers=dealt.numbers[first:end],
+            attempts=dealt.attempts[first:end],
+            grants=dealt.grants[begun[0] : ended[0]],
+            image_runs=dealt.image_runs[begun[1] : ended[1]],
+            image_data=dealt.image_data[begun[2] : ended[2]],
+            leases=dealt.leases[begun[3] : ended[3]],
+            report_fuel=dealt.report_fuel,
+        )
+        for first, end, begun, ended in bounds
+    ]

@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 
 from dvm_mpi.config import LEADER_RANKS, RANKS_WITHOUT_LEADERS
 from dvm_mpi.control.gathering import Gathering
+from dvm_mpi.control.joining import batches_of
 from dvm_mpi.control.messages import (
     AsleepChanged,
+    BatchesDealt,
     BatchReturned,
     CoordinatorEvent,
     Finished,
@@ -34,6 +36,7 @@ from dvm_mpi.control.messages import (
     Message,
     Relayed,
     WorkerReady,
+    WorkersReady,
     decode,
     encode,
 )
@@ -48,6 +51,7 @@ GATHERED: Final = (
     LeaseRequested,
     AsleepChanged,
     WorkerReady,
+    WorkersReady,
     BatchReturned,
     EpochApplied,
     EpochsApplied,
@@ -78,6 +82,8 @@ class Leader:
         """Take a message: of one of this leader's ranks, or of the coordinator."""
         if isinstance(message, Relayed):
             self._relayed.append((message.rank, decode(message.content)))
+        elif isinstance(message, BatchesDealt):
+            self._relayed += batches_of(message)
         elif isinstance(message, AppliesRequested):
             self._relayed += for_homes(self.geometry, message)
         elif isinstance(message, GatheredTaken):

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import PACKED_ROWS_MIN
+from dvm_mpi.config import BATCH_FUEL, PACKED_ROWS_MIN
 from dvm_mpi.control import columns
 from dvm_mpi.control.journal import ROW
 from dvm_mpi.dsm import messages as memory
@@ -50,6 +50,9 @@ _PACKING: Final = 1
 SHARE: Final = np.dtype([("worker", "<i8"), ("records", "<i8")])
 NO_SHARES: Final = np.zeros(0, SHARE)
 
+#: In a message for several workers: the next so many attempts are a batch, and this worker's.
+BATCH: Final = np.dtype([("worker", "<i8"), ("attempts", "<i8")])
+
 #: In a message about a lease: it is the worker's, not one attempt's.
 OF_THE_WORKER: Final = 0
 
@@ -58,7 +61,8 @@ OF_THE_WORKER: Final = 0
 class Dispatched:
     """Coordinator to worker: run these attempts, all on one snapshot.
 
-    `leases`: as in `engine.interface.AttemptBatch`.
+    `leases`: as in `engine.interface.AttemptBatch`. `report_fuel`: instructions after which ends
+    are worth a message, though the batch has not come to its end.
     """
 
     snapshot: int
@@ -68,6 +72,26 @@ class Dispatched:
     image_runs: NDArray[Any]  # RUN
     image_data: NDArray[np.uint8]
     leases: NDArray[Any] = field(default_factory=lambda: NO_LEASES)  # LEASES
+    report_fuel: int = BATCH_FUEL
+
+
+@dataclass(frozen=True, slots=True)
+class BatchesDealt:
+    """Coordinator to a leader: batches for its ranks, as many in a row for one as there are.
+
+    Each of `batches` is a `Dispatched`; fields are those of it, one batch behind the other. What
+    an attempt says of its grants and images is counted within its batch.
+    """
+
+    snapshot: int
+    batches: NDArray[Any]  # BATCH
+    numbers: NDArray[np.int64]
+    attempts: NDArray[Any]  # ATTEMPT
+    grants: NDArray[Any]  # GRANT
+    image_runs: NDArray[Any]  # RUN
+    image_data: NDArray[np.uint8]
+    leases: NDArray[Any] = field(default_factory=lambda: NO_LEASES)  # LEASES
+    report_fuel: int = BATCH_FUEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +157,13 @@ class WorkerReady:
     """Worker to coordinator: its engine has been compiled, so runners may come."""
 
     worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersReady:
+    """Leader to coordinator: `WorkerReady` of several workers."""
+
+    workers: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +336,7 @@ CoordinatorEvent = (
     | LeaseRequested
     | AsleepChanged
     | WorkerReady
+    | WorkersReady
     | BatchReturned
     | memory.EpochApplied
     | memory.EpochsApplied
@@ -317,7 +349,7 @@ SessionEvent = (
 #: From the coordinator to a rank, about the run.
 RankEvent = ProgramEnded | RunEnded | StatusRequested | ClockAsked | ClockAnswered
 #: From the coordinator to a leader, as its leader.
-LeaderEvent = Relayed | GatheredTaken | memory.AppliesRequested
+LeaderEvent = Relayed | GatheredTaken | memory.AppliesRequested | BatchesDealt
 Message = WorkerEvent | CoordinatorEvent | memory.HomeEvent | SessionEvent | RankEvent | LeaderEvent
 
 #: Which part of a rank takes a message of the coordinator's or of another rank.
@@ -374,6 +406,8 @@ MESSAGES: Final[tuple[type[Any], ...]] = (
     BatchRecalled,
     BatchReturned,
     memory.AppliesRequested,
+    BatchesDealt,
+    WorkersReady,
 )
 _NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 #: Name and type of every field, by kind.
@@ -384,6 +418,8 @@ _BYTES: Final = np.dtype("u1")
 #: Element types of array fields, by field name; a name means the same in every message.
 _ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
     "numbers": _INT64,
+    "workers": _INT64,
+    "batches": BATCH,
     "runners": _INT64,
     "attempts": ATTEMPT,
     "grants": GRANT,
@@ -558,9 +594,3 @@ def wire_layout() -> str:
     told = [(cls.__name__, [(f.name, str(f.type)) for f in fields(cls)]) for cls in MESSAGES]
     elements = [(name, element.descr) for name, element in sorted(_ELEMENTS.items())]
     return json.dumps([told, elements, _PACKING])
-
-
-def encode_traps(traps: dict[int, Any]) -> str:
-    """Return the JSON of trap details by position in the outcomes."""
-    told = {str(i): [list(t.operands), t.nearest] for i, t in sorted(traps.items())}
-    return json.dumps(told) if told else ""

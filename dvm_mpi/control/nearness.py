@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.config import BATCH_RUNNERS_MAX, FRONT_RUNNERS
+from dvm_mpi.control import row_loops
 from dvm_mpi.dsm.holders import ANYONE
 from dvm_mpi.dsm.ranges import expand, firsts_of
 
@@ -116,51 +117,57 @@ class Front:
         self._ends = self._begins + counts
         self._for_anyone = int(counts[-1])
 
-    def deal(self, workers: Ints, wanted: Ints) -> list[tuple[int, Ints]]:
-        """Take so many rows for each of `workers`, fewer if there are no more: `(position, rows)`.
+    def deal(self, workers: Ints, wanted: Ints) -> tuple[Ints, Ints]:
+        """Take so many rows for each of `workers`, fewer if there are no more.
 
         First what is near to it, when everybody has that, what is for anyone, and then what most
-        are left of that are near to another one.
+        are left of that are near to another one. Returns positions in `workers`, ascending, and the
+        row for each.
         """
-        anyone = self._worker_count
         if self._for_anyone == self._count:
-            return [
-                (position, self._pop(anyone, count))
-                for position, count in enumerate(wanted.tolist())
-                if count and self._count
-            ]
-        missing = wanted.copy()
-        dealt: list[tuple[int, Ints]] = []
-        for sources in (workers, np.full_like(workers, anyone)):
-            possible = (missing > 0) & (self._ends[sources] > self._begins[sources])
-            for position in np.flatnonzero(possible).tolist():
-                rows = self._pop(int(sources[position]), int(missing[position]))
-                missing[position] -= len(rows)
-                dealt.append((position, rows))
-        for position in np.flatnonzero(missing).tolist():
-            while missing[position] and self._count:
-                fullest = int(np.argmax(self._ends - self._begins))
-                rows = self._pop(fullest, int(missing[position]))
-                missing[position] -= len(rows)
-                dealt.append((position, rows))
-        return dealt
+            return self._deal_to_anyone(wanted)
+        left = (self._ends - self._begins)[workers]
+        own = np.minimum(wanted, left)
+        parts = [(np.repeat(np.arange(len(workers)), own), expand(self._begins[workers], own))]
+        self._begins[workers] += own
+        missing = wanted - own
+        if missing.any():
+            positions, places = (np.empty(int(missing.sum()), np.int64) for _ in range(2))
+            anyone = self._places_for_anyone(missing)
+            parts.append((np.repeat(np.arange(len(workers)), anyone[0]), anyone[1]))
+            missing = missing - anyone[0]
+            count = row_loops.deal_fullest(self._begins, self._ends, missing, positions, places)
+            parts.append((positions[:count], places[:count]))
+        positions, places = (np.concatenate(part) for part in zip(*parts, strict=True))
+        order = np.argsort(positions, kind="stable")
+        self._note_taken(len(places))
+        return positions[order], self._rows[places[order]]
+
+    def _deal_to_anyone(self, wanted: Ints) -> tuple[Ints, Ints]:
+        """Deal rows in their order, where nobody is near to any worker."""
+        given, places = self._places_for_anyone(wanted)
+        self._note_taken(len(places))
+        return np.repeat(np.arange(len(wanted)), given), self._rows[places]
+
+    def _places_for_anyone(self, wanted: Ints) -> tuple[Ints, Ints]:
+        """Return how many each gets of those for anyone, and where these lie; they are taken."""
+        begin, end = int(self._begins[-1]), int(self._ends[-1])
+        given = np.clip(end - begin - firsts_of(wanted), 0, wanted)
+        self._begins[-1] += int(given.sum())
+        return given, np.arange(begin, int(self._begins[-1]))
 
     def take(self, count: int) -> Ints:
         """Take `count` rows, or all if there are fewer, whoever they are near to."""
-        taken = [np.zeros(0, np.int64)]
-        for source in np.flatnonzero(self._ends > self._begins).tolist():
-            taken.append(self._pop(source, count))
-            count -= len(taken[-1])
-        return np.concatenate(taken)
+        left = self._ends - self._begins
+        taken = np.clip(count - firsts_of(left), 0, left)
+        rows = self._rows[expand(self._begins, taken)]
+        self._begins += taken
+        self._note_taken(len(rows))
+        return rows
 
-    def _pop(self, source: int, count: int) -> Ints:
-        begin = int(self._begins[source])
-        end = min(begin + count, int(self._ends[source]))
-        self._begins[source] = end
-        self._count -= end - begin
-        if source == self._worker_count:
-            self._for_anyone -= end - begin
-        return self._rows[begin:end]
+    def _note_taken(self, count: int) -> None:
+        self._count -= count
+        self._for_anyone = int(self._ends[-1] - self._begins[-1])
 
     def check_invariants(self) -> None:
         """Assert what holds between any two calls."""

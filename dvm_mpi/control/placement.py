@@ -10,11 +10,42 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import BATCHES_PER_WORKER, WORKERS_PER_LEAST_RUNNER
+from dvm_mpi.config import (
+    BATCH_FUEL,
+    BATCHES_LEFT,
+    BATCHES_PER_WORKER,
+    WORKER_FUEL,
+    WORKERS_PER_LEAST_RUNNER,
+)
 from dvm_mpi.dsm.ranges import firsts_of
 
 #: Who has less than this part of a whole batch has next to nothing.
 PARTS_OF_BATCH: Final = 64
+
+
+def bearable_fuel(ready: int, worker_count: int, runner_fuel: float) -> int:
+    """Return how many instructions the runners of a batch are to have together.
+
+    Every worker that gets a batch and tells of its end takes some of the coordinator's time. Of few
+    workers that is little beside a batch. Thousands get longer ones, so that the coordinator comes
+    round: each as long as it needs for all of them. But a batch is no more than a part of what is
+    there for each worker: so batches get shorter as a wave comes to its end, and what is left then
+    goes to those that are done first.
+
+    Parameters
+    ----------
+    ready
+        Runners that may start.
+    worker_count
+        Workers that may be sent runners.
+    runner_fuel
+        What one runner is expected to take, in instructions.
+    """
+    bearable = worker_count * WORKER_FUEL
+    if bearable <= BATCH_FUEL:
+        return BATCH_FUEL
+    guided = int(ready // (BATCHES_LEFT * worker_count) * runner_fuel)
+    return max(min(bearable, guided), BATCH_FUEL)
 
 
 def share_out(

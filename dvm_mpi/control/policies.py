@@ -13,7 +13,6 @@ from typing import Any, Final, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.control.messages import Dispatched
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.holders import Holders
 from dvm_mpi.dsm.ranges import firsts_of
@@ -38,12 +37,11 @@ class Declared:
     newest: Ints
 
 
-def declared_in(dispatched: Dispatched) -> Declared:
-    """Return what the attempts of a batch declare."""
-    grants = dispatched.grants
+def declared_in(counts: Ints, grants: NDArray[Any]) -> Declared:
+    """Return what runners declare that have so many GRANT rows each, one behind the other."""
     ranges = np.empty(len(grants), RANGE)
     ranges["start"], ranges["length"] = grants["start"], grants["length"]
-    return Declared(dispatched.attempts["grant_count"], ranges, grants["newest"].copy())
+    return Declared(counts, ranges, grants["newest"].copy())
 
 
 NOTHING_DECLARED: Final = Declared(np.zeros(0, np.int64), np.zeros(0, RANGE), np.zeros(0, np.int64))
@@ -63,8 +61,8 @@ class Policy(Protocol):
     def near(self, count: int, declared: Declared) -> Ints:
         """Return the worker that each of `count` runners is near to, or ANYONE: (count,)."""
 
-    def sent(self, worker: int, epoch: int, declared: Declared) -> None:
-        """Note that a worker is sent runners on the snapshot of `epoch`."""
+    def sent(self, workers: Ints, epoch: int, declared: Declared) -> None:
+        """Note that workers, one for each runner, are sent these on the snapshot of `epoch`."""
 
 
 class ByData:
@@ -81,9 +79,10 @@ class ByData:
         assert count == len(declared.counts)
         return self._holders.nearest(declared.ranges, declared.counts, declared.newest)
 
-    def sent(self, worker: int, epoch: int, declared: Declared) -> None:
-        """Remember that a worker has what these runners declare."""
-        self._holders.note(declared.ranges, declared.newest, worker, epoch)
+    def sent(self, workers: Ints, epoch: int, declared: Declared) -> None:
+        """Remember that workers have what their runners declare."""
+        whose = np.repeat(workers, declared.counts)
+        self._holders.note(declared.ranges, declared.newest, whose, epoch)
 
 
 class _Blind:
@@ -102,7 +101,7 @@ class _Blind:
         self._placed += count
         return numbers
 
-    def sent(self, worker: int, epoch: int, declared: Declared) -> None:
+    def sent(self, workers: Ints, epoch: int, declared: Declared) -> None:
         """Remember nothing."""
 
 

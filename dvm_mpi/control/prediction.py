@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.config import BATCH_FUEL, BATCH_RUNNERS_MAX, LENGTH_ENTRIES_KEPT, RUNNER_FUEL
-from dvm_mpi.dsm.ranges import firsts_of
+from dvm_mpi.control import row_loops
 
 Ints = NDArray[np.int64]
 
@@ -81,6 +81,18 @@ class Autoregression:
         self._deviation = batch_mean - self._mean.mean
 
 
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Runners in batches, in order: of which portion each batch is, its runners, and its fuel.
+
+    Three times (n,) int64; the fuel is what its runners are expected to take together.
+    """
+
+    portions: Ints
+    counts: Ints
+    fuel: Ints
+
+
 class LengthEstimate:
     """Instructions that attempts will execute, of all and by entry; sizes the batches.
 
@@ -122,10 +134,9 @@ class LengthEstimate:
         known = self._by_entry.get(entry)
         return self.all.mean if known is None else known.next
 
-    @property
-    def batch_runners(self) -> int:
-        """Runners that have about BATCH_FUEL instructions together, whoever they are."""
-        return _fitting(self.all.mean)
+    def batch_runners(self, fuel: int = BATCH_FUEL) -> int:
+        """Return how many runners have about so many instructions together, whoever they are."""
+        return int(min(max(fuel / (self.all.mean + RUNNER_FUEL), 1.0), BATCH_RUNNERS_MAX))
 
     def fuel_of(self, entries: Ints) -> float:
         """Return what runners that begin there are expected to take together."""
@@ -141,29 +152,26 @@ class LengthEstimate:
             return math.inf
         return self.fuel_of(entries)
 
-    def cut(self, entries: Ints) -> list[int]:
-        """Return where batches of these runners, in order, end: each about BATCH_FUEL long.
+    def cut(self, entries: Ints, counts: Ints, fuel: int = BATCH_FUEL) -> Batches:
+        """Cut portions of runners into batches, in order, each about `fuel` instructions long.
 
-        A batch has one runner at least, and no more than `batch_runners`: workers have room for
-        batches of that size, and few ends are no reason yet to put all that is there into one.
+        Portion p has the next `counts[p]` of the runners that begin at `entries`. A batch has one
+        runner at least, and no more than `batch_runners`: workers have room for batches of that
+        size, and few ends are no reason yet to put all that is there into one.
         """
+        needed = self._needed(entries)
+        portions, sizes, fuels = (np.empty(len(entries), np.int64) for _ in range(3))
+        most = self.batch_runners(fuel)
+        count = row_loops.cut(needed, counts, fuel, most, portions, sizes, fuels)
+        return Batches(portions[:count], sizes[:count], fuels[:count])
+
+    def _needed(self, entries: Ints) -> Ints:
+        """Return the instructions that each runner is expected to take, and RUNNER_FUEL."""
         if len(entries) == 0:
-            return []
+            return np.empty(0, np.int64)
         if bool((entries == entries[0]).all()):
-            size = min(_fitting(self.predicted(int(entries[0]))), self.batch_runners)
-            return [*range(size, len(entries), size), len(entries)]
+            length = int(self.predicted(int(entries[0])) + RUNNER_FUEL)
+            return np.full(len(entries), length, np.int64)
         each, which = np.unique(entries, return_inverse=True)
         lengths = np.array([self.predicted(entry) for entry in each.tolist()])
-        needed = (np.minimum(lengths, BATCH_FUEL) + RUNNER_FUEL).astype(np.int64)[which]
-        before = firsts_of(needed)
-        ends: list[int] = []
-        first = 0
-        while first < len(entries):
-            fitting = int(np.searchsorted(before + needed, before[first] + BATCH_FUEL, "right"))
-            first = min(max(fitting, first + 1), first + self.batch_runners)
-            ends.append(first)
-        return ends
-
-
-def _fitting(instructions: float) -> int:
-    return int(min(max(BATCH_FUEL / (instructions + RUNNER_FUEL), 1.0), BATCH_RUNNERS_MAX))
+        return (lengths + RUNNER_FUEL).astype(np.int64)[which]

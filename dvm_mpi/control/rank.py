@@ -27,6 +27,7 @@ from dvm_mpi.control.leader import COORDINATOR_RANK, GATHERED, Leader, Tree
 from dvm_mpi.control.messages import (
     TO_HOME,
     TO_WORKER,
+    BatchesDealt,
     ClockAnswered,
     ClockAsked,
     CoordinatorEvent,
@@ -59,7 +60,7 @@ from dvm_mpi.layout import PAGE_BYTES
 
 _NS_PER_US: Final = 1_000
 #: What a leader takes, or the coordinator, with all else of it that comes in the same turn.
-_GATHERED: Final = (*GATHERED, Relayed, GatheredTaken, memory.AppliesRequested)
+_GATHERED: Final = (*GATHERED, Relayed, GatheredTaken, BatchesDealt, memory.AppliesRequested)
 #: What the coordinator takes at once.
 _TO_COORDINATOR: Final = (
     RankLoaded,

@@ -45,12 +45,6 @@ class Recalling:
         self._fuel_min = fuel_min
         #: Workers that have been asked and have not answered; (worker_count,).
         self._asked = np.zeros(len(state.running), dtype=bool)
-        #: Instructions that the batch that each worker got last was expected to have.
-        self._newest_fuel = np.zeros(len(state.running))
-
-    def sent(self, worker: int, fuel: float) -> None:
-        """Note what the batch that a worker got last is expected to take, in instructions."""
-        self._newest_fuel[worker] = fuel
 
     def ask(self) -> list[Action]:
         """Ask the workers with most work for a batch, one for each worker that has nothing to do.
@@ -66,10 +60,10 @@ class Recalling:
         idle -= int(np.count_nonzero(self._asked & state.ready))
         if idle <= 0:
             return []
-        can_give = state.ready & holds_two & ~self._asked & (self._newest_fuel >= self._fuel_min)
+        can_give = state.ready & holds_two & ~self._asked & (state.newest_fuel >= self._fuel_min)
         givers = np.flatnonzero(can_give)
         # Who has most first; of equal ones the lowest number.
-        givers = givers[np.argsort(-self._newest_fuel[givers], kind="stable")][:idle]
+        givers = givers[np.argsort(-state.newest_fuel[givers], kind="stable")][:idle]
         self._asked[givers] = True
         return [ToWorker(worker, BatchRecalled()) for worker in givers.tolist()]
 
@@ -86,7 +80,7 @@ class Recalling:
         rows, numbers = returned.runners, returned.numbers
         if len(rows) == 0:
             # All has begun; it is not asked again before it is sent something.
-            self._newest_fuel[worker] = -1.0
+            state.newest_fuel[worker] = -1
             return []
         # The worker may have been suspected meanwhile: then they run elsewhere by now.
         is_current = (table["attempt"][rows] == numbers) & (table["state"][rows] == State.RUNNING)

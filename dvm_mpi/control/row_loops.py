@@ -148,42 +148,114 @@ def owned(table: Ints, rows: Ints, stacks: Ints, totals: Ints) -> None:
             totals[STACKS] += 1
 
 
-@entry_kernel("void(int64[:, ::1], int64[::1], int64, int64, int64, int64[:, ::1], int64[::1])")
+@entry_kernel(
+    "void(int64[:, ::1], int64[::1], int64[::1], int64[::1], int64, int64, int64[:, ::1], "
+    "int64[:, ::1])"
+)
 def send(
     table: Ints,
     rows: Ints,
+    workers: Ints,
+    counts: Ints,
     number: int,
     snapshot: int,
-    worker: int,
     attempts: Ints,
     totals: Ints,
 ) -> None:
-    """Let rows run at a worker, as the attempts from `number` on, and describe these.
+    """Let rows run as the attempts from `number` on, batch after batch, and describe these.
 
-    `attempts`: words of `interface.ATTEMPT`, whose images are none yet.
+    Batch b has the next `counts[b]` rows and goes to `workers[b]`; `totals[b]` takes its counts.
+    `attempts`: words of `interface.ATTEMPT`, whose images are none yet, and whose grants are
+    counted within their batch.
     """
-    for position in range(rows.size):
-        row = rows[position]
-        table[row, ATTEMPT] = number + position
-        table[row, SNAPSHOT] = snapshot
-        table[row, WORKER] = worker
-        attempts[position, ATTEMPT_RUNNER] = row
-        attempts[position, ATTEMPT_ID] = table[row, ID]
-        attempts[position, ATTEMPT_ENTRY] = table[row, ENTRY]
-        attempts[position, ATTEMPT_SNAPSHOT] = snapshot
-        attempts[position, ATTEMPT_STACK_BASE] = table[row, STACK_BASE]
-        attempts[position, ATTEMPT_STACK_BYTES] = table[row, STACK_BYTES]
-        attempts[position, ATTEMPT_STACK_AUTOMATIC] = table[row, STACK_AUTOMATIC]
-        attempts[position, ATTEMPT_GRANT_FIRST] = totals[SENT_GRANTS]
-        attempts[position, ATTEMPT_GRANT_COUNT] = table[row, GRANT_COUNT]
-        attempts[position, ATTEMPT_IMAGE_FIRST] = 0
-        attempts[position, ATTEMPT_IMAGE_COUNT] = 0
-        totals[SENT_GRANTS] += table[row, GRANT_COUNT]
-        totals[SENT_IMAGES] += table[row, IMAGE_COUNT]
-        if table[row, LOSSES] > 0:
-            totals[SENT_LOSERS] += 1
-        if table[row, KIND] == INSTANCE:
-            totals[SENT_INSTANCES] += 1
+    position = 0
+    for batch in range(counts.size):
+        for _ in range(counts[batch]):
+            row = rows[position]
+            table[row, ATTEMPT] = number + position
+            table[row, SNAPSHOT] = snapshot
+            table[row, WORKER] = workers[batch]
+            attempts[position, ATTEMPT_RUNNER] = row
+            attempts[position, ATTEMPT_ID] = table[row, ID]
+            attempts[position, ATTEMPT_ENTRY] = table[row, ENTRY]
+            attempts[position, ATTEMPT_SNAPSHOT] = snapshot
+            attempts[position, ATTEMPT_STACK_BASE] = table[row, STACK_BASE]
+            attempts[position, ATTEMPT_STACK_BYTES] = table[row, STACK_BYTES]
+            attempts[position, ATTEMPT_STACK_AUTOMATIC] = table[row, STACK_AUTOMATIC]
+            attempts[position, ATTEMPT_GRANT_FIRST] = totals[batch, SENT_GRANTS]
+            attempts[position, ATTEMPT_GRANT_COUNT] = table[row, GRANT_COUNT]
+            attempts[position, ATTEMPT_IMAGE_FIRST] = 0
+            attempts[position, ATTEMPT_IMAGE_COUNT] = 0
+            totals[batch, SENT_GRANTS] += table[row, GRANT_COUNT]
+            totals[batch, SENT_IMAGES] += table[row, IMAGE_COUNT]
+            if table[row, LOSSES] > 0:
+                totals[batch, SENT_LOSERS] += 1
+            if table[row, KIND] == INSTANCE:
+                totals[batch, SENT_INSTANCES] += 1
+            position += 1
+
+
+@entry_kernel("int64(int64[::1], int64[::1], int64, int64, int64[::1], int64[::1], int64[::1])")
+def cut(
+    needed: Ints,
+    counts: Ints,
+    fuel: int,
+    most: int,
+    portions: Ints,
+    sizes: Ints,
+    fuels: Ints,
+) -> int:
+    """Cut portions of rows into batches, in order, and return how many these are.
+
+    Portion p has the next `counts[p]` rows; `needed` says what each row takes. A batch is of one
+    portion, of `most` rows at most, and takes `fuel` at most or is a single row. Of each is told
+    its portion, how many rows it has and what they take; there is room for as many as rows.
+    """
+    batch = -1
+    row = 0
+    for portion in range(counts.size):
+        has_room = False
+        for _ in range(counts[portion]):
+            if has_room:
+                has_room = sizes[batch] < most and fuels[batch] + needed[row] <= fuel
+            if not has_room:
+                batch += 1
+                portions[batch] = portion
+                sizes[batch] = 0
+                fuels[batch] = 0
+                has_room = True
+            sizes[batch] += 1
+            fuels[batch] += needed[row]
+            row += 1
+    return batch + 1
+
+
+@entry_kernel("int64(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1])")
+def deal_fullest(begins: Ints, ends: Ints, missing: Ints, positions: Ints, places: Ints) -> int:
+    """Give who misses some, in turn, of the group that most are left of; return how many in all.
+
+    Group g lies at the places [`begins[g]`, `ends[g]`); `begins` moves on. Of each that is given it
+    is told whose it is, as a position in `missing`, and its place; there is room for all.
+    """
+    given = 0
+    for position in range(missing.size):
+        wanted = missing[position]
+        while wanted > 0:
+            fullest = 0
+            most = 0
+            for group in range(begins.size):
+                if ends[group] - begins[group] > most:
+                    fullest = group
+                    most = ends[group] - begins[group]
+            if most == 0:
+                return given
+            for _ in range(min(most, wanted)):
+                positions[given] = position
+                places[given] = begins[fullest]
+                begins[fullest] += 1
+                given += 1
+                wanted -= 1
+    return given
 
 
 @entry_kernel("void(int64[:, ::1], int64[::1], int64[:, ::1], int64[:, ::1])")

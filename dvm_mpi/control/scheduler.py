@@ -12,20 +12,13 @@ that must be the same every time goes by `rounds`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import (
-    CHILDREN_MAX,
-    LOSSES_BEFORE_RESERVING,
-    NEAR_WAIT_US,
-    SHARE_FUEL_MIN,
-    SLICE_FUEL,
-)
-from dvm_mpi.control import giving_up, row_loops
+from dvm_mpi.config import CHILDREN_MAX, NEAR_WAIT_US, SHARE_FUEL_MIN, SLICE_FUEL
+from dvm_mpi.control import giving_up
 from dvm_mpi.control.coordinator_state import (
     Action,
     ArmedWatcher,
@@ -35,37 +28,32 @@ from dvm_mpi.control.coordinator_state import (
     Counters,
     ToWorker,
 )
-from dvm_mpi.control.dealing import Dealing
-from dvm_mpi.control.joining import SEVERAL, workers_of
+from dvm_mpi.control.dealing import Dealing, Dealt
+from dvm_mpi.control.joining import SEVERAL, ready_workers, workers_of
 from dvm_mpi.control.leader import Tree
 from dvm_mpi.control.leases import LeaseBook
-from dvm_mpi.control.lifecycle import Event, Kind, State, too_many_children
+from dvm_mpi.control.lifecycle import Event, State, too_many_children
 from dvm_mpi.control.messages import (
     AsleepChanged,
     BatchReturned,
-    Dispatched,
     Finished,
     LeaseGranted,
     LeaseRequested,
     WorkerReady,
+    WorkersReady,
 )
 from dvm_mpi.control.open_epoch import OpenEpoch, tell_lacking
 from dvm_mpi.control.ordering import Ordering
-from dvm_mpi.control.policies import Placement, Policy, declared_in, make_policy
+from dvm_mpi.control.policies import Placement, make_policy
 from dvm_mpi.control.publishing import Publishing, note_applied
 from dvm_mpi.control.recalling import Recalling
 from dvm_mpi.control.rounds import Rounds, apart, place_blocks, round_runners
+from dvm_mpi.control.sending import Sending
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied, FramesLacking
-from dvm_mpi.dsm.ranges import expand, firsts_of
-from dvm_mpi.dsm.rows import words_of
-from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, NO_LEASES, RUN, Lease, LeaseKind
+from dvm_mpi.engine.interface import CHILD, RUN, Lease, LeaseKind
 from dvm_mpi.layout import GUARD_BYTES, RANGE
-
-#: Of attempts whose creators stored nothing into their stacks.
-NO_RUNS: Final = np.zeros(0, dtype=RUN)
-NO_DATA: Final = np.zeros(0, dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +97,7 @@ class WorkerWithheld:
 
 
 #: What a worker says; of a lost one nobody listens to more than its records.
-WorkerTold = LeaseRequested | AsleepChanged | WorkerReady | BatchReturned
+WorkerTold = LeaseRequested | AsleepChanged | WorkerReady | WorkersReady | BatchReturned
 SchedulerEvent = (
     Started
     | Ticked
@@ -187,15 +175,16 @@ class Scheduler:
         if deterministic:
             self.state.losses_before_remembering = self.state.losses_before_solo = 1
         self.state.ready[:] = workers_ready
-        #: Says where runners had best go; None if they go wherever there is room.
-        self._policy: Policy | None = None
+        # None if they go wherever there is room.
+        policy = None
         if not deterministic:
-            self._policy = make_policy(placement, geometry, worker_count, placement_seed)
-        self._dealing = Dealing(self.state, self._policy, near_wait_us, share_fuel_min)
+            policy = make_policy(placement, geometry, worker_count, placement_seed)
+        self._dealing = Dealing(self.state, policy, near_wait_us, share_fuel_min)
         self._ordering = Ordering(self.state)
         self._open_epoch = OpenEpoch(self.state)
         self._publishing = Publishing(self.state)
         self._recalling = Recalling(self.state, recall_fuel_min)
+        self._sending = Sending(self.state, policy, self._rounds, receivers)
         self._stack_bytes = stack_bytes
         self._now_us = 0
         self._published = visible
@@ -286,15 +275,23 @@ class Scheduler:
         has_waited = waits_until_us is not None and now_us >= waits_until_us
         return has_waited or self._open_epoch.is_due(self._now_us)
 
+    def _hear_ready(self, event: WorkerReady | WorkersReady) -> list[Action]:
+        """Note that workers have their engines, but for those that are lost by now."""
+        workers = ready_workers(event)
+        workers = workers[~self.state.lost[workers]]
+        giving_up.hear(self.state, workers)
+        self.state.ready[workers] = True
+        return []
+
     def _hear(self, event: WorkerTold) -> list[Action]:
         """Take what a worker says of itself or asks for."""
+        if isinstance(event, WorkerReady | WorkersReady):
+            return self._hear_ready(event)
         if self.state.lost[event.worker]:
             return []
         giving_up.hear(self.state, event.worker)
         if isinstance(event, AsleepChanged):
             self.state.asleep[event.worker] = event.asleep
-        elif isinstance(event, WorkerReady):
-            self.state.ready[event.worker] = True
         elif isinstance(event, BatchReturned):
             return self._recalling.take(event, self._ordering.give_up)
         elif event.created > CHILDREN_MAX:
@@ -405,23 +402,7 @@ class Scheduler:
         if state.startable_count == 0:
             self._dealing.waits_until_us = None
             return self._recalling.ask()
-        dealt = self._dealing.deal(workers, self._now_us)
-        return [action for portion in dealt for action in self._send_batches(*portion)]
-
-    def _send_batches(self, worker: int, rows: NDArray[np.int64]) -> list[Action]:
-        """Send runners to a worker, in batches of the right size."""
-        if len(rows) == 0:
-            # All that were dealt had been cancelled.
-            return []
-        state = self.state
-        ends = state.lengths.cut(state.table.rows["entry"][rows])
-        actions: list[Action] = [
-            ToWorker(worker, self._dispatched(worker, rows[first:end]))
-            for first, end in pairwise([0, *ends])
-        ]
-        newest = rows[-state.newest_batch[worker] :]
-        self._recalling.sent(worker, state.lengths.fuel_of(state.table.rows["entry"][newest]))
-        return actions
+        return self._sending.send(self._dealing.deal(workers, self._now_us))
 
     def _dispatch_round(self, rounds: Rounds, workers: NDArray[np.intp]) -> list[Action]:
         """Send out the round under way, or the next one if every commit is visible."""
@@ -433,11 +414,11 @@ class Scheduler:
             state.chosen.push(rows)
             rounds.begin(len(rows), state.last_attempt + 1)
             rounds.deal(self._lease)
+        batch_fuel = self._dealing.batch_fuel(len(workers), len(state.chosen))
         share = self._dealing.share(workers, len(state.chosen))
         given = share > 0
-        actions: list[Action] = []
-        for worker, count in zip(workers[given].tolist(), share[given].tolist(), strict=True):
-            actions += self._send_batches(worker, state.chosen.pop(count))
+        rows = state.chosen.pop(int(share.sum()))
+        actions = self._sending.send(Dealt(workers[given], share[given], rows, batch_fuel))
         if rounds.all_wait:
             actions += [self._granted(*answered) for answered in rounds.answer()]
         return actions
@@ -471,68 +452,7 @@ class Scheduler:
         # Only an instance that never ran is cancelled with its template: this one has lost.
         rows = state.solo.pop(1)
         state.alone = int(rows[0])
-        return [ToWorker(worker, self._dispatched(worker, rows))]
-
-    def _dispatched(self, worker: int, rows: NDArray[np.int64]) -> Dispatched:
-        """Move rows to RUNNING at `worker` and describe their attempts."""
-        state = self.state
-        snapshot = state.log.visible
-        rows = np.ascontiguousarray(rows, np.int64)
-        numbers = np.arange(state.last_attempt + 1, state.last_attempt + 1 + len(rows))
-        state.table.apply(rows, Event.DISPATCHED)
-        attempts = np.empty(len(rows), dtype=ATTEMPT)
-        totals = np.zeros(row_loops.SENT_COUNT, np.int64)
-        first = state.last_attempt + 1
-        row_loops.send(state.table.words, rows, first, snapshot, worker, words_of(attempts), totals)
-        state.last_attempt += len(rows)
-        sent: list[int] = totals.tolist()
-        if sent[row_loops.SENT_INSTANCES]:
-            self._leave_queue(rows)
-        if self._rounds is None and sent[row_loops.SENT_LOSERS]:
-            losses = state.table.rows["losses"][rows]
-            for row in rows[losses >= LOSSES_BEFORE_RESERVING].tolist():
-                state.reservations.activate(row)
-        state.pins.add(snapshot, len(rows))
-        state.running[worker] += len(rows)
-        state.newest_batch[worker] = len(rows)
-        state.counters.attempts += len(rows)
-        grants = np.empty(sent[row_loops.SENT_GRANTS], dtype=GRANT)
-        arena = words_of(state.grants.rows)
-        row_loops.copy_grants(state.table.words, rows, arena, words_of(grants))
-        # Of whole pages: what is cached of a page is as old as its oldest byte.
-        grants["newest"] = state.conflicts.newest_of_pages(grants)
-        leases = NO_LEASES if self._rounds is None else self._rounds.dispatch(len(rows))
-        images = NO_RUNS, NO_DATA
-        if sent[row_loops.SENT_IMAGES]:
-            images = self._describe_images(rows, attempts)
-        dispatched = Dispatched(snapshot, numbers, attempts, grants, *images, leases)
-        # The first runner, number 1, may touch all that is loaded, and need not look at any of it.
-        if self._policy is not None and self._policy.looks and first > 1:
-            self._policy.sent(worker, snapshot, declared_in(dispatched))
-        return dispatched
-
-    def _leave_queue(self, rows: NDArray[np.int64]) -> None:
-        """Let a template queue its next instance: this one's snapshot is taken now."""
-        table = self.state.table.rows
-        instances = rows[table["kind"][rows] == Kind.INSTANCE]
-        templates = table["template"][instances]
-        queued = table["queued_instance"][templates] == instances
-        table["queued_instance"][templates[queued]] = -1
-        table["attempt"][templates[queued]] = table["attempt"][instances[queued]]
-
-    def _describe_images(
-        self, rows: NDArray[np.int64], attempts: NDArray[Any]
-    ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Return what creators stored into the stacks of rows, and note in `attempts` where."""
-        state = self.state
-        r = state.table.rows.take(rows)
-        runs, attempts["image_first"] = state.image_runs.gather(r["image_first"], r["image_count"])
-        attempts["image_count"] = r["image_count"]
-        owner = np.repeat(np.arange(len(rows)), r["image_count"])
-        where = runs["data_first"] + r["image_data_first"][owner]
-        data = state.image_data.rows[expand(where, runs["length"])]
-        runs["data_first"] = firsts_of(runs["length"])
-        return runs, data
+        return self._sending.send(Dealt(np.array([worker]), np.ones(1, np.int64), rows))
 
     # --- end ------------------------------------------------------------------------------------
     def _finish(self) -> list[Action]:

@@ -21,7 +21,7 @@ from dvm_mpi.config import BATCH_FUEL, INLINE_BYTES_MAX
 from dvm_mpi.control.asking import Asking
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.eagerness import Eagerness
-from dvm_mpi.control.joining import without_staged
+from dvm_mpi.control.joining import encode_traps, without_staged
 from dvm_mpi.control.lookup import Lookup
 from dvm_mpi.control.messages import (
     RECORD,
@@ -33,7 +33,6 @@ from dvm_mpi.control.messages import (
     LeaseGranted,
     Message,
     WorkerEvent,
-    encode_traps,
 )
 from dvm_mpi.control.returning import give_back
 from dvm_mpi.control.roster import Pace, Roster
@@ -184,6 +183,8 @@ class Worker:
         self._outbox: deque[_Departure] = deque()
         #: Instructions executed since ends were last reported, and as many as ends weigh.
         self._unreported = 0
+        #: After how many they are.
+        self._report_fuel = BATCH_FUEL
         #: Place in its batch of the attempt that is next, or under way.
         self._index = 0
         #: Pages read, for whoever looks at the run.
@@ -355,7 +356,7 @@ class Worker:
             self._unreported += stopped.instructions
         goes_on = stopped.reason in {Reason.PAGE_MISSED, Reason.SLICE_ENDED}
         sent: list[Sent] = []
-        if not goes_on or self._unreported >= BATCH_FUEL:
+        if not goes_on or self._unreported >= self._report_fuel:
             sent += self._report(self.engine.take_outcomes())
             self._unreported = 0
         if stopped.reason is Reason.PAGE_MISSED:
@@ -436,6 +437,7 @@ class Worker:
             return sent
         batch = self._batches.popleft()
         self._current, self._snapshot, self._index = batch, batch.snapshot, 0
+        self._report_fuel = batch.report_fuel
         self._attempts_bring_leases = len(batch.leases) > 0
         self._roster.add(batch.numbers, batch.attempts)
         attempts = batch.attempts.copy()

@@ -116,9 +116,9 @@ def nearest_each(
             scores[worker] = 0
 
 
-@entry_kernel("void(int64[:, ::1], int64[:, ::1], int64[::1], int64, int64)")
-def note_each(table: Ints, ranges: Ints, newest: Ints, worker: int, epoch: int) -> None:
-    """Enter a worker as one that has `ranges` as of an epoch; see `Holders.note`."""
+@entry_kernel("void(int64[:, ::1], int64[:, ::1], int64[::1], int64[::1], int64)")
+def note_each(table: Ints, ranges: Ints, newest: Ints, workers: Ints, epoch: int) -> None:
+    """Enter workers, one for each range, as those that have it; see `Holders.note`."""
     mask = table.shape[0] - 1
     for row in range(newest.size):
         start, length = ranges[row, 0], ranges[row, 1]
@@ -135,7 +135,7 @@ def note_each(table: Ints, ranges: Ints, newest: Ints, worker: int, epoch: int) 
                     table[slot, HOLDERS + place] = NOBODY
             table[slot, EPOCH] = epoch
             # The newest first; it may be there already, and the oldest falls out.
-            moved = worker
+            moved = worker = workers[row]
             for place in range(HOLDERS_KEPT):
                 held = table[slot, HOLDERS + place]
                 table[slot, HOLDERS + place] = moved
@@ -198,9 +198,12 @@ class Holders:
         )
         return near
 
-    def note(self, ranges: NDArray[Any], newest: Ints, worker: int, epoch: int) -> None:
-        """Remember that a worker is sent runners that declare `ranges`, on the snapshot `epoch`."""
-        note_each(self._table, _pairs(ranges), newest, worker, epoch)
+    def note(self, ranges: NDArray[Any], newest: Ints, workers: Ints, epoch: int) -> None:
+        """Remember that workers are sent runners that declare `ranges`, on the snapshot `epoch`.
+
+        `workers` says whose each range is.
+        """
+        note_each(self._table, _pairs(ranges), newest, workers, epoch)
 
 
 def _pairs(ranges: NDArray[Any]) -> Ints:

@@ -133,7 +133,7 @@ class Probe:
         #: Buffers, messages and bytes that have left since the last look; and of the coordinator.
         self._sent = [0, 0, 0]
         #: What the coordinator has sent, and of that what goes through leaders.
-        self._actions = [0, 0]
+        self._actions = [0, 0, 0]
         #: Messages that have come in the turn under way.
         self._taken = 0
         self._wrap_transport(machine.rank.transport)
@@ -232,12 +232,13 @@ class Probe:
                 self._actions[1] += self._tree.relays(target)
             elif isinstance(action, ToLeader):
                 self._actions[0] += 1
+                self._actions[2] += effort.shares_of(action.message)
         return actions
 
     def _coordinator(self, original: Callable[..., None], *given: Any) -> None:
         assert self._rank.coordinator is not None
         counters = self._rank.coordinator.scheduler.counters
-        before, self._actions = effort.told(counters), [0, 0]
+        before, self._actions = effort.told(counters), [0, 0, 0]
         began_ns = now()
         original(*given)
         ended_ns = now()

@@ -20,8 +20,8 @@ from dvm_mpi import config
 from dvm_mpi.control.coordinator_state import Claim, Failure, RecordOrder
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.driver import Silent
-from dvm_mpi.control.joining import select
-from dvm_mpi.control.messages import Dispatched, Finished, Message
+from dvm_mpi.control.joining import batches_of, select
+from dvm_mpi.control.messages import BatchesDealt, Dispatched, Finished, Message
 from dvm_mpi.disa.image import Image
 from dvm_mpi.engine.interface import EngineSettings, LoadTracking
 from dvm_mpi.errors import FileError, UsageError
@@ -152,6 +152,10 @@ class Recording(Silent):
     def delivered(self, target: Part, message: Message) -> None:
         """Keep a message."""
         self._raise_fault()
+        if isinstance(message, BatchesDealt):
+            for worker, batch in batches_of(message):
+                self.delivered(("worker", worker), batch)
+            return
         if self._tape is not None:
             self._tape.delivered(target, message)
         if self._tracer is not None:

@@ -23,9 +23,19 @@ from dvm_mpi.control.coordinator_state import (
     RecordGivenUp,
     RecordOrder,
     ToHome,
+    ToLeader,
     ToWorker,
 )
-from dvm_mpi.control.messages import RECORD, Dispatched, Finished
+from dvm_mpi.control.leader import Leader, Tree
+from dvm_mpi.control.messages import (
+    RECORD,
+    BatchesDealt,
+    Dispatched,
+    Finished,
+    Message,
+    decode,
+    encode,
+)
 from dvm_mpi.control.policies import Placement
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
 from dvm_mpi.control.validation import ConflictUnit, Isolation
@@ -124,6 +134,9 @@ class Coordinator:
     near_wait_us: int = NEAR_WAIT_US
     #: A few runners are shared out too, and wait for nobody.
     share_fuel_min: int = 0
+    #: Through whom workers are sent batches, and those messages with their leaders.
+    tree: Tree | None = None
+    dealt: list[tuple[int, BatchesDealt]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(
@@ -138,6 +151,7 @@ class Coordinator:
             placement=self.placement,
             near_wait_us=self.near_wait_us,
             share_fuel_min=self.share_fuel_min,
+            tree=self.tree,
         )
         # A runner is short here, so that batches are as large as a test wants them.
         lengths = self.scheduler.state.lengths
@@ -156,15 +170,10 @@ class Coordinator:
             if isinstance(action, ToWorker):
                 if isinstance(action.message, Dispatched):
                     self._dispatched(action.worker, action.message)
+            elif isinstance(action, ToLeader):
+                self._led(action.leader, action.message)
             elif isinstance(action, ToHome):
-                if isinstance(action.message, ApplyRequested):
-                    self.applying.append((action.home, action.message))
-                elif isinstance(action.message, StagingEnded | PinsMoved):
-                    self.told.append((action.home, action.message))
-                else:
-                    assert isinstance(action.message, DiscardRequested)
-                    tokens = action.message.tokens[["worker", "serial"]].tolist()
-                    self.discarded += [(action.home, token) for token in tokens]
+                self._told_home(action.home, action.message)
             elif isinstance(action, Print):
                 self.printed.append(action.data.tobytes())
             elif isinstance(action, RecordOrder):
@@ -175,10 +184,34 @@ class Coordinator:
                 self.claims.append(action)
             else:
                 assert self.complete is None
-                assert isinstance(action, Complete), "nobody leads here"
+                assert isinstance(action, Complete)
                 self.complete = action
         self.scheduler.check_invariants()
         return actions
+
+    def _told_home(self, home: int, message: Message) -> None:
+        if isinstance(message, ApplyRequested):
+            self.applying.append((home, message))
+        elif isinstance(message, StagingEnded | PinsMoved):
+            self.told.append((home, message))
+        else:
+            assert isinstance(message, DiscardRequested)
+            tokens = message.tokens[["worker", "serial"]].tolist()
+            self.discarded += [(home, token) for token in tokens]
+
+    def _led(self, leader: int, message: Message) -> None:
+        """Take what a leader hands on, as it hears it."""
+        heard = decode(encode(message))
+        if isinstance(heard, BatchesDealt):
+            self.dealt.append((leader, heard))
+        taken = Leader(self.scheduler.state.log._geometry)
+        taken.take(0, heard)
+        for rank, one in taken.hand_on():
+            if isinstance(one, Dispatched):
+                self._dispatched(rank, one)
+            else:
+                assert isinstance(one, ApplyRequested)
+                self.applying.append((rank, one))
 
     def _dispatched(self, worker: int, message: Dispatched) -> None:
         self.batches.append((worker, len(message.attempts)))

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from dvm_mpi.control import gathering as module
 from dvm_mpi.control.gathering import Gathering
 from dvm_mpi.control.joining import workers_of
-from dvm_mpi.control.messages import AsleepChanged, CoordinatorEvent, Finished
+from dvm_mpi.control.messages import (
+    AsleepChanged,
+    CoordinatorEvent,
+    Finished,
+    WorkerReady,
+    WorkersReady,
+)
 from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied
 from tests.control.test_joining import message
 from tests.properties import tried
@@ -96,6 +102,20 @@ def test_answers_of_homes_are_one_message_and_can_be_joined_again() -> None:
     assert isinstance(both, EpochsApplied)
     assert both.homes.tolist() == [0, 1, 2, 1, 3]
     assert both.epochs.tolist() == [5, 5, 5, 6, 5]
+
+
+def test_workers_that_are_ready_are_one_message_and_can_be_joined_again() -> None:
+    gathering = Gathering()
+    for source in (4, 3):
+        gathering.add(source, WorkerReady(source))
+    (joined,) = gathering.take()
+    gathering.add(2, WorkerReady(2))
+    assert gathering.take() == [WorkerReady(2)]
+    gathering.add(7, WorkerReady(7))
+    gathering.add(3, joined)
+    (both,) = gathering.take()
+    assert isinstance(both, WorkersReady)
+    assert both.workers.tolist() == [7, 4, 3]
 
 
 def test_a_joined_message_has_only_so_many_records(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvm_mpi.control.joining import SEVERAL, join, select, workers_of
+from dvm_mpi.control.joining import SEVERAL, encode_traps, join, select, workers_of
 from dvm_mpi.control.messages import Finished
-from dvm_mpi.engine.interface import LEASES
+from dvm_mpi.engine.interface import LEASES, TrapDetail
 from dvm_mpi.sim.history import EndedAttempt, ended_attempts
 from tests.control.coordinator import FIRST, A, Attempt, B, Child, Coordinator, Ends, X
 
@@ -86,3 +86,9 @@ def test_staged_bytes_stay_where_they_are() -> None:
     inline = Coordinator().record(Ends(attempts[0], stores=[X]))
     staged = Coordinator().record(Ends(attempts[1], stores=[X], serial=4))
     assert join([inline, staged]).runs["data_first"].tolist() == [0, -1]
+
+
+def test_trap_details_are_told_by_position() -> None:
+    assert encode_traps({}) == ""
+    told = encode_traps({3: TrapDetail(("a", "b"), None), 1: TrapDetail((), (7, 8))})
+    assert told == '{"1": [[], [7, 8]], "3": [["a", "b"], null]}'

@@ -19,10 +19,8 @@ from dvm_mpi.control.messages import (
     LeaseRequested,
     decode,
     encode,
-    encode_traps,
 )
 from dvm_mpi.dsm.messages import ApplyRequested, EpochApplied
-from dvm_mpi.engine.interface import TrapDetail
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -166,13 +164,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "PinsMoved", "FramesLacking", "AnswerRequested", "PagesHeld", "Metered",
         "TraceRows",
         "ClockAsked", "ClockAnswered", "Relayed", "GatheredTaken", "EpochsApplied",
-        "BatchRecalled", "BatchReturned", "AppliesRequested",
+        "BatchRecalled", "BatchReturned", "AppliesRequested", "BatchesDealt", "WorkersReady",
     ]  # fmt: skip
     assert encode(LeaseRequested(4, 5, 6, 7)).view("<i8").tolist() == [2, 4, 5, 6, 7, 1, 0, -1]
     assert encode(EpochApplied(1, 2, 3)).view("<i8").tolist() == [10, 1, 2, 3]
-
-
-def test_trap_details_are_told_by_position() -> None:
-    assert encode_traps({}) == ""
-    told = encode_traps({3: TrapDetail(("a", "b"), None), 1: TrapDetail((), (7, 8))})
-    assert told == '{"1": [[], [7, 8]], "3": [["a", "b"], null]}'

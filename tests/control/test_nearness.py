@@ -13,13 +13,19 @@ from dvm_mpi.dsm.holders import ANYONE
 from tests.properties import tried
 
 
+def deal(front: Front, workers: list[int], wanted: list[int]) -> dict[int, list[int]]:
+    """Return what each position is dealt, in order."""
+    positions, rows = front.deal(np.array(workers), np.array(wanted))
+    assert positions.tolist() == sorted(positions.tolist())
+    return {at: rows[positions == at].tolist() for at in np.unique(positions).tolist()}
+
+
 def test_near_ones_are_dealt_first_then_those_for_anyone_then_others() -> None:
     front = Front(3)
     near = np.array([0, 1, 1, ANYONE, 0, 1])
     front.fill(np.arange(10, 16), near, ready_count=3)
     assert front.near_counts.tolist() == [2, 3, 0]
-    dealt = [(at, rows.tolist()) for at, rows in front.deal(np.array([1, 2]), np.array([1, 3]))]
-    assert dealt == [(0, [11]), (1, [13]), (1, [10, 14])]
+    assert deal(front, [1, 2], [1, 3]) == {0: [11], 1: [13, 10, 14]}
     assert len(front) == 2
     assert front.take(9).tolist() == [12, 15]
 
@@ -29,8 +35,7 @@ def test_those_for_anyone_are_dealt_in_their_order() -> None:
     front.fill(np.arange(10, 16), None, ready_count=3)
     assert front.is_for_anyone
     assert front.near_counts.tolist() == [0, 0, 0]
-    dealt = front.deal(np.array([0, 1, 2]), np.array([2, 0, 9]))
-    assert [(at, rows.tolist()) for at, rows in dealt] == [(0, [10, 11]), (2, [12, 13, 14, 15])]
+    assert deal(front, [0, 1, 2], [2, 0, 9]) == {0: [10, 11], 2: [12, 13, 14, 15]}
     front.check_invariants()
     assert len(front) == 0
 
@@ -39,8 +44,7 @@ def test_of_very_many_near_to_one_worker_most_are_for_anyone() -> None:
     front = Front(4)
     front.fill(np.arange(100), np.zeros(100, np.int64), ready_count=4)
     assert front.near_counts.tolist() == [50, 0, 0, 0]
-    (_, rows), *_ = front.deal(np.array([3]), np.array([2]))
-    assert rows.tolist() == [50, 51]
+    assert deal(front, [3], [2]) == {0: [50, 51]}
 
 
 @given(
@@ -57,7 +61,7 @@ def test_every_runner_is_dealt_once(near: list[int], deals: list[list[tuple[int,
         workers = np.array(sorted(wanted), np.int64)
         counts = np.array([wanted[worker] for worker in workers.tolist()], np.int64)
         before = len(front)
-        taken = [row for _, rows in front.deal(workers, counts) for row in rows.tolist()]
+        taken = front.deal(workers, counts)[1].tolist()
         assert len(taken) == min(before, sum(wanted.values()))
         out += taken
         front.check_invariants()
@@ -67,16 +71,12 @@ def test_every_runner_is_dealt_once(near: list[int], deals: list[list[tuple[int,
 
 def test_more_are_added_behind_the_others_of_their_group() -> None:
     front = Front(3)
-    workers = np.arange(3)
     front.fill(np.arange(10, 14), np.array([0, 0, 1, ANYONE]), ready_count=3)
     assert front.room > 4
     front.add(np.arange(20, 23), np.array([2, ANYONE, 0]), ready_count=3)
     front.check_invariants()
     assert front.near_counts.tolist() == [3, 1, 1]
-    dealt = front.deal(workers, np.array([3, 1, 9]))
-    assert [(at, rows.tolist()) for at, rows in dealt] == [
-        (0, [10, 11, 22]), (1, [12]), (2, [20]), (2, [13, 21])
-    ]  # fmt: skip
+    assert deal(front, [0, 1, 2], [3, 1, 9]) == {0: [10, 11, 22], 1: [12], 2: [20, 13, 21]}
 
 
 def test_those_for_anyone_need_nobody_behind_them() -> None:

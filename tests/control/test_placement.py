@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvm_mpi.config import (
+    BATCH_FUEL,
     BATCH_RUNNERS_MAX,
     BATCHES_PER_WORKER,
+    WORKER_FUEL,
     WORKERS_PER_LEAST_RUNNER,
 )
-from dvm_mpi.control.placement import PARTS_OF_BATCH, share_out
+from dvm_mpi.control.placement import PARTS_OF_BATCH, bearable_fuel, share_out
 from tests.properties import tried
 
 # fmt: off
@@ -125,6 +127,21 @@ def test_nearness_idles_no_worker_and_gives_no_more_than_there_is(
     is_idle = running == 0
     # As many of the idle get something as without any nearness.
     assert (shares[is_idle] > 0).sum() >= min((plain[is_idle] > 0).sum(), ready)
+
+
+def test_batches_of_few_workers_are_as_long_as_ever() -> None:
+    assert bearable_fuel(10**9, BATCH_FUEL // WORKER_FUEL, 1e6) == BATCH_FUEL
+
+
+def test_many_workers_get_batches_that_last_until_the_coordinator_comes_round() -> None:
+    """But no more than a part of what is left for each, and never less than few get."""
+    workers = 4 * BATCH_FUEL // WORKER_FUEL
+    longest = workers * WORKER_FUEL
+    each = [bearable_fuel(n * workers, workers, BATCH_FUEL / 2) for n in (1_000, 48, 24, 11, 1, 0)]
+    expected = [longest, longest, 3 * BATCH_FUEL, BATCH_FUEL, BATCH_FUEL, BATCH_FUEL]
+    assert each == expected
+    lone = bearable_fuel(1_000 * workers, workers, 100.0 * BATCH_FUEL)
+    assert lone == longest, "a batch is a single runner then, however long"
 
 
 def one_by_one(ready: int, running: list[int], newest: list[int], batch: int) -> list[int]:

@@ -58,7 +58,7 @@ def test_by_data_who_was_sent_memory_has_it_until_it_changes() -> None:
     assert policy.looks
     ranges = np.array([(PAGE_BYTES, 4 * PAGE_BYTES)], RANGE)
     one, unchanged, changed = np.array([1]), np.array([1]), np.array([6])
-    policy.sent(3, 5, Declared(one, ranges, unchanged))
+    policy.sent(np.array([3]), 5, Declared(one, ranges, unchanged))
     assert policy.near(1, Declared(one, ranges, unchanged)).tolist() == [3]
     assert policy.near(1, Declared(one, ranges, changed)).tolist() == [1]
 

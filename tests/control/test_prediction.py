@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from dvm_mpi.config import BATCH_FUEL, BATCH_RUNNERS_MAX, RUNNER_FUEL
 from dvm_mpi.control.prediction import Autoregression, LengthEstimate
@@ -19,6 +20,13 @@ A, B = 0x100, 0x200
 
 def observe(lengths: LengthEstimate, entry: int, *instructions: int) -> None:
     lengths.observe(np.full(len(instructions), entry), np.array(instructions, dtype=np.int64))
+
+
+def ends(lengths: LengthEstimate, entries: NDArray[np.int64]) -> list[int]:
+    """Return where batches of one portion end."""
+    batches = lengths.cut(entries, np.array([len(entries)]))
+    assert (batches.portions == 0).all()
+    return batches.counts.cumsum().tolist()  # type: ignore[no-any-return]
 
 
 @given(groups=st.lists(st.lists(st.integers(1, 10 * BATCH_FUEL), max_size=6), max_size=12))
@@ -32,25 +40,25 @@ def test_the_estimate_is_a_running_mean_whatever_the_groups(groups: list[list[in
         for _ in group:
             mean += next(weights) * (sum(group) / len(group) - mean)
         assert math.isclose(lengths.all.mean, mean, rel_tol=1e-9)
-        assert 1 <= lengths.batch_runners <= BATCH_RUNNERS_MAX
+        assert 1 <= lengths.batch_runners() <= BATCH_RUNNERS_MAX
         fitting = int(BATCH_FUEL / (lengths.all.mean + RUNNER_FUEL))
-        assert lengths.batch_runners in {1, BATCH_RUNNERS_MAX, fitting}
+        assert lengths.batch_runners() in {1, BATCH_RUNNERS_MAX, fitting}
 
 
 def test_batches_have_about_the_same_fuel() -> None:
     lengths = LengthEstimate()
-    assert lengths.batch_runners == 1
+    assert lengths.batch_runners() == 1
     observe(lengths, A)
     assert lengths.all.mean == BATCH_FUEL
     for _ in range(60):
         observe(lengths, A, *[BATCH_FUEL // 100 - RUNNER_FUEL] * 10)
-    assert 90 <= lengths.batch_runners <= 110
+    assert 90 <= lengths.batch_runners() <= 110
     for _ in range(60):
         observe(lengths, A, *[1] * 10)
-    assert lengths.batch_runners == BATCH_RUNNERS_MAX
+    assert lengths.batch_runners() == BATCH_RUNNERS_MAX
     for _ in range(60):
         observe(lengths, A, *[10 * BATCH_FUEL] * 10)
-    assert lengths.batch_runners == 1
+    assert lengths.batch_runners() == 1
 
 
 def test_each_entry_has_its_own_length() -> None:
@@ -61,14 +69,14 @@ def test_each_entry_has_its_own_length() -> None:
     assert lengths.predicted(A) == pytest.approx(100)
     assert lengths.predicted(B) == pytest.approx(BATCH_FUEL)
     assert lengths.predicted(0x300) == lengths.all.mean
-    assert lengths.cut(np.full(5, A)) == [2, 4, 5], "not more than whoever they are"
+    assert ends(lengths, np.full(5, A)) == [2, 4, 5], "not more than whoever they are"
     lengths.all.mean = 1.0
     whole = int(BATCH_FUEL / (lengths.predicted(A) + RUNNER_FUEL))
-    assert lengths.cut(np.full(2 * whole + 5, A)) == [whole, 2 * whole, 2 * whole + 5]
-    assert lengths.cut(np.full(3, B)) == [1, 2, 3]
+    assert ends(lengths, np.full(2 * whole + 5, A)) == [whole, 2 * whole, 2 * whole + 5]
+    assert ends(lengths, np.full(3, B)) == [1, 2, 3]
     mixed = np.array([A, A, A, B, A, B, B, A])
-    assert lengths.cut(mixed) == [3, 4, 5, 6, 7, 8]
-    assert lengths.cut(mixed[:0]) == []
+    assert ends(lengths, mixed) == [3, 4, 5, 6, 7, 8]
+    assert ends(lengths, mixed[:0]) == []
 
 
 def test_a_few_short_ends_make_large_batches() -> None:
@@ -76,7 +84,7 @@ def test_a_few_short_ends_make_large_batches() -> None:
     lengths, sizes = LengthEstimate(), []
     for _ in range(8):
         observe(lengths, A, 10)
-        sizes.append(lengths.batch_runners)
+        sizes.append(lengths.batch_runners())
     assert sizes == [1, 3, 7, 15, 31, 63, 124, 240]
 
 
@@ -138,10 +146,10 @@ def test_batches_hold_everybody_once_and_are_no_longer_than_they_must(
     estimate = LengthEstimate()
     for entry, length in zip((A, B), lengths, strict=True):
         observe(estimate, entry, length)
-    ends = estimate.cut(np.array(entries, np.int64))
-    assert ends == sorted(set(ends))
-    assert ends[-1:] == [len(entries)][: len(entries)]
-    for first, end in zip([0, *ends], ends, strict=False):
+    found = ends(estimate, np.array(entries, np.int64))
+    assert found == sorted(set(found))
+    assert found[-1:] == [len(entries)][: len(entries)]
+    for first, end in zip([0, *found], found, strict=False):
         fuel = sum(estimate.predicted(entry) + RUNNER_FUEL for entry in entries[first:end])
         assert end - first == 1 or fuel <= BATCH_FUEL + len(entries)
         assert end - first <= BATCH_RUNNERS_MAX

@@ -69,27 +69,85 @@ def test_what_is_sent_is_what_a_loop_copies(drawn: list[Any]) -> None:
         table["image_count"][row] = images
         arena += [(1_000 * row + k, k + 1) for k in range(grants)]
     rows = np.arange(len(drawn))[::-1].copy()
-    attempts, totals = np.empty(len(drawn), ATTEMPT), np.zeros(row_loops.SENT_COUNT, np.int64)
-    row_loops.send(words_of(table), rows, 50, 8, 3, words_of(attempts), totals)
+    # The first two are a batch, then comes an empty one, and the rest.
+    batches = [rows[:2].tolist(), [], rows[2:].tolist()]
+    counts, workers = np.array([len(batch) for batch in batches]), np.array([3, 5, 4])
+    attempts = np.empty(len(drawn), ATTEMPT)
+    totals = np.zeros((3, row_loops.SENT_COUNT), np.int64)
+    row_loops.send(words_of(table), rows, workers, counts, 50, 8, words_of(attempts), totals)
     grants = np.empty(len(arena), GRANT)
     ranges = np.array(arena, RANGE).reshape(-1)
     row_loops.copy_grants(words_of(table), rows, words_of(ranges), words_of(grants))
     assert table["attempt"][rows].tolist() == [50 + k for k in range(len(drawn))]
     assert (table["snapshot"] == 8).all()
-    assert (table["worker"] == 3).all()
-    for attempt, row in zip(attempts, rows.tolist(), strict=True):
+    assert table["worker"][rows].tolist() == [3] * len(batches[0]) + [4] * len(batches[2])
+    before = sum(drawn[row][1] for row in batches[0])
+    for position, (attempt, row) in enumerate(zip(attempts, rows.tolist(), strict=True)):
         assert (int(attempt["runner"]), int(attempt["snapshot"])) == (row, 8)
         assert [int(attempt[name]) for name in copied] == [100 * row + k for k in range(5)]
-        own = grants[int(attempt["grant_first"]) :][: int(attempt["grant_count"])]
+        first = int(attempt["grant_first"]) + (before if position >= len(batches[0]) else 0)
+        own = grants[first:][: int(attempt["grant_count"])]
         spans = list(zip(own["start"].tolist(), own["length"].tolist(), strict=True))
         assert spans == [(1_000 * row + k, k + 1) for k in range(drawn[row][1])]
         assert (int(attempt["image_first"]), int(attempt["image_count"])) == (0, 0)
     assert totals.tolist() == [
-        len(arena),
-        sum(images for _, _, images, *_ in drawn),
-        sum(losses > 0 for _, _, _, losses, *_ in drawn),
-        sum(kind == Kind.INSTANCE for kind, *_ in drawn),
+        [
+            sum(drawn[row][1] for row in batch),
+            sum(drawn[row][2] for row in batch),
+            sum(drawn[row][3] > 0 for row in batch),
+            sum(drawn[row][0] == Kind.INSTANCE for row in batch),
+        ]
+        for batch in batches
     ]
+
+
+@tried(200)
+@given(
+    portions=st.lists(st.lists(st.integers(0, 30), max_size=9), max_size=6),
+    fuel=st.integers(1, 60),
+    most=st.integers(1, 5),
+)
+def test_batches_are_cut_as_a_loop_does(portions: list[list[int]], fuel: int, most: int) -> None:
+    """A row goes with those before it if it is of the same portion, and both limits allow it."""
+    expected: list[tuple[int, list[int]]] = []
+    for portion, rows in enumerate(portions):
+        batch: list[int] = []
+        for row in rows:
+            if not batch or len(batch) == most or sum(batch) + row > fuel:
+                batch = []
+                expected.append((portion, batch))
+            batch.append(row)
+    needed = np.array([row for rows in portions for row in rows], np.int64)
+    counts = np.array([len(rows) for rows in portions], np.int64)
+    found = np.empty((3, len(needed)), np.int64)
+    count = row_loops.cut(needed, counts, fuel, most, *found)
+    assert found[:, :count].T.tolist() == [[p, len(rows), sum(rows)] for p, rows in expected]
+
+
+@tried(100)
+@given(
+    groups=st.lists(st.integers(0, 5), min_size=1, max_size=5),
+    missing=st.lists(st.integers(0, 4), max_size=5),
+)
+def test_who_misses_some_gets_of_the_fullest_group(groups: list[int], missing: list[int]) -> None:
+    """The first of those that have most; it is taken of as long as the first one wants some."""
+    begins = np.arange(len(groups)) * 10
+    ends = begins + np.array(groups)
+    left = [list(range(begin, end)) for begin, end in zip(begins, ends, strict=True)]
+    expected: list[tuple[int, int]] = []
+    for position, count in enumerate(missing):
+        wanted = count
+        while wanted and any(left):
+            fullest = max(left, key=len)
+            taken = fullest[:wanted]
+            del fullest[: len(taken)]
+            wanted -= len(taken)
+            expected += [(position, int(place)) for place in taken]
+    positions, places = np.empty((2, sum(missing)), np.int64)
+    count = row_loops.deal_fullest(begins, ends, np.array(missing, np.int64), positions, places)
+    given_out = list(zip(positions[:count].tolist(), places[:count].tolist(), strict=True))
+    assert given_out == expected
+    assert (ends - begins).tolist() == [len(group) for group in left]
 
 
 @tried(60)

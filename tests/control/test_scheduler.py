@@ -11,9 +11,15 @@ from numpy.typing import NDArray
 from dvm_mpi.config import EPOCH_US_MAX, EPOCHS_IN_FLIGHT
 from dvm_mpi.control import dealing, lifecycle, open_epoch
 from dvm_mpi.control.leases import LeaseBook
-from dvm_mpi.control.messages import AsleepChanged, LeaseGranted, LeaseRequested, WorkerReady
+from dvm_mpi.control.messages import (
+    AsleepChanged,
+    LeaseGranted,
+    LeaseRequested,
+    WorkerReady,
+    WorkersReady,
+)
 from dvm_mpi.control.placement import share_out
-from dvm_mpi.control.scheduler import Scheduler, Ticked, WorkerWithheld
+from dvm_mpi.control.scheduler import Scheduler, Ticked, WorkerLost, WorkerWithheld
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied, FramesLacking
 from dvm_mpi.engine.interface import End, LeaseKind
@@ -375,6 +381,14 @@ def test_runners_wait_for_workers_that_are_not_ready() -> None:
     c.ends(c.one(A), stores=[X], children=[Child(C), Child(D)])
     c.apply()
     assert {c.one(C).worker, c.one(D).worker} == {0, 2}
+
+
+def test_several_are_ready_at_once_but_for_those_that_are_lost() -> None:
+    c = Coordinator(workers=3, workers_ready=False)
+    c.handle(WorkerLost(1))
+    c.handle(WorkersReady(np.array([2, 1])))
+    assert c.scheduler.state.ready.tolist() == [False, False, True]
+    assert c.one(FIRST).worker == 2
 
 
 def test_a_worker_that_is_withheld_ends_what_it_has_and_gets_nothing_more() -> None:

@@ -33,7 +33,8 @@ def nearest(holders: Holders, *pages: Pages, newest: int = 0) -> int:
 
 
 def note(holders: Holders, *pages: Pages, worker: int, epoch: int = 1, newest: int = 0) -> None:
-    holders.note(ranges_of(*pages), np.full(len(pages), newest), worker, epoch)
+    workers = np.full(len(pages), worker)
+    holders.note(ranges_of(*pages), np.full(len(pages), newest), workers, epoch)
 
 
 def test_at_first_the_home_has_pages_and_then_also_who_was_sent_them() -> None:
@@ -68,7 +69,7 @@ def test_what_changes_again_and_again_counts_twice() -> None:
 def test_short_ranges_count_for_nothing() -> None:
     holders = Holders(GEOMETRY, WORKERS)
     short = np.array([(2 * PAGE_BYTES, NEAR_BYTES_MIN - 1)], RANGE)
-    holders.note(short, np.zeros(1, np.int64), 3, 1)
+    holders.note(short, np.zeros(1, np.int64), np.array([3]), 1)
     assert holders.nearest(short, np.array([1]), np.zeros(1, np.int64)).tolist() == [ANYONE]
     enough = np.array([(2 * PAGE_BYTES, NEAR_BYTES_MIN)], RANGE)
     assert holders.nearest(enough, np.array([1]), np.zeros(1, np.int64)).tolist() == [1]
@@ -103,7 +104,7 @@ def test_more_pages_than_slots_are_forgotten_and_never_mistaken() -> None:
     ranges = np.zeros(pages.size, RANGE)
     ranges["start"], ranges["length"] = pages * PAGE_BYTES, PAGE_BYTES
     never = np.zeros(pages.size, np.int64)
-    holders.note(ranges, never, 4, 1)
+    holders.note(ranges, never, np.full(len(ranges), 4), 1)
     # Beside the home's own page another one, which the home of the first does not have.
     firsts, others = pages[:-1], pages[1:]
     pairs = np.stack([ranges[firsts], ranges[others]], axis=1).reshape(-1)

@@ -37,7 +37,7 @@ from tests.sim.bugs_commit import (
     TrapsOfLosers,
     VisibleTooSoon,
 )
-from tests.sim.bugs_leaders import AnswersForHomes, BytesMixedUp
+from tests.sim.bugs_leaders import AnswersForHomes, BytesMixedUp, GrantsMixedUp
 from tests.sim.bugs_memory import (
     BlocksTwice,
     EmptyFrames,
@@ -217,6 +217,7 @@ BUGS: Final = {
     ),
     # --- leaders --------------------------------------------------------------------------------
     "joined bytes mixed up": _leader(BytesMixedUp, "neighbours", "stores was", 4),
+    "ranges of another batch": _leader(GrantsMixedUp, "counters", "was not given what", 3),
     "leader answers for homes": _leader(AnswersForHomes, "invariants", " was ", 6),
     # --- output ---------------------------------------------------------------------------------
     "console of a loser": _coordinator(ConsoleOfLosers, "counters", "the console has", 3),

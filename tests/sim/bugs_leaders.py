@@ -6,9 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 from dvm_mpi.control.gathering import Gathering
-from dvm_mpi.control.joining import SEVERAL
+from dvm_mpi.control.joining import SEVERAL, batches_of
 from dvm_mpi.control.leader import Leader
-from dvm_mpi.control.messages import CoordinatorEvent, Finished, Relayed, decode
+from dvm_mpi.control.messages import (
+    BatchesDealt,
+    CoordinatorEvent,
+    Finished,
+    Relayed,
+    decode,
+    encode,
+)
 from dvm_mpi.dsm.commit import for_homes
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import AppliesRequested, ApplyRequested, EpochApplied
@@ -57,3 +64,15 @@ class AnswersForHomes(Leader):
             return for_homes(self.geometry, message)
         request = decode(message.content) if isinstance(message, Relayed) else None
         return [(message.rank, request)] if isinstance(request, ApplyRequested) else []
+
+
+class GrantsMixedUp(Leader):
+    """Of the batches that come in one message each is given the ranges of the first ones."""
+
+    def take(self, source: int, message: Any) -> None:
+        if not isinstance(message, BatchesDealt):
+            super().take(source, message)
+            return
+        for worker, batch in batches_of(message):
+            grants = message.grants[: len(batch.grants)]
+            super().take(source, Relayed(worker, encode(replace(batch, grants=grants))))

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.control.messages import Dispatched
+from dvm_mpi.control.messages import BatchesDealt
 from dvm_mpi.control.scheduler import Scheduler
+from dvm_mpi.control.sending import Sending
 from dvm_mpi.dsm import ranges
 from dvm_mpi.dsm.directory import Directory
 from dvm_mpi.dsm.home import Addressed, Home
@@ -19,6 +20,7 @@ from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.engine.reference_memory import FrameCache
 from dvm_mpi.engine.reference_state import Attempt
 from dvm_mpi.layout import MALLOC_START, PAGE_BYTES, PAGE_SHIFT, PR_END
+from tests.sim.bugs_runners import FaultySending
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -149,14 +151,18 @@ class IdsTwice(Scheduler):
         return self._first
 
 
-class RangesOfPages(Scheduler):
+class _Generous(Sending):
+    def _lay_out(self, *arguments: Any) -> BatchesDealt:
+        dealt = super()._lay_out(*arguments)
+        grants = dealt.grants.copy()
+        grants["length"] = ranges.round_to_pages(grants)["length"]
+        return replace(dealt, grants=grants)
+
+
+class RangesOfPages(FaultySending):
     """Runners are given whole pages, whatever was declared of them."""
 
-    def _dispatched(self, worker: int, rows: Ints) -> Dispatched:
-        dispatched = super()._dispatched(worker, rows)
-        grants = dispatched.grants.copy()
-        grants["length"] = ranges.round_to_pages(grants)["length"]
-        return replace(dispatched, grants=grants)
+    made_of = _Generous
 
 
 class BlocksTwice(Scheduler):

@@ -9,13 +9,25 @@ from numpy.typing import NDArray
 
 from dvm_mpi.control.coordinator_state import Action, PendingEpoch
 from dvm_mpi.control.lifecycle import Kind, State
-from dvm_mpi.control.messages import Dispatched
+from dvm_mpi.control.messages import BatchesDealt
 from dvm_mpi.control.ordering import Ordering
 from dvm_mpi.control.publishing import Publishing
 from dvm_mpi.control.scheduler import Scheduler
+from dvm_mpi.control.sending import Sending
 from dvm_mpi.engine.interface import RUN
 
 Ints = NDArray[np.int64]
+
+
+class FaultySending(Scheduler):
+    """A coordinator whose sending is another one."""
+
+    made_of: type[Sending]
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        usual = self._sending
+        self._sending = self.made_of(self.state, usual.policy, usual.rounds, usual.receivers)
 
 
 class _FaultyPublishing(Scheduler):
@@ -44,32 +56,40 @@ class EarlyChildren(Scheduler):
         return [*actions, *(self._dispatch() if self.state.failure is None else ())]
 
 
-class EarlySnapshots(Scheduler):
-    """Runners are sent out on the epoch before the newest visible one, where that is known."""
-
-    def _dispatched(self, worker: int, rows: Ints) -> Dispatched:
-        log = self.state.log
+class _Behind(Sending):
+    def _lay_out(self, *arguments: Any) -> BatchesDealt:
+        log = self._state.log
         visible = log.visible
-        log.visible = max(visible - 1, self.state.conflicts._horizon)
+        log.visible = max(visible - 1, self._state.conflicts._horizon)
         try:
-            return super()._dispatched(worker, rows)
+            return super()._lay_out(*arguments)
         finally:
             log.visible = visible
 
 
-class EmptyStacks(Scheduler):
+class EarlySnapshots(FaultySending):
+    """Runners are sent out on the epoch before the newest visible one, where that is known."""
+
+    made_of = _Behind
+
+
+class _Forgetful(Sending):
+    def _describe_images(
+        self, rows: Ints, attempts: NDArray[Any], counts: Ints
+    ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        table = self._state.table.rows
+        image_counts = table["image_count"][rows]
+        table["image_count"][rows] = np.where(table["losses"][rows] > 0, 0, image_counts)
+        try:
+            return super()._describe_images(rows, attempts, counts)
+        finally:
+            table["image_count"][rows] = image_counts
+
+
+class EmptyStacks(FaultySending):
     """A runner that lost does not get the stack again that its creator left."""
 
-    def _describe_images(
-        self, rows: Ints, attempts: NDArray[Any]
-    ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        table = self.state.table.rows
-        counts = table["image_count"][rows]
-        table["image_count"][rows] = np.where(table["losses"][rows] > 0, 0, counts)
-        try:
-            return super()._describe_images(rows, attempts)
-        finally:
-            table["image_count"][rows] = counts
+    made_of = _Forgetful
 
 
 # --- arming and waking --------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from dvm_mpi.errors import FileError
 from dvm_mpi.sim.model.effort import STEPS, Amounts
 
 #: Of the file's form; others are refused.
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)

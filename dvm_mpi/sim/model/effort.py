@@ -13,13 +13,14 @@ from typing import Any, Final
 import numpy as np
 
 from dvm_mpi.control.coordinator_state import Counters
-from dvm_mpi.control.messages import MESSAGES, Dispatched, Finished
+from dvm_mpi.control.messages import MESSAGES, BatchesDealt, Dispatched, Finished
 from dvm_mpi.dsm import messages as memory
 from dvm_mpi.layout import PAGE_SHIFT, WORD_BYTES
 
 #: Amounts of one step, in the order of `STEPS`.
 Amounts = tuple[float, ...]
 
+# fmt: off
 #: Every step of a turn, with what it is counted by. The first is how often.
 STEPS: Final[dict[str, tuple[str, ...]]] = {
     # A turn in which something was done: all of it that is in no other step.
@@ -30,8 +31,11 @@ STEPS: Final[dict[str, tuple[str, ...]]] = {
     "receive": ("calls", "buffers", "messages", "bytes"),
     "send": ("calls", "buffers", "messages", "bytes"),
     # The coordinator, where an event had consequences, and where it had none.
-    # `relayed` are those of its messages that go through leaders.
-    "decide": ("events", "records", "runners", "attempts", "epochs", "messages", "relayed"),
+    # `relayed` are those of its messages that leaders hand on as they are; `shares` the batches in
+    # messages for several workers.
+    "decide": (
+        "events", "records", "runners", "attempts", "epochs", "messages", "relayed", "shares",
+    ),
     "hear": ("events",),
     # A leader: what it takes, and what it hands on.
     "lead": ("takes", "leaves", "messages"),
@@ -45,6 +49,7 @@ STEPS: Final[dict[str, tuple[str, ...]]] = {
     "poll": ("calls", "reads", "bytes"),
     "execute": ("slices", "attempts", "children", "lookups", "pages"),
 }
+# fmt: on
 
 
 #: Fields of every message.
@@ -52,16 +57,21 @@ _NAMES: Final = {kind: tuple(field.name for field in fields(kind)) for kind in M
 
 
 def of_coordinator(
-    before: Amounts, after: Amounts, messages: int, relayed: int
+    before: Amounts, after: Amounts, messages: int, relayed: int, shares: int
 ) -> tuple[str, Amounts]:
     """Return the step of one event, from `told` before and after it and the messages sent.
 
-    `relayed`: how many of these go through leaders.
+    `relayed`: how many of these leaders hand on as they are; `shares`: as of `shares_of`, of all.
     """
     changed = tuple(b - a for a, b in zip(before, after, strict=True))
     if not messages and not any(changed):
         return "hear", (1,)
-    return "decide", (1, *changed, messages, relayed)
+    return "decide", (1, *changed, messages, relayed, shares)
+
+
+def shares_of(message: Any) -> int:
+    """Return how many batches a message has for several workers."""
+    return len(message.batches) if isinstance(message, BatchesDealt) else 0
 
 
 def told(counters: Counters) -> Amounts:

@@ -122,15 +122,14 @@ class _FixedBatches(LengthEstimate):
         super().__init__()
         self._runners = runners
 
-    @property
-    def batch_runners(self) -> int:
-        """Always the same."""
+    def batch_runners(self, fuel: int = 0) -> int:
+        """Return always the same."""
+        del fuel
         return self._runners
 
-    def cut(self, entries: NDArray[np.int64]) -> list[int]:
-        """Return where batches of that size end."""
-        size = self._runners
-        return [*range(size, len(entries), size), len(entries)] if len(entries) else []
+    def _needed(self, entries: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return nothing for each: their number alone counts."""
+        return np.zeros(len(entries), np.int64)
 
 
 class _OneByOne(Gathering):
@@ -183,8 +182,9 @@ class PricedMachine(SimulatedMachine):
         self._has_own_cores = site.cores >= site.ranks_per_host
         #: Ranks in the midst of a long runner: since when, time of a slice, slices until it ends.
         self._coasting: dict[int, tuple[int, float, int]] = {}
-        #: Messages of the event that is decided about; and all that have left, ever.
-        self._posted = 0
+        #: Messages of the event that is decided about, and batches in those for several workers;
+        #: and all messages that have left, ever.
+        self._posted = self._shares = 0
         self._passed = 0
         #: Moments at which records came that are not visible yet, by epoch.
         self._records_at: dict[int, list[int]] = {}
@@ -448,14 +448,14 @@ class PricedMachine(SimulatedMachine):
         if isinstance(event, Finished):
             self._records_at.setdefault(log.open_epoch, []).append(self._now_ns)
         visible, before = log.visible, effort.told(self.scheduler.counters)
-        self._posted, relayed = 0, self.traffic.relayed
+        self._posted, self._shares, relayed = 0, 0, self.traffic.relayed
         began_ns = self._now_ns
         super()._schedule(event)
         after = effort.told(self.scheduler.counters)
         if not self.times.began and self.scheduler.counters.attempts:
             self.times.began = began_ns
         relayed = self.traffic.relayed - relayed
-        self._spend_on(*effort.of_coordinator(before, after, self._posted, relayed))
+        self._spend_on(*effort.of_coordinator(before, after, self._posted, relayed, self._shares))
         self.times.coordinating += self._now_ns - began_ns
         for epoch in range(visible, log.visible):
             came = self._records_at.pop(epoch + 1, [])
@@ -469,6 +469,7 @@ class PricedMachine(SimulatedMachine):
     # --- messages -------------------------------------------------------------------------------
     def _post(self, source: Part, target: Part, message: Message) -> None:
         self._posted += 1
+        self._shares += effort.shares_of(message)
         if target[0] == "coordinator" and self._rank_of(source) in self._leaders:
             self._spend_on("lead", (1, 0, 0))
         super()._post(source, target, message)
