@@ -1,7 +1,8 @@
 """Which loops of the coordinator are compiled: the declaration of its one library.
 
-As in `dsm/kernels.py`: free functions on arrays and integers that allocate nothing. They see tables
-as words, a row of int64 for each record (`dsm.rows`), and count columns by the names below.
+As in `dsm/kernels.py`: free functions on arrays and integers that allocate nothing, and use no
+negative index. They see tables as words, a row of int64 for each record (`dsm.rows`), and count
+columns by the names below.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dvm_mpi.native.library import Library
 
 _FOLDER: Final = Path(__file__).parent
 _MODULES: Final = ("birth_loops", "column_loops", "record_loops", "row_loops")
+_DECLARED: Final = ("kernels", "messages")
 #: Where records of outcomes and tokens are described.
 _INTERFACES: Final = (
     _FOLDER.parent / "engine" / "interface.py",
@@ -23,7 +25,11 @@ LIBRARY: Final = Library(
     "coordinator",
     declared_in=__name__,
     modules=[f"dvm_mpi.control.{name}" for name in _MODULES],
-    sources=[*(_FOLDER / f"{name}.py" for name in (*_MODULES, "messages")), *_INTERFACES],
+    sources=[
+        *(_FOLDER / f"{name}.py" for name in (*_MODULES, "messages", "kernels")),
+        *_INTERFACES,
+    ],
+    counts_forwards=True,
 )
 
 kernel = LIBRARY.kernel

@@ -1,7 +1,8 @@
 """Which loops of this package are compiled: the declaration of its one library.
 
 A kernel is a free function on arrays and integers; an entry is one that Python calls, with arrays
-in C order (see native/library.py). Kernels allocate nothing and return integers or nothing.
+in C order (see native/library.py). Kernels allocate nothing and return integers or nothing; no
+index that they use is negative.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ LIBRARY: Final = Library(
     "shared-memory",
     declared_in=__name__,
     modules=[f"dvm_mpi.dsm.{name}" for name in _MODULES],
-    sources=[_FOLDER / f"{name}.py" for name in (*_MODULES, *_CONSTANTS)],
+    sources=[_FOLDER / f"{name}.py" for name in (*_MODULES, *_CONSTANTS, "kernels")],
+    counts_forwards=True,
 )
 
 kernel = LIBRARY.kernel

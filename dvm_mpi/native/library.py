@@ -103,15 +103,23 @@ class Library:
 
     `declared_in` is the module that holds this library under the name LIBRARY; `modules` are those
     that hold the functions; `sources`, all files whose change changes the code.
+    `counts_forwards`: no index of an array is negative, so none has to be looked at.
     """
 
     def __init__(
-        self, name: str, declared_in: str, modules: Iterable[str], sources: Iterable[Path]
+        self,
+        name: str,
+        declared_in: str,
+        modules: Iterable[str],
+        sources: Iterable[Path],
+        *,
+        counts_forwards: bool = False,
     ) -> None:
         self.name = name
         self.declared_in = declared_in
         self.modules = tuple(modules)
         self.sources = tuple(sources)
+        self.counts_forwards = counts_forwards
         #: Of the modules that have been imported.
         self.kernels: list[Callable[..., Any]] = []
         self.entries: list[Entry] = []

@@ -69,6 +69,21 @@ def test_a_result_of_another_type_is_refused(monkeypatch) -> None:
         compiler.emit(library)
 
 
+def test_indices_are_looked_at_unless_the_library_counts_forwards(monkeypatch) -> None:
+    def element(values, index):
+        return values[index]
+
+    def emitted(*, counts_forwards: bool) -> bytes:
+        library = library_of(element, "int64(int64[::1], int64)", monkeypatch)
+        library.counts_forwards = counts_forwards
+        return compiler.emit(library)
+
+    looked_at = emitted(counts_forwards=False)
+    assert emitted(counts_forwards=True) != looked_at
+    # What one library says is nothing to the next.
+    assert emitted(counts_forwards=False) == looked_at
+
+
 def test_a_file_comes_into_being_complete(tmp_path, monkeypatch) -> None:
     """What is in the folder under its last name was written, linked and tried before."""
     monkeypatch.setattr(compiler, "link", lambda source, target: False)
