@@ -28,6 +28,7 @@ from dvm_mpi.dsm.last_writers import (
     EPOCH,
     FREE,
     FREE_TOTAL,
+    INDEX_ROWS,
     KEY,
     LEAF_RANGES,
     LEAF_TOTAL,
@@ -38,9 +39,11 @@ from dvm_mpi.dsm.last_writers import (
     NEWEST,
     PAGES_ENTERED_MAX,
     PLACE_ROWS,
+    POSITION_ROWS,
     RANGE_TOTAL,
     SLOT,
     START,
+    WORDS,
 )
 from dvm_mpi.dsm.rows import words_of
 from dvm_mpi.errors import LimitError
@@ -176,11 +179,9 @@ class ConflictSet:
             self._reach,
             np.ascontiguousarray(snapshots, np.int64),
             np.ascontiguousarray(offsets, np.int64),
-            np.ascontiguousarray(runs["start"]),
-            np.ascontiguousarray(runs["length"]),
+            words_of(runs),
             np.ascontiguousarray(load_offsets, np.int64),
-            np.ascontiguousarray(loads["start"]),
-            np.ascontiguousarray(loads["length"]),
+            words_of(loads),
             np.ascontiguousarray(enter, np.bool_),
             epoch,
             self._places,
@@ -230,8 +231,7 @@ class ConflictSet:
             *self._maps(),
             np.ascontiguousarray(snapshots, np.int64),
             np.ascontiguousarray(offsets, np.int64),
-            np.ascontiguousarray(runs["start"]),
-            np.ascontiguousarray(runs["length"]),
+            words_of(runs),
             min(runs.size, runs_max),
             found,
         )
@@ -264,7 +264,8 @@ class ConflictSet:
         """Assert what holds between any two calls."""
         leaf_count = int(self._totals[LEAF_TOTAL])
         free_count = int(self._totals[FREE_TOTAL])
-        keys, slots, counts, newest = self._index[:FREE, :leaf_count]
+        keys, slots = self._index[:POSITION_ROWS, :leaf_count]
+        counts, newest = self._index[COUNT, slots], self._index[NEWEST, slots]
         free = self._index[FREE, :free_count]
         used = np.sort(np.concatenate((slots, free)))
         assert np.array_equal(used, np.arange(self._leaves.shape[0])), (
@@ -282,36 +283,36 @@ class ConflictSet:
         assert np.all(rows[EPOCH] <= self._epoch)
         ends = np.append(keys[1:], 2**62)
         for position in range(leaf_count):
-            leaf = self._leaves[slots[position], :, : counts[position]]
-            assert newest[position] == leaf[EPOCH].max(initial=0), "a leaf's newest epoch is wrong"
-            assert leaf[START].min(initial=2**62) >= keys[position]
-            assert leaf[END].max(initial=BELOW_ALL) <= ends[position]
+            leaf = self._leaves[slots[position]].reshape(-1, WORDS)[: counts[position]]
+            assert newest[position] == leaf[:, EPOCH].max(initial=0), "a leaf's newest is wrong"
+            assert leaf[:, START].min(initial=2**62) >= keys[position]
+            assert leaf[:, END].max(initial=BELOW_ALL) <= ends[position]
 
     def _rows(self) -> Ints:
         """Return all ranges in order as (3, range_count): START, END, EPOCH."""
         leaf_count = int(self._totals[LEAF_TOTAL])
         slots = self._index[SLOT, :leaf_count]
-        counts = self._index[COUNT, :leaf_count]
-        is_used = np.arange(LEAF_RANGES) < counts[:, None]
-        return np.stack([self._leaves[slots, row][is_used] for row in (START, END, EPOCH)])
+        is_used = np.arange(LEAF_RANGES) < self._index[COUNT, slots][:, None]
+        used = self._leaves[slots].reshape(-1, LEAF_RANGES, WORDS)[is_used]
+        return np.ascontiguousarray(used.T)
 
     def _build(self, rows: Ints) -> None:
         """Replace everything by `rows`, in order and disjoint, in evenly filled leaves."""
         leaf_count = max(1, -(-rows.shape[1] // LEAF_RANGES_PACKED))
         slot_count = leaf_count + SLOTS_AT_START
-        self._leaves = np.empty((slot_count, 3, LEAF_RANGES), np.int64)
-        self._index = np.empty((5, slot_count), np.int64)
+        self._leaves = np.empty((slot_count, WORDS * LEAF_RANGES), np.int64)
+        self._index = np.empty((INDEX_ROWS, slot_count), np.int64)
         firsts = np.arange(leaf_count) * LEAF_RANGES_PACKED
         counts = np.minimum(rows.shape[1] - firsts, LEAF_RANGES_PACKED)
-        padded = np.zeros((3, leaf_count * LEAF_RANGES_PACKED), np.int64)
-        padded[:, : rows.shape[1]] = rows
-        by_leaf = padded.reshape(3, leaf_count, LEAF_RANGES_PACKED)
-        self._leaves[:leaf_count, :, :LEAF_RANGES_PACKED] = by_leaf.transpose(1, 0, 2)
+        padded = np.zeros((leaf_count * LEAF_RANGES_PACKED, WORDS), np.int64)
+        padded[: rows.shape[1]] = rows.T
+        by_leaf = padded.reshape(leaf_count, LEAF_RANGES_PACKED * WORDS)
+        self._leaves[:leaf_count, : LEAF_RANGES_PACKED * WORDS] = by_leaf
         self._index[KEY, 0] = BELOW_ALL
         self._index[KEY, 1:leaf_count] = rows[START, firsts[1:]]
         self._index[SLOT, :leaf_count] = np.arange(leaf_count)
         self._index[COUNT, :leaf_count] = counts
-        self._index[NEWEST, :leaf_count] = by_leaf[EPOCH].max(axis=1)
+        self._index[NEWEST, :leaf_count] = by_leaf[:, EPOCH::WORDS].max(axis=1)
         self._index[FREE, :SLOTS_AT_START] = np.arange(slot_count - 1, leaf_count - 1, -1)
         self._totals = np.array([leaf_count, SLOTS_AT_START, rows.shape[1]], np.int64)
 
@@ -335,9 +336,9 @@ class ConflictSet:
             return
         slot_count = self._leaves.shape[0]
         grown = slot_count + max(missing, slot_count)
-        leaves = np.empty((grown, 3, LEAF_RANGES), np.int64)
+        leaves = np.empty((grown, WORDS * LEAF_RANGES), np.int64)
         leaves[:slot_count] = self._leaves
-        index = np.empty((5, grown), np.int64)
+        index = np.empty((INDEX_ROWS, grown), np.int64)
         index[:, :slot_count] = self._index
         free_count = int(self._totals[FREE_TOTAL])
         index[FREE, free_count : free_count + grown - slot_count] = np.arange(

@@ -13,10 +13,11 @@ The invariant to remember: the leaf at position p holds exactly the ranges withi
 
 These are free functions on the arrays of `conflict.ConflictSet`, which owns them:
 
-- `leaves`: (slot_count, 3, LEAF_RANGES) int64; rows START, END, EPOCH, of which `COUNT` entries
-  count.
-- `index`: (5, slot_count) int64; by position KEY, SLOT, COUNT, NEWEST (the newest epoch of the
-  leaf), and a stack of slots that are FREE.
+- `leaves`: (slot_count, WORDS * LEAF_RANGES) int64; range after range START, END, EPOCH, of which
+  `COUNT` ranges count. They lie together: to move some is one move, and who looks at a range has
+  all of it.
+- `index`: (5, slot_count) int64; by position KEY and SLOT, by slot COUNT and NEWEST (the newest
+  epoch of the leaf), and a stack of slots that are FREE.
 - `totals`: int64[3]; leaves in use, free slots, ranges.
 
 Beside the map of bytes stands one of pages, a hash table (`hashing`): the epoch of the last store
@@ -45,12 +46,16 @@ LEAF_RANGES: Final = 192
 START: Final = 0
 END: Final = 1
 EPOCH: Final = 2
+WORDS: Final = 3
 
 KEY: Final = 0
 SLOT: Final = 1
 COUNT: Final = 2
 NEWEST: Final = 3
 FREE: Final = 4
+INDEX_ROWS: Final = 5
+#: Rows that go by position: a split moves them.
+POSITION_ROWS: Final = 2
 
 LEAF_TOTAL: Final = 0
 FREE_TOTAL: Final = 1
@@ -69,14 +74,19 @@ POSITION: Final = 1
 ENTRY: Final = 2
 PLACED_SLOT: Final = 3
 ENTRY_COUNT: Final = 4
-TOUCHED: Final = 5
-PLACE_ROWS: Final = 6
+PLACE_ROWS: Final = 5
 LOCATED_AT_ONCE: Final = 32
 #: Entries of a leaf that are looked at together.
 ENTRIES_AT_ONCE: Final = 16
 
 #: The key of the first leaf.
 BELOW_ALL: Final = -(2**63)
+#: Of stored bytes that meet others than themselves: it takes more than a look at one place.
+UNDECIDED: Final = -1
+
+#: Columns of ranges and runs, as words.
+RUN_START: Final = 0
+RUN_LENGTH: Final = 1
 
 Ints = NDArray[np.int64]
 
@@ -113,9 +123,9 @@ def first_ending_after(leaf: Ints, count: int, address: int) -> int:
     left = count
     while left > 1:
         half = left >> 1
-        low += half if leaf[END, low + half - 1] <= address else 0
+        low += half if leaf[WORDS * (low + half - 1) + END] <= address else 0
         left -= half
-    if left == 1 and leaf[END, low] <= address:
+    if left == 1 and leaf[WORDS * low + END] <= address:
         low += 1
     return low
 
@@ -127,19 +137,21 @@ def newest_from(
     """Return the newest epoch of the ranges before `end`, from an entry of a leaf on."""
     newest = 0
     while position < leaf_count and index[KEY, position] < end:
-        leaf = leaves[index[SLOT, position]]
-        count = index[COUNT, position]
+        slot = index[SLOT, position]
+        leaf = leaves[slot]
+        count = index[COUNT, slot]
         while entry < count:
             # Some too many, without a branch for each: their memory comes together.
             behind = min(entry + ENTRIES_AT_ONCE, count)
             for k in range(entry, behind):
-                newest = max(newest, leaf[EPOCH, k] if leaf[START, k] < end else 0)
-            entry = behind if leaf[START, behind - 1] < end else count
+                is_before = leaf[WORDS * k + START] < end
+                newest = max(newest, leaf[WORDS * k + EPOCH] if is_before else 0)
+            entry = behind if leaf[WORDS * (behind - 1) + START] < end else count
         entry = 0
         position += 1
         # Leaves that lie wholly inside the range answer with their newest epoch.
         while position + 1 < leaf_count and index[KEY, position + 1] <= end:
-            newest = max(newest, index[NEWEST, position])
+            newest = max(newest, index[NEWEST, index[SLOT, position]])
             position += 1
     return newest
 
@@ -150,7 +162,8 @@ def newest_in(leaves: Ints, index: Ints, leaf_count: int, start: int, end: int) 
     if start >= end:
         return 0
     position = position_of(index, leaf_count, start)
-    entry = first_ending_after(leaves[index[SLOT, position]], index[COUNT, position], start)
+    slot = index[SLOT, position]
+    entry = first_ending_after(leaves[slot], index[COUNT, slot], start)
     return newest_from(leaves, index, leaf_count, position, entry, end)
 
 
@@ -175,21 +188,18 @@ def locate(leaves: Ints, index: Ints, leaf_count: int, places: Ints, count: int)
         left -= half
     for k in range(count):
         slots[k] = index[SLOT, positions[k]]
-        places[ENTRY_COUNT, k] = index[COUNT, positions[k]]
+        places[ENTRY_COUNT, k] = index[COUNT, slots[k]]
     left = LEAF_RANGES
     while left > 0:
         half = (left + 1) >> 1
         for k in range(count):
             # What lies behind the last entry is nothing, but may be looked at.
             last = entries[k] + half - 1
-            ends_before = leaves[slots[k], END, min(last, LEAF_RANGES - 1)] <= addresses[k]
+            near = min(last, LEAF_RANGES - 1)
+            ends_before = leaves[slots[k], WORDS * near + END] <= addresses[k]
             is_entry = last < places[ENTRY_COUNT, k]
             entries[k] += half if ends_before and is_entry else 0
         left -= half
-    for k in range(count):
-        # Nobody wants to know this, but what is asked for next has come then.
-        near = min(entries[k], LEAF_RANGES - 1)
-        places[TOUCHED, k] = leaves[slots[k], START, near] ^ leaves[slots[k], EPOCH, near]
 
 
 @kernel
@@ -199,26 +209,27 @@ def split(leaves: Ints, index: Ints, totals: Ints, position: int) -> None:
     assert totals[FREE_TOTAL] > 0, "no slot was reserved"
     totals[FREE_TOTAL] -= 1
     slot = index[FREE, totals[FREE_TOTAL]]
-    for row in range(FREE):
+    for row in range(POSITION_ROWS):
         move(index[row], position + 1, position + 2, leaf_count - position - 1)
-    lower = leaves[index[SLOT, position]]
+    split_slot = index[SLOT, position]
+    lower = leaves[split_slot]
     upper = leaves[slot]
-    count = index[COUNT, position]
+    count = index[COUNT, split_slot]
     kept = count >> 1
     newest_lower = 0
     newest_upper = 0
     for entry in range(kept):
-        newest_lower = max(newest_lower, lower[EPOCH, entry])
+        newest_lower = max(newest_lower, lower[WORDS * entry + EPOCH])
     for entry in range(kept, count):
-        for row in range(3):
-            upper[row, entry - kept] = lower[row, entry]
-        newest_upper = max(newest_upper, lower[EPOCH, entry])
-    index[COUNT, position] = kept
-    index[NEWEST, position] = newest_lower
-    index[KEY, position + 1] = upper[START, 0]
+        for word in range(WORDS):
+            upper[WORDS * (entry - kept) + word] = lower[WORDS * entry + word]
+        newest_upper = max(newest_upper, lower[WORDS * entry + EPOCH])
+    index[COUNT, split_slot] = kept
+    index[NEWEST, split_slot] = newest_lower
+    index[KEY, position + 1] = upper[START]
     index[SLOT, position + 1] = slot
-    index[COUNT, position + 1] = count - kept
-    index[NEWEST, position + 1] = newest_upper
+    index[COUNT, slot] = count - kept
+    index[NEWEST, slot] = newest_upper
     totals[LEAF_TOTAL] = leaf_count + 1
 
 
@@ -228,40 +239,66 @@ def clear_leaves_below(leaves: Ints, index: Ints, totals: Ints, first: int, end:
     leaf_count = totals[LEAF_TOTAL]
     position = first
     while position + 1 < leaf_count and index[KEY, position + 1] <= end:
-        totals[RANGE_TOTAL] -= index[COUNT, position]
+        totals[RANGE_TOTAL] -= index[COUNT, index[SLOT, position]]
         index[FREE, totals[FREE_TOTAL]] = index[SLOT, position]
         totals[FREE_TOTAL] += 1
         position += 1
-    leaf = leaves[index[SLOT, position]]
-    count = index[COUNT, position]
+    slot = index[SLOT, position]
+    leaf = leaves[slot]
+    count = index[COUNT, slot]
     gone = first_ending_after(leaf, count, end)
-    for row in range(3):
-        move(leaf[row], gone, 0, count - gone)
+    move(leaf, WORDS * gone, 0, WORDS * (count - gone))
     count -= gone
-    if count > 0 and leaf[START, 0] < end:
-        leaf[START, 0] = end
+    if count > 0 and leaf[START] < end:
+        leaf[START] = end
     newest = 0
     for entry in range(count):
-        newest = max(newest, leaf[EPOCH, entry])
+        newest = max(newest, leaf[WORDS * entry + EPOCH])
     index[KEY, position] = end
-    index[COUNT, position] = count
-    index[NEWEST, position] = newest
+    index[COUNT, slot] = count
+    index[NEWEST, slot] = newest
     totals[RANGE_TOTAL] -= gone
-    for row in range(FREE):
+    for row in range(POSITION_ROWS):
         move(index[row], position, first, leaf_count - position)
     totals[LEAF_TOTAL] = leaf_count - (position - first)
+
+
+@kernel
+def fill_in(leaf: Ints, entry: int, start: int, end: int, epoch: int) -> None:
+    """Let an entry be this range."""
+    leaf[WORDS * entry + START] = start
+    leaf[WORDS * entry + END] = end
+    leaf[WORDS * entry + EPOCH] = epoch
+
+
+@kernel
+def joins_before(leaf: Ints, entry: int, start: int, epoch: int) -> bool:
+    """Tell whether the range before an entry was stored at `epoch` and ends at `start`."""
+    if entry == 0:
+        return False
+    at = WORDS * (entry - 1)
+    return bool(leaf[at + END] == start and leaf[at + EPOCH] == epoch)
+
+
+@kernel
+def joins_behind(leaf: Ints, count: int, entry: int, end: int, epoch: int) -> bool:
+    """Tell whether an entry, if there is one, was stored at `epoch` and begins at `end`."""
+    if entry >= count:
+        return False
+    at = WORDS * entry
+    return bool(leaf[at + START] == end and leaf[at + EPOCH] == epoch)
 
 
 @kernel
 def cut_leaf(leaf: Ints, count: int, address: int) -> int:
     """Cut the range that has `address` inside, if there is one; return the new count."""
     entry = first_ending_after(leaf, count, address)
-    if entry == count or leaf[START, entry] >= address:
+    at = WORDS * entry
+    if entry == count or leaf[at + START] >= address:
         return count
-    for row in range(3):
-        move(leaf[row], entry, entry + 1, count - entry)
-    leaf[END, entry] = address
-    leaf[START, entry + 1] = address
+    move(leaf, at, at + WORDS, WORDS * (count - entry))
+    leaf[at + END] = address
+    leaf[at + WORDS + START] = address
     return count + 1
 
 
@@ -272,35 +309,33 @@ def store(leaves: Ints, index: Ints, totals: Ints, start: int, end: int, epoch: 
     One slot must be free: the leaf may have to be split.
     """
     position = position_of(index, totals[LEAF_TOTAL], start)
-    if index[COUNT, position] > LEAF_RANGES - 2:
+    if index[COUNT, index[SLOT, position]] > LEAF_RANGES - 2:
         split(leaves, index, totals, position)
         position = position_of(index, totals[LEAF_TOTAL], start)
     if position + 1 < totals[LEAF_TOTAL] and index[KEY, position + 1] < end:
         clear_leaves_below(leaves, index, totals, position + 1, end)
-    leaf = leaves[index[SLOT, position]]
-    count = cut_leaf(leaf, index[COUNT, position], start)
+    slot = index[SLOT, position]
+    leaf = leaves[slot]
+    count = cut_leaf(leaf, index[COUNT, slot], start)
     count = cut_leaf(leaf, count, end)
     first = first_ending_after(leaf, count, start)
     behind = first
-    while behind < count and leaf[START, behind] < end:
+    while behind < count and leaf[WORDS * behind + START] < end:
         behind += 1
     # Stores of one epoch that touch become one range.
-    if first > 0 and leaf[END, first - 1] == start and leaf[EPOCH, first - 1] == epoch:
+    if joins_before(leaf, first, start, epoch):
         first -= 1
-        start = leaf[START, first]
-    if behind < count and leaf[START, behind] == end and leaf[EPOCH, behind] == epoch:
-        end = leaf[END, behind]
+        start = leaf[WORDS * first + START]
+    if joins_behind(leaf, count, behind, end, epoch):
+        end = leaf[WORDS * behind + END]
         behind += 1
     growth = 1 - (behind - first)
     if growth != 0:
-        for row in range(3):
-            move(leaf[row], behind, first + 1, count - behind)
-    leaf[START, first] = start
-    leaf[END, first] = end
-    leaf[EPOCH, first] = epoch
-    totals[RANGE_TOTAL] += count + growth - index[COUNT, position]
-    index[COUNT, position] = count + growth
-    index[NEWEST, position] = epoch
+        move(leaf, WORDS * behind, WORDS * (first + 1), WORDS * (count - behind))
+    fill_in(leaf, first, start, end, epoch)
+    totals[RANGE_TOTAL] += count + growth - index[COUNT, slot]
+    index[COUNT, slot] = count + growth
+    index[NEWEST, slot] = epoch
 
 
 @kernel
@@ -309,7 +344,7 @@ def find_each(
     index: Ints,
     leaf_count: int,
     offsets: Ints,
-    starts: Ints,
+    runs: Ints,
     first: int,
     end: int,
     places: Ints,
@@ -320,15 +355,32 @@ def find_each(
     """
     for record in range(first, end):
         has_runs = offsets[record + 1] > offsets[record]
-        places[ADDRESS, record - first] = starts[offsets[record]] if has_runs else 0
+        places[ADDRESS, record - first] = runs[offsets[record], RUN_START] if has_runs else 0
     locate(leaves, index, leaf_count, places, end - first)
 
 
 @kernel
-def renew(
+def is_placed(
+    leaves: Ints, index: Ints, leaf_count: int, position: int, entry: int, start: int
+) -> bool:
+    """Tell whether an entry, found some stores ago, is the first that ends after `start`."""
+    if position >= leaf_count or index[KEY, position] > start:
+        return False
+    if position + 1 < leaf_count and index[KEY, position + 1] <= start:
+        return False
+    slot = index[SLOT, position]
+    leaf = leaves[slot]
+    count = index[COUNT, slot]
+    if entry > count or (entry > 0 and leaf[WORDS * (entry - 1) + END] > start):
+        return False
+    return bool(entry == count or leaf[WORDS * entry + END] > start)
+
+
+@kernel
+def enter_alone(
     leaves: Ints,
     index: Ints,
-    leaf_count: int,
+    totals: Ints,
     position: int,
     entry: int,
     start: int,
@@ -336,27 +388,38 @@ def renew(
     epoch: int,
     since: int,
 ) -> int:
-    """Let a range that is stored again, from byte to byte the same one, be of `epoch`.
+    """Enter a range, not empty, that was never stored, or was as it is from byte to byte.
 
-    `position` and `entry` say where it was some stores ago, if it was there. Returns -1 if it is
-    not there, or if a neighbour of this epoch touches it; then nothing has changed. Otherwise 0, or
-    the epoch of its last store where that is after `since`: it stays so then.
+    `entry` is the first that ends after `start`, in the leaf at `position`. Returns 0, or the epoch
+    of its last store where that is after `since`; or UNDECIDED if some of its bytes only
+    were stored, if a neighbour of this epoch touches it, or if there is no room. But for 0 nothing
+    has changed then.
     """
-    if position >= leaf_count:
-        return -1
-    leaf = leaves[index[SLOT, position]]
-    count = index[COUNT, position]
-    if entry >= count or leaf[START, entry] != start or leaf[END, entry] != end:
-        return -1
-    if leaf[EPOCH, entry] > since:
-        return int(leaf[EPOCH, entry])
-    if entry > 0 and leaf[END, entry - 1] == start and leaf[EPOCH, entry - 1] == epoch:
-        return -1
-    behind = entry + 1
-    if behind < count and leaf[START, behind] == end and leaf[EPOCH, behind] == epoch:
-        return -1
-    leaf[EPOCH, entry] = epoch
-    index[NEWEST, position] = epoch
+    slot = index[SLOT, position]
+    leaf = leaves[slot]
+    count = index[COUNT, slot]
+    at = WORDS * entry
+    growth = 1
+    if entry < count and leaf[at + START] < end:
+        if leaf[at + START] != start or leaf[at + END] != end:
+            return UNDECIDED
+        if leaf[at + EPOCH] > since:
+            return int(leaf[at + EPOCH])
+        growth = 0
+    else:
+        is_last = position + 1 == totals[LEAF_TOTAL]
+        if count > LEAF_RANGES - 2 or (not is_last and index[KEY, position + 1] < end):
+            return UNDECIDED
+    if joins_before(leaf, entry, start, epoch):
+        return UNDECIDED
+    if joins_behind(leaf, count, entry + 1 - growth, end, epoch):
+        return UNDECIDED
+    if growth == 1:
+        move(leaf, at, at + WORDS, WORDS * (count - entry))
+        totals[RANGE_TOTAL] += 1
+        index[COUNT, slot] = count + 1
+    fill_in(leaf, entry, start, end, epoch)
+    index[NEWEST, slot] = epoch
     return 0
 
 
@@ -396,8 +459,8 @@ def newest_of_pages(
 
 
 @entry_kernel(
-    "int64(int64[:, :, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], "
-    "int64[::1], int64[::1], int64[::1], int64[::1], int64, int64[:, ::1])"
+    "int64(int64[:, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], "
+    "int64[::1], int64[::1], int64[:, ::1], int64, int64[:, ::1])"
 )
 def shared_pages(
     leaves: Ints,
@@ -408,8 +471,7 @@ def shared_pages(
     reach: Ints,
     snapshots: Ints,
     offsets: Ints,
-    starts: Ints,
-    lengths: Ints,
+    runs: Ints,
     runs_max: int,
     found: Ints,
 ) -> int:
@@ -426,8 +488,9 @@ def shared_pages(
             break
         latest = -1
         while run < min(offsets[record + 1], runs_max):
-            first = starts[run] >> PAGE_SHIFT
-            last = (starts[run] + lengths[run] - 1) >> PAGE_SHIFT
+            start = runs[run, RUN_START]
+            first = start >> PAGE_SHIFT
+            last = (start + runs[run, RUN_LENGTH] - 1) >> PAGE_SHIFT
             for side in range(2):
                 page = first if side == 0 else last
                 if page == latest or page < first:
@@ -444,7 +507,7 @@ def shared_pages(
     return count
 
 
-@entry_kernel("void(int64[:, :, ::1], int64[:, ::1], int64[::1], int64[:, ::1], int64[::1])")
+@entry_kernel("void(int64[:, ::1], int64[:, ::1], int64[::1], int64[:, ::1], int64[::1])")
 def newest_each(leaves: Ints, index: Ints, totals: Ints, ranges: Any, newest: Ints) -> None:
     """Fill `newest` with the newest epoch of each of `ranges` (rows: start, length)."""
     for row in range(ranges.shape[0]):
@@ -453,7 +516,7 @@ def newest_each(leaves: Ints, index: Ints, totals: Ints, ranges: Any, newest: In
 
 
 @entry_kernel(
-    "void(int64[:, :, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], "
+    "void(int64[:, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], "
     "int64[:, ::1], int64[::1])"
 )
 def newest_each_of_pages(
@@ -478,21 +541,20 @@ def newest_each_of_pages(
 
 
 @kernel
-def newest_of(
-    leaves: Ints, index: Ints, leaf_count: int, starts: Ints, lengths: Ints, first: int, end: int
-) -> int:
+def newest_of(leaves: Ints, index: Ints, leaf_count: int, runs: Ints, first: int, end: int) -> int:
     """Return the newest epoch of any store into the rows [first, end), 0 if there was none."""
     newest = 0
     for row in range(first, end):
-        behind = starts[row] + lengths[row]
-        newest = max(newest, newest_in(leaves, index, leaf_count, starts[row], behind))
+        start = runs[row, RUN_START]
+        behind = start + runs[row, RUN_LENGTH]
+        newest = max(newest, newest_in(leaves, index, leaf_count, start, behind))
     return newest
 
 
 @entry_kernel(
-    "void(int64[:, :, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], "
-    "int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], "
-    "boolean[::1], int64, int64[:, ::1], int64[::1])"
+    "void(int64[:, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], "
+    "int64[::1], int64[::1], int64[:, ::1], int64[::1], int64[:, ::1], boolean[::1], int64, "
+    "int64[:, ::1], int64[::1])"
 )
 def resolve(
     leaves: Ints,
@@ -503,11 +565,9 @@ def resolve(
     reach: Ints,
     snapshots: Ints,
     offsets: Ints,
-    starts: Ints,
-    lengths: Ints,
+    runs: Ints,
     load_offsets: Ints,
-    load_starts: Ints,
-    load_lengths: Ints,
+    loads: Ints,
     enter: NDArray[np.bool_],
     epoch: int,
     places: Ints,
@@ -515,31 +575,38 @@ def resolve(
 ) -> None:
     """Decide records in commit order; see `ConflictSet.resolve`. Slots must be reserved.
 
-    `places`: room for `locate`.
+    `runs` and `loads`: words of rows that begin with start and length. `places`: room for `locate`.
     """
     for record in range(snapshots.size):
         leaf_count = totals[LEAF_TOTAL]
         k = record % LOCATED_AT_ONCE
         if k == 0:
             located_end = min(record + LOCATED_AT_ONCE, snapshots.size)
-            find_each(leaves, index, leaf_count, offsets, starts, record, located_end, places)
+            find_each(leaves, index, leaf_count, offsets, runs, record, located_end, places)
         first, end = offsets[record], offsets[record + 1]
         if enter[record] and end == first + 1 and load_offsets[record] == load_offsets[record + 1]:
-            # Most records store one run, and most of those one that was stored before.
-            behind = starts[first] + lengths[first]
-            since = snapshots[record]
+            # Most records store one run, to bytes that nobody has stored, or just these together.
+            start, length = runs[first, RUN_START], runs[first, RUN_LENGTH]
             position, entry = places[POSITION, k], places[ENTRY, k]
-            known = renew(
-                leaves, index, leaf_count, position, entry, starts[first], behind, epoch, since
-            )
-            if known >= 0:
+            if not is_placed(leaves, index, leaf_count, position, entry, start):
+                position = position_of(index, leaf_count, start)
+                slot = index[SLOT, position]
+                entry = first_ending_after(leaves[slot], index[COUNT, slot], start)
+            behind = start + length
+            known = UNDECIDED
+            if length > 0:
+                since = snapshots[record]
+                known = enter_alone(
+                    leaves, index, totals, position, entry, start, behind, epoch, since
+                )
+            if known != UNDECIDED:
                 conflicts[record] = known
                 if known == 0:
-                    enter_pages(pages, epochs, reach, starts[first], behind, epoch)
+                    enter_pages(pages, epochs, reach, start, behind, epoch)
                 continue
-        newest = newest_of(leaves, index, leaf_count, starts, lengths, first, end)
+        newest = newest_of(leaves, index, leaf_count, runs, first, end)
         first, end = load_offsets[record], load_offsets[record + 1]
-        loaded = newest_of(leaves, index, leaf_count, load_starts, load_lengths, first, end)
+        loaded = newest_of(leaves, index, leaf_count, loads, first, end)
         newest = max(newest, loaded)
         if newest > snapshots[record]:
             conflicts[record] = newest
@@ -547,7 +614,7 @@ def resolve(
         conflicts[record] = 0
         if enter[record]:
             for run in range(offsets[record], offsets[record + 1]):
-                if lengths[run] > 0:
-                    behind = starts[run] + lengths[run]
-                    store(leaves, index, totals, starts[run], behind, epoch)
-                    enter_pages(pages, epochs, reach, starts[run], behind, epoch)
+                start, length = runs[run, RUN_START], runs[run, RUN_LENGTH]
+                if length > 0:
+                    store(leaves, index, totals, start, start + length, epoch)
+                    enter_pages(pages, epochs, reach, start, start + length, epoch)

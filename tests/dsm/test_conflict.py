@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -173,6 +175,35 @@ def test_splits_leaves_and_clears_them():
     store(real, BASE - 10, 100_000, 12)
     real.check_invariants()
     assert real.range_count == 1
+
+
+#: Records of one short run each: how much older than the newest snapshot, where, and how long.
+ALONE = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(0, 300), st.integers(1, 4)), min_size=1, max_size=100
+)
+
+
+@tried(40)
+@given(batches=st.lists(ALONE, min_size=1, max_size=4), before=st.sampled_from([0, 150, 1_000]))
+def test_records_of_one_run_meet_those_before_them(batches, before):
+    """New bytes, the same ones again, parts of others and neighbours, in full leaves and new ones.
+
+    Where a record's bytes lie is looked for before those ahead of it are entered.
+    """
+    real, naive = ConflictSet(), NaiveConflictSet()
+    laid = [(1, [(BASE + 2 * k, 1)], True) for k in range(before)]
+    assert resolve(real, laid, 2) == naive.resolve(laid, 2)
+    for epoch, drawn in enumerate(batches, 3):
+        records = [(epoch - 1 - age, [(BASE + at, n)], True) for age, at, n in drawn]
+        assert resolve(real, records, epoch) == naive.resolve(records, epoch)
+        real.check_invariants()
+    asked = [(BASE + at, 1) for at in range(320)]
+    newest = [naive.newest([one]) for one in asked]
+    assert real.newest(ranges(asked)).tolist() == newest
+    if before == 0 and 2 * sum(map(len, batches)) < last_writers.LEAF_RANGES - 2:
+        # Neighbours of one epoch are one range, as long as no leaf is split.
+        stretches = [epoch for epoch, _ in groupby(newest) if epoch]
+        assert real.range_count == len(stretches)
 
 
 #: Stores, in pages and bytes: where they begin, and how long they are.
