@@ -438,7 +438,7 @@ def stopped_rank(folder: Path) -> Seen:
         run.signal_rank(ONE, signal.SIGCONT)
         seen = run.end()
     seen.told(r"no progress for \d+ s: .* running, 0 queued")
-    seen.told(rf"rank {ONE}: does not answer; it may be stuck or gone")
+    seen.told(rf"rank {ONE} on \S+: does not answer; it may be stuck or gone")
     assert seen.out == ".\n" * 8 * 40
     assert not seen.post_mortem
     return check(seen, ExitCode.OK)
