@@ -142,7 +142,7 @@ CPU_SHARE_MIN: Final = 0.05
 CPU_PERIOD_US: Final = 100_000
 CPU_DEBT_PERIODS_MAX: Final = 10
 #: Up to so many ranks talk to rank 0 themselves; of more, leaders gather what they say. One leader
-#: for so many ranks, unless hosts have more: then one for each host.
+#: for so many ranks at least, unless hosts have more: then one for each host.
 RANKS_WITHOUT_LEADERS: Final = 32
 LEADER_RANKS: Final = 16
 #: Records of one message that was joined.

@@ -16,6 +16,7 @@ no more before their records have been ordered.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isqrt
 from typing import Final, Literal
 
 import numpy as np
@@ -167,7 +168,8 @@ def choose_leaders(hosts: Sequence[int], choice: Choice) -> Tree:
     choice
         A number of leaders, each of as many ranks, whatever their hosts; "node": one for each
         host; "none"; "auto": none for few ranks, one for each host of `LEADER_RANKS` ranks or
-        more on average, else one for so many ranks.
+        more on average, else one for so many ranks, or for the root of their number if that is
+        more.
     """
     ranks = len(hosts)
     if choice == "auto":
@@ -176,7 +178,8 @@ def choose_leaders(hosts: Sequence[int], choice: Choice) -> Tree:
         elif ranks >= LEADER_RANKS * len(set(hosts)):
             choice = "node"
         else:
-            choice = -(-ranks // LEADER_RANKS)
+            # Rank 0 has as many leaders then as each of them has ranks.
+            choice = -(-ranks // max(LEADER_RANKS, isqrt(ranks)))
     if choice == "none" or ranks == 1:
         return Tree(())
     others = np.arange(1, ranks)
