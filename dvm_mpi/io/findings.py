@@ -173,6 +173,11 @@ def _by(runners: list[str]) -> str:
 
 def _phases(content: Content) -> Iterator[str]:
     work = float(content.get("work_s", 0))
-    for name, words in (("load_s", "Loading"), ("output_s", "Writing the outputs")):
+    for name, words, remark in (
+        ("load_s", "Loading", ""),
+        ("compile_s", "Waiting for compiled code", " It is in the cache now."),
+        ("output_s", "Writing the outputs", ""),
+    ):
         if content.get(name, 0) > max(work, 1.0):
-            yield f"{words} took {content[name]:.1f} s, longer than the work ({work:.1f} s)."
+            took = f"{words} took {content[name]:.1f} s"
+            yield f"{took}, longer than the work ({work:.1f} s).{remark}"

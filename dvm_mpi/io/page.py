@@ -91,12 +91,13 @@ def _tiles(content: Content) -> list[tuple[str, str, str]]:
     work = float(content.get("work_s", 0))
     retries, commits = int(content.get("retries", 0)), int(content.get("commits", 0))
     instructions = int(content.get("instructions", 0))
-    start, load, output = (content.get(f"{name}_s", 0.0) for name in ("startup", "load", "output"))
+    before = {"start": "startup_s", "load": "load_s", "compile": "compile_s", "output": "output_s"}
+    told = (f"{name} {content.get(field, 0.0):.2f}" for name, field in before.items())
     rate = f"{scaled(instructions / work)} a second" if work else ""
     lost = f"{percent(retries / (commits + retries))} of them and commits" if retries else "none"
     traffic = f"{scaled(content.get('bytes_committed', 0), 'B')} committed"
     return [
-        ("work", f"{work:.2f} s", f"start {start:.2f}, load {load:.2f}, output {output:.2f} s"),
+        ("work", f"{work:.2f} s", f"{', '.join(told)} s"),
         ("runners", f"{content.get('runners', 0):,}", f"{commits:,} committed"),
         ("retries", f"{retries:,}", lost),
         ("instructions", scaled(instructions), rate),

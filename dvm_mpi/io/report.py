@@ -21,10 +21,12 @@ from dvm_mpi.errors import EXIT_CODE_MEANINGS, ExitCode, FileError
 from dvm_mpi.io.traffic import Traffic
 
 #: Layout of the file; a number more when a field changes its meaning or goes away.
-REPORT_VERSION = 2
+REPORT_VERSION = 3
 #: How a run ended that has written no end.
 UNFINISHED = "the run goes on; if it does not any more, it was ended from outside"
 _PREFIXES = ("", "k", "M", "G", "T", "P")
+#: Shorter waits for compiled code are not told in the summary.
+_COMPILE_TOLD_S = 0.1
 #: What `page.py` needs: the extra `report`.
 PAGE_PACKAGES = ("jinja2", "matplotlib")
 _PACKAGES = ("numpy", "numba", "llvmlite", "h5py")
@@ -97,7 +99,9 @@ class RunReport:
     startup_s: float
     #: Assembling, and loading program and inputs.
     load_s: float
-    #: First dispatch to last publish; compilation included, loading excluded.
+    #: Waiting for code of DVM itself that was compiled for the cache; about 0 once it is there.
+    compile_s: float
+    #: First dispatch to last publish, loading and compiling excluded.
     work_s: float
     #: Writing the outputs.
     output_s: float
@@ -296,10 +300,12 @@ def summary(report: RunReport) -> str:
     most = " in a rank" if r.ranks > 1 else ""
     rate = f", {scaled(r.instructions / r.work_s)}/s" if r.work_s > 0 else ""
     instructions = f"{scaled(r.instructions)} instruction{'' if r.instructions == 1 else 's'}"
+    is_told = r.compile_s >= _COMPILE_TOLD_S
+    compiled = f"waiting for compiled code {r.compile_s:.3f} s, " if is_told else ""
     lines = [
         f"{Path(r.program).name}: {ending}",
         f"  time     {r.work_s:.3f} s of work; start {r.startup_s:.3f} s, load {r.load_s:.3f} s, "
-        f"output {r.output_s:.3f} s",
+        f"{compiled}output {r.output_s:.3f} s",
         f"  runners  {r.runners:,}: {r.commits:,} committed, {r.aborts:,} aborted, "
         f"{r.retries:,} retried; {counted(r.watcher_firings, 'watcher firing')}",
         f"  engine   {r.engine}: {instructions}{rate}; "

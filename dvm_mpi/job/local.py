@@ -78,6 +78,7 @@ class _Times:
 
     startup_s: float
     load_s: float = 0.0
+    compile_s: float = 0.0
     work_s: float = 0.0
     output_s: float = 0.0
 
@@ -361,7 +362,7 @@ class Run:
         self._note(Work.LOADING, loading_ns)
         if o.is_recorded:
             watcher.recording = Recording(o, image, stdin, 1)
-        self._times.load_s = time.perf_counter() - began
+        self._times.load_s = time.perf_counter() - began - self._times.compile_s
         return self._machine
 
     @staticmethod
@@ -382,6 +383,7 @@ class Run:
         """Have compiled what is missing; tell of it, and notice signals meanwhile."""
         o = self._options
         preparation = Preparation(o.engine, counts_instructions=o.profile)
+        began = time.perf_counter()
         told_at_s = time.monotonic() + config.SILENT_WAIT_S
         try:
             while not (preparation.is_home_ready and preparation.is_engine_ready):
@@ -394,6 +396,7 @@ class Run:
                 time.sleep(config.NAP_S_MAX)
         finally:
             preparation.close()
+        self._times.compile_s = time.perf_counter() - began
 
     @staticmethod
     def _match(
@@ -501,6 +504,7 @@ class Run:
             conflict_unit=o.conflict_unit,
             startup_s=t.startup_s,
             load_s=t.load_s,
+            compile_s=t.compile_s,
             work_s=t.work_s,
             output_s=t.output_s,
             runners=c.runners,

@@ -87,8 +87,11 @@ class Owner:
         #: The host of each rank; and what all ranks have moved, once it has been gathered.
         self.hosts: list[str] = []
         self.traffic: Traffic | None = None
-        #: Moments, in seconds of one clock: loading began, program began, ended, files in place.
-        self.began_at = self.loaded_at = self.ended_at = self.settled_at = 0.0
+        #: Moments, in seconds of one clock: loading began, all was loaded, the first worker could
+        #: begin as well, the program ended, files in place. 0: not yet.
+        self.began_at = self.loaded_at = self.worked_at = self.ended_at = self.settled_at = 0.0
+        #: Seconds that went, before anything was loaded, to waiting for compiled code of homes.
+        self.kernels_s = 0.0
 
     def headline(self) -> str:
         """Return the first line of a run."""
@@ -206,6 +209,15 @@ class Owner:
             say(self.fault)
 
     # --- while it runs, and at its end ----------------------------------------------------------
+    def note_beginnings(self, now_s: float) -> None:
+        """Note when all was loaded, and when the first worker had its compiled engine as well."""
+        coordinator = self.coordinator
+        if self.worked_at or self.ended_at or coordinator is None or not coordinator.has_begun:
+            return
+        self.loaded_at = self.loaded_at or now_s
+        if coordinator.scheduler.state.ready.any():
+            self.worked_at = now_s
+
     def each_turn(self) -> None:
         """Draw the progress line when it is time, and let what is written down go on."""
         if self.recording is not None:
@@ -252,7 +264,7 @@ class Owner:
         figures = self._report(code, own_peak_bytes)
         told = self.reporting.finish(figures)
         code = code or told
-        if not self._options.quiet and figures.work_s:
+        if not self._options.quiet and self.loaded_at:
             say(report.summary(figures))
             if self._narrator is not None:
                 tell_contention(self.coordinator.scheduler, self._narrator)
@@ -272,6 +284,10 @@ class Owner:
         except Exception:
             # The others are still to be ended, whatever is wrong here.
             say(f"dvm: there is no report:\n{traceback.format_exc()}")
+
+    def _waited_s(self, ended_at: float) -> float:
+        """Return how long a program that was loaded has waited for its first worker."""
+        return max((self.worked_at or ended_at) - self.loaded_at, 0.0) if self.loaded_at else 0.0
 
     def _lines(self) -> tuple[report.ProfiledLine, ...]:
         if self._image is None or not self.instruction_counts.any():
@@ -302,8 +318,9 @@ class Owner:
             isolation=o.isolation,
             conflict_unit=o.conflict_unit,
             startup_s=self._startup_s,
-            load_s=max(self.loaded_at - self.began_at, 0.0),
-            work_s=max(ended_at - self.loaded_at, 0.0) if self.loaded_at else 0.0,
+            load_s=max(self.loaded_at - self.began_at - self.kernels_s, 0.0),
+            compile_s=self.kernels_s + self._waited_s(ended_at),
+            work_s=max(ended_at - self.worked_at, 0.0) if self.worked_at else 0.0,
             output_s=max(self.settled_at - ended_at, 0.0),
             runners=c.runners,
             commits=c.commits,

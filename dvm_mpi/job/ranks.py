@@ -111,8 +111,11 @@ class RanksRun:
             image = image_from_bytes(welcome.image)
             self._inputs = match_arrays(options.inputs, "--in", image)
             self._arrays = image.arrays
+            waiting_at = time.perf_counter()
             start.wait_for_kernels(preparation)
             start.meet(transport)
+            if owner is not None:
+                owner.kernels_s = time.perf_counter() - waiting_at
             plan = replace(plan, plane=welcome.plane)
             self._tree = choose_leaders(welcome.hosts, options.leaders)
             failed = self._build(transport, image, plan, start.met_at_us)

@@ -125,13 +125,12 @@ class Vigil:
             owner.tell(told)
 
     def _note_phase(self, owner: Owner) -> None:
-        """Note when loading was over; a new phase goes to the post-mortem file at once."""
+        """Note when what begins has begun; a new phase goes to the post-mortem file at once."""
+        owner.note_beginnings(time.perf_counter())
         coordinator = owner.coordinator
         if coordinator is None or coordinator.session.phase is self._noted_phase:
             return
         self._noted_phase = coordinator.session.phase
-        if not owner.loaded_at and coordinator.has_begun:
-            owner.loaded_at = time.perf_counter()
         if self._post_mortem is not None and self._noted_phase is not Phase.OVER:
             self._post_mortem.hurry()
             self._post_mortem.update(self._state_text)

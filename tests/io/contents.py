@@ -18,7 +18,7 @@ def content_of(ranks: int = 4, buckets: int = 8, **fields: Any) -> dict[str, Any
     over_time = {name: [[shares.get(name, 0)] * buckets] * row_count for name in ACTIVITIES}
     matrix = [[i * 10 + j for j in range(min(ranks, 64))] for i in range(min(ranks, 64))]
     content: dict[str, Any] = {
-        "report_version": 2,
+        "report_version": 3,
         "program": "jobs/kmeans/kmeans.dasm",
         "command": ["kmeans.dasm", "--report", "run.html"],
         "exit_code": 0,
@@ -34,6 +34,7 @@ def content_of(ranks: int = 4, buckets: int = 8, **fields: Any) -> dict[str, Any
         "seed": None,
         "startup_s": 0.5,
         "load_s": 0.25,
+        "compile_s": 0.0,
         "work_s": 8.0,
         "output_s": 0.1,
         "runners": 1153,

@@ -64,12 +64,13 @@ def test_shared_pages_are_told_by_array() -> None:
 
 
 def test_slow_files_and_watchers_are_told() -> None:
-    told = findings(quiet(load_s=9.0, output_s=8.5, watchers_left=2))
-    assert [text.split(",")[0] for text in told[:2]] == [
+    told = findings(quiet(load_s=9.0, compile_s=48.0, output_s=8.5, watchers_left=2))
+    assert [text.split(",")[0] for text in told[:3]] == [
         "Loading took 9.0 s",
+        "Waiting for compiled code took 48.0 s",
         "Writing the outputs took 8.5 s",
     ]
-    assert told[2].startswith("2 watchers still armed")
+    assert told[3].startswith("2 watchers still armed")
 
 
 def test_shares_of_a_rank_add_up() -> None:

@@ -53,6 +53,7 @@ REPORT = RunReport(
     conflict_unit="byte",
     startup_s=0.4,
     load_s=0.25,
+    compile_s=0.01,
     work_s=2.0,
     output_s=0.125,
     runners=1153,
@@ -131,6 +132,11 @@ def test_the_summary_as_people_see_it() -> None:
         "  engine   interp: 1.23 G instructions, 617 M/s; 3 workers, 4 homes",
         "  memory   12.3 MB fetched, 999 B committed in 20 epochs; peak 210 MB resident",
     ]
+
+
+def test_a_wait_for_compiled_code_is_told_beside_the_work() -> None:
+    told = summary(replace(REPORT, compile_s=48.0)).splitlines()[1]
+    assert told.endswith("load 0.250 s, waiting for compiled code 48.000 s, output 0.125 s")
 
 
 def test_the_summary_of_a_run_that_was_ended_before_it_worked() -> None:

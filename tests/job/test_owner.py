@@ -13,6 +13,7 @@ from dvm_mpi.control.coordinator import Coordinator
 from dvm_mpi.control.coordinator_state import ArmedWatcher, Complete, Failure
 from dvm_mpi.control.messages import RankFailed, WorkerReady
 from dvm_mpi.control.scheduler import Scheduler
+from dvm_mpi.control.session import Phase
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.engine.interface import TrapKind
@@ -68,7 +69,7 @@ def owner_of(*arguments: str) -> Owner:
     specs = [parse_spec(text, "--out") for text in options.outputs]
     owner.take_program(PROGRAM, match_declarations(specs, PROGRAM.arrays))
     owner.plane = "rma"
-    owner.began_at, owner.loaded_at = 1.0, 2.0
+    owner.began_at, owner.loaded_at, owner.worked_at = 1.0, 2.0, 2.5
     return owner
 
 
@@ -199,7 +200,40 @@ def test_the_report_names_the_ranks_and_the_largest_of_them(report: Path) -> Non
     wanted = {"ranks": RANKS, "data_plane": "rma", "workers": 1, "homes": RANKS, "exit_code": 0}
     assert {name: told[name] for name in wanted} == wanted
     assert told["peak_memory_bytes"] == 2_000
-    assert told["load_s"] == 1
+    assert (told["load_s"], told["compile_s"]) == (1, 0.5)
+
+
+def test_waiting_for_compiled_code_is_none_of_the_work(report: Path) -> None:
+    owner = owner_of("--quiet", "--report", str(report))
+    owner.loaded_at = owner.worked_at = 0.0
+    owner.kernels_s = 0.25
+    coordinator = owner.coordinator
+    assert coordinator is not None
+    ready = coordinator.scheduler.state.ready
+    ready[:] = False
+    owner.note_beginnings(1.5)
+    assert not owner.loaded_at, "it is being loaded yet"
+    coordinator.session.phase = Phase.RUNNING
+    owner.note_beginnings(2.0)
+    ready[1] = True
+    for now_s in (42.0, 43.0):
+        owner.note_beginnings(now_s)
+    owner.ended_at = 50.0
+    assert owner.conclude(ExitCode.OK, 1) == ExitCode.OK
+    told = json.loads(report.read_text())
+    seconds = {name: told[name] for name in ("load_s", "compile_s", "work_s")}
+    assert seconds == {"load_s": 0.75, "compile_s": 40.25, "work_s": 8.0}
+
+
+def test_a_run_that_is_ended_while_it_waits_for_compiled_code(report: Path) -> None:
+    owner = owner_of("--report", str(report))
+    owner.worked_at, owner.ended_at = 0.0, 7.0
+    assert owner.coordinator is not None
+    owner.coordinator.session.phase = Phase.OVER
+    owner.note_beginnings(9.0)
+    assert owner.conclude(ExitCode.INTERRUPTED, 1) == ExitCode.INTERRUPTED
+    told = json.loads(report.read_text())
+    assert (told["work_s"], told["compile_s"]) == (0, 5.0)
 
 
 def test_a_report_that_cannot_be_written_gives_the_code(

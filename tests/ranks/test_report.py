@@ -74,7 +74,7 @@ def test_the_time_of_every_rank_adds_up(dvm: Callable[..., Ended], tmp_path: Pat
     assert ended.code == 0, ended.err
     told = json.loads((tmp_path / "run.json").read_text())
     check(told, RANKS)
-    assert told["report_version"] == 2
+    assert told["report_version"] == 3
     assert told["fault"] == ""
     assert sum(told["by_rank"]["instructions"]) == told["instructions"]
     assert sum(row["attempts"] for row in told["runner_lengths"]) == (
