@@ -183,7 +183,7 @@ kmeans: build/kmeans/input.h5 ## quantise the colours of a photograph, check it,
 		--in points=build/kmeans/input.h5:points \
 		--out centroids=build/kmeans/output.h5:centroids \
 		--out labels=build/kmeans/output.h5:labels --report build/kmeans/report.json
-	run $(BIN)/python jobs/kmeans/check.py --points build/kmeans/input.h5:points \
+	run $(BIN)/python -m jobs.kmeans.check --points build/kmeans/input.h5:points \
 		--centroids build/kmeans/output.h5:centroids --labels build/kmeans/output.h5:labels \
 		--clusters $(KMEANS_K) --parts $(KMEANS_PARTS) --iterations $(KMEANS_ITERATIONS)
 	run $(BIN)/python jobs/kmeans/draw.py
@@ -192,13 +192,13 @@ kmeans: build/kmeans/input.h5 ## quantise the colours of a photograph, check it,
 primes: $(ENVIRONMENT) ## count the primes below 2,000,000
 	$(begin)
 	run $(DVM) jobs/primes/primes.dasm $(RUN_OPTIONS) | tee build/primes.txt
-	run $(BIN)/python jobs/primes/check.py < build/primes.txt
+	run $(BIN)/python -m jobs.primes.check < build/primes.txt
 	verdict "$$(tail -n 1 build/primes.txt)"
 
 treesum: $(ENVIRONMENT) ## add 20,480 integers as a tree of watchers
 	$(begin)
 	run $(DVM) jobs/treesum/treesum.dasm $(RUN_OPTIONS) | tee build/treesum.txt
-	run $(BIN)/python jobs/treesum/check.py < build/treesum.txt
+	run $(BIN)/python -m jobs.treesum.check < build/treesum.txt
 	verdict "$$(tail -n 1 build/treesum.txt)"
 
 build/vectoradd/input.h5: jobs/vectoradd/make_input.py $(ENVIRONMENT)
@@ -210,20 +210,20 @@ vectoradd: build/vectoradd/input.h5 ## add two vectors from a file into another
 	run $(DVM) jobs/vectoradd/vectoradd.dasm $(RUN_OPTIONS) -D GENERATE=0 \
 		--in a=build/vectoradd/input.h5:a --in b=build/vectoradd/input.h5:b \
 		--out c=build/vectoradd/output.h5:c
-	run $(BIN)/python jobs/vectoradd/check.py --c build/vectoradd/output.h5:c \
+	run $(BIN)/python -m jobs.vectoradd.check --c build/vectoradd/output.h5:c \
 		--a build/vectoradd/input.h5:a --b build/vectoradd/input.h5:b
 	verdict "sums in build/vectoradd/output.h5"
 
 stencil: $(ENVIRONMENT) ## spread heat over a plate in 20 steps, and check every bit
 	$(begin)
 	run $(DVM) jobs/stencil/stencil.dasm $(RUN_OPTIONS) --out plate=build/stencil.h5:plate
-	run $(BIN)/python jobs/stencil/check.py --result build/stencil.h5:plate
+	run $(BIN)/python -m jobs.stencil.check --result build/stencil.h5:plate
 	verdict "plate in build/stencil.h5"
 
 matmul: $(ENVIRONMENT) ## multiply two matrices by tiles, and check every bit
 	$(begin)
 	run $(DVM) jobs/matmul/matmul.dasm $(RUN_OPTIONS) --out c=build/matmul.h5:c
-	run $(BIN)/python jobs/matmul/check.py --c build/matmul.h5:c
+	run $(BIN)/python -m jobs.matmul.check --c build/matmul.h5:c
 	verdict "product in build/matmul.h5"
 
 # The study of slurm/scaling.sh on this machine: SCALING_RANKS are its sizes, SCALING_OPTIONS what

@@ -16,11 +16,11 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from jobs.lib.checking import read_array
 
 Floats = NDArray[np.float64]
 
@@ -131,20 +131,6 @@ def expected_console(result: Clustering) -> str:
     return "".join(lines) + f"{result.iterations} iterations\n"
 
 
-def read_dataset(place: str) -> NDArray[np.generic]:
-    """Read FILE:DATASET (or a .npy file) whole."""
-    try:
-        if place.endswith(".npy"):
-            array: NDArray[np.generic] = np.load(place)
-            return array
-        path, _, name = place.rpartition(":")
-        with h5py.File(Path(path), "r") as file:
-            data: NDArray[np.generic] = file[name][...]
-        return data
-    except (OSError, KeyError, ValueError) as error:
-        sys.exit(f"check: cannot read {place}: {error}; run the job first, with --in and --out")
-
-
 def main() -> None:
     """Run as a command; the exit status is 0 only if every bit agrees."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -160,12 +146,12 @@ def main() -> None:
     options = parser.parse_args()
 
     if options.points:
-        points = read_dataset(options.points).astype(np.float64)
+        points = read_array(options.points).astype(np.float64)
     else:
         points = generate(options.size, options.dims, options.clusters)
     expected = kmeans(points, options.clusters, options.iterations, options.parts, options.stride)
-    centroids = read_dataset(options.centroids)
-    labels = read_dataset(options.labels)
+    centroids = read_array(options.centroids)
+    labels = read_array(options.labels)
     if centroids.tobytes() != expected.centroids.tobytes():
         sys.exit(f"check: the centroids differ from numpy's\n{centroids}\n{expected.centroids}")
     if not np.array_equal(labels, expected.labels):

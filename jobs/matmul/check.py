@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from jobs.lib.checking import compare, read_array
 
 Floats = NDArray[np.float64]
 
@@ -41,20 +40,6 @@ def multiply(a: Floats, b: Floats, rounds: int) -> Floats:
     return in_tiles(product, a.shape[2])
 
 
-def read_tiles(place: str) -> Floats:
-    """Read FILE:DATASET, or a .npy file, whole."""
-    try:
-        if place.endswith(".npy"):
-            saved: Floats = np.load(place)
-            return saved
-        path, _, name = place.rpartition(":")
-        with h5py.File(Path(path), "r") as file:
-            tiles: Floats = file[name][...]
-        return tiles
-    except (OSError, KeyError, ValueError) as error:
-        sys.exit(f"check: cannot read {place}: {error}; run the job first, with --out")
-
-
 def main() -> None:
     """Run as a command; the exit status is 0 only if every bit agrees."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -64,17 +49,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="-D ROUNDS")
     options = parser.parse_args()
 
-    c = read_tiles(options.c)
+    c = read_array(options.c)
     a, b = generate(c.shape[0], c.shape[2])
     if options.a:
-        a = read_tiles(options.a)
+        a = read_array(options.a)
     if options.b:
-        b = read_tiles(options.b)
-    expected = multiply(a, b, options.rounds)
-    if c.tobytes() != expected.tobytes():
-        wrong = np.argwhere(c != expected)
-        sys.exit(f"check: {len(wrong)} numbers differ from numpy's, the first at {wrong[:1]}")
-    print(f"check: {c.size} numbers agree with numpy to the last bit")
+        b = read_array(options.b)
+    compare(c, multiply(a, b, options.rounds), "numbers")
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
 Reads the job's output from standard input:
 
-    python -m dvm_mpi jobs/primes/primes.dasm | python jobs/primes/check.py
+    python -m dvm_mpi jobs/primes/primes.dasm | python -m jobs.primes.check
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 
 import numpy as np
+
+from jobs.lib.checking import printed_number
 
 
 def count_primes(limit: int) -> int:
@@ -26,21 +27,13 @@ def count_primes(limit: int) -> int:
     return int(is_prime.sum())
 
 
-def printed_count(output: str) -> int:
-    """Return the last number of what the job printed."""
-    numbers = re.findall(r"\d+", output)
-    if not numbers:
-        sys.exit("check: there is no number in the job's output")
-    return int(numbers[-1])
-
-
 def main() -> None:
     """Run as a command; the exit status is 0 only if the count is right."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--limit", type=int, default=2_000_000, help="-D LIMIT")
     options = parser.parse_args()
 
-    printed, expected = printed_count(sys.stdin.read()), count_primes(options.limit)
+    printed, expected = printed_number(), count_primes(options.limit)
     if printed != expected:
         sys.exit(
             f"check: the job counts {printed} primes below {options.limit}, not {expected}; "

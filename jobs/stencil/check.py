@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from jobs.lib.checking import compare, read_array
 
 Floats = NDArray[np.float64]
 
@@ -30,20 +29,6 @@ def spread(plate: Floats, steps: int) -> Floats:
     return now
 
 
-def read_grid(place: str) -> Floats:
-    """Read FILE:DATASET, or a .npy file, whole."""
-    try:
-        if place.endswith(".npy"):
-            saved: Floats = np.load(place)
-            return saved
-        path, _, name = place.rpartition(":")
-        with h5py.File(Path(path), "r") as file:
-            grid: Floats = file[name][...]
-        return grid
-    except (OSError, KeyError, ValueError) as error:
-        sys.exit(f"check: cannot read {place}: {error}; run the job first, with --out")
-
-
 def main() -> None:
     """Run as a command; the exit status is 0 only if every bit agrees."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -53,13 +38,9 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=20, help="-D ITERATIONS")
     options = parser.parse_args()
 
-    result = read_grid(options.result)
-    plate = read_grid(options.plate) if options.plate else generate(*result.shape)
-    expected = spread(plate, options.iterations)
-    if result.tobytes() != expected.tobytes():
-        wrong = np.argwhere(result != expected)
-        sys.exit(f"check: {len(wrong)} cells differ from numpy's, the first at {wrong[:1]}")
-    print(f"check: {result.size} cells agree with numpy to the last bit")
+    result = read_array(options.result)
+    plate = read_array(options.plate) if options.plate else generate(*result.shape)
+    compare(result, spread(plate, options.iterations), "cells")
 
 
 if __name__ == "__main__":

@@ -2,27 +2,20 @@
 
 Reads the job's output from standard input:
 
-    python -m dvm_mpi jobs/treesum/treesum.dasm | python jobs/treesum/check.py
+    python -m dvm_mpi jobs/treesum/treesum.dasm | python -m jobs.treesum.check
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
+
+from jobs.lib.checking import printed_number
 
 
 def expected_sum(count: int) -> int:
     """Return 0 + 1 + ... + (count - 1)."""
     return count * (count - 1) // 2
-
-
-def printed_sum(output: str) -> int:
-    """Return the last number of what the job printed."""
-    numbers = re.findall(r"\d+", output)
-    if not numbers:
-        sys.exit("check: there is no number in the job's output")
-    return int(numbers[-1])
 
 
 def main() -> None:
@@ -31,7 +24,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20_480, help="-D N")
     options = parser.parse_args()
 
-    printed, expected = printed_sum(sys.stdin.read()), expected_sum(options.count)
+    printed, expected = printed_number(), expected_sum(options.count)
     if printed != expected:
         sys.exit(f"check: the tree's sum of {options.count} integers is {printed}, not {expected}")
     print(f"check: the sum of {options.count} integers is {expected}, as the formula says")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from jobs.lib.checking import compare, read_array
 
 Floats = NDArray[np.float64]
 
@@ -19,20 +18,6 @@ def generate(size: int) -> tuple[Floats, Floats]:
     return index / 2, np.sqrt(index)
 
 
-def read_vector(place: str) -> Floats:
-    """Read FILE:DATASET, or a .npy file, whole."""
-    try:
-        if place.endswith(".npy"):
-            saved: Floats = np.load(place)
-            return saved
-        path, _, name = place.rpartition(":")
-        with h5py.File(Path(path), "r") as file:
-            vector: Floats = file[name][...]
-        return vector
-    except (OSError, KeyError, ValueError) as error:
-        sys.exit(f"check: cannot read {place}: {error}; run the job first, with --in and --out")
-
-
 def main() -> None:
     """Run as a command; the exit status is 0 only if every bit agrees."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -41,16 +26,13 @@ def main() -> None:
     parser.add_argument("--c", metavar="FILE:DATASET", required=True)
     options = parser.parse_args()
 
-    c = read_vector(options.c)
+    c = read_array(options.c)
     a, b = generate(len(c))
     if options.a:
-        a = read_vector(options.a)
+        a = read_array(options.a)
     if options.b:
-        b = read_vector(options.b)
-    if c.tobytes() != (a + b).tobytes():
-        wrong = np.flatnonzero(c != a + b)
-        sys.exit(f"check: {len(wrong)} sums differ from numpy's, the first at index {wrong[:1]}")
-    print(f"check: {len(c)} sums agree with numpy to the last bit")
+        b = read_array(options.b)
+    compare(c, a + b, "sums")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from jobs.matmul.check import generate, in_tiles, multiply, read_tiles, whole
+from jobs.matmul.check import generate, in_tiles, multiply, whole
 from tests.jobs.machine import ENGINES, run_job
 
 
@@ -46,8 +44,3 @@ def test_what_is_checked_is_the_product() -> None:
     assert whole(a).tolist() == left.tolist()
     assert a[1, 2].tolist() == left[2:4, 4:6].tolist()
     assert whole(multiply(a, b, 2)).tolist() == (2 * (left @ right)).tolist()
-
-
-def test_a_file_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"check: cannot read .*; run the job first"):
-        read_tiles(f"{tmp_path}/absent.h5:c")

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from jobs.stencil.check import generate, read_grid, spread
+from jobs.stencil.check import generate, spread
 from tests.jobs.machine import ENGINES, run_job
 
 
@@ -42,8 +40,3 @@ def test_heat_spreads_from_the_middle_and_the_rim_stays() -> None:
     after = spread(plate, 1)
     assert after[1].tolist() == [0.0, 4.125, 1.125, 0.0]
     assert after[[0, 2]].tolist() == plate[[0, 2]].tolist()
-
-
-def test_a_file_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"check: cannot read .*; run the job first"):
-        read_grid(f"{tmp_path}/absent.h5:plate")

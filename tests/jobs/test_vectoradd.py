@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from jobs.vectoradd.check import generate, read_vector
+from jobs.vectoradd.check import generate
 from tests.jobs.machine import ENGINES, run_job
 
 
@@ -30,8 +28,3 @@ def test_adds_vectors_from_outside() -> None:
     parameters = {"N": 5000, "PARTS": 16, "GENERATE": 0}
     result = run_job("vectoradd", parameters, inputs={"a": a, "b": b}, workers=3, homes=2)
     assert result.arrays["c"].tobytes() == (a + b).tobytes()
-
-
-def test_a_file_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"check: cannot read .*; run the job first"):
-        read_vector(f"{tmp_path}/absent.h5:c")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jobs.kmeans import check, make_input
+from jobs.lib.checking import read_array
 from jobs.primes.check import count_primes
 from jobs.treesum.check import expected_sum
 from tests.jobs.machine import source_of
@@ -72,5 +73,5 @@ def test_kmeans_of_a_crop(
     expected = check.kmeans(points, 6, 3, 11)
     assert ended.out == check.expected_console(expected)
     assert np.load(tmp_path / "centroids.npy").tobytes() == expected.centroids.tobytes()
-    labels = check.read_dataset(str(tmp_path / "output.h5:labels"))
+    labels = read_array(str(tmp_path / "output.h5:labels"))
     assert labels.tobytes() == expected.labels.tobytes()
