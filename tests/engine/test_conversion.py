@@ -12,7 +12,7 @@ from tests.engine import exact
 from tests.engine.exact import FORMATS, rounded
 from tests.engine.grid import Row, results
 from tests.engine.machine import EngineMaker
-from tests.engine.test_operations import ENGINES, assert_same, edges, integers
+from tests.engine.test_operations import assert_same, edges, integers
 
 
 def around(name: str) -> list[int]:
@@ -54,7 +54,6 @@ def values(name: str) -> list[int]:
     return sorted({*edges(name), *around(name), *(halfway() if name == "fd" else [])})
 
 
-@pytest.mark.parametrize("maker", ENGINES)
 @pytest.mark.parametrize("source", BY_NAME)
 def test_conversion_to_every_type(source: str, maker: EngineMaker) -> None:
     """Extension, cutting, rounding to even, saturation, NaN to 0, and bits that are only copied."""

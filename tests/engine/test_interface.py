@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from dvm_mpi.engine.interface import End, Engine, Lease, LeaseKind, Reason, TrapKind
-from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.layout import DATA_START, PAGE_BYTES, SR_START, TEXT_START
+from tests.engine.agreement import ENGINES
 from tests.engine.machine import (
     OWN_STACK,
     STACK_BYTES,
@@ -31,23 +30,9 @@ from tests.engine.machine import (
 )
 from tests.engine.random_programs import random_scene
 
-ENGINES: list[EngineMaker] = [ReferenceEngine, InterpEngine]
 PAGE = DATA_START // PAGE_BYTES
 CELL = 0x2_0000_0010
 SUM = 0x2_0000_0018
-
-
-@pytest.fixture(params=ENGINES, ids=["reference", "interp"])
-def maker(request: pytest.FixtureRequest) -> EngineMaker:
-    found: EngineMaker = request.param
-    return found
-
-
-@pytest.fixture
-def engine(maker: EngineMaker) -> Iterator[Engine]:
-    machine = maker(settings())
-    yield machine
-    machine.close()
 
 
 def pages(*numbers: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -370,7 +355,7 @@ def test_random_flat_images_end_alike(first: int) -> None:
         image = program(flat=True, tail=rng.randbytes(rng.choice([20, 200, 2000])))
         grants = [(DATA_START, 0x300_0000_0000 - DATA_START, 1)]
         tasks = [Task(TEXT_START, grants)]
-        ended = [run_tasks(m, image, tasks, fuel_max=300)[0] for m in ENGINES]
+        ended = [run_tasks(m, image, tasks, fuel_max=300)[0] for m in ENGINES.values()]
         assert ended[0] == ended[1], seed
 
 

@@ -15,7 +15,6 @@ from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.engine.address_space import LOAD_MASKS, AddressSpace
 from dvm_mpi.engine.interface import End, LoadTracking, Reason
 from dvm_mpi.engine.interp import InterpEngine
-from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.layout import DATA_START, PAGE_BYTES
 from tests.engine.machine import (
     OWN_ID,
@@ -35,7 +34,6 @@ from tests.engine.machine import (
     via,
 )
 
-ENGINES: list[EngineMaker] = [ReferenceEngine, InterpEngine]
 CELL = 0x2_0000_0010
 OTHER_CELL = 0x2_0000_0018
 NEXT_PAGE = DATA_START + PAGE_BYTES
@@ -44,12 +42,6 @@ STACK_DESCRIPTOR, NO_RANGES, ENTRY = DESCRIPTORS, DESCRIPTORS + 32, DESCRIPTORS 
 EXPLICIT_STACK = DATA_START + 0x8000
 MEMORY = {DATA_START + i: (7 * i + 1) % 256 for i in range(3 * PAGE_BYTES)}
 MEMORY |= {OWN_ID + i: 100 + i for i in range(16)}
-
-
-@pytest.fixture(params=ENGINES, ids=["reference", "interp"])
-def maker(request: pytest.FixtureRequest) -> EngineMaker:
-    found: EngineMaker = request.param
-    return found
 
 
 def ended_of(maker: EngineMaker, *instructions: Instruction, **changes: Any) -> Ended:

@@ -15,13 +15,9 @@ import pytest
 from dvm_mpi.disa.table import BY_CONDITION, BY_MNEMONIC, TABLE, Form
 from dvm_mpi.disa.types import BY_NAME, FLOATS, INTS, NUMBERS
 from dvm_mpi.engine.interface import TrapKind
-from dvm_mpi.engine.interp import InterpEngine
-from dvm_mpi.engine.reference import ReferenceEngine
 from tests.engine import exact
 from tests.engine.grid import Row, results, taken
 from tests.engine.machine import EngineMaker, Task, at, imm, op, program, run_tasks
-
-ENGINES: list[EngineMaker] = [ReferenceEngine, InterpEngine]
 
 
 # fmt: off
@@ -85,7 +81,6 @@ def assert_same(rows: Sequence[Row], found: Sequence[object], wanted: Sequence[o
     assert not wrong, "\n".join([f"{len(wrong)} of {len(rows)}", *wrong[:20]])
 
 
-@pytest.mark.parametrize("maker", ENGINES)
 @pytest.mark.parametrize("names", [INTS, FLOATS], ids=["integers", "floats"])
 def test_arithmetic_at_the_edges(names: frozenset[str], maker: EngineMaker) -> None:
     rows, wanted = zip(*table(names), strict=True)
@@ -93,7 +88,6 @@ def test_arithmetic_at_the_edges(names: frozenset[str], maker: EngineMaker) -> N
     assert_same(rows, results(maker, rows), wanted)
 
 
-@pytest.mark.parametrize("maker", ENGINES)
 def test_branches_at_the_edges(maker: EngineMaker) -> None:
     """NaN on either side or on both, -0 beside +0, and signed beside unsigned order."""
     rows = [
@@ -108,7 +102,6 @@ def test_branches_at_the_edges(maker: EngineMaker) -> None:
     assert_same(rows, taken(maker, rows), wanted)
 
 
-@pytest.mark.parametrize("maker", ENGINES)
 @pytest.mark.parametrize("mnemonic", sorted(DIVIDING))
 def test_division_by_zero_traps_for_every_integer_type(mnemonic: str, maker: EngineMaker) -> None:
     for name in sorted(BY_MNEMONIC[mnemonic].types & INTS):

@@ -10,12 +10,9 @@ import struct
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 
 from dvm_mpi.disa.instruction import Instruction, Operand
 from dvm_mpi.disa.types import BY_NAME, Mode
-from dvm_mpi.engine.interp import InterpEngine
-from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.layout import DATA_START
 from tests.engine.machine import EngineMaker, Task, imm, op, program, run_tasks
 
@@ -26,8 +23,6 @@ MIN64, MAX64 = -(1 << 63), (1 << 63) - 1
 UMAX64 = (1 << 64) - 1
 
 Value = int | float
-
-ENGINES: list[EngineMaker] = [ReferenceEngine, InterpEngine]
 
 
 def bits(type_name: str, value: Value) -> int:
@@ -251,17 +246,14 @@ CONVERSIONS: list[tuple[str, str, list[Value], Value]] = [
 # fmt: on
 
 
-@pytest.mark.parametrize("maker", ENGINES)
 def test_integers(maker: EngineMaker) -> None:
     check(maker, INTEGERS)
 
 
-@pytest.mark.parametrize("maker", ENGINES)
 def test_floats(maker: EngineMaker) -> None:
     check(maker, FLOATS)
 
 
-@pytest.mark.parametrize("maker", ENGINES)
 def test_conversions(maker: EngineMaker) -> None:
     check(maker, CONVERSIONS)
 
@@ -296,7 +288,6 @@ COMPARISONS: list[tuple[str, str, list[Value], bool]] = [
 # fmt: on
 
 
-@pytest.mark.parametrize("maker", ENGINES)
 def test_comparisons(maker: EngineMaker) -> None:
     for condition, type_name, values, wanted in COMPARISONS:
         operands = [imm(bits(type_name, value)) for value in values]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ from dvm_mpi.disa.instruction import Instruction, Operand
 from dvm_mpi.engine.address_space import VIEW
 from dvm_mpi.engine.interface import Engine, LeaseKind, LoadTracking, Reason, TrapKind
 from dvm_mpi.engine.interp import InterpEngine
-from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.layout import (
     CELL_CHILD_STACK_BASE,
     CELL_STACK_BASE,
@@ -22,6 +21,7 @@ from dvm_mpi.layout import (
     STACKS_START,
     TEXT_START,
 )
+from tests.engine.agreement import ENGINES
 from tests.engine.machine import (
     OWN_ID,
     OWN_STACK,
@@ -41,7 +41,6 @@ from tests.engine.machine import (
     via,
 )
 
-ENGINES: list[EngineMaker] = [ReferenceEngine, InterpEngine]
 #: Descriptors: an automatic stack, no ranges, and the entry.
 NOTHING = 0x2_0000_2000
 ENTRY = 0x2_0000_2020
@@ -50,19 +49,6 @@ STACKS = 0x2_0000_3000
 SEEN = 0x2_0000_4000
 #: Stacks that no other test uses.
 UNUSED_STACKS = STACKS_START + (1 << 20) * SLOT_BYTES
-
-
-@pytest.fixture(params=ENGINES, ids=["reference", "interp"])
-def maker(request: pytest.FixtureRequest) -> EngineMaker:
-    found: EngineMaker = request.param
-    return found
-
-
-@pytest.fixture
-def engine(maker: EngineMaker) -> Iterator[Engine]:
-    machine = maker(settings())
-    yield machine
-    machine.close()
 
 
 def newr(number: int = 0) -> list[Instruction]:
@@ -299,5 +285,5 @@ def test_engines_agree_on_stores_to_stacks(seed: int) -> None:
     tasks = [Task(image=LEFT), Task(runner=2, image=LEFT)]
     slice_fuel = rng.choice([1, 7, 1_000])
     image = program(*listing)
-    ends = [run_tasks(maker, image, tasks, fuel=slice_fuel)[0] for maker in ENGINES]
+    ends = [run_tasks(maker, image, tasks, fuel=slice_fuel)[0] for maker in ENGINES.values()]
     assert ends[0] == ends[1]
