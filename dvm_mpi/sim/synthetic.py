@@ -20,10 +20,7 @@ from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm.ranges import expand, firsts_of
 from dvm_mpi.engine.interface import (
     CHILD,
-    OUTCOME,
-    RUN,
     AttemptBatch,
-    End,
     Exit,
     Lease,
     LeaseKind,
@@ -31,6 +28,7 @@ from dvm_mpi.engine.interface import (
     Reason,
 )
 from dvm_mpi.layout import DATA_START, PAGE_BYTES, PAGE_SHIFT, RANGE, TEXT_START, WORD_BYTES
+from dvm_mpi.sim.outcomes import committed, joined, outcome_batch, runs_of
 
 Ints = NDArray[np.int64]
 
@@ -165,12 +163,10 @@ class SyntheticEngine:
         addresses, counts = self._work.words_of(leaves)
         pages, words = np.divmod((addresses - DATA_START) // WORD_BYTES, _PAGE_WORDS)
         loaded = self._content.view(np.int64)[self._slots[pages], words]
-        outcomes = self._outcomes(rows)
+        outcomes = committed(rows, self._work.instructions)
         outcomes["run_count"], outcomes["run_first"] = counts, firsts_of(counts)
-        runs = np.zeros(addresses.size, RUN)
-        runs["start"], runs["length"] = addresses, WORD_BYTES
-        runs["data_first"] = firsts_of(runs["length"])
-        self._ended.append(_outcome_batch(outcomes, runs=runs, data=(loaded + 1).view(np.uint8)))
+        runs, data = runs_of(addresses, WORD_BYTES), (loaded + 1).view(np.uint8)
+        self._ended.append(outcome_batch(outcomes, runs=runs, data=data))
 
     def _create(self, rows: NDArray[Any], number: int) -> bool:
         """Create the children of one runner; say whether there were enough ids."""
@@ -190,9 +186,9 @@ class SyntheticEngine:
             child_ranges = np.zeros(addresses.size, RANGE)
             child_ranges["start"], child_ranges["length"] = addresses, WORD_BYTES
             children["heap_count"], children["heap_first"] = counts, firsts_of(counts)
-        outcomes = self._outcomes(rows)
+        outcomes = committed(rows, work.instructions)
         outcomes["child_count"] = len(children)
-        self._ended.append(_outcome_batch(outcomes, children=children, child_ranges=child_ranges))
+        self._ended.append(outcome_batch(outcomes, children=children, child_ranges=child_ranges))
         return True
 
     def _take_ids(self, count: int) -> Ints:
@@ -203,14 +199,6 @@ class SyntheticEngine:
         left = [(max(start, last), end) for start, end in self._ids if end > last]
         self._ids = left if count else self._ids
         return ids
-
-    def _outcomes(self, rows: NDArray[Any]) -> NDArray[Any]:
-        outcomes = np.zeros(len(rows), OUTCOME)
-        outcomes["runner"], outcomes["end"] = rows["runner"], End.COMMIT
-        outcomes["instructions"] = self._work.instructions
-        outcomes["trap"] = outcomes["trap_address"] = -1
-        outcomes["exit_pc"] = rows["entry"]
-        return outcomes
 
     def park(self) -> int:
         """Refuse: nobody sleeps."""
@@ -223,7 +211,7 @@ class SyntheticEngine:
     def take_outcomes(self) -> OutcomeBatch:
         """Return the attempts that ended since the last call, and forget them."""
         taken, self._ended = self._ended, []
-        return taken[0] if len(taken) == 1 else _joined(taken)
+        return joined(taken)
 
     def grant_lease(self, lease: Lease) -> None:
         """Take over ids."""
@@ -269,38 +257,3 @@ class SyntheticEngine:
 
     def close(self) -> None:
         """Give back nothing: the memory goes with the engine."""
-
-
-def _outcome_batch(outcomes: NDArray[Any], **parts: NDArray[Any]) -> OutcomeBatch:
-    """Return a batch with these companion arrays; the others are empty."""
-    return OutcomeBatch(
-        outcomes,
-        parts.get("runs", np.empty(0, RUN)),
-        parts.get("data", np.empty(0, np.uint8)),
-        parts.get("children", np.empty(0, CHILD)),
-        parts.get("child_ranges", np.empty(0, RANGE)),
-        np.empty(0, RANGE),
-        np.empty(0, np.uint8),
-        np.empty(0, np.int64),
-    )
-
-
-def _joined(batches: list[OutcomeBatch]) -> OutcomeBatch:
-    """Return several batches as one, their rows in order."""
-    joined = _outcome_batch(np.concatenate([np.empty(0, OUTCOME), *(b.outcomes for b in batches)]))
-    run_first = data_first = child_first = range_first = row = 0
-    for batch in batches:
-        rows = joined.outcomes[row : row + len(batch.outcomes)]
-        rows["run_first"] += run_first
-        rows["child_first"] += child_first
-        runs, children = batch.runs.copy(), batch.children.copy()
-        runs["data_first"] += data_first
-        children["heap_first"] += range_first
-        joined.runs = np.concatenate([joined.runs, runs])
-        joined.data = np.concatenate([joined.data, batch.data])
-        joined.children = np.concatenate([joined.children, children])
-        joined.child_ranges = np.concatenate([joined.child_ranges, batch.child_ranges])
-        run_first, data_first = len(joined.runs), len(joined.data)
-        child_first, range_first = len(joined.children), len(joined.child_ranges)
-        row += len(batch.outcomes)
-    return joined

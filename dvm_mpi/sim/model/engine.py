@@ -17,7 +17,6 @@ from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm.ranges import expand, firsts_of
 from dvm_mpi.engine.interface import (
     CHILD,
-    OUTCOME,
     RUN,
     AttemptBatch,
     End,
@@ -37,6 +36,7 @@ from dvm_mpi.layout import (
     stack_slot_bytes,
 )
 from dvm_mpi.sim.model.shapes import ARGUMENT_BYTES, Children, Effect, RunnerKind, Shape, kind_of
+from dvm_mpi.sim.outcomes import committed, joined, outcome_batch, runs_of
 
 Ints = NDArray[np.int64]
 
@@ -153,29 +153,31 @@ class ShapeEngine:
         assert self._batch is not None
         rows, numbers = self._batch.attempts[first:end], self._numbers[first:end]
         lengths, stores = self._shape.leaves(numbers)
-        outcomes = _outcomes(rows, lengths)
+        outcomes = committed(rows, lengths)
         count = stores.shape[1]
         outcomes["run_count"], outcomes["run_first"] = count, count * np.arange(len(rows))
-        runs = _runs(stores.reshape(-1, 2))
+        flat = stores.reshape(-1, 2)
+        runs = runs_of(flat[:, 0], flat[:, 1])
         data = np.zeros(int(runs["length"].sum()), np.uint8)
         if count:
             # The flag is the last word of what a leaf stores.
             words = data.reshape(len(rows), -1)[:, -WORD_BYTES:]
             values = np.array([self._shape.flag_value(n) for n in numbers.tolist()], np.int64)
             words[:] = values.view(np.uint8).reshape(len(rows), WORD_BYTES)
-        self._ended.append(_outcome_batch(outcomes, runs=runs, data=data))
+        self._ended.append(outcome_batch(outcomes, runs=runs, data=data))
 
     def _end(self, effect: Effect) -> None:
         """End the attempt at the cursor, which is no leaf."""
         assert self._batch is not None
         rows = self._batch.attempts[self._cursor : self._cursor + 1]
-        outcomes = _outcomes(rows, np.array([effect.instructions]))
+        outcomes = committed(rows, effect.instructions)
         if effect.aborts:
             outcomes["end"] = End.ABORT
-            self._ended.append(_outcome_batch(outcomes))
+            self._ended.append(outcome_batch(outcomes))
             return
         outcomes["end"] = End.COMMIT_DELETE if effect.deletes else End.COMMIT
-        stored = _runs(np.array(effect.stores, np.int64).reshape(-1, 2))
+        places = np.array(effect.stores, np.int64).reshape(-1, 2)
+        stored = runs_of(places[:, 0], places[:, 1])
         data = np.zeros(int(stored["length"].sum()), np.uint8)
         if effect.deletes and effect.stores and self._shape.flags[0] <= effect.stores[-1][0]:
             data[-WORD_BYTES:] = np.array([1]).view(np.uint8)
@@ -191,7 +193,7 @@ class ShapeEngine:
         words = np.zeros((len(numbers), ARGUMENT_BYTES), np.uint8)
         words[:, :WORD_BYTES] = numbers.view(np.uint8).reshape(-1, WORD_BYTES)
         self._ended.append(
-            _outcome_batch(
+            outcome_batch(
                 outcomes,
                 runs=np.concatenate([stored, images]),
                 data=np.concatenate([data, words.reshape(-1)]),
@@ -242,7 +244,7 @@ class ShapeEngine:
     def take_outcomes(self) -> OutcomeBatch:
         """Return the attempts that ended since the last call, and forget them."""
         taken, self._ended = self._ended, []
-        return taken[0] if len(taken) == 1 else _joined(taken)
+        return joined(taken)
 
     def grant_lease(self, lease: Lease) -> None:
         """Take over addresses."""
@@ -315,22 +317,6 @@ class ShapeEngine:
         """Give back nothing: the memory goes with the engine."""
 
 
-def _outcomes(rows: NDArray[Any], instructions: Ints) -> NDArray[Any]:
-    outcomes = np.zeros(len(rows), OUTCOME)
-    outcomes["runner"], outcomes["end"] = rows["runner"], End.COMMIT
-    outcomes["instructions"] = instructions
-    outcomes["trap"] = outcomes["trap_address"] = -1
-    outcomes["exit_pc"] = rows["entry"]
-    return outcomes
-
-
-def _runs(ranges: Ints) -> NDArray[Any]:
-    runs = np.zeros(len(ranges), RUN)
-    runs["start"], runs["length"] = ranges[:, 0], ranges[:, 1]
-    runs["data_first"] = firsts_of(runs["length"])
-    return runs
-
-
 def _arguments(children: NDArray[Any], numbers: Ints, data_first: int) -> NDArray[Any]:
     """Return what the creator stores into the stacks of its children, behind its other bytes."""
     images = np.zeros(len(children), RUN)
@@ -345,46 +331,3 @@ def _number_rows(children: NDArray[Any]) -> None:
     counts = children["heap_count"] + children["watched_count"]
     children["heap_first"] = firsts_of(counts)
     children["watched_first"] = children["heap_first"] + children["heap_count"]
-
-
-def _outcome_batch(outcomes: NDArray[Any], **parts: NDArray[Any]) -> OutcomeBatch:
-    """Return a batch with these companion arrays; the others are empty."""
-    return OutcomeBatch(
-        outcomes,
-        parts.get("runs", np.empty(0, RUN)),
-        parts.get("data", np.empty(0, np.uint8)),
-        parts.get("children", np.empty(0, CHILD)),
-        parts.get("child_ranges", np.empty(0, RANGE)),
-        np.empty(0, RANGE),
-        np.empty(0, np.uint8),
-        np.empty(0, np.int64),
-    )
-
-
-def _joined(batches: list[OutcomeBatch]) -> OutcomeBatch:
-    """Return several batches as one, their rows in order."""
-    joined = _outcome_batch(np.concatenate([np.empty(0, OUTCOME), *(b.outcomes for b in batches)]))
-    run_first = data_first = child_first = range_first = row = 0
-    runs, data, children, ranges = [], [], [], []
-    for batch in batches:
-        rows = joined.outcomes[row : row + len(batch.outcomes)]
-        rows["run_first"] += run_first
-        rows["child_first"] += child_first
-        own_runs, own_children = batch.runs.copy(), batch.children.copy()
-        own_runs["data_first"] += data_first
-        own_children["heap_first"] += range_first
-        own_children["watched_first"] += range_first
-        own_children["image_first"] += run_first
-        runs.append(own_runs)
-        data.append(batch.data)
-        children.append(own_children)
-        ranges.append(batch.child_ranges)
-        run_first += len(batch.runs)
-        data_first += len(batch.data)
-        child_first += len(batch.children)
-        range_first += len(batch.child_ranges)
-        row += len(batch.outcomes)
-    if batches:
-        joined.runs, joined.data = np.concatenate(runs), np.concatenate(data)
-        joined.children, joined.child_ranges = np.concatenate(children), np.concatenate(ranges)
-    return joined
