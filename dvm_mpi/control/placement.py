@@ -69,9 +69,9 @@ def share_out(
     finds no place waits.
 
     Where there are many workers the coordinator's time is what is short, and each share costs it a
-    message there and one back. So no share is of a few runners, although the queue ends. And while
-    the first ends tell that runners are short, and batches grow from one runner to hundreds, nobody
-    gets some of every size: only who has no more than the batch that it got last, or next to
+    message there and one back. So no share is of a few short runners, although the queue ends. And
+    while the first ends tell that runners are short, and batches grow from one runner to hundreds,
+    nobody gets some of every size: only who has no more than the batch that it got last, or next to
     nothing, gets another.
 
     Runners that are near to a worker go there, within its fair share; other workers get them only
@@ -100,7 +100,8 @@ def share_out(
     if int(running.min()) > batch_runners * (BATCHES_PER_WORKER - 1):
         # Asked at almost every message, and most often nobody has room for a batch.
         return given
-    least = len(running) // WORKERS_PER_LEAST_RUNNER
+    # Of runners so long that a batch has few of them, fewer are worth a message.
+    least = min(len(running) // WORKERS_PER_LEAST_RUNNER, batch_runners // BATCHES_PER_WORKER)
     room = batch_runners * BATCHES_PER_WORKER - running
     has_room = room >= batch_runners
     # Batches of long runners are as small as what a watcher's instance adds: two are nothing, too.

@@ -69,8 +69,10 @@ def test_shares_of_very_many_workers_are_not_single_runners() -> None:
     assert share_out(count, nobody, nobody, BATCH_RUNNERS_MAX).tolist() == (
         [5] * (count // 5) + [0] * (count - count // 5)
     )
-    # Where a batch is one runner, a long one, nobody gets more than there is room for.
-    assert share_out(count, nobody, nobody, 1).max() == BATCHES_PER_WORKER
+    # Where a batch is one runner, a long one, it is worth a message, and all get one.
+    assert share_out(count, nobody, nobody, 1).tolist() == [1] * count
+    # Of those in between, less than a batch.
+    assert share_out(count, nobody, nobody, 2 * BATCHES_PER_WORKER).max() == 2
 
 
 # fmt: off
