@@ -174,17 +174,18 @@ class WaveShape:
 
     # --- addresses ------------------------------------------------------------------------------
     @property
-    def _common(self) -> int:
+    def _results(self) -> int:
         return DATA_START + whole_pages(self.input_bytes)
 
     @property
-    def _results(self) -> int:
-        return self._common + whole_pages(self.common_bytes)
+    def _common(self) -> int:
+        # Not behind the input: the last part would declare both as one range, all of it changed.
+        size = self.result_bytes * self.parts
+        return self._results + (size if self.is_packed else whole_pages(size))
 
     @property
     def _done(self) -> int:
-        size = self.result_bytes * self.parts
-        return self._results + (size if self.is_packed else whole_pages(size))
+        return self._common + whole_pages(self.common_bytes)
 
     @property
     def flags(self) -> tuple[int, int]:
@@ -198,7 +199,7 @@ class WaveShape:
 
     @property
     def image(self) -> Image:
-        """Input, common bytes, results, flags; each from a page's start, unless they are packed."""
+        """Input, results, common bytes, flags; each from a page's start, unless they are packed."""
         return _image(DATA_START + whole_pages(sum(self.flags) - DATA_START))
 
     def _input_of(self, parts: Ints) -> tuple[Ints, Ints]:
