@@ -257,10 +257,11 @@ STORY_ROWS: Final = 1 << 18
 BATCH_RUNNERS_MAX: Final = 4_096
 BATCHES_PER_WORKER: Final = 2
 #: Instructions that runners take together, at least, to be divided among workers: less takes about
-#: as long as the message there and the one back that each share costs rank 0. And how long a few
-#: such runners wait for what is under way, so that they go together.
-SHARE_FUEL_MIN: Final = SLICE_FUEL // 4
-GATHER_US: Final = 2_000
+#: as long as the messages there and back, and the epoch, that each share costs rank 0. Fewer than
+#: four such shares wait for as few that are under way, so that they go together, and so does the
+#: epoch; until for so long none of those has ended.
+SHARE_FUEL_MIN: Final = SLICE_FUEL
+GATHER_US: Final = 10_000
 #: Instructions in whose time rank 0 deals a worker a batch and takes its ends: batches of many
 #: workers are as much longer than BATCH_FUEL as it needs to come round. So many of them, at least,
 #: are there for each worker: as long as there are fewer, batches get shorter.

@@ -26,7 +26,6 @@ from dvm_mpi.config import (
     BATCH_FUEL,
     BATCH_RUNNERS_MAX,
     FRONT_RUNNERS,
-    GATHER_US,
     MOVE_US,
     MOVED_BYTES_PER_US,
     NEAR_BYTES_MIN,
@@ -37,6 +36,7 @@ from dvm_mpi.control.coordinator_state import CoordinatorState
 from dvm_mpi.control.lifecycle import State
 from dvm_mpi.control.placement import bearable_fuel, share_out
 from dvm_mpi.control.policies import NOTHING_DECLARED, Policy
+from dvm_mpi.control.short_waits import SHARES_AWAITED_MAX, ShortWaits
 from dvm_mpi.dsm.holders import ANYONE
 
 Ints = NDArray[np.int64]
@@ -75,7 +75,8 @@ class Dealing:
         state: CoordinatorState,
         policy: Policy | None,
         near_wait_us: int,
-        share_fuel_min: int = 0,
+        share_fuel_min: int,
+        short_waits: ShortWaits,
     ) -> None:
         self._state = state
         self._policy = policy
@@ -84,10 +85,9 @@ class Dealing:
         self._share_fuel_min = share_fuel_min
         #: Of so many runners each, however short, a share is worth its messages.
         self._few_max = share_fuel_min // RUNNER_FUEL
-        #: Until when the few wait for those that run; None if they do not.
-        self._gathers_until_us: int | None = None
-        #: Whether that was in vain: somebody runs long, and nobody waits for it again.
-        self._in_vain = False
+        #: Whether the few wait for those that run.
+        self._gathers_now = False
+        self._short_waits = short_waits
         #: What the largest range of runners has, of those that were last looked at; their mean.
         self._range_bytes = 0.0
 
@@ -97,7 +97,7 @@ class Dealing:
         `workers`: those that are ready, ascending.
         """
         state, policy = self._state, self._policy
-        if self._share_fuel_min and self._gathers(now_us):
+        if self._share_fuel_min and self._gathers():
             return NOTHING_DEALT
         if policy is None:
             self._drop_cancelled()
@@ -152,27 +152,17 @@ class Dealing:
         fuel = state.lengths.known_fuel(state.table.rows["entry"][rows]) if len(rows) else 0.0
         return int(min(fuel / self._share_fuel_min, worker_count))
 
-    def _gathers(self, now_us: int) -> bool:
+    def _gathers(self) -> bool:
         """Say whether the few that may start wait for the few under way, and note until when."""
-        state = self._state
-        running = int((state.running - state.asleep).sum())
-        is_settled = running <= 0 and not (state.log.open_records or state.log.epochs_in_flight)
-        self._in_vain &= not is_settled
-        fuel = running * (state.lengths.all.mean + RUNNER_FUEL)
-        if is_settled or self._in_vain or fuel >= self._share_fuel_min or self._sharers(1):
-            return self._gathers_no_more()
-        if self._gathers_until_us is None or self.waits_until_us is None:
-            self._gathers_until_us = now_us + GATHER_US
-        if now_us >= self._gathers_until_us:
-            self._in_vain = True
-            return self._gathers_no_more()
-        self.waits_until_us = self._gathers_until_us
-        return True
-
-    def _gathers_no_more(self) -> bool:
-        if self._gathers_until_us is not None:
-            self._gathers_until_us = self.waits_until_us = None
-        return False
+        waits, gathered = self._short_waits, self._gathers_now
+        waits.begin_anew()
+        is_held_up = waits.are_short and not waits.is_settled
+        self._gathers_now = is_held_up and self._sharers(SHARES_AWAITED_MAX) < SHARES_AWAITED_MAX
+        if self._gathers_now:
+            self.waits_until_us = waits.until_us
+        elif gathered:
+            self.waits_until_us = None
+        return self._gathers_now
 
     def take(self, count: int) -> Ints:
         """Take `count` rows that may start; cancelled ones are freed and not returned."""

@@ -8,32 +8,49 @@ from __future__ import annotations
 
 from dvm_mpi.config import EPOCH_RECORDS_MAX, EPOCH_US_MAX, EPOCHS_IN_FLIGHT
 from dvm_mpi.control.coordinator_state import Action, CoordinatorState, ToHome, ToLeader
+from dvm_mpi.control.short_waits import ShortWaits
 from dvm_mpi.dsm.messages import ApplyRequested, PinsMoved
 
 
 class OpenEpoch:
     """Closes the open epoch of a coordinator."""
 
-    def __init__(self, state: CoordinatorState) -> None:
+    def __init__(self, state: CoordinatorState, short_waits: ShortWaits) -> None:
         self._state = state
+        self._short_waits = short_waits
         #: When its first record came.
         self.since_us = 0
 
     @property
     def closes_at_us(self) -> int | None:
         """When it closes, whatever happens until then; None while it is empty."""
-        return self.since_us + EPOCH_US_MAX if self._state.log.open_records else None
+        if self._state.log.open_records == 0:
+            return None
+        return self._short_waits.until_us if self._is_held else self.since_us + EPOCH_US_MAX
+
+    @property
+    def _is_held(self) -> bool:
+        """Whether it waits for short runners that are under way.
+
+        Who has nothing to do would get what follows from these records, and the others what follows
+        from theirs, an epoch each.
+        """
+        return self._state.failure is None and self._short_waits.holds_epoch
 
     def is_due(self, now_us: int) -> bool:
         """Return whether it is full or old, or somebody has nothing else to do."""
         state, log = self._state, self._state.log
         if log.open_records == 0:
             return False
-        if log.open_records >= EPOCH_RECORDS_MAX or now_us - self.since_us >= EPOCH_US_MAX:
+        if log.open_records >= EPOCH_RECORDS_MAX or state.running_count == 0:
+            return True
+        if self._is_held:
+            return False
+        if now_us - self.since_us >= EPOCH_US_MAX:
             return True
         is_idle = (state.running <= state.asleep)[state.available]
         idle = state.failure is not None or bool(is_idle.any())
-        return state.running_count == 0 or (idle and log.epochs_in_flight < EPOCHS_IN_FLIGHT)
+        return idle and log.epochs_in_flight < EPOCHS_IN_FLIGHT
 
     def close(self) -> list[Action]:
         """Close it, and return what tells the homes that it touches."""

@@ -49,6 +49,7 @@ from dvm_mpi.control.publishing import Publishing, note_applied
 from dvm_mpi.control.recalling import Recalling
 from dvm_mpi.control.rounds import Rounds, apart, place_blocks, round_runners
 from dvm_mpi.control.sending import Sending
+from dvm_mpi.control.short_waits import ShortWaits
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied, FramesLacking
@@ -145,7 +146,8 @@ class Scheduler:
         What a batch is expected to take at least, in instructions, that is taken back from a worker
         which has not begun it, while others are idle.
     share_fuel_min
-        What runners are expected to take at least, in instructions, to be divided among workers.
+        What runners are expected to take at least, in instructions, to be divided among workers; 0:
+        they are divided however few they are, and nobody waits for others.
     """
 
     def __init__(
@@ -179,9 +181,10 @@ class Scheduler:
         policy = None
         if not deterministic:
             policy = make_policy(placement, geometry, worker_count, placement_seed)
-        self._dealing = Dealing(self.state, policy, near_wait_us, share_fuel_min)
+        self._short_waits = ShortWaits(self.state, share_fuel_min)
+        self._dealing = Dealing(self.state, policy, near_wait_us, share_fuel_min, self._short_waits)
         self._ordering = Ordering(self.state)
-        self._open_epoch = OpenEpoch(self.state)
+        self._open_epoch = OpenEpoch(self.state, self._short_waits)
         self._publishing = Publishing(self.state)
         self._recalling = Recalling(self.state, recall_fuel_min)
         self._sending = Sending(self.state, policy, self._rounds, receivers)
@@ -236,6 +239,7 @@ class Scheduler:
         if isinstance(event, Finished):
             is_one = event.worker != SEVERAL
             giving_up.hear(state, event.worker if is_one else workers_of(event))
+            self._short_waits.heard()
             actions += self._take_records(event)
         elif isinstance(event, LeaseRequested) and self._makes_nothing_possible(event):
             return tuple(self._hear(event))
@@ -246,6 +250,7 @@ class Scheduler:
             if state.log.visible == self._published:
                 # Other homes are awaited too: nothing has become possible.
                 return ()
+            self._short_waits.heard()
         elif isinstance(event, FramesLacking):
             state.lacking[event.home] = ()
         elif isinstance(event, WorkerSuspected | WorkerLost):
@@ -271,6 +276,7 @@ class Scheduler:
         """Take the time; say whether anything has become due."""
         assert now_us >= self._now_us, "time runs backwards"
         self._now_us = now_us
+        self._short_waits.look(now_us)
         waits_until_us = self._waits_until_us
         has_waited = waits_until_us is not None and now_us >= waits_until_us
         return has_waited or self._open_epoch.is_due(self._now_us)

@@ -13,6 +13,7 @@ from dvm_mpi.config import (
     SHARE_FUEL_MIN,
 )
 from dvm_mpi.control.prediction import LengthEstimate
+from dvm_mpi.control.short_waits import SHARES_AWAITED_MAX
 from dvm_mpi.engine.interface import End
 from dvm_mpi.layout import PAGE_BYTES
 from tests.control.coordinator import FIRST, A, B, C, Child, Coordinator, X, Y
@@ -216,6 +217,7 @@ def test_they_wait_for_a_moment_only_and_for_nobody_twice() -> None:
     c = with_short_ends(workers=4)
     c.ends(c.one(A), children=[Child(A)] * 2)
     c.apply()
+    c.tick(0)
     due = [c.scheduler.due_at_us]
     c.tick(GATHER_US - 1)
     assert c.runs(A) == []
@@ -236,7 +238,9 @@ def test_they_wait_for_a_moment_only_and_for_nobody_twice() -> None:
 
 def test_nobody_waits_for_runners_that_are_long() -> None:
     c = with_short_ends(workers=4)
-    c.scheduler.state.lengths.observe(np.array([C] * 20), np.array([SHARE_FUEL_MIN] * 20))
+    c.scheduler.state.lengths.observe(
+        np.array([C] * 20), np.array([SHARES_AWAITED_MAX * SHARE_FUEL_MIN] * 20)
+    )
     c.ends(c.one(A), children=[Child(A)] * 2)
     c.apply()
     assert len(c.runs(A)) == 2
