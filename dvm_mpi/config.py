@@ -17,6 +17,20 @@ GIB: Final = 1024 * MIB
 # --- placement of pages -----------------------------------------------------------------------
 #: Consecutive pages that share a home; blocks go round the homes in turn.
 HOME_BLOCK_PAGES: Final = 16
+#: A block may move to the home beside a worker that stored at least so much of what was stored to
+#: it, in per cent, in each of so many epochs that stored there, one after the other ...
+MIGRATION_SHARE_PERCENT: Final = 75
+MIGRATION_EPOCHS: Final = 3
+#: ... if what it stores more than all others, in so many such epochs, is more than the block.
+MIGRATION_HORIZON: Final = 16
+#: Smaller write sets are not looked at: they travel in their records wherever their home is.
+MIGRATION_BYTES_MIN: Final = 4 * KIB
+#: Blocks that move at a time; blocks that are watched, and blocks that have moved, at most.
+MIGRATION_BLOCKS_AT_ONCE: Final = 256
+MIGRATION_BLOCKS_MAX: Final = 65_536
+#: Of the frames of a home that are free when the program is loaded, those that pages of others may
+#: take, in per cent.
+MIGRATION_ROOM_PERCENT: Final = 25
 
 # --- runners ----------------------------------------------------------------------------------
 #: An automatic stack, unless `--stack` asks for more.

@@ -93,6 +93,8 @@ class RunOptions:
     #: How many ranks gather what the others say to rank 0, or which.
     leaders: int | Literal["auto", "node", "none"]
     placement: Literal["data", "load", "round-robin", "random"] | None
+    #: Whether blocks of pages move to the rank that stores most into them.
+    migration: Literal["on", "off"] | None
     #: Of its core that a rank may use; 1 for all of it.
     cpu_share: float
     #: The niceness of every rank; None for what it was started with.
@@ -195,6 +197,8 @@ def run_parser() -> argparse.ArgumentParser:
         help="how bytes move between ranks: by windows or messages (default: probe)")  # fmt: skip
     add("--placement", choices=("data", "load", "round-robin", "random"),
         help="which rank gets a runner (default: data; load in one process)")  # fmt: skip
+    add("--migration", choices=("on", "off"),
+        help="whether pages move to the rank that stores most of them (default: off)")  # fmt: skip
     add("--cpu-share", type=parse_share, default=1.0, metavar="F",
         help="hold each rank to this share of its core, from 0.05 to 1 (default: 1)")  # fmt: skip
     add("--coordinator", default="auto", choices=("auto", "dedicated", "shared"),
@@ -277,6 +281,7 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
         data_plane=given.data_plane,
         deterministic=given.deterministic,
         placement=given.placement,
+        migration=given.migration,
         cpu_share=given.cpu_share,
         coordinator=given.coordinator,
         leaders=given.leaders,

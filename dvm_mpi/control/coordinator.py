@@ -273,6 +273,9 @@ class Coordinator:
                 self._send(*self._tree.routed(action.worker, action.message))
             elif isinstance(action, scheduling.ToHome):
                 self._send(*self._tree.routed(action.home, action.message))
+            elif isinstance(action, scheduling.ToAll):
+                for rank in range(self._rank_count):
+                    self._send(*self._tree.routed(rank, action.message))
             elif isinstance(action, scheduling.ToLeader):
                 self._host.delivered(("leader", action.leader), action.message)
                 self._send(action.leader, action.message)

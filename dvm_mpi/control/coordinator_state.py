@@ -38,6 +38,8 @@ from dvm_mpi.dsm.commit import CommitLog
 from dvm_mpi.dsm.conflict import ConflictSet
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.hot_pages import HotPages
+from dvm_mpi.dsm.messages import BlocksMoved
+from dvm_mpi.dsm.migration import Limits, Migration
 from dvm_mpi.dsm.pins import Pins
 from dvm_mpi.dsm.ranges import expand, firsts_of
 from dvm_mpi.dsm.rows import words_of
@@ -73,6 +75,13 @@ class ToLeader:
 
     leader: int
     message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class ToAll:
+    """Send a message to every rank: to its home and its worker, if it has one."""
+
+    message: BlocksMoved
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +176,7 @@ class Complete:
 
 #: What the coordinator says of its decisions, for whoever judges them.
 Claim = RecordLoss | RecordWaking | RecordGivenUp | RecordRecalled
-Action = ToWorker | ToHome | ToLeader | Print | RecordOrder | Claim | Complete
+Action = ToWorker | ToHome | ToLeader | ToAll | Print | RecordOrder | Claim | Complete
 
 
 # --- state --------------------------------------------------------------------------------------
@@ -191,6 +200,8 @@ class Counters:
     instructions: int = 0
     bytes_fetched: int = 0
     bytes_committed: int = 0
+    #: Blocks of pages that moved to another home.
+    blocks_moved: int = 0
 
 
 @dataclass(slots=True)
@@ -237,19 +248,19 @@ class CoordinatorState:
         isolation: Isolation = "snapshot",
         conflict_unit: ConflictUnit = "byte",
         receivers: NDArray[np.int64] | None = None,
+        migration: Limits | None = None,
     ) -> None:
         self.home_count = geometry.home_count
         self.table = RunnerTable()
-        self.grants = RowArena(RANGE)
-        self.watched = RowArena(RANGE)
-        self.image_runs = RowArena(RUN)
-        self.image_data = RowArena(np.uint8)
+        self.grants, self.watched = RowArena(RANGE), RowArena(RANGE)
+        self.image_runs, self.image_data = RowArena(RUN), RowArena(np.uint8)
         self.leases = leases
         self.log = CommitLog(geometry, visible, receivers)
+        #: Which blocks move to other homes; None if none does.
+        self.migration = None if migration is None else Migration(geometry, migration)
         #: Who stored each byte last.
         self.conflicts = ConflictSet()
-        self.validation = Validation(conflict_unit)
-        self.isolation: Isolation = isolation
+        self.validation, self.isolation = Validation(conflict_unit), isolation
         self.watches, self.pins = WatchIndex(), Pins()
         self.reservations = Reservations()
         self.lengths = LengthEstimate()

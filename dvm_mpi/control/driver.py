@@ -34,6 +34,8 @@ from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import COORDINATOR, Home
 from dvm_mpi.dsm.local_plane import LatePlane, LateRead, LocalDataPlane
 from dvm_mpi.dsm.message_plane import MessagePlane
+from dvm_mpi.dsm.messages import BetweenHomes
+from dvm_mpi.dsm.migration import Limits
 from dvm_mpi.dsm.snapshot import DataPlane
 from dvm_mpi.engine.interface import Engine
 from dvm_mpi.errors import LimitError
@@ -108,7 +110,8 @@ class MachineSettings:
     bytes, for a history. `isolation` serializable wants engines that track loads.
     `deterministic`: the run goes by rounds. `placement`, `placement_seed` and
     `recall_fuel_min` and `share_fuel_min` as of `Scheduler`; unless they are given nothing moves
-    between workers of one process, and a few runners are shared out too.
+    between workers of one process, and a few runners are shared out too. `migration`: when blocks
+    of pages move between homes, if they do.
     """
 
     workers: int = 1
@@ -128,6 +131,7 @@ class MachineSettings:
     placement_seed: int = 0
     recall_fuel_min: int = NEVER_RECALLED
     share_fuel_min: int = 0
+    migration: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +205,7 @@ class LocalMachine:
         self._narrator = Narrator(image)
         self.settings = settings
         self.observer: Observer = observer or Silent()
+        #: Where pages live, as the coordinator knows.
         self.geometry = Geometry(settings.homes, config.HOME_BLOCK_PAGES)
         #: Looks on, if a trace was asked for.
         self.tracer: MachineTracer | None = None
@@ -222,6 +227,7 @@ class LocalMachine:
             placement_seed=settings.placement_seed,
             recall_fuel_min=settings.recall_fuel_min,
             share_fuel_min=settings.share_fuel_min,
+            migration=settings.migration,
         )
         for number in range(settings.workers):
             engine = make_engine()
@@ -231,7 +237,7 @@ class LocalMachine:
                 Worker(
                     number,
                     engine,
-                    self.geometry,
+                    Geometry(settings.homes, config.HOME_BLOCK_PAGES),
                     plane,
                     settings.arena_slice_bytes,
                     settings.inline_bytes_max,
@@ -262,7 +268,9 @@ class LocalMachine:
         for number in range(settings.homes):
             arena = np.zeros((settings.workers, slice_bytes), dtype=np.uint8)
             pool = FramePool(reserve_frames(frames))
-            self._parts.homes.append(make_home(number, self.geometry, pool, arena))
+            # Each part hears of moves by itself.
+            geometry = Geometry(settings.homes, config.HOME_BLOCK_PAGES)
+            self._parts.homes.append(make_home(number, geometry, pool, arena))
 
     # --- what others may look at ----------------------------------------------------------------
     @property
@@ -279,12 +287,11 @@ class LocalMachine:
         """Return pages as of the newest visible epoch: (page_count, PAGE_BYTES) uint8."""
         pages = np.arange(first_page, first_page + page_count)
         content = np.zeros((page_count, PAGE_BYTES), dtype=np.uint8)
-        homes = self.geometry.home_of(pages)
+        visible = self.scheduler.state.log.visible
+        homes = self.geometry.home_of(pages, visible)
         for number in np.unique(homes).tolist():
             chosen = homes == number
-            content[chosen] = self._parts.homes[number].read(
-                pages[chosen], self.scheduler.state.log.visible
-            )
+            content[chosen] = self._parts.homes[number].read(pages[chosen], visible)
         return content
 
     # --- running --------------------------------------------------------------------------------
@@ -401,6 +408,8 @@ class LocalMachine:
                 tracer.parts[number].home.served(home, began, message, replies)
             for receiver, reply in replies:
                 to: Part = ("coordinator", 0) if receiver == COORDINATOR else ("worker", receiver)
+                if isinstance(reply, BetweenHomes):
+                    to = ("home", receiver)
                 self._post(target, to, reply)
         else:
             self._schedule(message)  # type: ignore[arg-type]
@@ -431,6 +440,11 @@ class LocalMachine:
             self._post(source, ("worker", action.worker), action.message)
         elif isinstance(action, actions.ToHome):
             self._post(source, ("home", action.home), action.message)
+        elif isinstance(action, actions.ToAll):
+            for number in range(self.settings.homes):
+                self._post(source, ("home", number), action.message)
+            for number in range(self.settings.workers):
+                self._post(source, ("worker", number), action.message)
         elif isinstance(action, actions.ToLeader):
             self._post(source, ("leader", action.leader), action.message)
         elif isinstance(action, actions.Print):

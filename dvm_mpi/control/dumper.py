@@ -31,7 +31,7 @@ from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, whole_pages
 def written_blocks(
     declaration: ArrayDeclaration, geometry: Geometry, homes: Mapping[int, Home], snapshot: int
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield the parts of an array that these homes have, as of `snapshot`, in ascending order.
+    """Yield the parts of an array that these homes have as of `snapshot`, what moved here last.
 
     Each is `(offset in the array, bytes)`, one-dimensional, at most FILE_CHUNK_BYTES, and ends
     with a block of the geometry, with the array or with the piece. Pages that nobody wrote are
@@ -41,9 +41,9 @@ def written_blocks(
     first_page = declaration.address >> PAGE_SHIFT
     page_count = whole_pages(declaration.byte_count) >> PAGE_SHIFT
     batch_pages = FILE_CHUNK_BYTES // PAGE_BYTES
-    for pages in geometry.pages_at(homes, first_page, page_count, batch_pages):
+    for pages in geometry.pages_at(homes, first_page, page_count, batch_pages, snapshot):
         content = np.empty((pages.size, PAGE_BYTES), np.uint8)
-        for number, rows in geometry.group_pages(pages):
+        for number, rows in geometry.group_pages(pages, snapshot):
             content[rows] = homes[number].read(pages[rows], snapshot)
         row = 0
         for first, count in zip(*ranges.join_consecutive(pages), strict=True):
@@ -108,6 +108,8 @@ def told_pages(home: Home, snapshot: int) -> Iterator[PagesHeld]:
     Of more than RECORD_PAGES_MAX pages those with the highest addresses are left out.
     """
     pages = home.directory.pages()
+    # Those that have left are told elsewhere.
+    pages = pages[home.geometry.home_of(pages, snapshot) == home.index]
     left_out = max(len(pages) - RECORD_PAGES_MAX, 0)
     kept = pages[: len(pages) - left_out]
     batch_pages = FILE_CHUNK_BYTES // PAGE_BYTES

@@ -115,3 +115,24 @@ def unpin(state: CoordinatorState, snapshots: NDArray[np.int64]) -> None:
     epochs, counts = np.unique(snapshots, return_counts=True)
     for epoch, count in zip(epochs.tolist(), counts.tolist(), strict=True):
         state.pins.remove(epoch, count)
+
+
+def snapshots_of(
+    state: CoordinatorState, workers: NDArray[np.int64], numbers: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the snapshots of attempts that were given up on and may still be heard of: (n,).
+
+    `workers` executed them. Of a lost worker's nothing is known, and nothing that it staged is
+    kept: the newest snapshot stands for theirs.
+    """
+    snapshots = np.full(len(numbers), state.log.visible)
+    for worker in np.unique(workers).tolist():
+        waiting = state.given_up.get(worker)
+        if waiting is None:
+            continue
+        order = np.argsort(waiting["attempt"])
+        known = waiting[order]
+        own = np.flatnonzero((workers == worker) & np.isin(numbers, known["attempt"]))
+        at = np.searchsorted(known["attempt"], numbers[own])
+        snapshots[own] = known["snapshot"][at]
+    return snapshots

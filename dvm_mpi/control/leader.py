@@ -43,7 +43,13 @@ from dvm_mpi.control.messages import (
 )
 from dvm_mpi.dsm.commit import for_homes
 from dvm_mpi.dsm.geometry import Geometry
-from dvm_mpi.dsm.messages import AppliesRequested, EpochApplied, EpochsApplied, FramesLacking
+from dvm_mpi.dsm.messages import (
+    AppliesRequested,
+    BlocksMoved,
+    EpochApplied,
+    EpochsApplied,
+    FramesLacking,
+)
 
 Choice = int | Literal["auto", "node", "none"]
 #: What ranks say to the coordinator through their leaders. All else is rare, or bounded already.
@@ -82,7 +88,11 @@ class Leader:
     def take(self, source: int, message: CoordinatorEvent | LeaderEvent) -> None:
         """Take a message: of one of this leader's ranks, or of the coordinator."""
         if isinstance(message, Relayed):
-            self._relayed.append((message.rank, decode(message.content)))
+            told = decode(message.content)
+            if isinstance(told, BlocksMoved):
+                # What is divided here may come before its rank looks at this.
+                self.geometry.move(told.epoch, told.moved, told.homes)
+            self._relayed.append((message.rank, told))
         elif isinstance(message, BatchesDealt):
             self._relayed += batches_of(message)
         elif isinstance(message, AppliesRequested):

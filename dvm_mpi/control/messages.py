@@ -330,6 +330,7 @@ WorkerEvent = (
     | BatchRecalled
     | memory.LookupAnswered
     | memory.ArenaReleased
+    | memory.BlocksMoved
 )
 CoordinatorEvent = (
     Finished
@@ -368,6 +369,9 @@ TO_HOME: Final = (
     memory.DiscardRequested,
     memory.StagingEnded,
     memory.PinsMoved,
+    memory.BlocksMoved,
+    memory.PagesHanded,
+    memory.StoresPassed,
 )
 #: Position is the number on the wire: append only.
 MESSAGES: Final[tuple[type[Any], ...]] = (
@@ -408,6 +412,9 @@ MESSAGES: Final[tuple[type[Any], ...]] = (
     memory.AppliesRequested,
     BatchesDealt,
     WorkersReady,
+    memory.BlocksMoved,
+    memory.PagesHanded,
+    memory.StoresPassed,
 )
 _NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 #: Name and type of every field, by kind.
@@ -450,6 +457,7 @@ _ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
     "rows": ROW,
     "shares": SHARE,
     "homes": _INT64,
+    "moved": _INT64,
     "epochs": _INT64,
 }
 #: What array fields hold that are empty.

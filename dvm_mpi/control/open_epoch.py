@@ -6,8 +6,11 @@ and divides it. Which records an epoch takes is decided elsewhere (`ordering`).
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dvm_mpi.config import EPOCH_RECORDS_MAX, EPOCH_US_MAX, EPOCHS_IN_FLIGHT
-from dvm_mpi.control.coordinator_state import Action, CoordinatorState, ToHome, ToLeader
+from dvm_mpi.control.coordinator_state import Action, CoordinatorState, ToAll, ToHome, ToLeader
 from dvm_mpi.control.short_waits import ShortWaits
 from dvm_mpi.dsm.messages import ApplyRequested, PinsMoved
 
@@ -59,12 +62,27 @@ class OpenEpoch:
         requests = log.close(pins)
         oldest = int(pins[0]) if len(pins) else log.visible
         state.forget(min(oldest, log.visible))
-        return [
+        actions: list[Action] = [
             ToHome(receiver, request)
             if isinstance(request, ApplyRequested)
             else ToLeader(receiver, request)
             for receiver, request in requests
         ]
+        return actions + self._move(pins)
+
+    def _move(self, pins: NDArray[np.int64]) -> list[Action]:
+        """Let blocks move in an epoch of their own, if some are to."""
+        state, log = self._state, self._state.log
+        # Of a lost worker nobody knows what it still asks for.
+        if state.migration is None or state.lost.any():
+            return []
+        oldest = int(pins[0]) if len(pins) else log.visible
+        closed = np.array(sorted(state.lacking), np.int64)
+        blocks, homes = state.migration.decide(log.visible, oldest, closed)
+        if len(blocks) == 0:
+            return []
+        state.counters.blocks_moved += len(blocks)
+        return [ToAll(log.move(blocks, homes, pins))]
 
 
 def tell_lacking(state: CoordinatorState) -> list[Action]:

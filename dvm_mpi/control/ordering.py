@@ -86,7 +86,10 @@ class Ordering:
         if len(missing):
             workers = workers_of(finished)
             state.counters.fenced += len(missing)
-            actions += self._discard(finished, missing, workers[missing])
+            snapshots = giving_up.snapshots_of(
+                state, workers[missing], finished.records["attempt"][missing]
+            )
+            actions += self._discard(finished, missing, workers[missing], snapshots)
             giving_up.settle(state, workers[missing], finished.records["attempt"][missing])
             finished = select(finished, current)
         if len(finished.outcomes):
@@ -312,7 +315,9 @@ class Ordering:
         state.table.apply(rows, Event.LOST)
         state.blocked = np.concatenate([state.blocked, rows])
         numbers = batch.finished.records["attempt"][lost]
-        discarded = self._discard(batch.finished, lost, table["worker"][rows])
+        discarded = self._discard(
+            batch.finished, lost, table["worker"][rows], batch.snapshots[lost]
+        )
         return [RecordLoss(numbers, against[lost]), *discarded]
 
     def _note_contention(self, batch: _Batch, lost: NDArray[np.int64]) -> None:
@@ -334,16 +339,17 @@ class Ordering:
         finished: Finished,
         positions: NDArray[np.int64],
         workers: NDArray[np.int64],
+        snapshots: NDArray[np.int64],
     ) -> list[Action]:
         """Undo what records that do not count have taken: staged bytes, children's stacks.
 
-        `workers`: who executed them.
+        `workers` executed them, on `snapshots`.
         """
         outcomes = finished.outcomes.take(positions)
         index = expand(outcomes["child_first"], outcomes["child_count"])
         children = finished.children.take(index)
         self._state.leases.end_stacks(children["stack_base"][children["stack_automatic"] == 1])
-        tokens = self._tokens(finished, positions, workers)
+        tokens = self._tokens(finished, positions, workers, snapshots)
         return [
             ToHome(home, request)
             for home, request in self._state.log.discard(tokens, finished.runs)
@@ -351,7 +357,10 @@ class Ordering:
 
     @staticmethod
     def _tokens(
-        finished: Finished, positions: NDArray[np.int64], workers: NDArray[np.int64]
+        finished: Finished,
+        positions: NDArray[np.int64],
+        workers: NDArray[np.int64],
+        snapshots: NDArray[np.int64],
     ) -> NDArray[Any]:
         """Return the write sets of records as tokens, rows of the message's own `runs`."""
         tokens = np.empty(len(positions), TOKEN)
@@ -361,6 +370,7 @@ class Ordering:
             records,
             np.ascontiguousarray(positions, np.int64),
             np.ascontiguousarray(workers, np.int64),
+            np.ascontiguousarray(snapshots, np.int64),
             words_of(tokens),
         )
         return tokens
@@ -413,16 +423,18 @@ class Ordering:
         """
         state, finished = self._state, batch.finished
         is_whole = len(won) == len(batch.rows)
-        rows, workers = batch.rows, batch.workers
+        rows, workers, snapshots = batch.rows, batch.workers, batch.snapshots
         if not is_whole:
-            rows, workers = rows[won], workers[won]
+            rows, workers, snapshots = rows[won], workers[won], snapshots[won]
         pending = state.pending_epoch(epoch)
         state.table.apply(rows, Event.ORDERED)
         pending.ordered.append(rows)
         if sums[record_loops.DELETING]:
             deletes = self._deletes(outcomes["end"], rows)
             pending.deletions += state.table.rows["template"][rows[deletes]].tolist()
-        tokens = self._tokens(finished, won, workers)
+        tokens = self._tokens(finished, won, workers, snapshots)
+        if state.migration is not None:
+            state.migration.note(tokens, finished.runs)
         state.log.append(tokens, finished.runs, finished.data)
         counts = outcomes["run_count"]
         pending.writers.append(numbers)

@@ -33,6 +33,8 @@ def _stored_of(finished: Finished) -> int:
 #: Bytes read and bytes stored, by kind of message; no other kind has any.
 _CONTENT: Final[dict[type[Any], Callable[[Any], tuple[int, int]]]] = {
     memory.LookupAnswered: lambda message: (message.content.nbytes, 0),
+    memory.PagesHanded: lambda message: (message.content.nbytes, 0),
+    memory.StoresPassed: lambda message: (0, message.data.nbytes),
     memory.Staged: lambda message: (0, message.data.nbytes),
     memory.ApplyRequested: lambda message: (0, message.data.nbytes),
     memory.AppliesRequested: lambda message: (0, message.data.nbytes),

@@ -71,6 +71,15 @@ _TO_COORDINATOR: Final = (
     Metered,
     TraceRows,
 )
+#: What lets a home read what others put into its memory, or write what others read.
+_TOUCHING_MEMORY: Final = (
+    memory.Staged,
+    memory.ApplyRequested,
+    memory.BlocksMoved,
+    memory.PagesHanded,
+    memory.StoresPassed,
+    memory.PinsMoved,
+)
 
 #: Writes this rank's part of the outputs; returns figures for the report, as JSON.
 WritingTask = Generator[bool, None, str]
@@ -355,7 +364,7 @@ class Rank:
     def _serve(self, message: memory.HomeEvent) -> None:
         """Let the home handle a message, between two looks at what others see of its memory."""
         began = self.tracer.now() if self.tracer is not None else 0
-        shares = isinstance(message, memory.Staged | memory.ApplyRequested | memory.PinsMoved)
+        shares = isinstance(message, _TOUCHING_MEMORY)
         if self._windows is not None and shares:
             self._windows.sync()
         replies = self.home.handle(message)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi import config
 from dvm_mpi.control import dedication
+from dvm_mpi.control.capacity import needed_pages
 from dvm_mpi.control.coordinator import Coordinator, Host
 from dvm_mpi.control.coordinator_tracer import coordinator_tracer
 from dvm_mpi.control.cpu_share import CpuShare
@@ -34,6 +35,7 @@ from dvm_mpi.dsm.frames import FramePool, reserve_frames
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import Home
 from dvm_mpi.dsm.message_plane import MessagePlane
+from dvm_mpi.dsm.migration import Limits, limits_of
 from dvm_mpi.dsm.snapshot import DataPlane
 from dvm_mpi.dsm.window import WindowPlane, Windows
 from dvm_mpi.engine.interface import Engine
@@ -68,6 +70,8 @@ class RankSettings:
     deterministic: bool = False
     #: Where runners go.
     placement: Placement = "data"
+    #: Whether blocks of pages move to other homes.
+    migrates: bool = False
     #: Of its core that a rank may use; 1: all of it.
     cpu_share: float = 1.0
     #: Whether rank 0 executes runners.
@@ -156,6 +160,7 @@ class RankMachine:
                 conflict_unit=settings.conflict_unit,
                 deterministic=settings.deterministic,
                 placement=settings.placement,
+                migration=self._migration_of(image),
                 tree=settings.tree,
             )
             self.rank.coordinator = Coordinator(
@@ -168,6 +173,13 @@ class RankMachine:
                 may_dedicate=settings.coordinator == "auto" and self.has_worker,
                 tree=settings.tree,
             )
+
+    def _migration_of(self, image: Image) -> Limits | None:
+        """Return when blocks of pages move to other homes; None if they do not."""
+        if not self._settings.migrates:
+            return None
+        loaded_pages = int(needed_pages(image, self.geometry).max())
+        return limits_of(self._settings.memory_bytes, loaded_pages)
 
     @property
     def has_worker(self) -> bool:

@@ -189,17 +189,22 @@ def sum_up(table: Ints, outcomes: Ints, runs: Ints, totals: Ints) -> None:
             totals[IDLE] += 1
 
 
-@entry_kernel("void(int64[:, ::1], int64[:, ::1], int64[::1], int64[::1], int64[:, ::1])")
+@entry_kernel(
+    "void(int64[:, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[:, ::1])"
+)
 def write_tokens(
-    outcomes: Ints, records: Ints, positions: Ints, workers: Ints, tokens: Ints
+    outcomes: Ints, records: Ints, positions: Ints, workers: Ints, snapshots: Ints, tokens: Ints
 ) -> None:
-    """Describe the write sets of records at `positions`, which `workers` executed, as tokens."""
+    """Describe the write sets of records at `positions` as tokens.
+
+    `workers` executed them, on `snapshots`; both: one for each position.
+    """
     for place in range(positions.size):
         position = positions[place]
         serial = records[position, RECORD_SERIAL]
         tokens[place, TOKEN_WORKER] = workers[place]
         tokens[place, TOKEN_SERIAL] = serial
-        tokens[place, TOKEN_STAGED] = 1 if serial > 0 else 0
+        tokens[place, TOKEN_STAGED] = snapshots[place] if serial > 0 else 0
         tokens[place, TOKEN_RUN_FIRST] = outcomes[position, OUTCOME_RUN_FIRST]
         tokens[place, TOKEN_RUN_COUNT] = outcomes[position, OUTCOME_RUN_COUNT]
 

@@ -53,6 +53,7 @@ from dvm_mpi.control.short_waits import ShortWaits
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied, FramesLacking
+from dvm_mpi.dsm.migration import Limits
 from dvm_mpi.engine.interface import CHILD, RUN, Lease, LeaseKind
 from dvm_mpi.layout import GUARD_BYTES, RANGE
 
@@ -148,6 +149,8 @@ class Scheduler:
     share_fuel_min
         What runners are expected to take at least, in instructions, to be divided among workers; 0:
         they are divided however few they are, and nobody waits for others.
+    migration
+        When blocks of pages move to other homes; None: never. Nor do they in a run by rounds.
     """
 
     def __init__(
@@ -167,12 +170,20 @@ class Scheduler:
         recall_fuel_min: int = SLICE_FUEL,
         tree: Tree | None = None,
         share_fuel_min: int = SHARE_FUEL_MIN,
+        migration: Limits | None = None,
     ) -> None:
         self._rounds = Rounds(round_runners(stack_bytes)) if deterministic else None
         leases = LeaseBook(stack_bytes, place_blocks(stack_bytes) if deterministic else None)
         receivers = tree.receivers() if tree is not None and tree.leaders else None
         self.state = CoordinatorState(
-            geometry, worker_count, leases, visible, isolation, conflict_unit, receivers
+            geometry,
+            worker_count,
+            leases,
+            visible,
+            isolation,
+            conflict_unit,
+            receivers,
+            None if deterministic else migration,
         )
         if deterministic:
             self.state.losses_before_remembering = self.state.losses_before_solo = 1

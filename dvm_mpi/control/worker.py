@@ -42,6 +42,7 @@ from dvm_mpi.dsm.hot_pages import HotPages
 from dvm_mpi.dsm.messages import (
     NO_FRAME,
     ArenaReleased,
+    BlocksMoved,
     LookupAnswered,
     LookupRequested,
     Staged,
@@ -285,6 +286,8 @@ class Worker:
             sent += self._take_lease(event)
         elif isinstance(event, AnswerRequested):
             sent.append(self._asleep_changed())
+        elif isinstance(event, BlocksMoved):
+            self._geometry.move(event.epoch, event.moved, event.homes)
         elif isinstance(event, BatchRecalled):
             sent.append((_COORDINATOR, give_back(self.number, self._batches)))
         else:
@@ -464,7 +467,7 @@ class Worker:
     def _look_up(self, pages: NDArray[np.int64]) -> list[Sent]:
         """Ask the homes of `pages`; the engine waits until all of them are installed."""
         sent: list[Sent] = []
-        for home, positions in self._geometry.group_pages(pages):
+        for home, positions in self._geometry.group_pages(pages, self._snapshot):
             self._last_ticket += 1
             wanted = pages[positions]
             held = self.engine.cached_versions(wanted) if self._plane.carries_content else _NOTHING
@@ -547,7 +550,7 @@ class Worker:
             return pieces
         counts = np.where(outcomes["end"] == End.TRAP, 0, outcomes["run_count"])
         runs = ended.runs[expand(outcomes["run_first"], counts)]
-        for position, home, parts in self._division.staged(runs, counts):
+        for position, home, parts in self._division.staged(runs, counts, self._snapshot):
             if records["serial"][position] == 0:
                 self._last_serial += 1
                 records["serial"][position] = self._last_serial

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from dvm_mpi.dsm.dividing import Share, divide
 from dvm_mpi.dsm.geometry import Geometry
-from dvm_mpi.dsm.messages import RUN, TOKEN, AppliesRequested, ApplyRequested, DiscardRequested
+from dvm_mpi.dsm.handover import passing
+from dvm_mpi.dsm.messages import (
+    RUN,
+    TOKEN,
+    AppliesRequested,
+    ApplyRequested,
+    BlocksMoved,
+    DiscardRequested,
+)
 from dvm_mpi.dsm.rows import joined
 from dvm_mpi.layout import SR_END
 
@@ -82,9 +90,11 @@ class CommitLog:
             The bytes of the runs that are not staged; copied.
         """
         self.open_records += tokens.size
-        shares, touched = divide(
-            tokens, runs, data, _block_bytes(self._geometry), self._receivers, self._leads
-        )
+        geometry, epoch = self._geometry, self.open_epoch
+        if geometry.moves.newest:
+            tokens, runs = passing(geometry, tokens, runs, epoch)
+        places = (_block_bytes(geometry), geometry.moves.table, epoch)
+        shares, touched = divide(tokens, runs, data, *places, self._receivers, self._leads)
         self._touched |= touched
         for receiver, *part in shares:
             self._shares.setdefault(receiver, []).append((part[0], part[1], part[2]))
@@ -109,6 +119,19 @@ class CommitLog:
         self._publish()
         return messages
 
+    def move(self, blocks: Ints, homes: Ints, pins: Ints) -> BlocksMoved:
+        """Let blocks have other homes from an epoch of its own on; return what tells all ranks.
+
+        The open epoch is empty. No snapshot in use is older than the last move of any of the
+        blocks, and that is visible.
+        """
+        assert self.is_open_empty, "what was appended is divided already"
+        epoch = self.open_epoch
+        self._geometry.move(epoch, blocks, homes)
+        self._waiting[epoch] = set(homes.tolist())
+        self.open_epoch += 1
+        return BlocksMoved(epoch, self.visible, pins, blocks, homes)
+
     def applied(self, home: int, epoch: int) -> int:
         """Note that a home has applied an epoch, and return what is visible now."""
         homes = self._waiting.get(epoch, set())
@@ -129,7 +152,8 @@ class CommitLog:
         staged = tokens.take(np.flatnonzero(tokens["staged"]))
         if staged.size == 0:
             return ()
-        shares = _for_homes(self._geometry, staged, runs, np.empty(0, np.uint8))
+        # Staged ones say as of which epoch they are to be looked for.
+        shares = _for_homes(self._geometry, staged, runs, np.empty(0, np.uint8), self.open_epoch)
         return tuple((home, DiscardRequested(held)) for home, held, _, _ in shares)
 
     @property
@@ -185,7 +209,7 @@ class CommitLog:
 
 def for_homes(geometry: Geometry, request: AppliesRequested) -> list[tuple[int, ApplyRequested]]:
     """Return what each home has to apply of what its leader was told, ascending by home."""
-    shares = _for_homes(geometry, request.tokens, request.runs, request.data)
+    shares = _for_homes(geometry, request.tokens, request.runs, request.data, request.epoch)
     return [
         (home, ApplyRequested(request.epoch, request.visible, request.pins, held, runs, data))
         for home, held, runs, data in shares
@@ -193,12 +217,17 @@ def for_homes(geometry: Geometry, request: AppliesRequested) -> list[tuple[int, 
 
 
 def _for_homes(
-    geometry: Geometry, tokens: NDArray[Any], runs: NDArray[Any], data: NDArray[np.uint8]
+    geometry: Geometry,
+    tokens: NDArray[Any],
+    runs: NDArray[Any],
+    data: NDArray[np.uint8],
+    epoch: int,
 ) -> list[Share]:
-    """Divide write sets among homes."""
+    """Divide write sets among homes as of an epoch."""
     homes = np.arange(geometry.home_count, dtype=np.int64)
     leads = np.zeros(geometry.home_count, dtype=bool)
-    return divide(tokens, runs, data, _block_bytes(geometry), homes, leads)[0]
+    places = (_block_bytes(geometry), geometry.moves.table, epoch)
+    return divide(tokens, runs, data, *places, homes, leads)[0]
 
 
 def _block_bytes(geometry: Geometry) -> int:

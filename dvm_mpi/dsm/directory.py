@@ -33,7 +33,8 @@ def unlink(frames: Ints, older: Ints, newer: Ints) -> None:
     for row in range(frames.size):
         before = older[frames[row]]
         behind = newer[frames[row]]
-        older[behind] = before
+        if behind != NO_FRAME:
+            older[behind] = before
         if before != NO_FRAME:
             newer[before] = behind
 
@@ -54,6 +55,8 @@ class Directory:
     _recent: deque[tuple[int, Ints]]
     #: Superseded frames that were kept, by the oldest pin that holds them.
     _held: dict[int, list[Ints]]
+    #: Pages that were retired and are not gone yet.
+    _retired_count: int
     #: Versions in all chains.
     version_count: int
 
@@ -71,10 +74,14 @@ class Directory:
         self._newest = IntMap()
         self._recent = deque()
         self._held = {}
+        self._retired_count = 0
         self.version_count = 0
 
-    def insert(self, epoch: int, pages: Ints, frames: Ints) -> None:
-        """Enter one new version for each of `pages` (each once), newer than any it has."""
+    def insert(self, epoch: int | Ints, pages: Ints, frames: Ints) -> None:
+        """Enter one new version for each of `pages` (each once), newer than any it has.
+
+        `epoch` is one for all; or one for each, of pages that have no version here.
+        """
         superseded = self._newest.get(pages, NO_FRAME)
         self._page[frames] = pages
         self._epoch[frames] = epoch
@@ -83,13 +90,31 @@ class Directory:
         self._newer[frames] = NO_FRAME
         has_older = superseded != NO_FRAME
         superseded = superseded[has_older]
-        assert np.all(self._epoch[superseded] < epoch), "a version is not newer than the last"
-        self._superseded[superseded] = epoch
+        epochs = np.broadcast_to(epoch, pages.shape)[has_older]
+        assert np.all(self._epoch[superseded] < epochs), "a version is not newer than the last"
+        self._superseded[superseded] = epochs
         self._newer[superseded] = frames[has_older]
         self._newest.put(pages, frames)
         self.version_count += frames.size
         if superseded.size:
+            assert isinstance(epoch, int), "pages that come from elsewhere have versions here"
             self._recent.append((epoch, superseded))
+
+    def retire(self, epoch: int, pages: Ints) -> tuple[Ints, Ints, Ints]:
+        """Let pages end here: from `epoch`, later than any version, they are found elsewhere.
+
+        What snapshots before it can ask for stays until `collect` frees it. Returns those of the
+        pages that have a version, their newest frames and the epochs of these.
+        """
+        frames, versions = self.newest(pages)
+        is_here = frames != NO_FRAME
+        pages, frames, versions = pages[is_here], frames[is_here], versions[is_here]
+        assert np.all((self._superseded[frames] == 0) & (versions < epoch)), "pages end twice"
+        self._superseded[frames] = epoch
+        if frames.size:
+            self._recent.append((epoch, frames))
+            self._retired_count += frames.size
+        return pages, frames, versions
 
     def newest(self, pages: Ints) -> tuple[Ints, Ints]:
         """Return the newest frame and its epoch for each page; NO_FRAME and 0 if never written."""
@@ -142,18 +167,30 @@ class Directory:
         is_garbage = self._is_garbage(self._epoch[frames], self._superseded[frames], pins)
         self._hold(frames[~is_garbage], pins)
         garbage = frames[is_garbage]
+        if self._retired_count:
+            self._behead(garbage)
         unlink(garbage, self._older, self._newer)
         self.version_count -= garbage.size
         return garbage
+
+    def _behead(self, garbage: Ints) -> None:
+        """Let chains of retired pages begin behind garbage at their head; without more they go."""
+        heads = garbage[self._newest.get(self._page[garbage], NO_FRAME) == garbage]
+        pages = self._page[heads]
+        while (goes := np.isin(heads, garbage) & (heads != NO_FRAME)).any():
+            heads = np.where(goes, self._older[heads], heads)
+        is_gone = heads == NO_FRAME
+        self._retired_count -= int(is_gone.sum())
+        self._newest.remove(pages[is_gone])
+        self._newest.put(pages[~is_gone], heads[~is_gone])
 
     def check_invariants(self) -> None:
         """Assert what holds between any two calls."""
         self._newest.check_invariants()
         pages, frames = self._newest.items()
-        assert np.all(self._superseded[frames] == 0)
         assert np.all(self._newer[frames] == NO_FRAME)
         count = 0
-        waiting: list[Ints] = []
+        waiting: list[Ints] = [frames[self._superseded[frames] != 0]]
         while frames.size:
             count += frames.size
             assert np.array_equal(self._page[frames], pages)

@@ -1,11 +1,11 @@
 """Compiled loops that divide write sets among homes, or among receivers that lead several homes.
 
 Write sets come as words of messages.TOKEN in commit order and of messages.RUN, of which each token
-names its own. They are cut where a block of addresses ends; blocks go round the homes in turn
-(`geometry`). What each receiver gets is laid out back to back, one after the other, in three
-arrays: tokens, runs and bytes. Where a write set is staged its bytes are at the homes already: a
-home gets its token alone. Who leads several homes gets its pieces too, without bytes, and so can
-divide all again.
+names its own. They are cut where a block of addresses ends; blocks go round the homes in turn, and
+some have moved (`moves`). What each receiver gets is laid out back to back, one after the other, in
+three arrays: tokens, runs and bytes. Where a write set is staged its bytes are at the homes
+already: a home gets its token alone. Who leads several homes gets its pieces too, without bytes,
+and so can divide all again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi.dsm.kernels import entry_kernel
 from dvm_mpi.dsm.messages import RUN, TOKEN
+from dvm_mpi.dsm.moves import home_at
 from dvm_mpi.dsm.rows import words_of
 
 Ints = NDArray[np.int64]
@@ -51,13 +52,15 @@ Share = tuple[int, NDArray[Any], NDArray[Any], NDArray[np.uint8]]
 
 
 @entry_kernel(
-    "int64(int64[:, ::1], int64[:, ::1], int64, int64, int64[::1], boolean[::1], boolean[::1], "
-    "int64[::1], int64[:, ::1])"
+    "int64(int64[:, ::1], int64[:, ::1], int64, int64[:, ::1], int64, int64, int64[::1], "
+    "boolean[::1], boolean[::1], int64[::1], int64[:, ::1])"
 )
 def count(
     tokens: Ints,
     runs: Ints,
     block_bytes: int,
+    moved: Ints,
+    epoch: int,
     data_bytes: int,
     receivers: Ints,
     leads: Flags,
@@ -67,14 +70,17 @@ def count(
 ) -> int:
     """Count what each receiver gets: `totals` (home_count, PARTS), zeros before.
 
-    `receivers`, `leads`: (home_count,) who gets what is for a home, and who gets pieces of staged
-    write sets. `touched`: (home_count,) homes that something is for, set. `latest`: (home_count,)
-    NOBODY before. Returns how many runs lie beyond the data.
+    `moved`, `epoch`: a table of moves, and as of which epoch homes are asked for; staged write sets
+    name their own. `receivers`, `leads`: (home_count,) who gets what is for a home, and who gets
+    pieces of staged write sets. `touched`: (home_count,) homes that something is for, set.
+    `latest`: (home_count,) NOBODY before. Returns how many runs lie beyond the data.
     """
     beyond = 0
     home_count = totals.shape[0]
     for owner in range(tokens.shape[0]):
-        is_staged = tokens[owner, STAGED] != 0
+        staged = tokens[owner, STAGED]
+        is_staged, is_passed = staged != 0, staged < 0
+        as_of = staged if staged > 0 else epoch
         first = tokens[owner, RUN_FIRST]
         for run in range(first, first + tokens[owner, RUN_COUNT]):
             at, length = runs[run, DATA_FIRST], runs[run, LENGTH]
@@ -84,28 +90,32 @@ def count(
             end = start + length
             while start < end:
                 block = start // block_bytes
-                touched[block % home_count] = True
-                receiver = receivers[block % home_count]
+                home = home_at(moved, block, as_of, home_count)
+                touched[home] = True
+                receiver = receivers[home]
                 behind = min(end, (block + 1) * block_bytes)
                 if latest[receiver] != owner:
                     latest[receiver] = owner
                     totals[receiver, TOKENS] += 1
                 if not is_staged:
                     totals[receiver, BYTES] += behind - start
-                if not is_staged or leads[receiver]:
+                if not is_staged or is_passed or leads[receiver]:
                     totals[receiver, RUNS] += 1
                 start = behind
     return beyond
 
 
 @entry_kernel(
-    "void(int64[:, ::1], int64[:, ::1], int64, uint8[::1], int64[::1], boolean[::1], int64[::1], "
-    "int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], uint8[::1])"
+    "void(int64[:, ::1], int64[:, ::1], int64, int64[:, ::1], int64, uint8[::1], int64[::1], "
+    "boolean[::1], int64[::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], "
+    "uint8[::1])"
 )
 def fill(
     tokens: Ints,
     runs: Ints,
     block_bytes: int,
+    moved: Ints,
+    epoch: int,
     data: NDArray[np.uint8],
     receivers: Ints,
     leads: Flags,
@@ -119,12 +129,14 @@ def fill(
     """Lay out what each receiver gets, in `held`, `packed_runs` and `packed`.
 
     `firsts` and `places`: (home_count, PARTS), where the parts of each receiver begin; `places`
-    moves on. `receivers` and `leads` as for `count`; `latest` is NOBODY before. Indices count
-    within the parts of a receiver.
+    moves on. `moved`, `epoch`, `receivers` and `leads` as for `count`; `latest` is NOBODY before.
+    Indices count within the parts of a receiver.
     """
     home_count = firsts.shape[0]
     for owner in range(tokens.shape[0]):
-        is_staged = tokens[owner, STAGED] != 0
+        staged = tokens[owner, STAGED]
+        is_staged, is_passed = staged != 0, staged < 0
+        as_of = staged if staged > 0 else epoch
         first = tokens[owner, RUN_FIRST]
         for run in range(first, first + tokens[owner, RUN_COUNT]):
             start = runs[run, START]
@@ -132,7 +144,7 @@ def fill(
             source = runs[run, DATA_FIRST]
             while start < end:
                 block = start // block_bytes
-                receiver = receivers[block % home_count]
+                receiver = receivers[home_at(moved, block, as_of, home_count)]
                 length = min(end, (block + 1) * block_bytes) - start
                 if latest[receiver] != owner:
                     latest[receiver] = owner
@@ -142,7 +154,7 @@ def fill(
                         held[place, word] = tokens[owner, word]
                     held[place, RUN_FIRST] = places[receiver, RUNS] - firsts[receiver, RUNS]
                     held[place, RUN_COUNT] = 0
-                if not is_staged or leads[receiver]:
+                if not is_staged or is_passed or leads[receiver]:
                     held[places[receiver, TOKENS] - 1, RUN_COUNT] += 1
                     place = places[receiver, RUNS]
                     places[receiver, RUNS] += 1
@@ -166,6 +178,8 @@ def divide(
     runs: NDArray[Any],
     data: NDArray[np.uint8],
     block_bytes: int,
+    moved: Ints,
+    epoch: int,
     receivers: Ints,
     leads: Flags,
 ) -> tuple[list[Share], Flags]:
@@ -177,6 +191,8 @@ def divide(
         TOKEN rows in commit order, the RUN rows that they name, and bytes; copied.
     block_bytes
         After so many addresses comes the next home.
+    moved, epoch
+        `Moves.table`, and as of which epoch homes are asked for; staged write sets name their own.
     receivers, leads
         (home_count,) who gets what is for a home, and who gets the pieces of staged write sets too.
     """
@@ -186,7 +202,7 @@ def divide(
     totals = np.zeros((home_count, PARTS), np.int64)
     latest = np.full(home_count, NOBODY)
     beyond = count(
-        *(token_words, run_words, block_bytes, data.size, receivers, leads),
+        *(token_words, run_words, block_bytes, moved, epoch, data.size, receivers, leads),
         *(touched, latest, totals),
     )
     assert beyond == 0, "a run beyond its data"
@@ -199,7 +215,7 @@ def divide(
     packed = np.empty(byte_count, np.uint8)
     latest.fill(NOBODY)
     fill(
-        *(token_words, run_words, block_bytes, data, receivers, leads),
+        *(token_words, run_words, block_bytes, moved, epoch, data, receivers, leads),
         *(latest, firsts, firsts.copy(), words_of(held), words_of(packed_runs), packed),
     )
     told = totals[:, TOKENS].nonzero()[0]

@@ -20,6 +20,7 @@ from dvm_mpi.config import HOLDERS_KEPT, HOLDERS_SLOTS, HOLDERS_SPOTS_MAX, NEAR_
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.hashing import home_slot
 from dvm_mpi.dsm.kernels import entry_kernel, kernel
+from dvm_mpi.dsm.moves import NEWEST, home_at
 from dvm_mpi.layout import PAGE_SHIFT
 
 Ints = NDArray[np.int64]
@@ -60,8 +61,8 @@ def add_score(scores: Ints, touched: Ints, count: int, worker: int, weight: int)
 
 
 @entry_kernel(
-    "void(int64[:, ::1], int64[:, ::1], int64[::1], int64[::1], int64, int64, int64, int64[::1], "
-    "int64[::1], int64[::1])"
+    "void(int64[:, ::1], int64[:, ::1], int64[::1], int64[::1], int64, int64, int64[:, ::1], "
+    "int64, int64[::1], int64[::1], int64[::1])"
 )
 def nearest_each(
     table: Ints,
@@ -70,6 +71,7 @@ def nearest_each(
     counts: Ints,
     block_pages: int,
     home_count: int,
+    moved: Ints,
     worker_count: int,
     scores: Ints,
     touched: Ints,
@@ -93,7 +95,7 @@ def nearest_each(
             page = (first + distance - 1) // distance * distance
             while page < end:
                 slot = home_slot(page, mask)
-                home = page // block_pages % home_count % worker_count
+                home = home_at(moved, page // block_pages, NEWEST, home_count) % worker_count
                 if table[slot, PAGE] != page:
                     count = add_score(scores, touched, count, home, weight)
                 elif changed > table[slot, EPOCH]:
@@ -191,6 +193,7 @@ class Holders:
             np.ascontiguousarray(counts, np.int64),
             self._geometry.block_pages,
             self._geometry.home_count,
+            self._geometry.moves.table,
             self._worker_count,
             self._scores,
             self._touched,

@@ -5,9 +5,10 @@ stored bytes are laid over it in commit order, and the frame is entered in the d
 is the epoch acknowledged. A published frame is never written again, so whoever reads it needs no
 lock. An epoch whose staged bytes have not all arrived waits, and so does one that lacks free frames
 while snapshots in use still hold old ones; later epochs wait behind it, while lookups are answered
-all the time.
+all the time. An epoch in which blocks of pages move is one among them: what leaves is sent when its
+turn comes, and it is applied when what moves here has come.
 
-Source: docs/memory-model.md, "Commit".
+Source: docs/memory-model.md, "Commit"; docs/design/0021-migration.md.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from dvm_mpi.dsm import byte_copy, ranges
 from dvm_mpi.dsm.directory import Directory
 from dvm_mpi.dsm.frames import FramePool
 from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.handover import Handover
 from dvm_mpi.dsm.hot_pages import HotPages
 from dvm_mpi.dsm.messages import (
     NO_FRAME,
     RUN,
     ApplyRequested,
     ArenaReleased,
+    BlocksMoved,
     DiscardRequested,
     EpochApplied,
     FramesLacking,
@@ -36,9 +39,11 @@ from dvm_mpi.dsm.messages import (
     HomeEvent,
     LookupAnswered,
     LookupRequested,
+    PagesHanded,
     PinsMoved,
     Staged,
     StagingEnded,
+    StoresPassed,
 )
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
@@ -50,6 +55,8 @@ Bytes = NDArray[np.uint8]
 COORDINATOR: Final = -1
 #: To whom something is said, and what.
 Addressed = tuple[int, HomeAction]
+#: An epoch that is closed.
+Closed = ApplyRequested | BlocksMoved
 #: Write sets that a message about a wait names.
 _TOLD_MAX: Final = 3
 
@@ -72,7 +79,10 @@ class StagedWriteSet:
 
 
 class Home:
-    """The directory and frames of the pages that `geometry` gives to this index."""
+    """The directory and frames of the pages that `geometry` gives to this index.
+
+    Homes that share a geometry with workers of their rank hear of moves for these too.
+    """
 
     #: Number of this home.
     index: int
@@ -88,7 +98,7 @@ class Home:
     #: The last epoch applied or waiting.
     _last_asked: int
     #: Closed epochs that wait for staged bytes, or behind such a one; ascending.
-    _waiting: deque[ApplyRequested]
+    _waiting: deque[Closed]
     #: Write sets that were staged and neither applied nor dropped, by (worker, serial).
     _staged: dict[tuple[int, int], StagedWriteSet]
     #: Bytes in `_staged`.
@@ -118,6 +128,9 @@ class Home:
         self._staged_bytes = 0
         self._last_serials = {}
         self._told_lacking = 0
+        #: The last epoch whose leaving pages were sent.
+        self._handed = 0
+        self._handover = Handover(index, geometry)
 
     def handle(self, event: HomeEvent) -> tuple[Addressed, ...]:
         """Take one message and return what to send, in order.
@@ -131,18 +144,27 @@ class Home:
         """
         match event:
             case LookupRequested():
-                return self._answer(event)
+                told = self._answer(event)
             case Staged():
-                return self._take_part(event)
+                told = self._take_part(event)
             case ApplyRequested():
-                return self._take_epoch(event)
+                told = self._take_epoch(event)
+            case BlocksMoved():
+                told = self._take_moves(event)
+            case PagesHanded():
+                self._handover.take_pages(event)
+                told = self._apply_ready()
+            case StoresPassed():
+                self._handover.take_stores(event)
+                told = self._apply_ready()
             case DiscardRequested():
-                return self._drop(event)
+                told = self._drop(event)
             case StagingEnded():
-                return self._end_staging(event)
+                told = self._end_staging(event)
             case PinsMoved():
                 self.collect(event.visible, event.pins)
-                return self._apply_ready()
+                told = self._apply_ready()
+        return told
 
     def load(self, epoch: int, first_page: int, data: Bytes) -> None:
         """Put the loader's bytes into consecutive pages of this home, from a page's start.
@@ -190,17 +212,22 @@ class Home:
         if not self._waiting:
             return ""
         event = self._waiting[0]
-        if self._is_ready(event):
+        if self._has_come(event):
             return f"{self._frames_wanted(event)} free frames for epoch {event.epoch}"
+        if isinstance(event, BlocksMoved):
+            homes = ", ".join(map(str, self._handover.lacks(event)))
+            return f"pages that move here in epoch {event.epoch}, from home {homes}"
         lacking = [key for key in _staged_keys(event.tokens) if not self._is_here(key)]
+        if not lacking:
+            return f"stores of epoch {event.epoch} whose pages have moved here since"
         told = ", ".join(f"{serial} of worker {worker}" for worker, serial in lacking[:_TOLD_MAX])
         more = ", and others" if len(lacking) > _TOLD_MAX else ""
         return f"staged write sets of epoch {event.epoch}: {told}{more}"
 
     @property
     def staged_bytes(self) -> int:
-        """Bytes of write sets that are here and not applied yet."""
-        return self._staged_bytes
+        """Bytes of write sets, and of pages that move here, that are here and not applied yet."""
+        return self._staged_bytes + self._handover.held_bytes
 
     def workers_with_staged_bytes(self) -> set[int]:
         """Return the workers of which something is staged that was neither applied nor dropped."""
@@ -224,6 +251,10 @@ class Home:
         # A snapshot is a visible epoch: whatever it holds has been applied here.
         newest_known = max(self.known, event.snapshot)
         until = np.where(superseding == 0, newest_known, superseding - 1)
+        moves, block_pages = self.geometry.moves, self.geometry.block_pages
+        if moves.newest:
+            # Of pages that have left nothing is known here, those that were never written included.
+            until = np.minimum(until, moves.ends(event.pages // block_pages, self.index))
         content = np.empty(0, np.uint8)
         if event.held.size:
             assert event.held.size == event.pages.size, "a version for every page, or for none"
@@ -258,7 +289,7 @@ class Home:
         if staged.is_complete and staged.is_discarded:
             del self._staged[key]
         released = ArenaReleased(self.index, event.serial, event.part)
-        return ((event.worker, released), *self._apply_ready())
+        return ((event.worker, released), *self._pass_on(), *self._apply_ready())
 
     def _drop(self, event: DiscardRequested) -> tuple[Addressed, ...]:
         """Forget write sets that lost, or mark them if parts are still to come."""
@@ -288,20 +319,48 @@ class Home:
     # --- epochs --------------------------------------------------------------------------------
 
     def _take_epoch(self, event: ApplyRequested) -> tuple[Addressed, ...]:
+        self._enqueue(event)
+        self._handover.note_tokens(event.tokens, event.epoch)
+        return (*self._pass_on(), *self._apply_ready())
+
+    def _take_moves(self, event: BlocksMoved) -> tuple[Addressed, ...]:
+        self.geometry.move(event.epoch, event.moved, event.homes)
+        self._enqueue(event)
+        return self._apply_ready()
+
+    def _enqueue(self, event: Closed) -> None:
         assert event.epoch > self._last_asked, f"epoch {event.epoch} after {self._last_asked}"
         self._last_asked = event.epoch
         self.collect(event.visible, event.pins)
         self._waiting.append(event)
-        return self._apply_ready()
+
+    def _pass_on(self) -> tuple[Addressed, ...]:
+        """Send stores whose pages have moved on, before anything waits for others' stores."""
+        actions: list[Addressed] = []
+        for key in self._handover.owed:
+            if self._is_here(key):
+                staged = self._staged[key]
+                self._staged_bytes -= staged.held_bytes
+                staged.parts, told = self._handover.pass_on(key, staged.parts)
+                self._staged_bytes += staged.held_bytes
+                actions += told
+        return tuple(actions)
 
     def collect(self, visible: int, pins: Ints) -> None:
         """Free the frames that nobody can ask for any more; as `Directory.collect`."""
         self.known = max(self.known, visible)
         self.pool.free(self.directory.collect(visible, pins))
 
+    def _has_come(self, event: Closed) -> bool:
+        """Whether all that an epoch needs is here, but for frames."""
+        if isinstance(event, BlocksMoved):
+            return not self._handover.lacks(event)
+        return self._is_ready(event)
+
     def _is_ready(self, event: ApplyRequested) -> bool:
         """Whether every staged write set of an epoch is here as a whole."""
-        return all(self._is_here(key) for key in _staged_keys(event.tokens))
+        is_here = all(self._is_here(key) for key in _staged_keys(event.tokens))
+        return is_here and self._handover.has_stores(event.tokens, event.runs)
 
     def _is_here(self, key: tuple[int, int]) -> bool:
         """Whether all parts of a staged write set have arrived."""
@@ -309,34 +368,64 @@ class Home:
         return staged is not None and staged.is_complete
 
     def _apply_ready(self) -> tuple[Addressed, ...]:
-        actions = []
+        actions = self._hand_over()
         while self._waiting and self._can_apply(self._waiting[0]):
             event = self._waiting[0]
-            self._apply(event.epoch, self._take_write_sets(event))
+            if isinstance(event, ApplyRequested):
+                self._apply(event.epoch, self._take_write_sets(event))
+            else:
+                self._adopt(event)
             self._waiting.popleft()
             self.known = max(self.known, event.epoch)
-            applied = EpochApplied(self.index, event.epoch, self.pool.in_use)
-            actions.append((COORDINATOR, applied))
+            if isinstance(event, ApplyRequested) or self.index in event.homes:
+                applied = EpochApplied(self.index, event.epoch, self.pool.in_use)
+                actions.append((COORDINATOR, applied))
+            actions += self._hand_over()
         return (*actions, *self._tell_lacking())
 
-    def _can_apply(self, event: ApplyRequested) -> bool:
-        """Whether an epoch's bytes are here, and frames for it, or no hope for frames."""
-        return self._is_ready(event) and not self._waits_for_frames(event)
+    def _hand_over(self) -> list[Addressed]:
+        """Send the pages that leave, once, if the turn has come of the epoch in which they do."""
+        event = self._waiting[0] if self._waiting else None
+        if not isinstance(event, BlocksMoved) or self._handed == event.epoch:
+            return []
+        self._handed = event.epoch
+        actions: list[Addressed] = []
+        for home, pages in self._handover.leaving(event):
+            held, frames, versions = self.directory.retire(event.epoch, pages)
+            content = self.pool.read(frames).reshape(-1)
+            actions.append((home, PagesHanded(self.index, event.epoch, held, versions, content)))
+        return actions
 
-    def _waits_for_frames(self, event: ApplyRequested) -> bool:
+    def _adopt(self, event: BlocksMoved) -> None:
+        """Enter the pages that have moved here, in the versions that they had."""
+        for handed in self._handover.adopt(event):
+            frames = self.pool.allocate(handed.pages.size)
+            self.pool.memory[frames] = handed.content.reshape(-1, PAGE_BYTES)
+            self.directory.insert(handed.versions, handed.pages, frames)
+
+    def _can_apply(self, event: Closed) -> bool:
+        """Whether an epoch's bytes are here, and frames for it, or no hope for frames."""
+        return self._has_come(event) and not self._waits_for_frames(event)
+
+    def _waits_for_frames(self, event: Closed) -> bool:
         """Whether an epoch whose bytes are here lacks frames, and waiting for some can help.
 
         The snapshots in use can only become newer. Once all of them are the epoch before it, each
         page has but one version left: that much becomes free, and no more.
         """
         free = self.pool.frame_count - self.pool.in_use
+        if isinstance(event, BlocksMoved):
+            wanted = self._handover.page_count(event)
+            return free < wanted <= self.pool.frame_count - self.directory.pages().size
         # Counting pages exactly takes a while; mostly there is more than enough.
         if sum(_page_count_most(runs) for runs in self._runs_of(event)) <= free:
             return False
         wanted = self._frames_wanted(event)
         return free < wanted <= self.pool.frame_count - self.directory.pages().size
 
-    def _frames_wanted(self, event: ApplyRequested) -> int:
+    def _frames_wanted(self, event: Closed) -> int:
+        if isinstance(event, BlocksMoved):
+            return self._handover.page_count(event)
         runs = np.concatenate([np.empty(0, RUN), *self._runs_of(event)])
         return int(ranges.pages_of(ranges.normalise(runs)).size)
 
@@ -347,7 +436,7 @@ class Home:
 
     def _tell_lacking(self) -> tuple[Addressed, ...]:
         """Say, once for each epoch, that it waits for frames."""
-        if not self._waiting or not self._is_ready(self._waiting[0]):
+        if not self._waiting or not self._has_come(self._waiting[0]):
             return ()
         event = self._waiting[0]
         if self._told_lacking == event.epoch:
@@ -362,11 +451,14 @@ class Home:
         if tokens.size == 0:
             return []
         written = []
-        is_staged = tokens["staged"] == 1
+        is_staged = tokens["staged"] != 0
         begins = np.flatnonzero(np.concatenate(([True], is_staged[1:] | is_staged[:-1])))
         for group in np.split(tokens, begins[1:]):
-            if group[0]["staged"]:
-                staged = self._staged.pop((int(group[0]["worker"]), int(group[0]["serial"])))
+            key = (int(group[0]["worker"]), int(group[0]["serial"]))
+            if group[0]["staged"] < 0:
+                written += self._handover.stores(key)
+            elif group[0]["staged"]:
+                staged = self._staged.pop(key)
                 assert not staged.is_discarded, "a discarded write set was committed"
                 self._staged_bytes -= staged.held_bytes
                 written += staged.parts
@@ -380,7 +472,8 @@ class Home:
         runs = np.concatenate([np.empty(0, RUN), *(runs for runs, _ in written)])
         stored = ranges.normalise(runs)
         pages = ranges.pages_of(stored)
-        assert np.all(self.geometry.home_of(pages) == self.index), "pages of another home"
+        homes = self.geometry.home_of(pages, epoch)
+        assert np.all(homes == self.index), "pages of another home"
         self.hot_pages.note("versions", pages)
         frames = self.pool.allocate(pages.size)
         starts = pages << PAGE_SHIFT
@@ -422,5 +515,5 @@ def _page_count_most(runs: NDArray[Any]) -> int:
 
 def _staged_keys(tokens: NDArray[Any]) -> list[tuple[int, int]]:
     """Return (worker, serial) of the staged ones of messages.TOKEN rows, in order."""
-    keys: list[tuple[int, int]] = tokens[tokens["staged"] == 1][["worker", "serial"]].tolist()
+    keys: list[tuple[int, int]] = tokens[tokens["staged"] > 0][["worker", "serial"]].tolist()
     return keys

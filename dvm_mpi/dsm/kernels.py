@@ -14,7 +14,8 @@ from dvm_mpi.native.library import Library
 
 _FOLDER: Final = Path(__file__).parent
 _MODULES: Final = (
-    "byte_copy", "directory", "dividing", "hashing", "holders", "last_writers", "watch_tree",
+    "byte_copy", "directory", "dividing", "hashing", "holders", "last_writers", "moves",
+    "watch_tree",
 )  # fmt: skip
 #: Where constants in kernels come from.
 _CONSTANTS: Final = ("messages",)

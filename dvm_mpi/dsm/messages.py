@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 #: Bytes with content: `data[data_first : data_first + length]` of the companion byte array.
 RUN: Final = np.dtype([("start", "<i8"), ("length", "<i8"), ("data_first", "<i8")])
 
-#: One write set in commit order. `staged` 1: the home has its bytes under (worker, serial);
-#: 0: `runs[run_first : run_first + run_count]` of the message hold them.
+#: One write set in commit order. `staged` 0: `runs[run_first : run_first + run_count]` of the
+#: message hold its bytes. More: homes have them under (worker, serial), those that its pages had as
+#: of this epoch, the snapshot of its attempt. Less: they were staged as of the epoch -`staged`, and
+#: who has them passes on those that the runs name.
 TOKEN: Final = np.dtype(
     [
         ("worker", "<i8"),
@@ -130,6 +132,47 @@ class AppliesRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class BlocksMoved:
+    """Coordinator to all homes and workers: an epoch in which nothing happens but that blocks move.
+
+    From `epoch` on each of the `moved` blocks (numbers, each once) has the home beside it in
+    `homes`, which is another one. New homes answer with `EpochApplied` when they have the pages.
+    `visible` and `pins` as of `ApplyRequested`.
+    """
+
+    epoch: int
+    visible: int
+    pins: NDArray[np.int64]
+    moved: NDArray[np.int64]
+    homes: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class PagesHanded:
+    """Old home to new home: all pages that move there at `epoch`, as they are before it.
+
+    `versions`: the epoch of each; `content`: PAGE_BYTES of each, in order. Said once for each pair
+    of homes, also of no page.
+    """
+
+    home: int
+    epoch: int
+    pages: NDArray[np.int64]
+    versions: NDArray[np.int64]
+    content: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class StoresPassed:
+    """Home to home: the part of a staged write set whose pages have moved since it was staged."""
+
+    worker: int
+    serial: int
+    runs: NDArray[Any]  # RUN, into `data`
+    data: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
 class DiscardRequested:
     """Coordinator to home: staged write sets that lost or were given up; (worker, serial) rows."""
 
@@ -184,5 +227,16 @@ class EpochsApplied:
     epochs: NDArray[np.int64]
 
 
-HomeEvent = LookupRequested | Staged | ApplyRequested | DiscardRequested | StagingEnded | PinsMoved
-HomeAction = LookupAnswered | ArenaReleased | EpochApplied | FramesLacking
+#: From one home to another.
+BetweenHomes = PagesHanded | StoresPassed
+HomeEvent = (
+    LookupRequested
+    | Staged
+    | ApplyRequested
+    | BlocksMoved
+    | BetweenHomes
+    | DiscardRequested
+    | StagingEnded
+    | PinsMoved
+)
+HomeAction = LookupAnswered | ArenaReleased | EpochApplied | FramesLacking | BetweenHomes

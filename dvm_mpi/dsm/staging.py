@@ -154,14 +154,15 @@ class Division:
         return most_bytes > self._bytes_min
 
     def staged(
-        self, runs: NDArray[Any], counts: Ints
+        self, runs: NDArray[Any], counts: Ints, snapshot: int
     ) -> Iterator[tuple[int, int, list[NDArray[Any]]]]:
         """Yield `(write set, home, parts)` of those that are staged, ascending.
 
-        `runs`: messages.RUN rows, write set after write set, `counts` of each: (n,). The parts are
-        cut from these rows, and are not empty.
+        `runs`: messages.RUN rows, write set after write set, `counts` of each: (n,), all stored on
+        one snapshot: they go to the homes as of that. The parts are cut from these rows, and are
+        not empty.
         """
-        pieces, cut_from, homes = self._geometry.cut(runs)
+        pieces, cut_from, homes = self._geometry.cut(runs, snapshot)
         owners = np.arange(counts.size).repeat(counts)[cut_from]
         lengths = pieces["length"]
         sizes, saved = (

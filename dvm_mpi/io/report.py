@@ -131,6 +131,8 @@ class RunReport:
     #: Moved from homes to workers, and stored into the shared region by commits.
     bytes_fetched: int
     bytes_committed: int
+    #: Blocks of pages that moved to the home beside the worker that stored most of them.
+    blocks_moved: int = 0
     #: Bytes that the program printed.
     console_bytes: int
     #: Largest resident size of a process: of the largest one if there are several ranks.
@@ -316,6 +318,8 @@ def summary(report: RunReport) -> str:
     ]
     if r.traffic is not None and r.ranks > 1:
         lines.append(f"  network  {_moved(r.traffic)}")
+    if r.blocks_moved:
+        lines.append(f"  homes    {counted(r.blocks_moved, 'block')} of pages moved")
     if r.watchers_left:
         lines.append(f"  watchers {r.watchers_left:,} still armed at the end")
     return "\n".join(lines)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import __version__, config
-from dvm_mpi.control.capacity import check_fits
+from dvm_mpi.control.capacity import check_fits, needed_pages
 from dvm_mpi.control.coordinator_state import Claim, RecordOrder
 from dvm_mpi.control.coordinator_tracer import coordinator_tracer
 from dvm_mpi.control.cpu_share import CpuShare
@@ -43,6 +43,8 @@ from dvm_mpi.control.tracer import parts_tracer
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import open_program
 from dvm_mpi.disa.verifier import verify
+from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.migration import Limits, limits_of
 from dvm_mpi.errors import DvmError, ExitCode, ReaderGoneError
 from dvm_mpi.io import arrays, console, report, specs
 from dvm_mpi.io.outputs import check_outputs
@@ -318,6 +320,13 @@ class Run:
         if watcher.trace is not None:
             watcher.trace.close()
 
+    def _migration_of(self, image: Image, home_bytes: int) -> Limits | None:
+        """Return when blocks of pages move between homes; None if they do not."""
+        if self._options.migration != "on":
+            return None
+        loaded_pages = int(needed_pages(image, Geometry(self._options.homes)).max())
+        return limits_of(home_bytes, loaded_pages)
+
     def _load(self, watcher: _Watcher) -> LocalMachine:
         """Assemble, verify, and put the program and its inputs into a new machine."""
         began = time.perf_counter()
@@ -341,6 +350,7 @@ class Run:
             deterministic=o.deterministic,
             placement=o.placement or "load",
             placement_seed=o.seed or 0,
+            migration=self._migration_of(image, memory // o.homes),
             isolation=o.isolation,
             conflict_unit=o.conflict_unit,
             tells_staged=o.is_recorded,
@@ -520,6 +530,7 @@ class Run:
             lines=self._lines,
             bytes_fetched=c.bytes_fetched,
             bytes_committed=c.bytes_committed,
+            blocks_moved=c.blocks_moved,
             console_bytes=self._console.byte_count,
             peak_memory_bytes=peak_memory_bytes(),
             **observed(state, self._watcher.meters.meters, narrator),

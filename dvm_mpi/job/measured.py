@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from dvm_mpi.control.coordinator_state import ToHome, ToLeader, ToWorker
+from dvm_mpi.control.coordinator_state import ToAll, ToHome, ToLeader, ToWorker
 from dvm_mpi.errors import UsageError
 from dvm_mpi.job.measuring import STEPS_TIMED, TURNS_TIMED
 from dvm_mpi.job.ranks import RanksRun
@@ -233,6 +233,10 @@ class Probe:
             elif isinstance(action, ToLeader):
                 self._actions[0] += 1
                 self._actions[2] += effort.shares_of(action.message)
+            elif isinstance(action, ToAll):
+                relayed = [self._tree.relays(rank) for rank in range(self._rank.transport.size)]
+                self._actions[0] += len(relayed)
+                self._actions[1] += sum(relayed)
         return actions
 
     def _coordinator(self, original: Callable[..., None], *given: Any) -> None:

@@ -335,6 +335,7 @@ class Owner:
             lines=self._lines(),
             bytes_fetched=c.bytes_fetched,
             bytes_committed=c.bytes_committed,
+            blocks_moved=c.blocks_moved,
             console_bytes=self._console.byte_count,
             peak_memory_bytes=max([own_peak_bytes, *peaks]),
             traffic=self.traffic,

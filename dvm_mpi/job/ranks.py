@@ -182,6 +182,7 @@ class RanksRun:
             arena_slice_bytes=arena_slice_bytes(transport.size),
             deterministic=self._options.deterministic,
             placement=self._options.placement or "data",
+            migrates=self._options.migration == "on",
             cpu_share=self._options.cpu_share,
             isolation=self._options.isolation,
             conflict_unit=self._options.conflict_unit,

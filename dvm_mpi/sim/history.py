@@ -278,6 +278,8 @@ class Recorder(Silent):
 def held_pages(home: Home, visible: int) -> dict[int, bytes]:
     """Return every page that a home holds as of an epoch, by page number."""
     pages = home.directory.pages()
+    # Those that have left are held elsewhere.
+    pages = pages[home.geometry.home_of(pages, visible) == home.index]
     contents = home.read(pages, visible)
     return dict(zip(pages.tolist(), (content.tobytes() for content in contents), strict=True))
 

@@ -34,6 +34,7 @@ from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import Home
 from dvm_mpi.dsm.local_plane import LatePlane, LateRead
+from dvm_mpi.dsm.messages import BlocksMoved
 from dvm_mpi.dsm.snapshot import DataPlane
 from dvm_mpi.engine.interface import Engine
 from dvm_mpi.sim.faults import Fault, FaultKind, FaultPlan
@@ -156,8 +157,9 @@ class SimulatedMachine(LocalMachine):
         self._agenda = Agenda()
         self._faults = deque(plan.faults)
         self._ranks = [_Rank(slowness) for slowness in plan.slowness]
-        geometry = Geometry(settings.homes)
-        self._leaders = {rank: make_leader(geometry) for rank in timing.tree.leaders}
+        self._leaders = {
+            rank: make_leader(Geometry(settings.homes)) for rank in timing.tree.leaders
+        }
         self._gathering = Gathering()
         #: Leaders that rank 0 has heard in this turn.
         self._heard_leaders: dict[int, None] = {}
@@ -279,6 +281,8 @@ class SimulatedMachine(LocalMachine):
             return
         for rank, message in leader.hand_on():
             self._note_arrival(("leader", number), _part_of(rank, message), message)
+            if isinstance(message, BlocksMoved):
+                self._note_arrival(("leader", number), ("worker", rank), message)
         for told in leader.leave():
             self._note_arrival(("leader", number), ("coordinator", 0), told)
 
@@ -346,6 +350,9 @@ class SimulatedMachine(LocalMachine):
             self.traffic.sent += 1
             receiver, routed = tree.routed(target[1], message)
             if routed is not message:
+                if isinstance(message, BlocksMoved) and target[0] == "worker":
+                    # What its leader tells the home of a rank it tells the worker as well.
+                    return
                 self.traffic.relayed += 1
                 target, message = ("leader", receiver), routed
         self._note_arrival(source, target, message)

@@ -20,6 +20,7 @@ from dvm_mpi.control.policies import Placement
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.migration import Limits
 from dvm_mpi.dsm.staging import arena_slice_bytes
 from dvm_mpi.engine.interface import Engine, EngineSettings, LoadTracking
 from dvm_mpi.errors import LimitError
@@ -58,6 +59,9 @@ Input = tuple[ArrayDeclaration, NDArray[np.uint8]]
 #: How a run with tight memory gets more, until it suffices: by this share, so often at most.
 _GROWTH: Final = 1.5
 _GROWN_MAX: Final = 24
+#: Whoever stored most of a block in one epoch draws it, again and again: far more moves than a job
+#: ever has.
+EAGER: Final = Limits(bytes_min=1, epochs=1, horizon=2**30, share_percent=50, doublings_max=0)
 
 #: What is asserted: nothing, what must hold at the end, or all parts' invariants at every event.
 Check = Literal["none", "end", "all"]
@@ -91,6 +95,13 @@ class Simulation:
     #: Leaders between rank 0 and the others, each of as many; None: as in a run on hosts of one
     #: rank each.
     leaders: int | None = None
+    #: Whether blocks of pages move to other homes whenever they can; None: as the seed says.
+    migration: bool | None = None
+
+    @property
+    def moves_blocks(self) -> bool:
+        """Whether blocks of pages move to other homes."""
+        return self.seed % 3 == 1 if self.migration is None else self.migration
 
     @property
     def worker_ranks(self) -> range:
@@ -235,6 +246,7 @@ def _settings(
         recall_fuel_min=0 if simulation.seed % 2 else config.SLICE_FUEL,
         # Few that wait for each other meet less: what races is to race most of the time.
         share_fuel_min=0 if (simulation.seed + 1) % 8 else config.SHARE_FUEL_MIN,
+        migration=EAGER if simulation.moves_blocks else None,
     )
     return replace(
         usual,

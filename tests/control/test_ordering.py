@@ -118,7 +118,9 @@ def test_staged_bytes_of_a_loser_are_dropped_and_of_a_winner_applied() -> None:
     c.ends(loser, stores=[X], serial=9)
     assert c.discarded == [(0, (loser.worker, 9))]
     tokens = [(home, *r.tokens[["worker", "serial", "staged"]].tolist()) for home, r in c.applying]
-    assert tokens == [(0, (winner.worker, 3, 1)), (1, (winner.worker, 3, 1))]
+    # They are where their pages were as of the attempt's snapshot.
+    key = (winner.worker, 3, winner.snapshot)
+    assert tokens == [(0, key), (1, key)]
     assert all(len(request.data) == 0 for _, request in c.applying)
 
 

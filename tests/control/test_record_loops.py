@@ -150,5 +150,6 @@ def test_tokens_name_the_write_sets_of_records() -> None:
     records["serial"] = [0, 7, 9]
     tokens = np.empty(2, TOKEN)
     words = words_of(outcomes), words_of(records)
-    record_loops.write_tokens(*words, np.array([2, 0]), np.array([4, 1]), words_of(tokens))
-    assert tokens.tolist() == [(4, 9, 1, 5, 1), (1, 0, 0, 0, 2)]
+    workers, snapshots = np.array([4, 1]), np.array([8, 7])
+    record_loops.write_tokens(*words, np.array([2, 0]), workers, snapshots, words_of(tokens))
+    assert tokens.tolist() == [(4, 9, 8, 5, 1), (1, 0, 0, 0, 2)]

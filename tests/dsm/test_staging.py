@@ -159,7 +159,7 @@ def test_what_is_large_or_would_travel_much_less_is_staged(
     sets = [write_set(spread) for spread in spreads]
     runs = np.array([run for each in sets for run in each], RUN)
     counts = np.array([len(each) for each in sets], np.int64)
-    found = {(k, home): parts for k, home, parts in division.staged(runs, counts)}
+    found = {(k, home): parts for k, home, parts in division.staged(runs, counts, 1)}
     expected = {}
     for k, spread in enumerate(spreads):
         saved = sum(

@@ -17,6 +17,7 @@ from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.sim.checker.check import Verdict, check
 from dvm_mpi.sim.checker.observation import Level
 from dvm_mpi.sim.checker.observe import observe
+from dvm_mpi.sim.simulation import EAGER
 from dvm_mpi.sim.workloads import WORKLOADS
 from tests.sim.bugs_commit import (
     AppliedBeforeAllArrived,
@@ -54,6 +55,7 @@ from tests.sim.bugs_memory import (
     StaleCacheEngine,
     UncleanFrames,
 )
+from tests.sim.bugs_moves import AnsweredBeforePagesCame, DroppedWhenHanded, StoresLeftBehind
 from tests.sim.bugs_runners import (
     CancelForgotten,
     DeletionForgotten,
@@ -72,6 +74,8 @@ from tests.sim.machine import OBSERVING, Run, simulate, simulate_in_time
 
 #: Write sets are staged at the homes whatever their size, in parts of at most 256 bytes.
 _STAGED: Final = {"inline_bytes_max": 4, "arena_slice_bytes": 512}
+#: Blocks of pages move home whenever somebody else has stored most of them.
+_MOVING: Final = {"migration": EAGER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +219,12 @@ BUGS: Final = {
         settings={"homes": 8, "workers": 4},
         defines={"STORES": 7},
     ),
+    # --- moves ----------------------------------------------------------------------------------
+    "dropped when handed over": _home(DroppedWhenHanded, "long_fork", " was ", 6, settings=_MOVING),
+    "answered before pages came": _home(
+        AnsweredBeforePagesCame, "invariants", " was ", 6, settings=_MOVING
+    ),
+    "stores left behind": _home(StoresLeftBehind, "large", " was ", 6, settings=_MOVING | _STAGED),
     # --- leaders --------------------------------------------------------------------------------
     "joined bytes mixed up": _leader(BytesMixedUp, "neighbours", "stores was", 4),
     "ranges of another batch": _leader(GrantsMixedUp, "counters", "was not given what", 3),

@@ -184,11 +184,14 @@ class _FertileLosers(Ordering):
         self._enter_children(finished, outcomes, numbers, wakes, sums, self._state.log.open_epoch)
         return super()._lose(batch, lost, against)
 
-    def _discard(self, finished: Any, positions: Ints, workers: Ints) -> list[Action]:
+    def _discard(
+        self, finished: Any, positions: Ints, workers: Ints, snapshots: Ints
+    ) -> list[Action]:
         """Let the children of losers keep their stacks."""
         outcomes = finished.outcomes.copy()
         outcomes["child_count"][positions] = 0
-        return super()._discard(replace(finished, outcomes=outcomes), positions, workers)
+        finished = replace(finished, outcomes=outcomes)
+        return super()._discard(finished, positions, workers, snapshots)
 
 
 class ChildrenOfLosers(Scheduler):
@@ -269,7 +272,7 @@ class AppliedBeforeAllArrived(Home):
         return True
 
     def _take_write_sets(self, event: ApplyRequested) -> list[tuple[Runs, NDArray[np.uint8]]]:
-        for token in event.tokens[event.tokens["staged"] == 1]:
+        for token in event.tokens[event.tokens["staged"] > 0]:
             key = int(token["worker"]), int(token["serial"])
             self._staged.setdefault(key, StagedWriteSet())
         return super()._take_write_sets(event)
