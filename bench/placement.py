@@ -3,7 +3,8 @@
 Each job runs with one iteration and with more, under each policy in turn; the difference has no
 start-up in it, nor the first look at the data. Results must be the same under all policies. On four
 virtual hosts (`tests/cluster/up.sh`, with RATE=1gbit for links like that) name the launcher with
-`--starter`. `--slow RANK` runs each policy also with a rank that is stopped most of the time.
+`--starter`. `--slow RANK` runs each policy also with a rank that is stopped most of the time, and
+`--migration off on` each without and with pages that move home.
 """
 
 from __future__ import annotations
@@ -68,6 +69,9 @@ JOBS: Final = {
         # More runners than there are on 512 rows: what it computes takes longer than its messages.
         Job("plate", "ITERATIONS", 1, 21, ("other", "other"),
             ("ROWS=2048", "COLS=512", "PARTS=128"), "stencil"),
+        # Parts of eight blocks each: wherever a part goes, most of it is at home elsewhere.
+        Job("slabs", "ITERATIONS", 1, 21, ("other", "other"),
+            ("ROWS=2048", "COLS=512", "PARTS=16"), "stencil"),
         Job("matmul", "ROUNDS", 1, 3, ("c", "c"), ("TILES=8", "TILE=64")),
     )
 }  # fmt: skip
@@ -75,15 +79,17 @@ JOBS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A policy, and the rank that is slowed, or -1."""
+    """A policy, the rank that is slowed, or -1, and whether pages move home: on or off."""
 
     policy: str
     slow: int = -1
+    migration: str = "off"
 
     @property
     def name(self) -> str:
         """The variant, in a word or two."""
-        return self.policy if self.slow < 0 else f"{self.policy}, slow"
+        slow = ", slow" if self.slow >= 0 else ""
+        return f"{self.policy}{slow}{', move' if self.migration == 'on' else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +148,7 @@ def run(starter: Sequence[str], job: Job, is_long: bool, plane: str, variant: Va
         defines = [f"-D{define}" for define in (*job.defines, f"{job.repeats}={repeats}")]
         command = [*starter, sys.executable, "-m", "dvm_mpi", job.path, *defines]
         command += ["--placement", variant.policy, "--data-plane", plane]
+        command += ["--migration", variant.migration]
         command += ["--quiet", "--memory", "256M", "--report", str(report)]
         command += ["--out", f"{job.results[is_long]}={result}"]
         _finish(command, variant.slow)
@@ -210,6 +217,7 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, default=4)
     parser.add_argument("--jobs", nargs="+", default=list(JOBS), choices=list(JOBS))
     parser.add_argument("--policies", nargs="+", default=["data", "random"], choices=PLACEMENTS)
+    parser.add_argument("--migration", nargs="+", default=["off"], choices=["off", "on"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plane", default="auto", help="of --data-plane")
     parser.add_argument(
@@ -220,9 +228,13 @@ def main() -> int:
     starter = [launcher(), "-n", str(options.ranks)]
     if options.starter is not None:
         starter = shlex.split(options.starter)
-    variants = [Variant(policy) for policy in options.policies]
-    if options.slow is not None:
-        variants += [Variant(policy, options.slow) for policy in options.policies]
+    slows = [-1] if options.slow is None else [-1, options.slow]
+    variants = [
+        Variant(policy, slow, migration)
+        for slow in slows
+        for policy in options.policies
+        for migration in options.migration
+    ]
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors, as it begins")
     is_same = True
     print("| job      | policy       | MB, pages | MB, other | seconds  |  of an iteration")

@@ -74,8 +74,6 @@ class Migration:
         self._forget()
         #: Pages that each home has got, less those that it gave: (home_count,).
         self._taken: Ints = np.zeros(geometry.home_count, np.int64)
-        #: Blocks that were told to move, ever.
-        self.moved_count = 0
 
     def _forget(self) -> None:
         """Begin to count anew."""
@@ -118,6 +116,8 @@ class Migration:
         closed
             Homes that take nothing.
         """
+        if not self._noted:
+            return _NONE, _NONE
         moves, limits = self._geometry.moves, self._limits
         blocks, rows = self._count_epoch()
         # Those that were not stored to have been looked at before.
@@ -159,7 +159,6 @@ class Migration:
         before = self._geometry.home_of(self._first(blocks))
         np.add.at(self._taken, homes, self._geometry.block_pages)
         np.subtract.at(self._taken, before, self._geometry.block_pages)
-        self.moved_count += blocks.size
 
     def _count_epoch(self) -> tuple[Ints, Ints]:
         """Take what was noted of the epoch that has closed: who drew which block.
@@ -167,8 +166,6 @@ class Migration:
         Returns the blocks that it stored to, and their rows.
         """
         noted, self._noted = self._noted, []
-        if not noted:
-            return _NONE, _NONE
         blocks, homes, stored = (np.concatenate(part) for part in zip(*noted, strict=True))
         pairs = np.stack((blocks, homes), axis=1)
         pairs, owner = np.unique(pairs, axis=0, return_inverse=True)
