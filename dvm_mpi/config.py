@@ -15,8 +15,11 @@ MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 
 # --- placement of pages -----------------------------------------------------------------------
-#: Consecutive pages that share a home; blocks go round the homes in turn.
+#: Consecutive pages that share a home; blocks go round the homes in turn. They are larger where a
+#: program fills so much that each home has this many blocks all the same, up to a largest size.
 HOME_BLOCK_PAGES: Final = 16
+BLOCKS_PER_HOME: Final = 16
+HOME_BLOCK_PAGES_MAX: Final = 256
 #: A block may move to the home beside a worker that stored at least so much of what was stored to
 #: it, in per cent, in each of so many epochs that stored there, one after the other ...
 MIGRATION_SHARE_PERCENT: Final = 75

@@ -1,4 +1,4 @@
-"""Whether a program's memory fits into the homes: found out before anything is loaded.
+"""How a program's memory is dealt to the homes, and whether it fits: before anything is loaded.
 
 What counts is what a program is sure to fill: its arrays, which are declared to be filled, and its
 initialised data. Other memory, from `.space` to `malloc`, takes pages where it is stored to, and
@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import LISTED_ARRAYS_MAX, MIB
+from dvm_mpi.config import (
+    BLOCKS_PER_HOME,
+    HOME_BLOCK_PAGES,
+    HOME_BLOCK_PAGES_MAX,
+    LISTED_ARRAYS_MAX,
+    MIB,
+)
 from dvm_mpi.disa.image import ArrayDeclaration, Image, Section
 from dvm_mpi.dsm import ranges
 from dvm_mpi.dsm.geometry import Geometry
@@ -22,6 +28,18 @@ from dvm_mpi.launch.memory import in_units
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 
 Ints = NDArray[np.int64]
+
+
+def geometry_of(image: Image, home_count: int) -> Geometry:
+    """Return how the pages of a program's memory are dealt to homes: the same on every rank.
+
+    In blocks that grow with what the program is sure to fill: who fetches a part of a large array
+    asks a home for each block of it, and a message costs as much as many pages.
+    """
+    pages = ranges.total_bytes(_filled(image)) >> PAGE_SHIFT
+    wanted = min(pages // (home_count * BLOCKS_PER_HOME), HOME_BLOCK_PAGES_MAX)
+    # A power of two, so that what begins on a round address begins a block.
+    return Geometry(home_count, max(1 << wanted.bit_length() >> 1, HOME_BLOCK_PAGES))
 
 
 def needed_pages(image: Image, geometry: Geometry) -> Ints:

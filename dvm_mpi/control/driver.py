@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi import config
 from dvm_mpi.control import coordinator_state as actions
+from dvm_mpi.control.capacity import geometry_of
 from dvm_mpi.control.coordinator_tracer import CoordinatorTracer
 from dvm_mpi.control.delivery import Delivery, InOrder, Part
 from dvm_mpi.control.diagnosis import Narrator
@@ -30,7 +31,6 @@ from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.control.worker import Worker
 from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm.frames import FramePool, reserve_frames
-from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import COORDINATOR, Home
 from dvm_mpi.dsm.local_plane import LatePlane, LateRead, LocalDataPlane
 from dvm_mpi.dsm.message_plane import MessagePlane
@@ -206,7 +206,7 @@ class LocalMachine:
         self.settings = settings
         self.observer: Observer = observer or Silent()
         #: Where pages live, as the coordinator knows.
-        self.geometry = Geometry(settings.homes, config.HOME_BLOCK_PAGES)
+        self.geometry = geometry_of(image, settings.homes)
         #: Looks on, if a trace was asked for.
         self.tracer: MachineTracer | None = None
         self._delivery: Delivery = delivery or InOrder()
@@ -214,7 +214,7 @@ class LocalMachine:
         self._now_us = 0
         self._spent = 0
         self._ending: Ending | None = None
-        self._build_homes(make_home)
+        self._build_homes(image, make_home)
         self.scheduler = make_scheduler(
             self.geometry,
             settings.workers,
@@ -237,7 +237,7 @@ class LocalMachine:
                 Worker(
                     number,
                     engine,
-                    Geometry(settings.homes, config.HOME_BLOCK_PAGES),
+                    geometry_of(image, settings.homes),
                     plane,
                     settings.arena_slice_bytes,
                     settings.inline_bytes_max,
@@ -256,7 +256,7 @@ class LocalMachine:
             case "late":
                 return LatePlane(self._parts.homes, worker, self._parts.late_reads)
 
-    def _build_homes(self, make_home: Callable[..., Home]) -> None:
+    def _build_homes(self, image: Image, make_home: Callable[..., Home]) -> None:
         settings = self.settings
         frames = settings.memory_bytes // PAGE_BYTES // settings.homes
         if frames == 0:
@@ -269,7 +269,7 @@ class LocalMachine:
             arena = np.zeros((settings.workers, slice_bytes), dtype=np.uint8)
             pool = FramePool(reserve_frames(frames))
             # Each part hears of moves by itself.
-            geometry = Geometry(settings.homes, config.HOME_BLOCK_PAGES)
+            geometry = geometry_of(image, settings.homes)
             self._parts.homes.append(make_home(number, geometry, pool, arena))
 
     # --- what others may look at ----------------------------------------------------------------

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi import config
 from dvm_mpi.control import dedication
-from dvm_mpi.control.capacity import needed_pages
+from dvm_mpi.control.capacity import geometry_of, needed_pages
 from dvm_mpi.control.coordinator import Coordinator, Host
 from dvm_mpi.control.coordinator_tracer import coordinator_tracer
 from dvm_mpi.control.cpu_share import CpuShare
@@ -32,7 +32,6 @@ from dvm_mpi.control.worker import Worker
 from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm import probe
 from dvm_mpi.dsm.frames import FramePool, reserve_frames
-from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import Home
 from dvm_mpi.dsm.message_plane import MessagePlane
 from dvm_mpi.dsm.migration import Limits, limits_of
@@ -127,7 +126,7 @@ class RankMachine:
         make_home: Callable[..., Home] = Home,
         make_scheduler: Callable[..., Scheduler] = Scheduler,
     ) -> None:
-        self.geometry = Geometry(transport.size, config.HOME_BLOCK_PAGES)
+        self.geometry = geometry_of(image, transport.size)
         self._settings = settings
         self._transport = transport
         self._engine: Engine | None = None

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from dvm_mpi import config
-from dvm_mpi.control.capacity import data_bytes, listed, needed_pages
+from dvm_mpi.control.capacity import data_bytes, geometry_of, listed, needed_pages
 from dvm_mpi.disa.image_file import open_program
 from dvm_mpi.disa.verifier import verify
-from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.staging import arena_slice_bytes
 from dvm_mpi.io import specs
 from dvm_mpi.io.arrays import open_input
@@ -121,7 +120,7 @@ def estimate(
     for spec, declaration in specs.match_declarations(given, image.arrays):
         with open_input(spec, declaration) as source:
             are_direct.append(source.is_direct)
-    pages = int(needed_pages(image, Geometry(ranks)).max())
+    pages = int(needed_pages(image, geometry_of(image, ranks)).max())
     pages_bytes = pages * PAGE_BYTES
     array_bytes = sum(array.byte_count for array in image.arrays.values())
     filled_bytes = array_bytes + data_bytes(image)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import __version__, config
-from dvm_mpi.control.capacity import check_fits, needed_pages
+from dvm_mpi.control.capacity import check_fits, geometry_of, needed_pages
 from dvm_mpi.control.coordinator_state import Claim, RecordOrder
 from dvm_mpi.control.coordinator_tracer import coordinator_tracer
 from dvm_mpi.control.cpu_share import CpuShare
@@ -43,7 +43,6 @@ from dvm_mpi.control.tracer import parts_tracer
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import open_program
 from dvm_mpi.disa.verifier import verify
-from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.migration import Limits, limits_of
 from dvm_mpi.errors import DvmError, ExitCode, ReaderGoneError
 from dvm_mpi.io import arrays, console, report, specs
@@ -324,7 +323,7 @@ class Run:
         """Return when blocks of pages move between homes; None if they do not."""
         if self._options.migration != "on":
             return None
-        loaded_pages = int(needed_pages(image, Geometry(self._options.homes)).max())
+        loaded_pages = int(needed_pages(image, geometry_of(image, self._options.homes)).max())
         return limits_of(home_bytes, loaded_pages)
 
     def _load(self, watcher: _Watcher) -> LocalMachine:

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import config
-from dvm_mpi.control.capacity import check_fits
+from dvm_mpi.control.capacity import check_fits, geometry_of
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import image_bytes, open_program
 from dvm_mpi.disa.verifier import verify
-from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.staging import arena_slice_bytes
 from dvm_mpi.errors import DvmError, LaunchError, WorldError
 from dvm_mpi.io import arrays, console, specs
@@ -170,7 +169,7 @@ class Start:
         owner.began_at = time.perf_counter()
         image = open_program(o.program, o.defines)
         verify(image)
-        check_fits(image, Geometry(self._launch.size), plan.memory_bytes)
+        check_fits(image, geometry_of(image, self._launch.size), plan.memory_bytes)
         outputs = match_arrays(o.outputs, "--out", image)
         written = [spec for spec, _ in with_dumps(outputs, o.dump, image)]
         check_outputs(written)

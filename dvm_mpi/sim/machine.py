@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final
 
 from dvm_mpi import config
+from dvm_mpi.control.capacity import geometry_of
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.driver import (
     INSTRUCTIONS_PER_US,
@@ -158,7 +159,7 @@ class SimulatedMachine(LocalMachine):
         self._faults = deque(plan.faults)
         self._ranks = [_Rank(slowness) for slowness in plan.slowness]
         self._leaders = {
-            rank: make_leader(Geometry(settings.homes)) for rank in timing.tree.leaders
+            rank: make_leader(geometry_of(image, settings.homes)) for rank in timing.tree.leaders
         }
         self._gathering = Gathering()
         #: Leaders that rank 0 has heard in this turn.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import config
-from dvm_mpi.control.capacity import needed_pages
+from dvm_mpi.control.capacity import geometry_of, needed_pages
 from dvm_mpi.control.contention import ContendedSite
 from dvm_mpi.control.coordinator_state import Counters, Failure
 from dvm_mpi.control.driver import MachineSettings, Silent
@@ -19,7 +19,6 @@ from dvm_mpi.control.leader import Choice, Tree, choose_leaders
 from dvm_mpi.control.policies import Placement
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.disa.image import ArrayDeclaration, Image
-from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.migration import Limits
 from dvm_mpi.dsm.staging import arena_slice_bytes
 from dvm_mpi.engine.interface import Engine, EngineSettings, LoadTracking
@@ -204,7 +203,7 @@ def simulate(
 
     if plan.spare_frames is None:
         return run(_HOME_BYTES)
-    filled = int(needed_pages(image, Geometry(simulation.ranks)).max())
+    filled = int(needed_pages(image, geometry_of(image, simulation.ranks)).max())
     frames = filled + plan.spare_frames
     for _ in range(_GROWN_MAX):
         # What suffices is found by trying: less than that ends with an error, in order.

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvm_mpi.config import GIB, MIB
-from dvm_mpi.control.capacity import check_fits, needed_pages
+from dvm_mpi.config import BLOCKS_PER_HOME, GIB, HOME_BLOCK_PAGES, HOME_BLOCK_PAGES_MAX, MIB
+from dvm_mpi.control.capacity import check_fits, geometry_of, needed_pages
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.disa.image import ArrayDeclaration, Image, Section
 from dvm_mpi.dsm.geometry import Geometry
@@ -66,6 +66,27 @@ def test_pages_are_counted_once_each(
     expected = np.bincount(geometry.home_of(pages), minlength=home_count)
     found = needed_pages(image_of(data_of_sections, given_arrays), geometry)
     assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("pages", "homes", "block_pages"),
+    [
+        (0, 4, HOME_BLOCK_PAGES),
+        (HOME_BLOCK_PAGES * BLOCKS_PER_HOME * 4 * 2 - 1, 4, HOME_BLOCK_PAGES),
+        (HOME_BLOCK_PAGES * BLOCKS_PER_HOME * 4 * 2, 4, 2 * HOME_BLOCK_PAGES),
+        (HOME_BLOCK_PAGES * BLOCKS_PER_HOME * 4 * 5, 4, 4 * HOME_BLOCK_PAGES),
+        (HOME_BLOCK_PAGES * BLOCKS_PER_HOME * 4 * 5, 40, HOME_BLOCK_PAGES),
+        (1 << 20, 1, HOME_BLOCK_PAGES_MAX),
+    ],
+    ids=["nothing", "not yet twice as much", "twice", "five times", "on more homes", "very much"],
+)
+def test_blocks_grow_with_what_a_program_fills(pages: int, homes: int, block_pages: int) -> None:
+    image = image_of([], [(0, pages * PAGE_BYTES)])
+    assert geometry_of(image, homes) == Geometry(homes, block_pages)
+    # No home has much more than its share of it.
+    share = -(-pages // homes)
+    most = int(needed_pages(image, geometry_of(image, homes)).max())
+    assert most <= max(share + share // BLOCKS_PER_HOME, share + HOME_BLOCK_PAGES) + 1
 
 
 def test_what_does_not_fit_is_refused_with_the_sizes() -> None:

@@ -12,9 +12,8 @@ import pytest
 from dvm_mpi import config
 from dvm_mpi.cli import main
 from dvm_mpi.config import GIB, KIB, MIB
-from dvm_mpi.control.capacity import check_fits
+from dvm_mpi.control.capacity import check_fits, geometry_of
 from dvm_mpi.disa.image_file import open_program
-from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.errors import ExitCode, FileError, LimitError
 from dvm_mpi.job.estimate import Estimate, as_json, as_text, command, estimate
 from dvm_mpi.launch.memory import NodeMemory
@@ -68,9 +67,9 @@ def test_eight_gib_on_four_ranks_stay_below_twelve(program: Path) -> None:
 def test_what_is_told_is_accepted(program: Path, elements: int, ranks: int) -> None:
     sizes = sizes_of(program, elements, ranks)
     image = open_program(program, {"N": str(elements)})
-    check_fits(image, Geometry(ranks), sizes.memory_min_bytes)
+    check_fits(image, geometry_of(image, ranks), sizes.memory_min_bytes)
     with pytest.raises(LimitError):
-        check_fits(image, Geometry(ranks), sizes.pages_bytes - 1)
+        check_fits(image, geometry_of(image, ranks), sizes.pages_bytes - 1)
 
 
 def test_a_small_program_needs_little(program: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.disa.image import Image
+from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.errors import UsageError
 from dvm_mpi.layout import DATA_START, PAGE_BYTES, RANGE, TEXT_START, WORD_BYTES, whole_pages
 
@@ -124,8 +124,11 @@ class Flags(Protocol):
 
 
 def _image(end: int) -> Image:
+    """Return a program of nothing but one array, from the first page of data to an end."""
     reserved = np.array([(DATA_START, end - DATA_START)], RANGE)
-    return Image(RunnerKind.MAIN.entry, b"", (), reserved, source_name="shape")
+    words = (end - DATA_START) // WORD_BYTES
+    arrays = {"data": ArrayDeclaration("data", DATA_START, "sq", (words,))}
+    return Image(RunnerKind.MAIN.entry, b"", (), reserved, arrays=arrays, source_name="shape")
 
 
 def _rows(*columns: Any) -> Ints:
@@ -355,7 +358,8 @@ class TreeShape:
 # --- the jobs ------------------------------------------------------------------------------------
 #: Names with their parameters and what these are unless given.
 JOBS: Final[dict[str, dict[str, int]]] = {
-    "kmeans": {"N": 64_000_000, "DIMS": 4, "K": 10, "ITERATIONS": 10, "PARTS": 1280},
+    # One part for each of 159 workers, or two for each of 79.
+    "kmeans": {"N": 64_000_000, "DIMS": 4, "K": 10, "ITERATIONS": 10, "PARTS": 158},
     "primes": {"LIMIT": 200_000_000, "PARTS": 4096, "BLOCK": 500},
     "treesum": {"N": 20_480},
     "empty": {"RUNNERS": 1_000_000, "INSTRUCTIONS": 1, "PARENTS": 64},
