@@ -48,6 +48,7 @@ CHILD_HEAP_COUNT: Final = _column(CHILD.names, "heap_count")
 CHILD_WATCHED_FIRST: Final = _column(CHILD.names, "watched_first")
 CHILD_WATCHED_COUNT: Final = _column(CHILD.names, "watched_count")
 CHILD_TEMPLATE: Final = _column(CHILD.names, "template")
+CHILD_IMAGE_COUNT: Final = _column(CHILD.names, "image_count")
 CHILD_NEWR_PC: Final = _column(CHILD.names, "newr_pc")
 #: Of RANGE.
 START: Final = 0
@@ -57,6 +58,24 @@ IS_TEMPLATE: Final = 1
 
 #: More ranges of one child are sorted elsewhere: here each is put in its place one by one.
 RANGES_INSERTED_MAX: Final = 64
+
+
+#: What `count` tells of all children together.
+HEAP_RANGES: Final = 0
+WATCHED_RANGES: Final = 1
+TEMPLATES: Final = 2
+IMAGES: Final = 3
+COUNTED: Final = 4
+
+
+@entry_kernel("void(int64[:, ::1], int64[::1])")
+def count(children: Ints, totals: Ints) -> None:
+    """Count what children declare and watch, templates, and runs of images; (COUNTED,), zeros."""
+    for child in range(children.shape[0]):
+        totals[HEAP_RANGES] += children[child, CHILD_HEAP_COUNT]
+        totals[WATCHED_RANGES] += children[child, CHILD_WATCHED_COUNT]
+        totals[TEMPLATES] += 1 if children[child, CHILD_TEMPLATE] == 1 else 0
+        totals[IMAGES] += children[child, CHILD_IMAGE_COUNT]
 
 
 @kernel

@@ -19,7 +19,7 @@ from dvm_mpi.config import (
     QUEUE_ROWS_IN_ORDER,
     STORY_ROWS,
 )
-from dvm_mpi.control import birth_loops, row_loops
+from dvm_mpi.control import birth_loops, instance_loops, row_loops
 from dvm_mpi.control.arena import RowArena
 from dvm_mpi.control.contention import Contention
 from dvm_mpi.control.grants import child_grants
@@ -372,17 +372,24 @@ class CoordinatorState:
         first = 0
         for births, count in zip(parts, counts, strict=True):
             own = rows[first : first + count]
-            if not self._enter(own, births):
+            found = np.zeros(birth_loops.COUNTED, np.int64)
+            birth_loops.count(words_of(births.children), found)
+            totals = found.tolist()
+            if not self._enter(own, births, totals):
                 self._enter_with_many_ranges(own, births)
-            self._register_images(own, births)
+            if totals[birth_loops.IMAGES]:
+                self._register_images(own, births)
             first += count
         return rows
 
-    def _enter(self, rows: NDArray[np.int64], births: Births) -> bool:
-        """Fill in the rows of children; say whether that is done, or one has too many ranges."""
+    def _enter(self, rows: NDArray[np.int64], births: Births, totals: list[int]) -> bool:
+        """Fill in the rows of children; say whether that is done, or one has too many ranges.
+
+        `totals`: of `birth_loops.count`.
+        """
         children = births.children
-        watched_count = int(children["watched_count"].sum())
-        range_count = int(children["heap_count"].sum()) + watched_count
+        watched_count = totals[birth_loops.WATCHED_RANGES]
+        range_count = totals[birth_loops.HEAP_RANGES] + watched_count
         self.grants.reserve(range_count + len(rows))
         self.watched.reserve(watched_count)
         ends = np.array([self.grants.used, self.watched.used])
@@ -414,8 +421,6 @@ class CoordinatorState:
     def _register_images(self, rows: NDArray[np.int64], births: Births) -> None:
         """Copy what creators stored into the stacks of children."""
         counts = births.children["image_count"]
-        if not counts.any():
-            return
         runs = births.runs.take(expand(births.children["image_first"], counts))
         owner = np.repeat(np.arange(len(counts)), counts)
         bytes_each = np.bincount(owner, weights=runs["length"], minlength=len(counts))
@@ -437,17 +442,17 @@ class CoordinatorState:
         if owned[row_loops.LOSERS]:
             for row in rows[table["losses"][rows] > 0].tolist():
                 self.reservations.forget(row)
-        instances = rows[:0]
-        if owned[row_loops.INSTANCES]:
-            instances = rows[table["kind"][rows] == Kind.INSTANCE]
         self.table.apply(rows, Event.ENDED)
-        if len(instances):
-            templates = table["template"][instances]
-            np.subtract.at(table["instances"], templates, 1)
-            self.end_templates(np.unique(templates))
+        if owned[row_loops.INSTANCES]:
+            last = np.empty(owned[row_loops.INSTANCES], np.int64)
+            ended = np.ascontiguousarray(rows, np.int64)
+            last = last[: instance_loops.end(self.table.words, ended, last)]
+            self.end_templates(np.sort(last))
 
     def end_templates(self, rows: NDArray[np.int64]) -> None:
         """Free those of the template rows that are deleted and have no instance left."""
+        if len(rows) == 0:
+            return
         t = self.table.rows.take(rows)
         done = rows[(t["state"] == State.DELETED) & (t["instances"] == 0)]
         self._release(done)

@@ -13,8 +13,9 @@ from typing import Final
 from dvm_mpi.native.library import Library
 
 _FOLDER: Final = Path(__file__).parent
-_MODULES: Final = ("birth_loops", "column_loops", "record_loops", "row_loops")
-_DECLARED: Final = ("kernels", "messages")
+_MODULES: Final = (
+    "birth_loops", "column_loops", "instance_loops", "record_loops", "row_loops",
+)  # fmt: skip
 #: Where records of outcomes and tokens are described.
 _INTERFACES: Final = (
     _FOLDER.parent / "engine" / "interface.py",

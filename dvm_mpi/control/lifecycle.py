@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.config import CHILDREN_MAX, RUNNERS_MAX, STORY_EVENTS, STORY_ROWS
-from dvm_mpi.control import birth_loops, row_loops
+from dvm_mpi.control import birth_loops, instance_loops, row_loops
 from dvm_mpi.dsm.rows import reserved, words_of
 from dvm_mpi.errors import LimitError
 
@@ -129,7 +129,9 @@ RUNNER: Final = np.dtype(
 
 assert RUNNER.names is not None
 assert all(RUNNER.names[column] == name for name, column in row_loops.COLUMNS.items())
+assert RUNNER.names[instance_loops.INSTANCES] == "instances"
 assert (State.FREE, State.RUNNING) == (row_loops.FREE, row_loops.RUNNING)
+assert int(State.DELETED) == instance_loops.DELETED
 assert (Kind.TEMPLATE, Kind.INSTANCE) == (birth_loops.IS_TEMPLATE, row_loops.INSTANCE)
 
 
@@ -220,6 +222,8 @@ class RunnerTable:
     def apply(self, rows: NDArray[np.int64], event: Event) -> None:
         """Move `rows` (no duplicates) by `event`; rows that become FREE go to the free list.
 
+        The array must not change any more: it is remembered.
+
         Raises
         ------
         LifeCycleError
@@ -236,7 +240,7 @@ class RunnerTable:
         self._remember(moved, event)
 
     def _remember(self, rows: NDArray[np.int64], event: Event) -> None:
-        self._story.append((event, rows[-STORY_ROWS:].copy()))
+        self._story.append((event, rows[-STORY_ROWS:]))
         self._story_rows += min(len(rows), STORY_ROWS)
         while len(self._story) > STORY_EVENTS or self._story_rows > STORY_ROWS:
             self._story_rows -= len(self._story.popleft()[1])

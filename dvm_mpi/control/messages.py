@@ -594,7 +594,7 @@ def _rows(raw: NDArray[Any], name: str, place: str) -> NDArray[Any]:
     element = _ELEMENTS[name]
     if raw.nbytes % element.itemsize:
         raise CodecError(f"{place}: {raw.nbytes} bytes are no whole elements")
-    return raw.view(element)
+    return np.ndarray((raw.nbytes // element.itemsize,), element, np.ascontiguousarray(raw))
 
 
 def wire_layout() -> str:

@@ -81,8 +81,8 @@ class Ordering:
         # Whatever becomes of the records: of an abort or a trap no child is ever born.
         state.leases.end_stacks(finished.dropped_stacks)
         actions: list[Action] = []
-        current, missing = self._fence(finished)
-        self._note_serials(finished)
+        current, missing, last_serial = self._fence(finished)
+        self._note_serials(finished, last_serial)
         if len(missing):
             workers = workers_of(finished)
             state.counters.fenced += len(missing)
@@ -97,14 +97,16 @@ class Ordering:
         actions += self._order(finished)
         return actions + self._order_released()
 
-    def _note_serials(self, finished: Finished) -> None:
-        """Note which staged write sets the workers have named."""
-        serials, last_serials = finished.records["serial"], self._state.last_serials
+    def _note_serials(self, finished: Finished, last_serial: int) -> None:
+        """Note which staged write sets the workers have named, up to `last_serial`."""
+        last_serials = self._state.last_serials
+        if last_serial == 0:
+            return
         if finished.worker == SEVERAL:
-            np.maximum.at(last_serials, workers_of(finished), serials)
-        elif len(serials):
+            np.maximum.at(last_serials, workers_of(finished), finished.records["serial"])
+        else:
             last = int(last_serials[finished.worker])
-            last_serials[finished.worker] = max(last, int(serials.max()))
+            last_serials[finished.worker] = max(last, last_serial)
 
     def _measure(self, finished: Finished) -> None:
         """Note that attempts run no more, and how long they were."""
@@ -145,13 +147,17 @@ class Ordering:
             if row == self._state.alone:
                 self._state.alone = -1
 
-    def _fence(self, finished: Finished) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Split positions into those of current attempts and those given up on."""
+    def _fence(self, finished: Finished) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        """Split positions into those of current attempts and those given up on, if there are any.
+
+        Also returns the last serial of a staged write set, 0 if there is none.
+        """
         current = np.empty(len(finished.outcomes), np.bool_)
+        serials = np.zeros(1, np.int64)
         outcomes, records = words_of(finished.outcomes), words_of(finished.records)
-        if not record_loops.fence(self._state.table.words, outcomes, records, current):
-            return np.arange(len(current)), NO_ROWS
-        return np.flatnonzero(current), np.flatnonzero(~current)
+        if not record_loops.fence(self._state.table.words, outcomes, records, current, serials):
+            return NO_ROWS, NO_ROWS, int(serials[0])
+        return np.flatnonzero(current), np.flatnonzero(~current), int(serials[0])
 
     def _order(self, finished: Finished) -> list[Action]:
         if len(finished.outcomes) == 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi.control import instance_loops
 from dvm_mpi.control.coordinator_state import (
     Action,
     Births,
@@ -18,7 +19,7 @@ from dvm_mpi.control.coordinator_state import (
     Print,
     RecordWaking,
 )
-from dvm_mpi.control.lifecycle import Event, Kind, RunnersLimitError, State
+from dvm_mpi.control.lifecycle import Event, RunnersLimitError, State
 from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied
 from dvm_mpi.dsm.rows import joined
 
@@ -138,19 +139,11 @@ class Publishing:
         state = self._state
         if len(templates) == 0:
             return
-        _, first = np.unique(templates, return_index=True)
-        templates = templates[np.sort(first)]
-        templates = templates[state.table.rows["queued_instance"][templates] < 0]
-        rows = state.table.allocate(len(templates))
-        table = state.table.rows
-        state.table.words[rows] = state.table.words[templates]
-        table["state"][rows] = State.FREE
-        table["kind"][rows] = Kind.INSTANCE
-        table["template"][rows] = templates
-        table["queued_instance"][rows] = -1
-        table["instances"][rows] = table["attempt"][rows] = 0
-        table["queued_instance"][templates] = rows
-        table["instances"][templates] += 1
+        woken = np.ascontiguousarray(templates, np.int64)
+        chosen = np.empty(len(woken), np.int64)
+        chosen = chosen[: instance_loops.choose(state.table.words, woken, chosen)]
+        rows = state.table.allocate(len(chosen))
+        instance_loops.make(state.table.words, chosen, rows)
         self._start(rows)
         state.counters.watcher_firings += len(rows)
 

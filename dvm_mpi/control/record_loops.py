@@ -80,11 +80,17 @@ MEASURED_COUNT: Final = 2
 CLASS_COUNT: Final = 64
 
 
-@entry_kernel("int64(int64[:, ::1], int64[:, ::1], int64[:, ::1], boolean[::1])")
-def fence(table: Ints, outcomes: Ints, records: Ints, current: NDArray[np.bool_]) -> int:
-    """Mark the records that are of their runners' present attempts; return how many are not."""
+@entry_kernel("int64(int64[:, ::1], int64[:, ::1], int64[:, ::1], boolean[::1], int64[::1])")
+def fence(
+    table: Ints, outcomes: Ints, records: Ints, current: NDArray[np.bool_], serials: Ints
+) -> int:
+    """Mark the records that are of their runners' present attempts; return how many are not.
+
+    `serials`: (1,), raised to the last serial of a staged write set that any of them names.
+    """
     missing = 0
     for position in range(outcomes.shape[0]):
+        serials[0] = max(serials[0], records[position, RECORD_SERIAL])
         row = outcomes[position, OUTCOME_RUNNER]
         runs = table[row, STATE] == RUNNING
         is_present = table[row, ATTEMPT] == records[position, RECORD_ATTEMPT]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.dsm.dividing import Share, divide
+from dvm_mpi.dsm.dividing import Share, divide, shift
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.handover import passing
 from dvm_mpi.dsm.messages import (
@@ -27,7 +27,7 @@ from dvm_mpi.dsm.messages import (
     BlocksMoved,
     DiscardRequested,
 )
-from dvm_mpi.dsm.rows import joined
+from dvm_mpi.dsm.rows import joined, words_of
 from dvm_mpi.layout import SR_END
 
 Ints = NDArray[np.int64]
@@ -196,8 +196,8 @@ class CommitLog:
         run_first = data_first = 0
         parts = self._shares[receiver]
         for held, pieces, bytes_held in parts:
-            held["run_first"] += run_first
-            pieces["data_first"] += np.where(pieces["data_first"] >= 0, data_first, 0)
+            if run_first or data_first:
+                shift(words_of(held), words_of(pieces), run_first, data_first)
             run_first += pieces.size
             data_first += bytes_held.size
         tokens, runs, data = (joined(each) for each in zip(*parts, strict=True))

@@ -22,6 +22,12 @@ from dvm_mpi import config
 from dvm_mpi.dsm import last_writers
 from dvm_mpi.dsm.hashing import IntMap
 from dvm_mpi.dsm.last_writers import (
+    LONG_END,
+    LONG_START,
+    NEW_PAGES,
+    PAGES_ENTERED_MAX,
+)
+from dvm_mpi.dsm.range_leaves import (
     BELOW_ALL,
     COUNT,
     END,
@@ -33,11 +39,7 @@ from dvm_mpi.dsm.last_writers import (
     LEAF_RANGES,
     LEAF_TOTAL,
     LOCATED_AT_ONCE,
-    LONG_END,
-    LONG_START,
-    NEW_PAGES,
     NEWEST,
-    PAGES_ENTERED_MAX,
     PLACE_ROWS,
     POSITION_ROWS,
     RANGE_TOTAL,
@@ -66,7 +68,7 @@ class ConflictSet:
     `forget` joins old ones when there are more than `ranges_kept`.
     """
 
-    #: Leaves, index and totals as `last_writers` describes them.
+    #: Leaves, index and totals as `range_leaves` describes them.
     _leaves: Ints
     _index: Ints
     _totals: Ints
@@ -162,15 +164,12 @@ class ConflictSet:
         assert epoch >= self._epoch, f"epoch {epoch} resolved after {self._epoch}"
         assert offsets.size == snapshots.size + 1
         assert enter.size == snapshots.size
-        assert snapshots.size == 0 or self._horizon <= int(snapshots.min()), (
-            "a snapshot beyond the horizon"
-        )
         assert load_offsets.size == offsets.size
         self._epoch = epoch
         self._reserve(runs.size)
         pages, epochs = self._pages.tables(PAGES_ENTERED_MAX * runs.size)
         conflicts = np.empty(snapshots.size, np.int64)
-        last_writers.resolve(
+        beyond = last_writers.resolve(
             self._leaves,
             self._index,
             self._totals,
@@ -184,9 +183,11 @@ class ConflictSet:
             words_of(loads),
             np.ascontiguousarray(enter, np.bool_),
             epoch,
+            self._horizon,
             self._places,
             conflicts,
         )
+        assert beyond == 0, "a snapshot beyond the horizon"
         self._count_pages()
         return conflicts
 

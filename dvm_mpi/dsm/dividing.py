@@ -173,6 +173,16 @@ def fill(
                 source += length
 
 
+@entry_kernel("void(int64[:, ::1], int64[:, ::1], int64, int64)")
+def shift(tokens: Ints, runs: Ints, run_first: int, data_first: int) -> None:
+    """Let a receiver's tokens and runs count from behind so many runs and bytes before them."""
+    for token in range(tokens.shape[0]):
+        tokens[token, RUN_FIRST] += run_first
+    for run in range(runs.shape[0]):
+        if runs[run, DATA_FIRST] != NOWHERE:
+            runs[run, DATA_FIRST] += data_first
+
+
 def divide(
     tokens: NDArray[Any],
     runs: NDArray[Any],

@@ -8,7 +8,7 @@ hold the same bytes exactly if they are equal.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,6 @@ from numpy.typing import NDArray
 from dvm_mpi.layout import PAGE_SHIFT, RANGE
 
 Ints = NDArray[np.int64]
-
-_BELOW_ALL: Final = -(2**62)
-_ABOVE_ALL: Final = 2**62
 
 
 def from_bounds(starts: Ints, ends: Ints) -> NDArray[Any]:
@@ -39,13 +36,6 @@ def normalise(ranges: NDArray[Any]) -> NDArray[Any]:
     reached = np.maximum.accumulate(starts + kept["length"][order])
     firsts = np.flatnonzero(np.concatenate(([True], starts[1:] > reached[:-1])))
     return from_bounds(starts[firsts], reached[np.append(firsts[1:], starts.size) - 1])
-
-
-def subtract(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
-    """Return the bytes of the normal set `left` that the normal set `right` does not cover."""
-    gap_starts = np.concatenate(([_BELOW_ALL], _ends(right)))
-    gap_ends = np.concatenate((right["start"], [_ABOVE_ALL]))
-    return from_bounds(*_overlaps(left["start"], _ends(left), gap_starts, gap_ends))
 
 
 def total_bytes(ranges: NDArray[Any]) -> int:
@@ -134,12 +124,3 @@ def cut_at(runs: NDArray[Any], block_bytes: int) -> tuple[NDArray[Any], Ints]:
 
 def _ends(ranges: NDArray[Any]) -> Ints:
     return np.asarray(ranges["start"] + ranges["length"])
-
-
-def _overlaps(starts: Ints, ends: Ints, other_starts: Ints, other_ends: Ints) -> tuple[Ints, Ints]:
-    """Return the bounds of all overlaps of two sorted, disjoint lists of bounds, in order."""
-    first = np.searchsorted(other_ends, starts, side="right")
-    count = np.maximum(np.searchsorted(other_starts, ends, side="left") - first, 0)
-    mine = np.repeat(np.arange(starts.size), count)
-    other = expand(first, count)
-    return np.maximum(starts[mine], other_starts[other]), np.minimum(ends[mine], other_ends[other])

@@ -16,7 +16,7 @@ from dvm_mpi.config import RUNNERS_MAX
 from dvm_mpi.dsm import watch_tree
 from dvm_mpi.dsm.hashing import IntMap
 from dvm_mpi.dsm.ranges import begins_of
-from dvm_mpi.dsm.rows import reserved
+from dvm_mpi.dsm.rows import reserved, words_of
 from dvm_mpi.dsm.watch_tree import (
     BELOW_ALL,
     END,
@@ -135,13 +135,12 @@ class WatchIndex:
         then by template.
         """
         offsets = np.ascontiguousarray(offsets, np.int64)
-        starts = np.ascontiguousarray(runs["start"])
-        lengths = np.ascontiguousarray(runs["length"])
+        words = words_of(runs)
         found, pairs = PAIRS_AT_START, np.empty((2, 0), np.int64)
         while found > pairs.shape[1]:
             # A search that found more than there was room for is done again, with enough of it.
             pairs = np.empty((2, found), np.int64)
-            found = watch_tree.match(self._nodes, offsets, starts, lengths, self._path, pairs)
+            found = watch_tree.match(self._nodes, offsets, words, self._path, pairs)
         records, templates = pairs[:, :found]
         if found <= 1:
             return records, templates

@@ -35,6 +35,11 @@ FIELDS: Final = 8
 NO_NODE: Final = 0
 #: REACH of no node: no stored byte lies before it.
 BELOW_ALL: Final = -(2**63)
+#: Behind every range.
+ABOVE_ALL: Final = 2**63 - 1
+#: Columns of stored runs, as words.
+RUN_START: Final = 0
+RUN_LENGTH: Final = 1
 
 #: Nodes on a path from the root; three times the expected depth of a tree of 2**40 nodes.
 PATH_NODES_MAX: Final = 256
@@ -186,18 +191,26 @@ def remove_each(nodes: Ints, firsts: Ints, free: int, path: Ints, erased: Ints) 
     return free
 
 
-@entry_kernel("int64(int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[:, ::1])")
-def match(nodes: Ints, offsets: Ints, starts: Ints, lengths: Ints, path: Ints, pairs: Ints) -> int:
+@entry_kernel("int64(int64[:, ::1], int64[::1], int64[:, ::1], int64[::1], int64[:, ::1])")
+def match(nodes: Ints, offsets: Ints, runs: Ints, path: Ints, pairs: Ints) -> int:
     """Find all (record, template) with a run of the record inside a range of the template.
 
     Fills the two rows of `pairs` as far as there is room, and returns how many pairs there are; a
     pair may be there more than once.
+
+    A run inside no range leaves behind how far it is from it to the next ranges: the runs that lie
+    within this gap are inside none either, and need no search.
     """
     found = 0
+    gap_start, gap_end = 0, 0
     for record in range(offsets.size - 1):
         for run in range(offsets[record], offsets[record + 1]):
-            start = starts[run]
-            end = start + lengths[run]
+            start = runs[run, RUN_START]
+            end = start + runs[run, RUN_LENGTH]
+            if gap_start <= start and end <= gap_end:
+                continue
+            before = found
+            low, high = BELOW_ALL, ABOVE_ALL
             path[0] = nodes[NO_NODE, LEFT]
             length = 1 if start < end else 0
             while length > 0:
@@ -205,10 +218,12 @@ def match(nodes: Ints, offsets: Ints, starts: Ints, lengths: Ints, path: Ints, p
                 node = path[length]
                 # Row 0 reaches nowhere, so children that are not there end here as well.
                 if nodes[node, REACH] <= start or node == NO_NODE:
+                    low = max(low, nodes[node, REACH])
                     continue
                 path[length] = nodes[node, LEFT]
                 length += 1
                 if nodes[node, START] >= end:
+                    high = min(high, nodes[node, START])
                     continue
                 path[length] = nodes[node, RIGHT]
                 length += 1
@@ -217,4 +232,8 @@ def match(nodes: Ints, offsets: Ints, starts: Ints, lengths: Ints, path: Ints, p
                         pairs[0, found] = record
                         pairs[1, found] = nodes[node, TEMPLATE]
                     found += 1
+                else:
+                    low = max(low, nodes[node, END])
+            if found == before and start < end:
+                gap_start, gap_end = low, high
     return found

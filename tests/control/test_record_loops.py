@@ -39,9 +39,11 @@ def test_only_records_of_present_attempts_pass(drawn: list[Any], records: list[A
     outcomes, told = np.zeros(len(records), OUTCOME), np.zeros(len(records), RECORD)
     for position, (row, attempt, _) in enumerate(records):
         outcomes["runner"][position], told["attempt"][position] = row, attempt
-    current = np.zeros(len(records), np.bool_)
+    told["serial"] = [count * row for row, _, count in records]
+    current, serials = np.zeros(len(records), np.bool_), np.zeros(1, np.int64)
     words = words_of(table_of(drawn)), words_of(outcomes), words_of(told)
-    missing = record_loops.fence(*words, current)
+    missing = record_loops.fence(*words, current, serials)
+    assert int(serials[0]) == max(told["serial"].tolist(), default=0)
     expected = [drawn[row][:2] == (State.RUNNING, attempt) for row, attempt, _ in records]
     assert current.tolist() == expected
     assert missing == expected.count(False)

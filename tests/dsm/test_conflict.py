@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from dvm_mpi import config
-from dvm_mpi.dsm import conflict, last_writers
+from dvm_mpi.dsm import conflict, range_leaves
 from dvm_mpi.dsm.conflict import ConflictSet
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES, RANGE
@@ -171,7 +171,7 @@ def test_splits_leaves_and_clears_them():
             (BASE + int(random.integers(60_000)), int(random.integers(9_000))) for _ in range(40)
         ]
         assert real.newest(ranges(asked)).tolist() == [naive.newest([one]) for one in asked]
-    assert real.range_count > 20 * last_writers.LEAF_RANGES
+    assert real.range_count > 20 * range_leaves.LEAF_RANGES
     store(real, BASE - 10, 100_000, 12)
     real.check_invariants()
     assert real.range_count == 1
@@ -200,7 +200,7 @@ def test_records_of_one_run_meet_those_before_them(batches, before):
     asked = [(BASE + at, 1) for at in range(320)]
     newest = [naive.newest([one]) for one in asked]
     assert real.newest(ranges(asked)).tolist() == newest
-    if before == 0 and 2 * sum(map(len, batches)) < last_writers.LEAF_RANGES - 2:
+    if before == 0 and 2 * sum(map(len, batches)) < range_leaves.LEAF_RANGES - 2:
         # Neighbours of one epoch are one range, as long as no leaf is split.
         stretches = [epoch for epoch, _ in groupby(newest) if epoch]
         assert real.range_count == len(stretches)
@@ -326,7 +326,7 @@ def test_forgetting_bounds_scattered_history():
 
 def test_leaves_left_sparse_are_packed():
     conflicts = ConflictSet()
-    count = 40 * last_writers.LEAF_RANGES
+    count = 40 * range_leaves.LEAF_RANGES
     assert not any(resolve(conflicts, [(1, [(BASE + 100 * k, 8)], True) for k in range(count)], 2))
     held = conflicts.held_bytes
     for k in range(0, count - 150, 150):
@@ -351,7 +351,7 @@ def test_a_batch_of_many_runs_has_room_reserved():
     assert resolve(conflicts, [(1, runs, True)], 2) == [0]
     conflicts.check_invariants()
     assert conflicts.range_count == 50_000
-    assert conflict.LEAF_RANGES_PACKED < last_writers.LEAF_RANGES
+    assert conflict.LEAF_RANGES_PACKED < range_leaves.LEAF_RANGES
 
 
 def test_a_range_that_is_stored_again_is_one_range_and_touching_ones_are_joined():

@@ -39,7 +39,7 @@ def assert_normal(found):
 
 
 class RangesBesideBytes(RuleBasedStateMachine):
-    """A set that grows and shrinks by ranges in any order, empty and overlapping ones too."""
+    """A set that grows by ranges in any order, empty and overlapping ones too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,18 +49,6 @@ class RangesBesideBytes(RuleBasedStateMachine):
     def add(self, added):
         self.real = ranges.normalise(np.concatenate((make(added), self.real)))
         self.naive |= byte_set(make(added))
-
-    @rule(gone=rows)
-    def take_away(self, gone):
-        self.real = ranges.subtract(self.real, ranges.normalise(make(gone)))
-        self.naive -= byte_set(make(gone))
-
-    @rule(kept=rows)
-    def cut_down(self, kept):
-        """What is in both, as what is left without what is not in the other."""
-        outside = ranges.subtract(self.real, ranges.normalise(make(kept)))
-        self.real = ranges.subtract(self.real, outside)
-        self.naive &= byte_set(make(kept))
 
     @invariant()
     def agree(self):

@@ -74,6 +74,12 @@ class IndexBesideList(RuleBasedStateMachine):
     def store(self, records: list[list[tuple[int, int]]]) -> None:
         assert match(self.index, *records) == naive_match(self.watched, records)
 
+    @rule(starts=st.lists(st.integers(0, 60) | st.integers(0, 2_000), max_size=30))
+    def store_beside(self, starts: list[int]) -> None:
+        """Many short runs, most of which lie where others before them met nothing."""
+        records = [[(start, 1 + start % 3)] for start in starts]
+        assert match(self.index, *records) == naive_match(self.watched, records)
+
     @invariant()
     def agree(self) -> None:
         self.index.check_invariants()
@@ -194,7 +200,7 @@ def looked_at(index, start, length):
     entry: Any = watch_tree.match
     search = kernels.LIBRARY.functions[entry.symbol]
     pairs = np.empty((2, len(index)), np.int64)
-    found = search(nodes, offsets, np.array([start]), np.array([length]), path, pairs)
+    found = search(nodes, offsets, np.array([[start, length]]), path, pairs)
     return found, nodes.count
 
 

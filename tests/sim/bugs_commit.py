@@ -87,10 +87,11 @@ class TrapsOfLosers(Scheduler):
 
 # --- who is late --------------------------------------------------------------------------------
 class _OpenOrdering(Ordering):
-    def _fence(self, finished: Any) -> tuple[Ints, Ints]:
+    def _fence(self, finished: Any) -> tuple[Ints, Ints, int]:
         """Take the record of any attempt whose runner runs, here or elsewhere."""
         states = self._state.table.rows["state"][finished.outcomes["runner"]]
-        return np.flatnonzero(states == State.RUNNING), np.flatnonzero(states != State.RUNNING)
+        runs = states == State.RUNNING
+        return np.flatnonzero(runs), np.flatnonzero(~runs), super()._fence(finished)[2]
 
 
 class NoFencing(Scheduler):
