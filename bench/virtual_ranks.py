@@ -18,7 +18,6 @@ import os
 import statistics
 import sys
 import time
-from collections import deque
 from collections.abc import Generator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -119,7 +118,7 @@ class VirtualTransport:
         self.rank, self.size = rank, len(network.arriving)
         self._network = network
         self._outbox: dict[int, list[Message]] = {}
-        self._to_self: deque[Message] = deque()
+        self._to_self: list[Message] = []
 
     def send(self, rank: int, message: Message) -> None:
         """Queue a message."""
@@ -141,12 +140,17 @@ class VirtualTransport:
             heapq.heappush(network.arriving[rank], sent)
         self._outbox.clear()
 
+    def take_own(self) -> list[tuple[int, Message]]:
+        """Take what this rank has sent to itself."""
+        own = [(self.rank, message) for message in self._to_self]
+        self._to_self.clear()
+        return own
+
     def receive(self) -> list[tuple[int, Message]]:
         """Take what has arrived."""
         clocks, arriving = self._network.clocks, self._network.arriving[self.rank]
         clocks.pass_time(_LOOK_US)
-        arrived = [(self.rank, message) for message in self._to_self]
-        self._to_self.clear()
+        arrived = self.take_own()
         while arriving and arriving[0][0] <= clocks.now():
             _, _, source, buffer = heapq.heappop(arriving)
             clocks.pass_time(_BUFFER_US)

@@ -140,6 +140,9 @@ REPORT_SPACING: Final = 50
 # --- messages between ranks ---------------------------------------------------------------------
 #: Buffers taken in one turn, so that a flood of them does not keep a rank from its own work.
 RECEIVES_AT_ONCE: Final = 64
+#: How often, one after the other, a rank's parts take what they have said to each other before it
+#: looks for other ranks' messages again: a page of its own home, from the question to the answer.
+OWN_ROUNDS: Final = 4
 #: Buffers that others have not taken yet before a rank stops to execute runners.
 SENDS_PENDING_MAX: Final = 1_024
 #: Tables within messages are packed by columns from so many rows on, since below that it takes

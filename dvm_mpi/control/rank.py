@@ -235,12 +235,17 @@ class Rank:
         for arrived in self.transport.receive():
             did = True
             self._guard(self._deliver, arrived)
+        did |= self._deliver_own()
         mark(Activity.SERVING, now_us())
         if self.coordinator is not None:
             self._coordinate(self.coordinator)
             mark(Activity.COORDINATING, now_us())
         # What others wait for leaves before the tasks and the slice, not after them.
         self._flush()
+        if self._deliver_own():
+            did = True
+            mark(Activity.SERVING, now_us())
+            self._flush()
         share = self._cpu_share
         self._rests = share is not None and share.rests_us(now_us(), used_us()) > 0
         if not self._rests:
@@ -261,6 +266,19 @@ class Rank:
         if did:
             self._idle_since_us = now_us()
         return did
+
+    def _deliver_own(self) -> bool:
+        """Let the parts of this rank talk to each other; return whether anything was said.
+
+        Each would answer in the next turn anyway. But a turn looks at much else.
+        """
+        for spoken in range(config.OWN_ROUNDS):
+            own = self.transport.take_own()
+            if not own:
+                return spoken > 0
+            for message in own:
+                self._guard(self._deliver, message)
+        return True
 
     def _guard(self, step: Callable[[Any], Any], argument: Any) -> Any:
         """Take a step; a fault that the user can mend ends the run in order, if all are there."""

@@ -120,7 +120,7 @@ class Transport:
         #: Messages not sent yet, by rank.
         self._outbox: dict[int, list[Message]] = {}
         #: Messages from this rank to itself.
-        self._to_self: deque[Message] = deque()
+        self._to_self: list[Message] = []
         #: Sends under way, and their buffers, which MPI reads until they are done.
         self._sends: list[MPI.Request] = []
         self._sent_buffers: list[Bytes] = []
@@ -169,9 +169,7 @@ class Transport:
         CodecError
             A buffer is none that a peer of this version sends.
         """
-        arrived: list[tuple[int, Message]] = []
-        while self._to_self:
-            arrived.append((self.rank, self._to_self.popleft()))
+        arrived = self.take_own()
         self._probe()
         # Of each source only what nothing earlier of the same source is still missing before.
         late: set[int] = set()
@@ -186,6 +184,12 @@ class Transport:
                 arrived += [(source, message) for message in unpack(buffer)]
         self._forget_sent()
         return arrived
+
+    def take_own(self) -> list[tuple[int, Message]]:
+        """Return what this rank has sent to itself since the last time, as `receive` does."""
+        own = [(self.rank, message) for message in self._to_self]
+        self._to_self.clear()
+        return own
 
     def _probe(self) -> None:
         """Start to receive what is announced: large buffers come only while their sender helps."""

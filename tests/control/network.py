@@ -32,13 +32,22 @@ class MemoryTransport:
         self._outbox: list[tuple[int, Message]] = []
 
     def send(self, rank: int, message: Message) -> None:
-        self._outbox.append((rank, message))
+        if rank == self.rank:
+            self._network.queues[rank, rank].append(message)
+        else:
+            self._outbox.append((rank, message))
 
     def flush(self) -> None:
         for rank, message in self._outbox:
             # Nothing that the sender does to its arrays afterwards may reach the receiver.
             self._network.queues[self.rank, rank].append(decode(encode(message)))
         self._outbox.clear()
+
+    def take_own(self) -> list[tuple[int, Message]]:
+        queue = self._network.queues[self.rank, self.rank]
+        own = [(self.rank, message) for message in queue]
+        queue.clear()
+        return own
 
     def receive(self) -> list[tuple[int, Message]]:
         arrived: list[tuple[int, Message]] = []
