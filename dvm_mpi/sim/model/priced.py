@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import config
+from dvm_mpi.config import DEDICATED_OTHERS_MIN
 from dvm_mpi.control.dedication import Dedication
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.driver import MachineSettings
@@ -372,7 +373,8 @@ class PricedMachine(SimulatedMachine):
         worker: Worker = self.workers[number]
         self._idle_since[number] = -1
         if self._inboxes[number] or worker.is_runnable:
-            coasts = number > 0 and self._has_own_cores and not self._inboxes[number]
+            coasts = self._has_own_cores and not self._inboxes[number]
+            coasts &= number > 0 or self._decides_by_messages_alone
             if not (coasts and self._coast(number, worker)):
                 self._call(number, self._now_ns)
             return
@@ -386,6 +388,12 @@ class PricedMachine(SimulatedMachine):
             look_ns = self._next_look(ends_ns)
             self._now_ns = ends_ns
             self._call(number, look_ns)
+
+    @property
+    def _decides_by_messages_alone(self) -> bool:
+        """Whether time alone lets rank 0 decide nothing: no epoch is to close, no runner waits."""
+        may_dedicate = self._dedication is not None and len(self._ranks) > DEDICATED_OTHERS_MIN
+        return not may_dedicate and self.scheduler.due_at_us is None
 
     def _coast(self, number: int, worker: Worker) -> bool:
         """Let slices pass in which nothing can happen but messages; return whether there are any.
@@ -401,6 +409,8 @@ class PricedMachine(SimulatedMachine):
         slice_ns = config.SLICE_FUEL * self._site.instruction_ns + sum(
             costs.price(step, amounts) for step, amounts in _QUIET_TURN
         )
+        # Rank 0 tells its coordinator what time it is.
+        slice_ns += costs.price("hear", (1,)) if number == COORDINATOR_RANK else 0.0
         slice_ns /= 1 - self._site.others_share
         self._coasting[number] = self._now_ns, slice_ns, slices
         self._call(number, int(self._now_ns + slices * slice_ns))
@@ -418,6 +428,8 @@ class PricedMachine(SimulatedMachine):
             assert not sent, "a rank that coasts has nothing to say"
             self.times.executing[number] += count * self._site.instruction_ns
             self.times.busy[number] += slices * slice_ns * (1 - self._site.others_share)
+            if number == COORDINATOR_RANK:
+                self.times.coordinating += slices * self._site.costs.price("hear", (1,))
 
     def _spend(self, nanoseconds: float) -> None:
         self._now_ns += int(nanoseconds / (1 - self._site.others_share))

@@ -40,16 +40,18 @@ def test_ranks_that_share_a_core_take_turns() -> None:
     assert shared.executing_s == alone.executing_s
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 5])
 def test_long_runners_that_are_skipped_through_take_as_long(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, ranks: int
 ) -> None:
     site = Site(ROUND, BETWEEN)
-    quick = empty(30, LONG, 5, site)
+    quick = empty(30, LONG, ranks, site)
     monkeypatch.setattr(PricedMachine, "_coast", lambda *_: False)
-    slow = empty(30, LONG, 5, site)
+    slow = empty(30, LONG, ranks, site)
     assert quick.work_s == pytest.approx(slow.work_s, rel=0.01)
     assert quick.processor_s == pytest.approx(slow.processor_s, rel=0.01)
     assert (quick.commits, quick.instructions) == (slow.commits, slow.instructions)
+    assert quick.rank0_deciding == pytest.approx(slow.rank0_deciding, rel=0.05)
 
 
 def test_the_same_prediction_every_time() -> None:
