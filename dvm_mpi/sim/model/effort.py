@@ -92,13 +92,16 @@ def of_home(message: Any, replies: Any) -> tuple[str, Amounts]:
 
 
 def pages_of(runs: Any) -> int:
-    """Return about how many pages runs touch: each page of a message is applied once."""
+    """Return how many pages runs touch; one that several of them touch counts once."""
     if len(runs) == 0:
         return 0
-    first = runs["start"] >> PAGE_SHIFT
-    end = (runs["start"] + runs["length"] - 1 >> PAGE_SHIFT) + 1
-    # Neighbouring runs share pages; those of one message are sorted within each write set.
-    return int((end - first).sum()) if len(runs) == 1 else int(np.unique(first).size)
+    order = np.argsort(runs["start"], kind="stable")
+    starts, lengths = runs["start"][order], runs["length"][order]
+    first = starts >> PAGE_SHIFT
+    reached = np.maximum.accumulate((starts + lengths - 1 >> PAGE_SHIFT) + 1)
+    # Of each only what those before it have not reached.
+    fresh_from = np.maximum(first, np.concatenate([first[:1], reached[:-1]]))
+    return int(np.maximum(reached - fresh_from, 0).sum())
 
 
 def of_worker(message: Any, sent: Any) -> tuple[str, Amounts]:
