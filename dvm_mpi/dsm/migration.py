@@ -26,6 +26,8 @@ Ints = NDArray[np.int64]
 
 #: Of a block that nobody draws.
 _NOBODY: Final = -1
+#: Columns of what is counted of a block.
+_COLUMNS: Final = 4
 _NONE: Final = np.zeros(0, np.int64)
 
 
@@ -37,7 +39,7 @@ class Limits:
     epochs: int = config.MIGRATION_EPOCHS
     horizon: int = config.MIGRATION_HORIZON
     share_percent: int = config.MIGRATION_SHARE_PERCENT
-    #: How often `epochs` doubles at most, once for each move of a block.
+    #: How often `epochs` doubles at most: for each move of a block, and each row that ended.
     doublings_max: int = 16
     blocks_at_once: int = config.MIGRATION_BLOCKS_AT_ONCE
     blocks_max: int = config.MIGRATION_BLOCKS_MAX
@@ -78,8 +80,9 @@ class Migration:
     def _forget(self) -> None:
         """Begin to count anew."""
         self._rows = IntMap()
-        #: Of each row: which home draws the block, in how many epochs in a row, and its surplus.
-        self._drawn: Ints = np.zeros((0, 3), np.int64)
+        #: Of each row: which home draws the block, in how many epochs in a row, its surplus, and
+        #: how often several such epochs have ended without a move.
+        self._drawn: Ints = np.zeros((0, _COLUMNS), np.int64)
 
     def note(self, tokens: NDArray[Any], runs: NDArray[Any]) -> None:
         """Count write sets that join the open epoch.
@@ -125,10 +128,11 @@ class Migration:
         if visible < moves.newest or not is_ready.any():
             return _NONE, _NONE
         blocks, rows = blocks[is_ready], rows[is_ready]
-        drawing, epochs, surplus = self._drawn[rows].T
+        drawing, epochs, surplus, broken = self._drawn[rows].T
         moved = moves.of(blocks)
-        # Each move makes the next one dearer: what goes to and fro stays.
-        wanted = limits.epochs << np.minimum(moved[:, TIMES], limits.doublings_max)
+        # Each move makes the next one dearer, and so does each that was not worth it in the end:
+        # what goes to and fro stays.
+        wanted = limits.epochs << np.minimum(moved[:, TIMES] + broken, limits.doublings_max)
         pays = surplus * limits.horizon > self._geometry.block_bytes * epochs
         may = pays & (epochs >= wanted) & (moved[:, SINCE] <= min(oldest, visible))
         may &= ~np.isin(drawing, closed) & (drawing != self._geometry.home_of(self._first(blocks)))
@@ -138,7 +142,7 @@ class Migration:
         chosen = chosen[self._has_room(drawing[chosen])]
         blocks, homes = blocks[chosen], drawing[chosen]
         self._enter(blocks, homes)
-        self._drawn[rows[chosen]] = (_NOBODY, 0, 0)
+        self._drawn[rows[chosen], :3] = (_NOBODY, 0, 0)
         return blocks, np.ascontiguousarray(homes)
 
     def _first(self, blocks: Ints) -> Ints:
@@ -181,6 +185,7 @@ class Migration:
         )
         rows = self._rows_of(blocks)
         goes_on = draws & (self._drawn[rows, 0] == homes)
+        self._drawn[rows, 3] += ~goes_on & (self._drawn[rows, 1] > 1)
         before = np.where(goes_on[:, np.newaxis], self._drawn[rows], 0)
         self._drawn[rows, 0] = np.where(draws, homes, _NOBODY)
         self._drawn[rows, 1] = np.where(draws, before[:, 1] + 1, 0)
@@ -196,6 +201,6 @@ class Migration:
         first, count = len(self._drawn), int(is_new.sum())
         rows[is_new] = np.arange(first, first + count)
         self._rows.put(blocks[is_new], rows[is_new])
-        added = np.full((count, 3), (_NOBODY, 0, 0), np.int64)
+        added = np.full((count, _COLUMNS), (_NOBODY, 0, 0, 0), np.int64)
         self._drawn = np.concatenate((self._drawn, added))
         return rows

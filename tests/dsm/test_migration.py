@@ -85,6 +85,15 @@ def test_what_has_moved_moves_again_only_after_twice_as_long() -> None:
     assert found == [[]] * 11 + [[(WATCHED, 3)]]
 
 
+def test_a_row_of_epochs_that_ends_makes_the_next_one_twice_as_long() -> None:
+    watched = Watched()
+    stores = [(3, WATCHED, 4_000)], [(2, WATCHED, 4_000)]
+    found = [watched.close(*each) for each in (*stores[:1] * 2, *stores[1:] * 2)]
+    # Two ended: four times as many are wanted now.
+    found += [watched.close(*stores[0]) for _ in range(12)]
+    assert found == [[]] * 15 + [[(WATCHED, 3)]]
+
+
 def test_nothing_moves_before_the_last_move_is_visible_nor_under_an_older_snapshot() -> None:
     watched = Watched(replace(LIMITS, epochs=1, doublings_max=0))
     assert watched.close((3, WATCHED, 4_000)) == [(WATCHED, 3)]
