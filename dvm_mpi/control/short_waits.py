@@ -54,8 +54,15 @@ class ShortWaits:
 
     @property
     def holds_epoch(self) -> bool:
-        """Whether somebody runs, and what ends in a moment had best be in the same epoch."""
-        return self.are_short and self._awake_count > 0
+        """Whether somebody runs, and what ends in a moment had best be in the same epoch.
+
+        Not where so many runners are born of it that they are enough for all.
+        """
+        if not self.are_short or self._awake_count == 0:
+            return False
+        opened = self._state.pending.get(self._state.log.open_epoch)
+        births = () if opened is None else opened.births
+        return sum(len(born.children) for born in births) * RUNNER_FUEL < self._fuel_max
 
     @property
     def is_settled(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvm_mpi.config import EPOCH_US_MAX, GATHER_US, SHARE_FUEL_MIN
+from dvm_mpi.config import EPOCH_US_MAX, GATHER_US, RUNNER_FUEL, SHARE_FUEL_MIN
 from dvm_mpi.control.messages import AsleepChanged
 from dvm_mpi.control.prediction import LengthEstimate
 from dvm_mpi.control.short_waits import SHARES_AWAITED_MAX
@@ -101,6 +101,15 @@ def test_nobody_waits_for_those_that_sleep(asleep: int) -> None:
         c.handle(AsleepChanged(c.one(entry).worker, 1))
     c.ends(c.one(A), stores=[at(0)])
     assert len(c.applying) == asleep - 1
+
+
+def test_nobody_waits_with_many_that_will_be_born() -> None:
+    c = three_short_ones()
+    enough = SHARES_AWAITED_MAX * SHARE_FUEL_MIN // RUNNER_FUEL + 1
+    c.ends(c.one(A), children=[Child(A)] * (enough - 1))
+    assert not c.runs(A)
+    c.ends(c.one(B), children=[Child(A)])
+    assert c.runs(A)
 
 
 def test_a_trap_is_not_held_back() -> None:
