@@ -175,7 +175,7 @@ class Crowd:
     def _warm_up(self) -> None:
         """Let batches grow to their size: at first nobody knows how short runners are."""
         whole = self._batch
-        while self.scheduler.state.lengths.batch_runners() < whole:
+        while self.scheduler.state.lengths.batch_runners < whole:
             self._batch = max(map(_count, self._running))
             self.step()
             self.receive(self.take(self._births(whole, watched=False)))

@@ -61,9 +61,12 @@ class PlacedScheduler(Scheduler):
         rows = self._dealing.take(state.startable_count)
         entries = state.table.rows["entry"][rows].tolist()
         workers = np.array([self._places.get(entry, 0) for entry in entries], dtype=np.int64)
+        if len(rows) == 0:
+            return []
+        size = self._dealing.size(len(state.running), len(rows))
         order = np.argsort(workers, kind="stable")
         given, counts = np.unique(workers, return_counts=True)
-        return self._sending.send(Dealt(given, counts, rows[order]))
+        return self._sending.send(Dealt(given, counts, rows[order], size))
 
 
 class _Owner(Silent):

@@ -282,11 +282,13 @@ BATCHES_PER_WORKER: Final = 2
 #: epoch; until for so long none of those has ended.
 SHARE_FUEL_MIN: Final = SLICE_FUEL
 GATHER_US: Final = 10_000
-#: Instructions in whose time rank 0 deals a worker a batch and takes its ends: batches of many
-#: workers are as much longer than BATCH_FUEL as it needs to come round. So many of them, at least,
-#: are there for each worker: as long as there are fewer, batches get shorter.
-WORKER_FUEL: Final = 4_000
-BATCHES_LEFT: Final = 4
+#: Instructions in whose time rank 0 has done a few times what a worker's batch costs it: batches of
+#: many workers are as much longer than BATCH_FUEL as it needs to come round. So many of them, at
+#: least, are there for each worker: as long as there are fewer, batches get shorter, and in the end
+#: a share is of that part of such a round at least.
+WORKER_FUEL: Final = 16_000
+BATCHES_LEFT: Final = 2
+SHARES_PER_ROUND: Final = 4
 #: Of more workers than this each gets a runner more at least, at a time, for every so many of them.
 WORKERS_PER_LEAST_RUNNER: Final = 16
 #: Runners at the head of the queue among which those near to a worker are looked for.

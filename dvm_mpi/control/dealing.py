@@ -25,12 +25,16 @@ from numpy.typing import NDArray
 from dvm_mpi.config import (
     BATCH_FUEL,
     BATCH_RUNNERS_MAX,
+    BATCHES_PER_WORKER,
     FRONT_RUNNERS,
     MOVE_US,
     MOVED_BYTES_PER_US,
     NEAR_BYTES_MIN,
     RUNNER_FUEL,
+    SHARES_PER_ROUND,
     SLICE_FUEL,
+    WORKER_FUEL,
+    WORKERS_PER_LEAST_RUNNER,
 )
 from dvm_mpi.control.coordinator_state import CoordinatorState
 from dvm_mpi.control.lifecycle import State
@@ -43,25 +47,36 @@ Ints = NDArray[np.int64]
 
 #: Rows at the head of the queue that are looked at together for cancelled instances.
 _CANCELLED_AT_ONCE: Final = 64
+#: Rows by whose entries it is guessed how long those are that start next.
+_LOOKED_AT: Final = 64
 #: What a rank executes, as a slice is meant to take a millisecond.
 _INSTRUCTIONS_PER_US: Final = SLICE_FUEL / 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Dealt:
-    """Who gets which rows: each of `workers`, all of them different, the next `counts` of them.
+class BatchSize:
+    """Of a whole batch: its instructions, about; its runners; and the fewest that are dealt."""
 
-    `batch_fuel`: how many instructions the runners of a batch are to have together.
-    """
+    fuel: int
+    runners: int
+    least: int
+
+
+ONE_RUNNER: Final = BatchSize(BATCH_FUEL, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """Who gets which rows: each of `workers`, all of them different, the next `counts` of them."""
 
     workers: Ints
     counts: Ints
     rows: Ints
-    batch_fuel: int = BATCH_FUEL
+    size: BatchSize
 
 
 _NOBODY: Final = np.zeros(0, np.int64)
-NOTHING_DEALT: Final = Dealt(_NOBODY, _NOBODY, _NOBODY)
+NOTHING_DEALT: Final = Dealt(_NOBODY, _NOBODY, _NOBODY, ONE_RUNNER)
 
 
 class Dealing:
@@ -109,11 +124,11 @@ class Dealing:
             # New ones behind the head may be near to who would else take what is near to others.
             rows = self._live(state.queue.pop(state.front.room))
             state.front.add(rows, self._near(rows, policy), len(workers))
-        share = self._share_near(workers, now_us)
+        size = self.size(len(workers), state.startable_count)
+        share = self._share_near(workers, size, now_us)
         given = share.nonzero()[0]
         if len(given) == 0:
             return NOTHING_DEALT
-        batch_fuel = self.batch_fuel(len(workers), state.startable_count)
         workers, missing = workers[given], share[given]
         parts: list[tuple[Ints, Ints]] = []
         while missing.any() and self._fill_front(workers, policy):
@@ -125,21 +140,37 @@ class Dealing:
             positions, rows = (np.concatenate(part) for part in zip(*parts, strict=True))
             order = np.argsort(positions, kind="stable")
             positions, rows = positions[order], rows[order]
-        return _dealt(workers, positions, rows, batch_fuel)
+        return _dealt(workers, positions, rows, size)
 
     def _deal_in_order(self, workers: Ints) -> Dealt:
         """Take what may start in its order, where nobody is near to anyone."""
-        batch_fuel = self.batch_fuel(len(workers), self._state.startable_count)
-        share = self._share_all(workers)
+        size = self.size(len(workers), self._state.startable_count)
+        share = self._share_all(workers, size)
         given = share.nonzero()[0]
         workers, counts = workers[given], share[given]
         rows = self._pop(int(counts.sum()))
         positions = np.repeat(np.arange(len(workers)), counts)
-        return _dealt(workers, *self._live_at(positions, rows), batch_fuel)
+        return _dealt(workers, *self._live_at(positions, rows), size)
 
-    def batch_fuel(self, worker_count: int, ready: int) -> int:
-        """Return how many instructions batches have together, where so many runners may start."""
-        return bearable_fuel(ready, worker_count, self._state.lengths.all.mean + RUNNER_FUEL)
+    def size(self, worker_count: int, ready: int) -> BatchSize:
+        """Return how large batches are where so many runners may start, of which one must."""
+        lengths, least = self._state.lengths, worker_count // WORKERS_PER_LEAST_RUNNER
+        if worker_count * WORKER_FUEL <= BATCH_FUEL:
+            # Of runners so long that a batch has few of them, fewer are worth a message.
+            runners = lengths.batch_runners
+            return BatchSize(BATCH_FUEL, runners, min(least, runners // BATCHES_PER_WORKER))
+        runner_fuel = lengths.likely_fuel(self._state.table.rows["entry"][self._head()])
+        fuel = bearable_fuel(ready, worker_count, runner_fuel)
+        least = min(least, int(worker_count * WORKER_FUEL / (SHARES_PER_ROUND * runner_fuel)))
+        return BatchSize(fuel, lengths.fitting(fuel, runner_fuel), least)
+
+    def _head(self) -> Ints:
+        """Return some of those that will start next."""
+        state = self._state
+        for rows in (state.chosen.peek(_LOOKED_AT), state.front.peek(_LOOKED_AT)):
+            if len(rows):
+                return rows
+        return state.queue.peek(_LOOKED_AT)
 
     def _sharers(self, worker_count: int) -> int:
         """Return among how many workers what may start is worth to be divided; 0: not even one."""
@@ -177,6 +208,7 @@ class Dealing:
         self,
         workers: Ints,
         ready: int,
+        size: BatchSize,
         near: Ints | None = None,
         *,
         sharers: int | None = None,
@@ -187,10 +219,10 @@ class Dealing:
         state = self._state
         # Some of those that sleep may have been given up on.
         awake = np.maximum(state.running - state.asleep - state.gathered, 0)[workers]
-        batch_runners = state.lengths.batch_runners(self.batch_fuel(len(workers), ready))
         newest = state.newest_batch[workers]
         return share_out(
-            *(ready, awake, newest, batch_runners, near),
+            *(ready, awake, newest, size.runners, near),
+            least=size.least,
             sharers=sharers,
             is_patient=is_patient,
             stays=stays,
@@ -199,6 +231,7 @@ class Dealing:
     def _share_all(
         self,
         workers: Ints,
+        size: BatchSize,
         near: Ints | None = None,
         *,
         is_patient: bool = False,
@@ -207,22 +240,22 @@ class Dealing:
         """Share out all that may start, a few among few."""
         sharers, ready = max(self._sharers(len(workers)), 1), self._state.startable_count
         return self.share(
-            *(workers, ready, near), sharers=sharers, is_patient=is_patient, stays=stays
+            *(workers, ready, size, near), sharers=sharers, is_patient=is_patient, stays=stays
         )
 
-    def _share_near(self, workers: Ints, now_us: int) -> Ints:
+    def _share_near(self, workers: Ints, size: BatchSize, now_us: int) -> Ints:
         """Return how many of all each of `workers` gets, and note whether others wait."""
         state, moved_us = self._state, int(self._range_bytes / MOVED_BYTES_PER_US)
         wait_us = self._near_wait_us + moved_us if self._near_wait_us else 0
         if state.front.is_for_anyone:
             self.waits_until_us = None
-            return self._share_all(workers)
+            return self._share_all(workers, size)
         near, ready = state.front.near_counts[workers], state.startable_count
         until_us = self.waits_until_us
         is_patient = now_us < (now_us + wait_us if until_us is None else until_us)
         runner_us = (state.lengths.all.mean + RUNNER_FUEL) / _INSTRUCTIONS_PER_US
         stays = ceil((MOVE_US + moved_us) / runner_us)
-        share = self._share_all(workers, near, is_patient=is_patient, stays=stays)
+        share = self._share_all(workers, size, near, is_patient=is_patient, stays=stays)
         is_idle = (state.running <= state.asleep)[workers] & (share == 0)
         if wait_us == 0 or not is_idle.any() or int(share.sum()) == ready:
             self.waits_until_us = None
@@ -281,8 +314,8 @@ class Dealing:
         return positions[~cancelled], rows[~cancelled]
 
 
-def _dealt(workers: Ints, positions: Ints, rows: Ints, batch_fuel: int) -> Dealt:
+def _dealt(workers: Ints, positions: Ints, rows: Ints, size: BatchSize) -> Dealt:
     """Return what has been dealt: `positions`, ascending, say whose each row is."""
     counts = np.bincount(positions, minlength=len(workers))
     given = counts.nonzero()[0]
-    return Dealt(workers[given], counts[given], rows, batch_fuel)
+    return Dealt(workers[given], counts[given], rows, size)

@@ -158,12 +158,16 @@ class Front:
 
     def take(self, count: int) -> Ints:
         """Take `count` rows, or all if there are fewer, whoever they are near to."""
+        rows = self.peek(count)
         left = self._ends - self._begins
-        taken = np.clip(count - firsts_of(left), 0, left)
-        rows = self._rows[expand(self._begins, taken)]
-        self._begins += taken
+        self._begins += np.clip(count - firsts_of(left), 0, left)
         self._note_taken(len(rows))
         return rows
+
+    def peek(self, count: int) -> Ints:
+        """Return the `count` rows that `take` would take."""
+        left = self._ends - self._begins
+        return self._rows[expand(self._begins, np.clip(count - firsts_of(left), 0, left))]
 
     def _note_taken(self, count: int) -> None:
         self._count -= count

@@ -15,7 +15,6 @@ from dvm_mpi.config import (
     BATCHES_LEFT,
     BATCHES_PER_WORKER,
     WORKER_FUEL,
-    WORKERS_PER_LEAST_RUNNER,
 )
 from dvm_mpi.dsm.ranges import firsts_of
 
@@ -55,6 +54,7 @@ def share_out(
     batch_runners: int,
     near: NDArray[np.int64] | None = None,
     *,
+    least: int = 1,
     sharers: int | None = None,
     is_patient: bool = False,
     stays: int = 0,
@@ -89,6 +89,8 @@ def share_out(
         Runners of a whole batch.
     near
         (worker_count,) how many of the `ready` are near to each worker; None if nobody cares.
+    least
+        Runners that a share has at least, if there are as many.
     sharers
         Among how many workers they are divided at most; None: all.
     is_patient
@@ -100,8 +102,6 @@ def share_out(
     if int(running.min()) > batch_runners * (BATCHES_PER_WORKER - 1):
         # Asked at almost every message, and most often nobody has room for a batch.
         return given
-    # Of runners so long that a batch has few of them, fewer are worth a message.
-    least = min(len(running) // WORKERS_PER_LEAST_RUNNER, batch_runners // BATCHES_PER_WORKER)
     room = batch_runners * BATCHES_PER_WORKER - running
     has_room = room >= batch_runners
     # Batches of long runners are as small as what a watcher's instance adds: two are nothing, too.

@@ -134,9 +134,24 @@ class LengthEstimate:
         known = self._by_entry.get(entry)
         return self.all.mean if known is None else known.next
 
-    def batch_runners(self, fuel: int = BATCH_FUEL) -> int:
-        """Return how many runners have about so many instructions together, whoever they are."""
-        return int(min(max(fuel / (self.all.mean + RUNNER_FUEL), 1.0), BATCH_RUNNERS_MAX))
+    @property
+    def batch_runners(self) -> int:
+        """Runners that have about BATCH_FUEL instructions together, whoever they are."""
+        return self.fitting(BATCH_FUEL, self.all.mean + RUNNER_FUEL)
+
+    def fitting(self, fuel: int, runner_fuel: float) -> int:
+        """Return how many runners a batch of so many instructions has, each of so many."""
+        return int(min(max(fuel / runner_fuel, 1.0), BATCH_RUNNERS_MAX))
+
+    def likely_fuel(self, entries: Ints) -> float:
+        """Return what a runner that begins at one of these is likely to take, on average.
+
+        One whose like has never ended is taken for as long as a batch.
+        """
+        each, counts = np.unique(entries, return_counts=True)
+        known = [self._by_entry.get(entry) for entry in each.tolist()]
+        lengths = [float(BATCH_FUEL) if one is None else one.next for one in known]
+        return float(np.dot(counts, lengths)) / len(entries) + RUNNER_FUEL
 
     def fuel_of(self, entries: Ints) -> float:
         """Return what runners that begin there are expected to take together."""
@@ -152,16 +167,15 @@ class LengthEstimate:
             return math.inf
         return self.fuel_of(entries)
 
-    def cut(self, entries: Ints, counts: Ints, fuel: int = BATCH_FUEL) -> Batches:
+    def cut(self, entries: Ints, counts: Ints, fuel: int, most: int) -> Batches:
         """Cut portions of runners into batches, in order, each about `fuel` instructions long.
 
         Portion p has the next `counts[p]` of the runners that begin at `entries`. A batch has one
-        runner at least, and no more than `batch_runners`: workers have room for batches of that
-        size, and few ends are no reason yet to put all that is there into one.
+        runner at least, and no more than `most`: workers have room for batches of that size, and
+        few ends are no reason yet to put all that is there into one.
         """
         needed = self._needed(entries)
         portions, sizes, fuels = (np.empty(len(entries), np.int64) for _ in range(3))
-        most = self.batch_runners(fuel)
         count = row_loops.cut(needed, counts, fuel, most, portions, sizes, fuels)
         return Batches(portions[:count], sizes[:count], fuels[:count])
 

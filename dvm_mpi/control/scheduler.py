@@ -28,7 +28,7 @@ from dvm_mpi.control.coordinator_state import (
     Counters,
     ToWorker,
 )
-from dvm_mpi.control.dealing import Dealing, Dealt
+from dvm_mpi.control.dealing import ONE_RUNNER, Dealing, Dealt
 from dvm_mpi.control.joining import SEVERAL, ready_workers, workers_of
 from dvm_mpi.control.leader import Tree
 from dvm_mpi.control.leases import LeaseBook
@@ -431,11 +431,13 @@ class Scheduler:
             state.chosen.push(rows)
             rounds.begin(len(rows), state.last_attempt + 1)
             rounds.deal(self._lease)
-        batch_fuel = self._dealing.batch_fuel(len(workers), len(state.chosen))
-        share = self._dealing.share(workers, len(state.chosen))
-        given = share > 0
-        rows = state.chosen.pop(int(share.sum()))
-        actions = self._sending.send(Dealt(workers[given], share[given], rows, batch_fuel))
+        actions: list[Action] = []
+        if len(state.chosen):
+            size = self._dealing.size(len(workers), len(state.chosen))
+            share = self._dealing.share(workers, len(state.chosen), size)
+            given = share > 0
+            rows = state.chosen.pop(int(share.sum()))
+            actions += self._sending.send(Dealt(workers[given], share[given], rows, size))
         if rounds.all_wait:
             actions += [self._granted(*answered) for answered in rounds.answer()]
         return actions
@@ -469,7 +471,7 @@ class Scheduler:
         # Only an instance that never ran is cancelled with its template: this one has lost.
         rows = state.solo.pop(1)
         state.alone = int(rows[0])
-        return self._sending.send(Dealt(np.array([worker]), np.ones(1, np.int64), rows))
+        return self._sending.send(Dealt(np.array([worker]), np.ones(1, np.int64), rows, ONE_RUNNER))
 
     # --- end ------------------------------------------------------------------------------------
     def _finish(self) -> list[Action]:

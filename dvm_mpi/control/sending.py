@@ -72,12 +72,13 @@ class Sending:
         if self._has_leaders and self.rounds is None:
             dealt = self._by_receiver(dealt)
         entries = self._state.table.words[dealt.rows, row_loops.ENTRY]
-        batches = self._state.lengths.cut(entries, dealt.counts, dealt.batch_fuel)
+        size = dealt.size
+        batches = self._state.lengths.cut(entries, dealt.counts, size.fuel, size.runners)
         workers = dealt.workers[batches.portions]
         # Of one worker the last one counts.
         self._state.newest_batch[workers] = batches.counts
         self._state.newest_fuel[workers] = batches.fuel
-        message = self._lay_out(dealt.rows, workers, batches.counts, dealt.batch_fuel)
+        message = self._lay_out(dealt.rows, workers, batches.counts, size.fuel)
         if not self._has_leaders:
             return [ToWorker(worker, batch) for worker, batch in batches_of(message)]
         actions: list[Action] = []
@@ -95,7 +96,7 @@ class Sending:
             return dealt
         order = np.argsort(receivers, kind="stable")
         rows = dealt.rows[expand(firsts_of(dealt.counts)[order], dealt.counts[order])]
-        return Dealt(dealt.workers[order], dealt.counts[order], rows, dealt.batch_fuel)
+        return Dealt(dealt.workers[order], dealt.counts[order], rows, dealt.size)
 
     def _lay_out(self, rows: Ints, workers: Ints, counts: Ints, report_fuel: int) -> BatchesDealt:
         """Move rows to RUNNING, and describe their attempts.

@@ -11,7 +11,6 @@ from dvm_mpi.config import (
     BATCH_RUNNERS_MAX,
     BATCHES_PER_WORKER,
     WORKER_FUEL,
-    WORKERS_PER_LEAST_RUNNER,
 )
 from dvm_mpi.control.placement import PARTS_OF_BATCH, bearable_fuel, share_out
 from tests.properties import tried
@@ -64,15 +63,13 @@ def test_runners_are_divided_among_so_many_workers_at_most() -> None:
 
 def test_shares_of_very_many_workers_are_not_single_runners() -> None:
     """As many workers as runners: each share costs the coordinator a message there and back."""
-    count = 5 * WORKERS_PER_LEAST_RUNNER
+    count = 80
     nobody = np.zeros(count, dtype=np.int64)
-    assert share_out(count, nobody, nobody, BATCH_RUNNERS_MAX).tolist() == (
+    assert share_out(count, nobody, nobody, BATCH_RUNNERS_MAX, least=5).tolist() == (
         [5] * (count // 5) + [0] * (count - count // 5)
     )
-    # Where a batch is one runner, a long one, it is worth a message, and all get one.
-    assert share_out(count, nobody, nobody, 1).tolist() == [1] * count
-    # Of those in between, less than a batch.
-    assert share_out(count, nobody, nobody, 2 * BATCHES_PER_WORKER).max() == 2
+    # Where a batch is one runner, a long one, nobody gets more than there is room for.
+    assert share_out(count, nobody, nobody, 1, least=5).max() == BATCHES_PER_WORKER
 
 
 # fmt: off
@@ -139,16 +136,17 @@ def test_many_workers_get_batches_that_last_until_the_coordinator_comes_round() 
     """But no more than a part of what is left for each, and never less than few get."""
     workers = 4 * BATCH_FUEL // WORKER_FUEL
     longest = workers * WORKER_FUEL
-    each = [bearable_fuel(n * workers, workers, BATCH_FUEL / 2) for n in (1_000, 48, 24, 11, 1, 0)]
+    each = [bearable_fuel(n * workers, workers, BATCH_FUEL / 2) for n in (1_000, 24, 12, 4, 1, 0)]
     expected = [longest, longest, 3 * BATCH_FUEL, BATCH_FUEL, BATCH_FUEL, BATCH_FUEL]
     assert each == expected
     lone = bearable_fuel(1_000 * workers, workers, 100.0 * BATCH_FUEL)
     assert lone == longest, "a batch is a single runner then, however long"
 
 
-def one_by_one(ready: int, running: list[int], newest: list[int], batch: int) -> list[int]:
+def one_by_one(
+    ready: int, running: list[int], newest: list[int], batch: int, least: int
+) -> list[int]:
     """Serve the workers in turn, the least loaded first, as long as there is anything."""
-    least = len(running) // WORKERS_PER_LEAST_RUNNER
     fair = max(-(-ready // len(running)), least, 1)
     shares = [0] * len(running)
     for worker in sorted(range(len(running)), key=lambda w: (running[w], w)):
@@ -171,13 +169,14 @@ def one_by_one(ready: int, running: list[int], newest: list[int], batch: int) ->
         max_size=40,
     ),
     batch=st.integers(1, 9) | st.integers(1, BATCH_RUNNERS_MAX),
+    least=st.integers(0, 5),
 )
 @tried(200)
 def test_shares_are_those_of_serving_one_worker_after_another(
-    ready: int, loads: list[tuple[int, int]], batch: int
+    ready: int, loads: list[tuple[int, int]], batch: int, least: int
 ) -> None:
     running, newest = ([load[part] for load in loads] for part in (0, 1))
-    shares = share_out(ready, np.array(running), np.array(newest), batch).tolist()
-    assert shares == one_by_one(ready, running, newest, batch)
+    shares = share_out(ready, np.array(running), np.array(newest), batch, least=least).tolist()
+    assert shares == one_by_one(ready, running, newest, batch, least)
     if ready and any(load == 0 for load, _ in loads):
         assert sum(shares) > 0, "a worker has room, and nobody gets anything"

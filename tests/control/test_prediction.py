@@ -24,7 +24,7 @@ def observe(lengths: LengthEstimate, entry: int, *instructions: int) -> None:
 
 def ends(lengths: LengthEstimate, entries: NDArray[np.int64]) -> list[int]:
     """Return where batches of one portion end."""
-    batches = lengths.cut(entries, np.array([len(entries)]))
+    batches = lengths.cut(entries, np.array([len(entries)]), BATCH_FUEL, lengths.batch_runners)
     assert (batches.portions == 0).all()
     return batches.counts.cumsum().tolist()  # type: ignore[no-any-return]
 
@@ -40,25 +40,25 @@ def test_the_estimate_is_a_running_mean_whatever_the_groups(groups: list[list[in
         for _ in group:
             mean += next(weights) * (sum(group) / len(group) - mean)
         assert math.isclose(lengths.all.mean, mean, rel_tol=1e-9)
-        assert 1 <= lengths.batch_runners() <= BATCH_RUNNERS_MAX
+        assert 1 <= lengths.batch_runners <= BATCH_RUNNERS_MAX
         fitting = int(BATCH_FUEL / (lengths.all.mean + RUNNER_FUEL))
-        assert lengths.batch_runners() in {1, BATCH_RUNNERS_MAX, fitting}
+        assert lengths.batch_runners in {1, BATCH_RUNNERS_MAX, fitting}
 
 
 def test_batches_have_about_the_same_fuel() -> None:
     lengths = LengthEstimate()
-    assert lengths.batch_runners() == 1
+    assert lengths.batch_runners == 1
     observe(lengths, A)
     assert lengths.all.mean == BATCH_FUEL
     for _ in range(60):
         observe(lengths, A, *[BATCH_FUEL // 100 - RUNNER_FUEL] * 10)
-    assert 90 <= lengths.batch_runners() <= 110
+    assert 90 <= lengths.batch_runners <= 110
     for _ in range(60):
         observe(lengths, A, *[1] * 10)
-    assert lengths.batch_runners() == BATCH_RUNNERS_MAX
+    assert lengths.batch_runners == BATCH_RUNNERS_MAX
     for _ in range(60):
         observe(lengths, A, *[10 * BATCH_FUEL] * 10)
-    assert lengths.batch_runners() == 1
+    assert lengths.batch_runners == 1
 
 
 def test_each_entry_has_its_own_length() -> None:
@@ -84,7 +84,7 @@ def test_a_few_short_ends_make_large_batches() -> None:
     lengths, sizes = LengthEstimate(), []
     for _ in range(8):
         observe(lengths, A, 10)
-        sizes.append(lengths.batch_runners())
+        sizes.append(lengths.batch_runners)
     assert sizes == [1, 3, 7, 15, 31, 63, 124, 240]
 
 

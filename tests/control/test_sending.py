@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dvm_mpi.config import BATCH_FUEL, RUNNER_FUEL
+from dvm_mpi.config import BATCH_FUEL, BATCHES_LEFT, RUNNER_FUEL, WORKER_FUEL
 from dvm_mpi.control.leader import Tree
-from dvm_mpi.layout import PAGE_BYTES
 from tests.control.coordinator import FIRST, A, Attempt, B, Child, Coordinator, X
 
 #: Leader 1 of 1, 3 and 5, leader 2 of 2 and 4, and 6 leads itself; 0 is led by nobody.
@@ -81,15 +80,31 @@ def test_who_is_one_of_few_reports_as_often_as_ever() -> None:
 
 
 def test_of_many_workers_each_gets_longer_batches_as_long_as_there_is_much() -> None:
-    """And it need not report before it has done that much."""
-    workers, each = 1_000, 40
+    """And it need not report before it has done that much. As long as a batch is who is unknown."""
+    workers = 1_000
     leaders = Tree([0, *(1 + (rank - 1) // 100 * 100 for rank in range(1, workers))])
-    c = Coordinator(workers=workers, homes=workers, batch=1, tree=leaders)
-    c.ends(c.one(FIRST), children=[Child(A, heap=[(X, PAGE_BYTES)])] * (workers * each))
+    found = {}
+    for each in (1, 2 * BATCHES_LEFT, 100):
+        c = Coordinator(workers=workers, homes=workers, batch=1, tree=leaders)
+        c.ends(c.one(FIRST), children=[Child(A)] * (workers * each))
+        c.apply()
+        (fuel,) = {dealt.report_fuel for _, dealt in c.dealt[-10:]}
+        assert len(c.dealt) == (10 if each > 1 else 5), "nobody gets next to nothing"
+        found[each] = fuel, {count for _, count in c.batches[1:]}
+    one = BATCH_FUEL + RUNNER_FUEL
+    assert found == {
+        1: (BATCH_FUEL, {1}),
+        2 * BATCHES_LEFT: (2 * one, {2}),
+        100: (workers * WORKER_FUEL, {workers * WORKER_FUEL // one}),
+    }
+
+
+def test_at_the_end_of_a_wave_many_workers_get_little_each() -> None:
+    """What is left then goes to who is done first."""
+    workers = 1_000
+    c = Coordinator(workers=workers, homes=workers, batch=1)
+    c.ends(c.one(FIRST), children=[Child(A)] * (workers + 500))
     c.apply()
     sizes = np.array([count for _, count in c.batches[1:]])
-    # Twice the work that rank 0 has with all of them, in runners of BATCH_FUEL.
-    assert set(sizes.tolist()) == {2}
-    assert len(c.dealt) == 10
-    assert {dealt.report_fuel for _, dealt in c.dealt} == {4_000_000}
-    assert c.scheduler.state.lengths.all.mean == BATCH_FUEL - RUNNER_FUEL
+    assert sizes.max() == 1
+    assert c.scheduler.state.running.max() <= 2

@@ -123,9 +123,14 @@ class _FixedBatches(LengthEstimate):
         super().__init__()
         self._runners = runners
 
-    def batch_runners(self, fuel: int = 0) -> int:
+    @property
+    def batch_runners(self) -> int:
+        """Always the same."""
+        return self._runners
+
+    def fitting(self, fuel: int, runner_fuel: float) -> int:
         """Return always the same."""
-        del fuel
+        del fuel, runner_fuel
         return self._runners
 
     def _needed(self, entries: NDArray[np.int64]) -> NDArray[np.int64]:
