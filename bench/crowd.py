@@ -14,16 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.control.coordinator_state import ToHome, ToWorker
-from dvm_mpi.control.messages import (
-    RECORD,
-    Dispatched,
-    Finished,
-    LeaseGranted,
-    LeaseRequested,
-    decode,
-    encode,
-)
+from dvm_mpi.control.messages import RECORD, Dispatched, Finished, LeaseGranted, LeaseRequested
 from dvm_mpi.control.scheduler import Scheduler, Started, Ticked
+from dvm_mpi.control.wire import decode, encode
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import ApplyRequested, EpochApplied
 from dvm_mpi.engine.interface import CHILD, OUTCOME, RUN, LeaseKind

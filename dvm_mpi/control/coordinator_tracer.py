@@ -14,9 +14,10 @@ from dvm_mpi import config
 from dvm_mpi.control import coordinator_state as scheduling
 from dvm_mpi.control.joining import batches_of
 from dvm_mpi.control.journal import Fate, Gauge, Journal, RowKind, Sampler
-from dvm_mpi.control.messages import MESSAGES, BatchesDealt, Dispatched, Finished
+from dvm_mpi.control.messages import BatchesDealt, Dispatched, Finished
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Ticked
 from dvm_mpi.control.tracer import Gauges
+from dvm_mpi.control.wire import MESSAGES
 from dvm_mpi.dsm.messages import AppliesRequested, ApplyRequested
 
 _NUMBERS: Final = {cls: number for number, cls in enumerate(MESSAGES)}

@@ -22,12 +22,13 @@ from dvm_mpi.control.delivery import Delivery, InOrder, Part
 from dvm_mpi.control.diagnosis import Narrator
 from dvm_mpi.control.journal import Gauge
 from dvm_mpi.control.loader import LOADED_EPOCH, Loader
-from dvm_mpi.control.messages import Message, decode, encode
+from dvm_mpi.control.messages import Message
 from dvm_mpi.control.metering import Activity
 from dvm_mpi.control.policies import Placement
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
 from dvm_mpi.control.tracer import PartsTracer
 from dvm_mpi.control.validation import ConflictUnit, Isolation
+from dvm_mpi.control.wire import decode, encode
 from dvm_mpi.control.worker import Worker
 from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm.frames import FramePool, reserve_frames

@@ -48,7 +48,7 @@ class RowKind(IntEnum):
     #: A home applied an epoch: epoch, bytes that came with the request, write sets, frames in use
     #: after it.
     APPLIED = auto()
-    #: The coordinator decided: number of the message (`messages.MESSAGES`) or -1, records, commits,
+    #: The coordinator decided: number of the message (`wire.MESSAGES`) or -1, records, commits,
     #: retries, runners dispatched, aborts.
     DECIDED = auto()
     #: A batch was sent to a worker: worker, first attempt, runners, snapshot.

@@ -38,9 +38,8 @@ from dvm_mpi.control.messages import (
     Relayed,
     WorkerReady,
     WorkersReady,
-    decode,
-    encode,
 )
+from dvm_mpi.control.wire import decode, encode
 from dvm_mpi.dsm.commit import for_homes
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import (

@@ -30,8 +30,9 @@ mpi4py.rc.thread_level = "single"
 from mpi4py import MPI  # noqa: E402
 
 from dvm_mpi import config  # noqa: E402
-from dvm_mpi.control.messages import CodecError, Message, decode, encode  # noqa: E402
+from dvm_mpi.control.messages import Message  # noqa: E402
 from dvm_mpi.control.payload import payload_of  # noqa: E402
+from dvm_mpi.control.wire import CodecError, decode, encode  # noqa: E402
 from dvm_mpi.dsm.traffic import Ledger  # noqa: E402
 
 #: The tags of messages, and of rows that are gathered; the probe of the windows has another.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dvm_mpi import config
 from dvm_mpi.control.diagnosis import Narrator, hexadecimal
 from dvm_mpi.control.journal import Fate, Gauge, RowKind, Work
-from dvm_mpi.control.messages import MESSAGES
+from dvm_mpi.control.wire import MESSAGES
 from dvm_mpi.engine.interface import End
 
 #: Threads of a rank, in the order in which they are shown; those of epochs come behind.

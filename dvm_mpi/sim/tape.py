@@ -28,16 +28,8 @@ from dvm_mpi.control.coordinator_state import (
 )
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.driver import Silent
-from dvm_mpi.control.messages import (
-    CodecError,
-    Dispatched,
-    Finished,
-    Message,
-    PagesHeld,
-    decode,
-    encode,
-    wire_layout,
-)
+from dvm_mpi.control.messages import Dispatched, Finished, Message, PagesHeld
+from dvm_mpi.control.wire import CodecError, decode, encode, wire_layout
 from dvm_mpi.disa.image import Image
 from dvm_mpi.disa.image_file import DamagedImageError, image_bytes, image_from_bytes
 from dvm_mpi.errors import FileError

@@ -10,8 +10,9 @@ import zlib
 from collections.abc import Callable
 
 from dvm_mpi.control.delivery import Part
-from dvm_mpi.control.messages import Message, encode
+from dvm_mpi.control.messages import Message
 from dvm_mpi.control.scheduler import WorkerLost, WorkerSuspected
+from dvm_mpi.control.wire import encode
 from dvm_mpi.dsm.local_plane import LateRead
 from dvm_mpi.sim.faults import Fault
 

@@ -27,18 +27,11 @@ from dvm_mpi.control.coordinator_state import (
     ToWorker,
 )
 from dvm_mpi.control.leader import Leader, Tree
-from dvm_mpi.control.messages import (
-    RECORD,
-    BatchesDealt,
-    Dispatched,
-    Finished,
-    Message,
-    decode,
-    encode,
-)
+from dvm_mpi.control.messages import RECORD, BatchesDealt, Dispatched, Finished, Message
 from dvm_mpi.control.policies import Placement
 from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Started, Ticked
 from dvm_mpi.control.validation import ConflictUnit, Isolation
+from dvm_mpi.control.wire import decode, encode
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import (
     ApplyRequested,

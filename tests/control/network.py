@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from dvm_mpi.control.messages import Message, decode, encode
+from dvm_mpi.control.messages import Message
+from dvm_mpi.control.wire import decode, encode
 
 
 class Network:

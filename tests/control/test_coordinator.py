@@ -31,10 +31,10 @@ from dvm_mpi.control.messages import (
     StatusReported,
     StatusRequested,
     WorkerReady,
-    decode,
 )
 from dvm_mpi.control.scheduler import Scheduler
 from dvm_mpi.control.session import Phase
+from dvm_mpi.control.wire import decode
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import HOT_PAGE, ApplyRequested, EpochApplied

@@ -10,14 +10,8 @@ import pytest
 from dvm_mpi.config import LEADER_RANKS, RANKS_WITHOUT_LEADERS
 from dvm_mpi.control.joining import workers_of
 from dvm_mpi.control.leader import Choice, Leader, Tree, choose_leaders
-from dvm_mpi.control.messages import (
-    AsleepChanged,
-    Finished,
-    GatheredTaken,
-    LeaseGranted,
-    Relayed,
-    encode,
-)
+from dvm_mpi.control.messages import AsleepChanged, Finished, GatheredTaken, LeaseGranted, Relayed
+from dvm_mpi.control.wire import encode
 from dvm_mpi.dsm.commit import CommitLog
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import (

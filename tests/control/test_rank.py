@@ -31,9 +31,9 @@ from dvm_mpi.control.messages import (
     StatusReported,
     StatusRequested,
     WorkerReady,
-    encode,
 )
 from dvm_mpi.control.rank import Rank, now_us
+from dvm_mpi.control.wire import encode
 from dvm_mpi.dsm.frames import FramePool
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import Home

@@ -9,15 +9,9 @@ from hypothesis import strategies as st
 
 from dvm_mpi import config
 from dvm_mpi.control import transport
-from dvm_mpi.control.messages import (
-    CodecError,
-    LeaseGranted,
-    Message,
-    RankFailed,
-    RankFinished,
-    RunEnded,
-)
+from dvm_mpi.control.messages import LeaseGranted, Message, RankFailed, RankFinished, RunEnded
 from dvm_mpi.control.transport import Nap, pack, unpack
+from dvm_mpi.control.wire import CodecError
 
 MESSAGES = st.one_of(
     st.builds(RunEnded, st.integers(-(2**63), 2**63 - 1)),

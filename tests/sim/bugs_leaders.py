@@ -8,14 +8,8 @@ from typing import Any
 from dvm_mpi.control.gathering import Gathering
 from dvm_mpi.control.joining import SEVERAL, batches_of
 from dvm_mpi.control.leader import Leader
-from dvm_mpi.control.messages import (
-    BatchesDealt,
-    CoordinatorEvent,
-    Finished,
-    Relayed,
-    decode,
-    encode,
-)
+from dvm_mpi.control.messages import BatchesDealt, CoordinatorEvent, Finished, Relayed
+from dvm_mpi.control.wire import decode, encode
 from dvm_mpi.dsm.commit import for_homes
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import AppliesRequested, ApplyRequested, EpochApplied

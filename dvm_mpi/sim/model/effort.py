@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from dvm_mpi.control.coordinator_state import Counters
-from dvm_mpi.control.messages import MESSAGES, BatchesDealt, Dispatched, Finished
+from dvm_mpi.control.messages import BatchesDealt, Dispatched, Finished
+from dvm_mpi.control.wire import MESSAGES
 from dvm_mpi.dsm import messages as memory
 from dvm_mpi.layout import PAGE_SHIFT, WORD_BYTES
 
