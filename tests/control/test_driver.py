@@ -193,7 +193,7 @@ def test_short_runners_are_reported_together() -> None:
 def test_long_runners_do_not_keep_others_ends_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first of a batch is reported while the second still runs."""
     monkeypatch.setattr(config, "SLICE_FUEL", 100)
-    monkeypatch.setattr("dvm_mpi.control.placement.BATCH_FUEL", 2 * config.RUNNER_FUEL + 2)
+    monkeypatch.setattr("dvm_mpi.control.dealing.BATCH_FUEL", 2 * config.RUNNER_FUEL + 2)
     reported_at: list[int] = []
 
     class Watching(Listener):
