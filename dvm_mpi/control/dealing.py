@@ -45,6 +45,8 @@ from dvm_mpi.dsm.holders import ANYONE
 
 Ints = NDArray[np.int64]
 
+#: As numpy takes it at once.
+_CANCELLED: Final = int(State.CANCELLED)
 #: Rows at the head of the queue that are looked at together for cancelled instances.
 _CANCELLED_AT_ONCE: Final = 64
 #: Rows by whose entries it is guessed how long those are that start next.
@@ -290,7 +292,7 @@ class Dealing:
         state = self._state
         while len(state.queue):
             head = state.queue.peek(_CANCELLED_AT_ONCE)
-            cancelled = state.table.rows["state"][head] == State.CANCELLED
+            cancelled = state.table.rows["state"][head] == _CANCELLED
             count = len(head) if cancelled.all() else int(np.argmin(cancelled))
             state.end(state.queue.pop(count))
             if count < len(head):
@@ -298,7 +300,7 @@ class Dealing:
 
     def _live(self, rows: Ints) -> Ints:
         """Return the rows that are still to run; cancelled ones are freed."""
-        cancelled = self._state.table.rows["state"][rows] == State.CANCELLED
+        cancelled = self._state.table.rows["state"][rows] == _CANCELLED
         if not cancelled.any():
             return rows
         self._state.end(rows[cancelled])
@@ -307,7 +309,7 @@ class Dealing:
 
     def _live_at(self, positions: Ints, rows: Ints) -> tuple[Ints, Ints]:
         """Return the rows that are still to run, with whose they are; cancelled ones are freed."""
-        cancelled = self._state.table.rows["state"][rows] == State.CANCELLED
+        cancelled = self._state.table.rows["state"][rows] == _CANCELLED
         if not cancelled.any():
             return positions, rows
         self._state.end(rows[cancelled])

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvm_mpi.control.messages import _ELEMENTS, _ROWS_OF, Dispatched, LeaseRequested
-from dvm_mpi.control.wire import MESSAGES, CodecError, decode, encode
+from dvm_mpi.control.messages import Dispatched, LeaseRequested
+from dvm_mpi.control.wire import _ELEMENTS, _ROWS_OF, MESSAGES, CodecError, decode, encode
 from dvm_mpi.dsm.messages import ApplyRequested, EpochApplied
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
