@@ -116,9 +116,13 @@ class Dealing:
         state, policy = self._state, self._policy
         if self._share_fuel_min and self._gathers():
             return NOTHING_DEALT
+        size = self.size(len(workers), state.startable_count)
+        if not self._have_room(workers, size):
+            self.waits_until_us = None
+            return NOTHING_DEALT
         if policy is None:
             self._drop_cancelled()
-            return self._deal_in_order(workers) if state.startable_count else NOTHING_DEALT
+            return self._deal_in_order(workers, size) if state.startable_count else NOTHING_DEALT
         if not self._fill_front(workers, policy):
             self.waits_until_us = None
             return NOTHING_DEALT
@@ -126,7 +130,6 @@ class Dealing:
             # New ones behind the head may be near to who would else take what is near to others.
             rows = self._live(state.queue.pop(state.front.room))
             state.front.add(rows, self._near(rows, policy), len(workers))
-        size = self.size(len(workers), state.startable_count)
         share = self._share_near(workers, size, now_us)
         given = share.nonzero()[0]
         if len(given) == 0:
@@ -144,11 +147,23 @@ class Dealing:
             positions, rows = positions[order], rows[order]
         return _dealt(workers, positions, rows, size)
 
-    def _deal_in_order(self, workers: Ints) -> Dealt:
+    def _have_room(self, workers: Ints, size: BatchSize) -> bool:
+        """Say whether any worker may get more: asked at almost every message, and most often no."""
+        return int(self._awake(workers).min()) <= size.runners * (BATCHES_PER_WORKER - 1)
+
+    def _awake(self, workers: Ints) -> Ints:
+        """Return how many attempts each of `workers` has that do not sleep."""
+        state = self._state
+        # Some of those that sleep may have been given up on.
+        awake: Ints = np.maximum(state.running - state.asleep - state.gathered, 0)[workers]
+        return awake
+
+    def _deal_in_order(self, workers: Ints, size: BatchSize) -> Dealt:
         """Take what may start in its order, where nobody is near to anyone."""
-        size = self.size(len(workers), self._state.startable_count)
         share = self._share_all(workers, size)
         given = share.nonzero()[0]
+        if len(given) == 0:
+            return NOTHING_DEALT
         workers, counts = workers[given], share[given]
         rows = self._pop(int(counts.sum()))
         positions = np.repeat(np.arange(len(workers)), counts)
@@ -218,12 +233,9 @@ class Dealing:
         stays: int = 0,
     ) -> Ints:
         """Return how many of `ready` runners each of `workers` gets now; see `share_out`."""
-        state = self._state
-        # Some of those that sleep may have been given up on.
-        awake = np.maximum(state.running - state.asleep - state.gathered, 0)[workers]
-        newest = state.newest_batch[workers]
+        newest = self._state.newest_batch[workers]
         return share_out(
-            *(ready, awake, newest, size.runners, near),
+            *(ready, self._awake(workers), newest, size.runners, near),
             least=size.least,
             sharers=sharers,
             is_patient=is_patient,

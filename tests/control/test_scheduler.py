@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from dvm_mpi.config import EPOCH_US_MAX, EPOCHS_IN_FLIGHT
-from dvm_mpi.control import dealing, lifecycle, open_epoch
+from dvm_mpi.control import lifecycle, open_epoch
+from dvm_mpi.control.dealing import Dealing, Dealt
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.messages import (
     AsleepChanged,
@@ -18,7 +17,6 @@ from dvm_mpi.control.messages import (
     WorkerReady,
     WorkersReady,
 )
-from dvm_mpi.control.placement import share_out
 from dvm_mpi.control.scheduler import Scheduler, Ticked, WorkerLost, WorkerWithheld
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied, FramesLacking
@@ -73,12 +71,13 @@ def test_nothing_is_decided_while_other_homes_are_awaited(monkeypatch: pytest.Mo
     c.ends(c.runs(A)[0], stores=[X, Y])
     c.tick(EPOCH_US_MAX)
     looks: list[int] = []
+    deal = Dealing.deal
 
-    def look(ready: int, *rest: Any, **options: Any) -> NDArray[np.int64]:
-        looks.append(ready)
-        return share_out(ready, *rest, **options)
+    def look(self: Dealing, workers: NDArray[np.int64], now_us: int) -> Dealt:
+        looks.append(now_us)
+        return deal(self, workers, now_us)
 
-    monkeypatch.setattr(dealing, "share_out", look)
+    monkeypatch.setattr(Dealing, "deal", look)
     c.apply(1)
     assert len(looks) == 0
     c.apply(1)
