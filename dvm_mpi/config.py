@@ -16,7 +16,8 @@ GIB: Final = 1024 * MIB
 
 # --- placement of pages -----------------------------------------------------------------------
 #: Consecutive pages that share a home; blocks go round the homes in turn. They are larger where a
-#: program fills so much that each home has this many blocks all the same, up to a largest size.
+#: program fills so much that each home has this many blocks all the same, up to a page for each
+#: home and a largest size.
 HOME_BLOCK_PAGES: Final = 16
 BLOCKS_PER_HOME: Final = 16
 HOME_BLOCK_PAGES_MAX: Final = 256

@@ -34,10 +34,11 @@ def geometry_of(image: Image, home_count: int) -> Geometry:
     """Return how the pages of a program's memory are dealt to homes: the same on every rank.
 
     In blocks that grow with what the program is sure to fill: who fetches a part of a large array
-    asks a home for each block of it, and a message costs as much as many pages.
+    asks a home for each block of it, and a message costs as much as many pages. Where homes are
+    few it asks each of them once anyway, and small arrays had best not all have the same one.
     """
     pages = ranges.total_bytes(_filled(image)) >> PAGE_SHIFT
-    wanted = min(pages // (home_count * BLOCKS_PER_HOME), HOME_BLOCK_PAGES_MAX)
+    wanted = min(pages // (home_count * BLOCKS_PER_HOME), home_count, HOME_BLOCK_PAGES_MAX)
     # A power of two, so that what begins on a round address begins a block.
     return Geometry(home_count, max(1 << wanted.bit_length() >> 1, HOME_BLOCK_PAGES))
 

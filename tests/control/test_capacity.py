@@ -71,14 +71,26 @@ def test_pages_are_counted_once_each(
 @pytest.mark.parametrize(
     ("pages", "homes", "block_pages"),
     [
-        (0, 4, HOME_BLOCK_PAGES),
-        (HOME_BLOCK_PAGES * BLOCKS_PER_HOME * 4 * 2 - 1, 4, HOME_BLOCK_PAGES),
-        (HOME_BLOCK_PAGES * BLOCKS_PER_HOME * 4 * 2, 4, 2 * HOME_BLOCK_PAGES),
-        (HOME_BLOCK_PAGES * BLOCKS_PER_HOME * 4 * 5, 4, 4 * HOME_BLOCK_PAGES),
-        (HOME_BLOCK_PAGES * BLOCKS_PER_HOME * 4 * 5, 40, HOME_BLOCK_PAGES),
-        (1 << 20, 1, HOME_BLOCK_PAGES_MAX),
+        (0, 64, HOME_BLOCK_PAGES),
+        (HOME_BLOCK_PAGES * BLOCKS_PER_HOME * 64 * 2 - 1, 64, HOME_BLOCK_PAGES),
+        (HOME_BLOCK_PAGES * BLOCKS_PER_HOME * 64 * 2, 64, 2 * HOME_BLOCK_PAGES),
+        (HOME_BLOCK_PAGES * BLOCKS_PER_HOME * 64 * 5, 64, 4 * HOME_BLOCK_PAGES),
+        (HOME_BLOCK_PAGES * BLOCKS_PER_HOME * 64 * 5, 640, HOME_BLOCK_PAGES),
+        # Of few homes each is asked once, however small the blocks are.
+        (1 << 20, 2 * HOME_BLOCK_PAGES - 1, HOME_BLOCK_PAGES),
+        (1 << 20, 2 * HOME_BLOCK_PAGES, 2 * HOME_BLOCK_PAGES),
+        (1 << 24, 4 * HOME_BLOCK_PAGES_MAX, HOME_BLOCK_PAGES_MAX),
     ],
-    ids=["nothing", "not yet twice as much", "twice", "five times", "on more homes", "very much"],
+    ids=[
+        "nothing",
+        "not yet twice as much",
+        "twice",
+        "five times",
+        "on more homes",
+        "on few homes",
+        "as many pages as homes",
+        "very much",
+    ],
 )
 def test_blocks_grow_with_what_a_program_fills(pages: int, homes: int, block_pages: int) -> None:
     image = image_of([], [(0, pages * PAGE_BYTES)])
