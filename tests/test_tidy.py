@@ -59,6 +59,7 @@ CLOCK_DOORS = {
     "dvm_mpi/job/simulate.py",
     "dvm_mpi/job/start.py",
     "dvm_mpi/job/vigil.py",
+    "dvm_mpi/job/wide.py",
     "dvm_mpi/control/rank.py",
     "dvm_mpi/control/transport.py",
     "dvm_mpi/dsm/probe.py",

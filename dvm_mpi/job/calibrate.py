@@ -20,6 +20,7 @@ from dvm_mpi import __version__
 from dvm_mpi.errors import ExitCode, FileError
 from dvm_mpi.job.held_out import Compared, Runs, comparison_lines
 from dvm_mpi.job.measuring import Case, Measuring, StepsRun, cores_here
+from dvm_mpi.job.wide import wide_decisions
 from dvm_mpi.model_options import CalibrateOptions
 from dvm_mpi.sim.model.costs import Costs, Network
 from dvm_mpi.sim.model.effort import STEPS
@@ -103,13 +104,22 @@ class Calibration:
         within = Network(
             self._message("latency_ns"), self._message("byte_ns"), "measured between two ranks here"
         )
-        return Costs(
+        costs = Costs(
             steps=steps,
             instruction_ns=instruction_ns,
             nap_extra_ns=self._message("nap_extra_ns"),
             within=within,
             between=within if self._options.is_between else None,
             provenance=self._provenance(every[0].started_at),
+            residuals={"steps": residuals},
+        )
+        # Of what these ranks showed, decisions are priced as well as few workers allow; with that
+        # many are simulated, and all of it together says what decisions take.
+        samples["decide"] = np.concatenate([samples["decide"], wide_decisions(costs)])
+        steps, residuals = fit_costs(samples)
+        return replace(
+            costs,
+            steps=costs.steps | {"decide": steps["decide"]},
             residuals={"steps": residuals},
         )
 

@@ -85,6 +85,20 @@ def slice_bytes_of(ranks: int) -> int:
     return min(arena_slice_bytes(ranks), max(_ARENAS_BYTES // ranks**2, _SLICE_BYTES_MIN))
 
 
+def _settings(job: Job, ranks: int, plane: str) -> MachineSettings:
+    home_bytes = _HOME_BYTES + job.loaded_bytes // ranks * 2
+    slice_bytes = slice_bytes_of(ranks)
+    return MachineSettings(
+        workers=ranks,
+        homes=ranks,
+        memory_bytes=home_bytes * ranks,
+        arena_slice_bytes=slice_bytes,
+        inline_bytes_max=min(config.INLINE_BYTES_MAX, slice_bytes // 2),
+        plane="late" if plane == "rma" else "message",
+        placement="data",
+    )
+
+
 def predict(
     job: Job,
     ranks: int,
@@ -94,6 +108,7 @@ def predict(
     leaders: Choice = "auto",
     coordinator: dedication.Choice = "auto",
     is_naive: bool = False,
+    watch: Callable[[PricedMachine], object] = lambda machine: None,
 ) -> Prediction:
     """Simulate a job on a site, and return what it did and how long it took.
 
@@ -108,25 +123,16 @@ def predict(
     is_naive
         Whether there are no leaders, and the coordinator sends every runner by itself, and hears of
         each end by itself.
+    watch
+        Gets the machine before it runs.
     """
-    home_bytes = _HOME_BYTES + job.loaded_bytes // ranks * 2
-    slice_bytes = slice_bytes_of(ranks)
-    settings = MachineSettings(
-        workers=ranks,
-        homes=ranks,
-        memory_bytes=home_bytes * ranks,
-        arena_slice_bytes=slice_bytes,
-        inline_bytes_max=min(config.INLINE_BYTES_MAX, slice_bytes // 2),
-        plane="late" if plane == "rma" else "message",
-        placement="data",
-    )
     hosts = [site.host_of(rank) for rank in range(ranks)]
     tree = choose_leaders(hosts, "none" if is_naive else leaders)
     first = 0 if dedication.has_worker(0, ranks, coordinator) else 1
     may_dedicate = coordinator == "auto" and first == 0
     machine = PricedMachine(
         job.image,
-        settings,
+        _settings(job, ranks, plane),
         range(first, ranks),
         site,
         job.make_engine,
@@ -137,6 +143,7 @@ def predict(
         if is_naive:
             machine.make_naive(_NAIVE_RUNNERS)
         job.load(machine)
+        watch(machine)
         ending = machine.run()
         if ending.failure is not None:
             raise LimitError(f"{job.name} ended with a trap on {ranks} simulated ranks")
