@@ -116,12 +116,12 @@ class Dealing:
         state, policy = self._state, self._policy
         if self._share_fuel_min and self._gathers():
             return NOTHING_DEALT
+        self._drop_cancelled()
         size = self.size(len(workers), state.startable_count)
         if not self._have_room(workers, size):
             self.waits_until_us = None
             return NOTHING_DEALT
         if policy is None:
-            self._drop_cancelled()
             return self._deal_in_order(workers, size) if state.startable_count else NOTHING_DEALT
         if not self._fill_front(workers, policy):
             self.waits_until_us = None

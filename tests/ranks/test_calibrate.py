@@ -52,9 +52,11 @@ def test_a_leader_counts_what_it_takes_and_hands_on(tmp_path: Path) -> None:
     takes, _, messages = leader["lead"][:, :-1].sum(axis=0)
     assert takes > 0 < messages
     assert len(first["lead"]) == len(led["lead"]) == 0
-    relayed = first["decide"][:, STEPS["decide"].index("relayed")].sum()
-    sent = first["decide"][:, STEPS["decide"].index("messages")].sum()
-    assert 0 < relayed < sent
+    names = STEPS["decide"]
+    told = {name: first["decide"][:, names.index(name)].sum() for name in names}
+    # Batches go to the leader in one message for both; what only one of them gets is relayed.
+    assert told["shares"] > 0
+    assert told["relayed"] < told["messages"]
 
 
 def test_turns_are_added_up(tmp_path: Path) -> None:

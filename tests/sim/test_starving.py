@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dvm_mpi.config import LOSSES_BEFORE_RUNNING_ALONE
-from dvm_mpi.control import coordinator_state, scheduler
+from dvm_mpi.control import coordinator_state, sending
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.layout import PAGE_BYTES
@@ -71,7 +71,7 @@ def test_a_long_runner_wins_while_its_rivals_go_on(seed: int) -> None:
 
 def test_without_reservations_it_starves(monkeypatch: pytest.MonkeyPatch) -> None:
     """So the test above is one that can fail."""
-    for module in (coordinator_state, scheduler):
+    for module in (coordinator_state, sending):
         monkeypatch.setattr(module, "LOSSES_BEFORE_RESERVING", 1000)
     monkeypatch.setattr(coordinator_state, "LOSSES_BEFORE_RUNNING_ALONE", 1000)
     _, losses = links_before(4)
