@@ -93,7 +93,8 @@ class Recalling:
         state.table.apply(rows, Event.GIVEN_UP)
         actions = release(rows)
         self._start_again(rows)
-        return [RecordRecalled(returned.numbers), *actions]
+        # Of the others it has been said already that they were given up on.
+        return [RecordRecalled(numbers), *actions]
 
     def _start_again(self, rows: Ints) -> None:
         """Let runners start again as if they had never been sent.

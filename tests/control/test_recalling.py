@@ -110,6 +110,8 @@ def test_what_was_given_up_on_meanwhile_runs_once() -> None:
     assert uneven.c.scheduler.state.given_up[0]["attempt"].tolist() == [first.number]
     assert uneven.at(1) == again
     assert uneven.c.scheduler.counters.recalled == 0
+    # Nor does a history hear that they have never been sent: they are retries where they run now.
+    assert not any(c.numbers.size for c in uneven.c.claims if isinstance(c, RecordRecalled))
 
 
 def test_the_answer_of_a_lost_worker_is_dropped() -> None:
