@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import gc
 import itertools
 import os
 import pstats
@@ -176,6 +177,8 @@ def main() -> int:
     load = os.getloadavg()[0]
     print(f"load average {load:.1f} on {os.cpu_count()} processors, as it begins", flush=True)
     found: dict[int, list[Result]] = {live: [] for live in options.live}
+    # As a rank does before it runs a program.
+    gc.freeze()
     profile = cProfile.Profile(time.thread_time) if options.profile else None
     for _ in range(options.rounds):
         for live, results in found.items():
