@@ -23,7 +23,8 @@ from dvm_mpi.control.row_loops import (
 
 Ints = NDArray[np.int64]
 
-INSTANCES: Final = 18
+#: The column `instances`.
+INSTANCE_COUNT: Final = 18
 #: `lifecycle.State.DELETED`.
 DELETED: Final = 6
 #: Of a template: no instance of it is queued, or one is about to be.
@@ -60,10 +61,10 @@ def make(table: Ints, templates: Ints, rows: Ints) -> None:
         table[row, KIND] = INSTANCE
         table[row, TEMPLATE] = template
         table[row, QUEUED_INSTANCE] = NO_INSTANCE
-        table[row, INSTANCES] = 0
+        table[row, INSTANCE_COUNT] = 0
         table[row, ATTEMPT] = 0
         table[template, QUEUED_INSTANCE] = row
-        table[template, INSTANCES] += 1
+        table[template, INSTANCE_COUNT] += 1
 
 
 @entry_kernel("int64(int64[:, ::1], int64[::1], int64[::1])")
@@ -79,8 +80,8 @@ def end(table: Ints, rows: Ints, last: Ints) -> int:
         if table[row, KIND] != INSTANCE:
             continue
         template = table[row, TEMPLATE]
-        table[template, INSTANCES] -= 1
-        if table[template, INSTANCES] == 0 and table[template, STATE] == DELETED:
+        table[template, INSTANCE_COUNT] -= 1
+        if table[template, INSTANCE_COUNT] == 0 and table[template, STATE] == DELETED:
             last[count] = template
             count += 1
     return count

@@ -129,7 +129,7 @@ RUNNER: Final = np.dtype(
 
 assert RUNNER.names is not None
 assert all(RUNNER.names[column] == name for name, column in row_loops.COLUMNS.items())
-assert RUNNER.names[instance_loops.INSTANCES] == "instances"
+assert RUNNER.names[instance_loops.INSTANCE_COUNT] == "instances"
 assert (State.FREE, State.RUNNING) == (row_loops.FREE, row_loops.RUNNING)
 assert int(State.DELETED) == instance_loops.DELETED
 assert (Kind.TEMPLATE, Kind.INSTANCE) == (birth_loops.IS_TEMPLATE, row_loops.INSTANCE)
