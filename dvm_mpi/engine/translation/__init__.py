@@ -1,0 +1,1 @@
+"""From instructions to native code: what `engine/translate.py` is made of."""

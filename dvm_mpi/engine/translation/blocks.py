@@ -1,0 +1,106 @@
+"""A unit's instructions as blocks, and how much fuel a way through them takes.
+
+Pure. A block is entered at its first instruction only. One that the interpreter executes ends the
+block before it. Fuel is checked where blocks are entered that cut every cycle (the unit's entries):
+there must be enough for the longest way to the next such place, so between them it is only counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dvm_mpi.disa.instruction import Instruction
+from dvm_mpi.engine.operations import plan
+from dvm_mpi.engine.translation.arithmetic import INTERPRETED
+from dvm_mpi.engine.translation.code import Code, Flow
+from dvm_mpi.engine.translation.units import Unit, instructions_of
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Instructions that are executed one after the other.
+
+    `flow`: where the last one leads, None if control falls through to `behind`. `is_left`: the
+    interpreter goes on at `behind`, since it executes what stands there.
+    """
+
+    address: int
+    instructions: tuple[Instruction, ...]
+    flow: Flow | None
+    behind: int
+    is_left: bool = False
+
+    @property
+    def successors(self) -> tuple[int, ...]:
+        """Where control may go by known addresses."""
+        if self.is_left:
+            return ()
+        if self.flow is None:
+            return (self.behind,)
+        return self.flow.targets if self.flow.called is None else (self.flow.called,)
+
+
+def is_interpreted(code: Code, instruction: Instruction) -> bool:
+    """Say whether only the interpreter executes an instruction."""
+    return code.flow(instruction).calls_out or plan(instruction).operation in INTERPRETED
+
+
+def blocks_of(code: Code, unit: Unit) -> dict[int, Block]:
+    """Return a unit's blocks by their first addresses, in order."""
+    instructions = {i.address: i for i in instructions_of(code, unit)}
+    leaders = set(unit.entries)
+    for instruction in instructions.values():
+        flow = code.flow(instruction)
+        if flow.called is not None:
+            leaders.add(flow.called)
+        behind = instruction.address + instruction.size_bytes
+        if flow.targets != (behind,) or flow.called is not None or is_interpreted(code, instruction):
+            leaders.update((*flow.targets, behind))
+    found = {}
+    for leader in sorted(leaders & instructions.keys()):
+        found[leader] = _block_at(code, leader, instructions, leaders)
+    return found
+
+
+def _block_at(
+    code: Code, leader: int, instructions: Mapping[int, Instruction], leaders: Iterable[int]
+) -> Block:
+    taken: list[Instruction] = []
+    address = leader
+    while True:
+        instruction = instructions[address]
+        if is_interpreted(code, instruction):
+            return Block(leader, tuple(taken), None, address, is_left=True)
+        taken.append(instruction)
+        flow = code.flow(instruction)
+        behind = address + instruction.size_bytes
+        if flow.targets != (behind,) or flow.called is not None:
+            return Block(leader, tuple(taken), flow, behind)
+        address = behind
+        if address in leaders or address not in instructions:
+            return Block(leader, tuple(taken), None, address)
+
+
+def fuel_needed(blocks: Mapping[int, Block], checked: Sequence[int]) -> dict[int, int]:
+    """Return, for each block, the most instructions until fuel is checked again.
+
+    `checked`: blocks where it is; they cut every cycle.
+    """
+    cut = set(checked)
+    needed: dict[int, int] = {}
+    for root in blocks:
+        waiting = [root]
+        while waiting:
+            address = waiting[-1]
+            block = blocks[address]
+            behind = [a for a in block.successors if a in blocks and a not in cut]
+            lacking = [a for a in behind if a not in needed]
+            if address in needed:
+                waiting.pop()
+            elif lacking:
+                waiting += lacking
+            else:
+                most = max((needed[a] for a in behind), default=0)
+                needed[address] = len(block.instructions) + most
+    return needed

@@ -1,0 +1,139 @@
+"""Checked loads and stores of a unit, as LLVM: flags of pages, masks of stored bytes.
+
+The rules are those of the interpreter (loop.py): the page's flag byte permits the access or the
+interpreter decides. The invariant to remember: no store without the mark that its page asks for,
+and no access through a pointer that meets a promoted cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+from llvmlite import ir
+
+from dvm_mpi.engine.address_space import FLAGS, MASKS, STATIC, TRACK, VIEW
+from dvm_mpi.engine.translation.accesses import Group
+from dvm_mpi.engine.translation.frame import I8, I16, Block, Frame, Value, word
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, SR_END, WORD_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A group that has been checked: the value of its pointer, and whether stores are marked."""
+
+    base: Value
+    is_tracked: Value | None
+
+
+class Memory:
+    """Emits accesses into a frame."""
+
+    def __init__(self, frame: Frame, stretches: Sequence[tuple[int, int]]) -> None:
+        self._frame = frame
+        self._stretches = stretches
+        #: Kinds of memory that do not overlap, for LLVM: bytes of the view, flags, masks.
+        root = frame.module.add_metadata(["dvm"])
+        kinds = [frame.module.add_metadata([name, root]) for name in ("view", "flags", "masks")]
+        self.view_kind, self.flags_kind, self.masks_kind = (
+            frame.module.add_metadata([kind, kind, word(0)]) for kind in kinds
+        )
+
+    # --- addresses ----------------------------------------------------------------------------
+    def pointer_to(self, address: Value) -> Value:
+        """Return a DISA address as a pointer into the view."""
+        builder = self._frame.builder
+        if isinstance(address, ir.Constant):
+            return self._frame.pointer(VIEW + address.constant)
+        return builder.gep(self._frame.pointer(VIEW), [address], source_etype=I8)
+
+    def load(self, pointer: Value, element: Value) -> Value:
+        """Load from the view."""
+        loaded = self._frame.builder.load(pointer, align=1, typ=element)
+        loaded.set_metadata("tbaa", self.view_kind)
+        return loaded
+
+    def store(self, value: Value, pointer: Value) -> None:
+        """Store to the view."""
+        stored = self._frame.builder.store(value, pointer, align=1)
+        stored.set_metadata("tbaa", self.view_kind)
+
+    def flag_of(self, page: Value) -> Value:
+        """Return the flag byte of a page, which must be in the view."""
+        builder = self._frame.builder
+        pointer = builder.gep(self._frame.pointer(FLAGS), [page], source_etype=I8)
+        loaded = builder.load(pointer, typ=I8)
+        loaded.set_metadata("tbaa", self.flags_kind)
+        return loaded
+
+    # --- checks -------------------------------------------------------------------------------
+    def check(self, group: Group, base: Value, failed: Block) -> Checked:
+        """Check all accesses of a group at once; go to `failed` if the page does not permit them."""
+        frame, builder = self._frame, self._frame.builder
+        span = group.high - group.low
+        start = builder.add(base, word(group.low)) if group.low else base
+        frame.unless(failed, builder.icmp_unsigned("<", start, word(SR_END)))
+        builder = frame.builder
+        inside = builder.and_(start, word(PAGE_BYTES - 1))
+        if span > 1:
+            frame.unless(failed, builder.icmp_unsigned("<=", inside, word(PAGE_BYTES - span)))
+        flags = self.flag_of(builder.lshr(start, word(PAGE_SHIFT)))
+        self._check_flags(group, start, span, flags, failed)
+        if not group.stores:
+            return Checked(base, None)
+        tracked = builder.and_(flags, ir.Constant(I8, TRACK))
+        return Checked(base, builder.icmp_unsigned("!=", tracked, ir.Constant(I8, 0)))
+
+    def _check_flags(
+        self, group: Group, start: Value, span: int, flags: Value, failed: Block
+    ) -> None:
+        frame, builder = self._frame, self._frame.builder
+        wanted = group.flags
+        if not self._stretches:
+            found = builder.and_(flags, ir.Constant(I8, wanted))
+            frame.unless(failed, builder.icmp_unsigned("==", found, ir.Constant(I8, wanted)))
+            return
+        # A static page is one that cells may lie on.
+        seen = builder.and_(flags, ir.Constant(I8, wanted | STATIC))
+        static, ok = frame.block("static"), frame.block("ok")
+        usual = builder.icmp_unsigned("==", seen, ir.Constant(I8, wanted))
+        builder.cbranch(usual, ok, static).set_weights((16, 1))
+        frame.at(static)
+        named = builder.icmp_unsigned("==", seen, ir.Constant(I8, wanted | STATIC))
+        frame.unless(failed, named)
+        for low, high in self._stretches:
+            before = builder.sub(start, word(low - span + 1))
+            apart = builder.icmp_unsigned(">=", before, word(high - low + span - 1))
+            frame.unless(failed, apart)
+        frame.go(ok)
+
+    # --- stores -------------------------------------------------------------------------------
+    def mark(self, checked: Checked, address: Value, width: int) -> None:
+        """Mark bytes that are stored, if their page asks for it."""
+        assert checked.is_tracked is not None, "a store that was not checked as one"
+        frame, builder = self._frame, self._frame.builder
+        tracked, done = frame.block("tracked"), frame.block("marked")
+        builder.cbranch(checked.is_tracked, tracked, done)
+        frame.at(tracked)
+        self.mark_always(address, width)
+        frame.go(done)
+
+    def mark_always(self, address: Value, width: int) -> None:
+        """Mark bytes that are stored."""
+        builder = self._frame.builder
+        pointer = self.mask_pointer(address)
+        shift = builder.trunc(builder.and_(address, word(WORD_BYTES - 1)), I16)
+        bits = builder.shl(ir.Constant(I16, (1 << width) - 1), shift)
+        loaded = builder.load(pointer, align=1, typ=I16)
+        loaded.set_metadata("tbaa", self.masks_kind)
+        stored = builder.store(builder.or_(loaded, bits), pointer, align=1)
+        stored.set_metadata("tbaa", self.masks_kind)
+
+    def mask_pointer(self, address: Value) -> Value:
+        """Return a pointer to the mask byte of an address."""
+        builder = self._frame.builder
+        place = builder.lshr(address, word(3))
+        return builder.gep(self._frame.pointer(MASKS), [place], source_etype=I8)
+
+

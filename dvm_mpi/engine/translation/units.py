@@ -1,0 +1,261 @@
+"""What is translated as one function: a loop nest with the functions that it calls, or a function.
+
+Pure. Hot code is in loops, so the unit around a place is the largest loop nest around it that is
+not too large; a function without a loop goes with the loop that calls it. Where control enters a
+unit is its entries, and only there: at loop headers, behind what the interpreter executes, where
+calls arrive and come back, at labels whose address is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from dvm_mpi.disa.image import Image
+from dvm_mpi.disa.instruction import Instruction
+from dvm_mpi.disa.types import Mode
+from dvm_mpi.engine.translation.code import Code
+from dvm_mpi.layout import PAGE_SHIFT, TEXT_START, WORD_BYTES
+
+#: Instructions of one unit: a thousand take a second or so to translate.
+UNIT_INSTRUCTIONS_MAX: Final = 1_000
+
+_Graph = Mapping[int, Collection[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Addresses of instructions that are translated together.
+
+    `entries`: where control may come in, sorted; a position here is the entry's number.
+    `addresses`: of all its instructions, sorted. `static_pages`: private pages that it accesses
+    without a check, sorted: where they are not static, the unit must not be used. `landings`: the
+    entries to which jumps by an address in a cell may lead.
+    """
+
+    entries: tuple[int, ...]
+    landings: tuple[int, ...]
+    addresses: tuple[int, ...]
+    static_pages: tuple[int, ...]
+
+
+class Chooser:
+    """Chooses units of one program."""
+
+    def __init__(self, code: Code, image: Image) -> None:
+        self._code = code
+        self._instructions = code.instructions
+        self._flows = {a: code.flow(i) for a, i in self._instructions.items()}
+        self._graph: dict[int, tuple[int, ...]] = {
+            address: tuple(t for t in flow.targets if t in self._instructions)
+            for address, flow in self._flows.items()
+        }
+        self._called: dict[int, list[int]] = {}
+        for address, flow in self._flows.items():
+            if flow.called is not None and flow.called in self._instructions:
+                self._called.setdefault(flow.called, []).append(address)
+        self._taken = set(self._addresses_taken(image))
+        self._before: dict[int, list[int]] = {}
+        for address, targets in self._graph.items():
+            for target in targets:
+                self._before.setdefault(target, []).append(address)
+
+    def _addresses_taken(self, image: Image) -> Iterator[int]:
+        """Yield instructions that control may reach by an address: constants, and words of data."""
+        yield image.entry
+        for instruction in self._instructions.values():
+            for operand in instruction.operands:
+                if operand.mode is Mode.IMMEDIATE and operand.value in self._instructions:
+                    yield operand.value
+        for section in image.sections:
+            data = np.frombuffer(section.data, dtype=np.uint8)
+            words = data[: len(data) // WORD_BYTES * WORD_BYTES].view("<i8")
+            text = words[(words >= TEXT_START) & (words < TEXT_START + len(image.text))]
+            yield from (a for a in np.unique(text).tolist() if a in self._instructions)
+
+    # --- choices ------------------------------------------------------------------------------
+    def around(self, pc: int) -> Unit | None:
+        """Return the unit to translate when `pc` is where the time goes; None if there is none."""
+        if pc not in self._instructions:
+            return None
+        found = self._around(pc, set())
+        return None if found is None else self.unit(found)
+
+    def all(self) -> list[Unit]:
+        """Return units that together hold every instruction of the program."""
+        units: list[Unit] = []
+        covered: set[int] = set()
+        roots = sorted((self._taken | self._called.keys()) & self._instructions.keys())
+        for root in roots:
+            region = self._with_called(self._reachable([root]))
+            if len(region) <= UNIT_INSTRUCTIONS_MAX and not region <= covered:
+                units.append(self.unit(region))
+                covered |= region
+        for address in self._instructions:
+            if address not in covered:
+                region = self._around(address, set()) or self._near(address)
+                units.append(self.unit(region))
+                covered |= region
+        return units
+
+    def unit(self, addresses: set[int]) -> Unit:
+        """Return the unit of some addresses."""
+        within = {a: [t for t in self._graph[a] if t in addresses] for a in sorted(addresses)}
+        entries = {a for a in addresses if any(b not in addresses for b in self._before.get(a, ()))}
+        for address in addresses:
+            flow = self._flows[address]
+            if flow.calls_out or flow.called is not None or flow.is_indirect:
+                entries.update(t for t in flow.targets if t in addresses)
+            if flow.called is not None and flow.called in addresses:
+                entries.add(flow.called)
+        landings = self._taken & addresses
+        for address in addresses:
+            if self._flows[address].called is not None:
+                landings.update(t for t in self._graph[address] if t in addresses)
+        entries |= landings
+        entries |= _returning(within, sorted(entries) or [min(addresses)])
+        pages = {
+            operand.value >> PAGE_SHIFT
+            for address in addresses
+            for operand in self._instructions[address].operands
+            if operand.mode is not Mode.IMMEDIATE
+        }
+        return Unit(
+            entries=tuple(sorted(entries)),
+            landings=tuple(sorted(landings)),
+            addresses=tuple(sorted(addresses)),
+            static_pages=tuple(sorted(self._pages_near(pages))),
+        )
+
+    def _pages_near(self, pages: set[int]) -> set[int]:
+        """Return the static ones among pages and their neighbours, into which a cell may reach."""
+        return {p for page in pages for p in (page, page + 1)} & self._code.static_pages
+
+    # --- loops and functions ------------------------------------------------------------------
+    def _around(self, pc: int, seen: set[int]) -> set[int] | None:
+        loop = self._loop_around(pc)
+        if loop is not None:
+            return self._with_called(loop)
+        root = self._root_of(pc)
+        if root is None:
+            return None
+        for site in self._called.get(root, ()):
+            if site not in seen:
+                seen.add(site)
+                found = self._around(site, seen)
+                if found is not None and pc in found:
+                    return found
+        region = self._with_called(self._reachable([root]))
+        return region if len(region) <= UNIT_INSTRUCTIONS_MAX else self._near(pc)
+
+    def _loop_around(self, pc: int) -> set[int] | None:
+        """Return the largest loop nest around `pc` that is not too large; None if in no loop."""
+        nodes = set(self._reachable([pc]))
+        while True:
+            graph = {a: [t for t in self._graph[a] if t in nodes] for a in nodes}
+            nest = _component(graph, pc)
+            if len(nest) == 1 and pc not in graph[pc]:
+                return None
+            if len(nest) <= UNIT_INSTRUCTIONS_MAX:
+                return nest
+            heads = {a for a in nest if any(b not in nest for b in self._before.get(a, ()))}
+            if pc in heads or not heads:
+                return self._near(pc) & nest
+            nodes = nest - heads
+
+    def _root_of(self, pc: int) -> int | None:
+        """Return the beginning of the smallest function that holds `pc`."""
+        best, best_size = None, 0
+        for root in sorted((self._taken | self._called.keys()) & self._instructions.keys()):
+            region = self._reachable([root])
+            if pc in region and (best is None or len(region) < best_size):
+                best, best_size = root, len(region)
+        return best
+
+    def _reachable(self, roots: Iterable[int]) -> set[int]:
+        found: set[int] = set()
+        waiting = list(roots)
+        while waiting:
+            address = waiting.pop()
+            if address not in found:
+                found.add(address)
+                waiting += self._graph[address]
+        return found
+
+    def _near(self, pc: int) -> set[int]:
+        """Return what control reaches soonest from `pc`, as much as a unit may hold."""
+        found = [pc]
+        for address in found:
+            for target in self._graph[address]:
+                if target not in found and len(found) < UNIT_INSTRUCTIONS_MAX:
+                    found.append(target)
+        return set(found)
+
+    def _with_called(self, addresses: set[int]) -> set[int]:
+        """Add the functions that these instructions call, as long as they fit."""
+        whole = set(addresses)
+        waiting = sorted(addresses)
+        for address in waiting:
+            called = self._flows[address].called
+            if called is not None and called in self._instructions and called not in whole:
+                region = self._reachable([called]) - whole
+                if len(whole) + len(region) <= UNIT_INSTRUCTIONS_MAX:
+                    whole |= region
+                    waiting += sorted(region)
+        return whole
+
+
+def _component(graph: _Graph, node: int) -> set[int]:
+    """Return the nodes that `node` reaches and that reach it, itself included."""
+    before: dict[int, list[int]] = {}
+    for address, targets in graph.items():
+        for target in targets:
+            before.setdefault(target, []).append(address)
+
+    def spread(edges: Mapping[int, Collection[int]]) -> set[int]:
+        found = {node}
+        waiting = [node]
+        while waiting:
+            for target in edges.get(waiting.pop(), ()):
+                if target not in found:
+                    found.add(target)
+                    waiting.append(target)
+        return found
+
+    return spread(graph) & spread(before)
+
+
+def _returning(graph: _Graph, roots: Iterable[int]) -> set[int]:
+    """Return the nodes to which a depth-first walk comes back: they cut every cycle."""
+    cut: set[int] = set()
+    done: set[int] = set()
+    under_way: set[int] = set()
+    for root in (*roots, *sorted(graph)):
+        if root in done:
+            continue
+        walk = [(root, iter(graph[root]))]
+        under_way.add(root)
+        while walk:
+            address, targets = walk[-1]
+            target = next(targets, None)
+            if target is None:
+                walk.pop()
+                under_way.discard(address)
+                done.add(address)
+            elif target in under_way:
+                cut.add(target)
+            elif target not in done:
+                under_way.add(target)
+                walk.append((target, iter(graph[target])))
+    return cut
+
+
+def instructions_of(code: Code, unit: Unit) -> list[Instruction]:
+    """Return a unit's instructions in order of address."""
+    found = [code.at(address) for address in unit.addresses]
+    instructions = [i for i in found if i is not None]
+    assert len(instructions) == len(found), "a unit of this program"
+    return instructions
