@@ -1,7 +1,8 @@
 """The instructions that do much, for compiled code: `newr`, `int`, `strcmp`, `bl`, `br:sl`.
 
 Each gets at its operands through a table of rows (records.py) and does the whole of its work,
-destination included. The rules are those of reference_steps.py.
+destination included. The rules are those of reference_steps.py. An entry of translated code comes
+by here as well, and stops the loop.
 The invariant to remember: everything that can stop an instruction is asked before its first
 effect.
 """
@@ -93,6 +94,9 @@ def call(state: State, record: int, operation: int) -> tuple[int, int]:
         following = _strcmp(state, record)
     elif operation == Operation.CALL_NEWR:
         _newr(state, record)
+    elif operation == Operation.NATIVE:
+        # Handed on from here, so that the loop has not an operation more than without it.
+        state[Field.STOP] = Stop.NATIVE_WANTED
     else:
         _int(state, record)
     return state[Field.STOP], following

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from dvm_mpi.engine.entries import SOURCES
 from dvm_mpi.engine.state import State
 from dvm_mpi.native.library import Library
 
@@ -15,7 +16,7 @@ LIBRARY: Final = Library(
     "profiling-interpreter",
     declared_in=__name__,
     modules=[_LOOP],
-    sources=Path(__file__).parent.glob("*.py"),
+    sources=[*SOURCES, Path(__file__).with_name("counting_loop.py")],
 )
 
 #: See the functions of the same names in loop.py.

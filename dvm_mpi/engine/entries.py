@@ -15,11 +15,22 @@ from dvm_mpi.native.library import Library
 
 _LOOP: Final = "dvm_mpi.engine.loop"
 
+#: The modules that the loop imports, itself included: what the compiled code depends on. What
+#: Python does around it may change without a word to the compiler.
+SOURCES: Final = tuple(
+    Path(__file__).with_name(f"{module}.py")
+    for module in (
+        "access", "address_space", "calls", "compiled", "conversion", "elementary", "interface",
+        "lifetime", "lists", "loads", "loop", "machine_words", "page_flags", "records", "stacks",
+        "state",
+    )
+)  # fmt: skip
+
 LIBRARY: Final = Library(
     "interpreter",
     declared_in=__name__,
     modules=[_LOOP],
-    sources=Path(__file__).parent.glob("*.py"),
+    sources=SOURCES,
 )
 
 #: See the functions of the same names in loop.py.

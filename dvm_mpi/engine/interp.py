@@ -8,7 +8,7 @@ The invariant to remember: while this engine is not in the view, everything it o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -127,6 +127,13 @@ class InterpEngine:
         if not self._claim():
             self._space.show_text(self._text)
             self._show_static_pages()
+
+    def attach(
+        self, entries: Mapping[int, int], function: int, static_pages: Iterable[int]
+    ) -> None:
+        """Enter translated code at these instructions from now on; see `Program.attach`."""
+        assert self._program is not None, "load comes before attach"
+        self._program.attach(entries, function, static_pages)
 
     def begin(self, batch: AttemptBatch) -> None:
         """Take a batch."""

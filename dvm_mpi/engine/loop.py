@@ -45,6 +45,7 @@ from dvm_mpi.engine.interface import TrapKind
 from dvm_mpi.engine.lifetime import clear_view, end_by_exit, end_by_trap, enter, leave
 from dvm_mpi.engine.lists import count_of, set_count
 from dvm_mpi.engine.machine_words import (
+    call_unit,
     float_of,
     load_i64,
     load_u8,
@@ -89,7 +90,7 @@ from dvm_mpi.engine.records import (
 )
 from dvm_mpi.engine.stacks import show_own_stack
 from dvm_mpi.engine.state import Field, List, Phase, State, Stop
-from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, SR_END, WORD_BYTES
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, SR_END, TEXT_START, WORD_BYTES
 
 #: False here, where one operation more made every instruction a tenth slower; see counting_loop.py.
 COUNTS_ARRIVALS: Final = False
@@ -359,6 +360,31 @@ def execute(state: State, fuel: int) -> None:
 
 
 @compiled
+def execute_translated(state: State, end: int) -> None:
+    """Go on at an entry of translated code, until INSTRUCTIONS is `end` or STOP is another reason.
+
+    Translated code returns where it cannot go on: there the loop executes one instruction at least,
+    from its own record, and then goes on until control comes to an entry again.
+    """
+    while state[Field.STOP] == Stop.NATIVE_WANTED:
+        state[Field.STOP] = Stop.NONE
+        record = state[Field.RECORD]
+        before = state[Field.INSTRUCTIONS]
+        pc = call_unit(
+            load_i64(record + TARGET), state[Field.SELF], load_i64(record + EXTRA), end - before
+        )
+        state[Field.NATIVE_CALLS] += 1
+        state[Field.NATIVE_INSTRUCTIONS] += state[Field.INSTRUCTIONS] - before
+        record = load_i64(state[Field.RECORD_AT] + (pc - TEXT_START) * WORD_BYTES)
+        left = end - state[Field.INSTRUCTIONS]
+        if left > 0 and load_i64(record + OPERATION) == Operation.NATIVE:
+            record = load_i64(record + NEXT)
+        state[Field.RECORD] = record
+        if left > 0:
+            execute(state, left)
+
+
+@compiled
 def advance(state: State, fuel: int) -> int:
     """Execute up to `fuel` instructions of the running attempt; a reason to stop, or 0."""
     state[Field.STOP] = Stop.NONE
@@ -368,8 +394,12 @@ def advance(state: State, fuel: int) -> int:
         if fuel <= 0:
             fault(state, TrapKind.FUEL_EXHAUSTED, -1)
             return end_by_trap(state, load_i64(state[Field.RECORD] + PC), 0)
+    end = state[Field.INSTRUCTIONS] + fuel
     execute(state, fuel)
     stop = state[Field.STOP]
+    if stop == Stop.NATIVE_WANTED:
+        execute_translated(state, end)
+        stop = state[Field.STOP]
     if stop == Stop.NONE:
         return 0
     record = state[Field.RECORD]

@@ -152,6 +152,21 @@ def _bulk(emit: Callable[[Any, Any], None], argument_count: int) -> Any:
     return intrinsic(typed2 if argument_count == 2 else typed3)  # noqa: PLR2004
 
 
+def _typed_call(
+    typingctx: Any, function: Any, state: Any, entry: Any, fuel: Any
+) -> tuple[Any, Callable[..., Any]]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        unit = builder.inttoptr(args[0], ir.FunctionType(_I64, (_I64,) * 3).as_pointer())
+        return builder.call(unit, args[1:])
+
+    return types.int64(*(types.int64,) * 4), codegen
+
+
+#: `call_unit(function, state, entry, fuel)`: enter translated code at one of its entries; returns
+#: the DISA address at which the loop goes on.
+call_unit: Callable[[int, int, int, int], int] = intrinsic(_typed_call)
+
+
 def _emit_copy(builder: Any, args: Any) -> None:
     target, source = (_pointer(builder, a, _I8) for a in args[:2])
     cgutils.raw_memcpy(builder, target, source, args[2], 1)

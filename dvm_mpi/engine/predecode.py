@@ -7,6 +7,7 @@ a direct operand in the shared region gets a pooled cell that holds its address.
 
 Instructions of an image with lines are decoded at once; a flat image may begin one at any byte,
 so there they are decoded when control first comes to them.
+Where code has been translated, the records of its entries lead there (`attach`).
 Where a profile is taken, `record_at` leads to an ARRIVAL before every instruction, and each branch
 to its target by one of its own.
 The invariant to remember: records and constants never move, since records hold host addresses.
@@ -14,6 +15,7 @@ The invariant to remember: records and constants never move, since records hold 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -264,6 +266,48 @@ class Program:
         else:
             self._fill_operands(record, instruction, planned)
         store(record + r.OPERATION, planned.operation)
+
+    # --- translated code ----------------------------------------------------------------------
+    def attach(
+        self, entries: Mapping[int, int], function: int, static_pages: Iterable[int]
+    ) -> None:
+        """Enter translated code at these instructions from now on.
+
+        Parameters
+        ----------
+        entries
+            The number of each entry, by the address of its instruction, which is decoded.
+        function
+            Host address of the code; must stay loaded as long as the program.
+        static_pages
+            Private pages that the code names without a check.
+
+        Notes
+        -----
+        Attempts that were set aside hold addresses of records, so the record itself becomes the
+        entry, and the instruction moves to a copy. The copy also takes over whether an undeclared
+        access was reported, since nobody executes the original any more.
+        """
+        assert self._tally is None, "translated code counts no arrivals"
+        assert set(static_pages) <= set(self.static_pages), "a page that records do not name"
+        for pc, number in entries.items():
+            assert self.decoded.get(pc) is not None, f"{pc:#x} is no decoded instruction"
+            record = int(self.record_at[pc - TEXT_START])
+            if self._words.load(record + r.OPERATION) != Operation.NATIVE:
+                self._move_to_copy(record)
+            self._words.store(record + r.TARGET, function)
+            self._words.store(record + r.EXTRA, number)
+
+    def _move_to_copy(self, record: int) -> None:
+        """Make a record an entry that has no function yet, and its NEXT a copy of what it was."""
+        plain = self._words.allocate(r.RECORD_BYTES // WORD_BYTES)
+        for at in range(0, r.RECORD_BYTES, WORD_BYTES):
+            self._words.store(plain + at, self._words.load(record + at))
+        self._words.store(record + r.SHAPE, 0)
+        for place in (r.A, r.B):
+            self._words.store(record + place, self._nothing)
+        self._words.store(record + r.NEXT, plain)
+        self._words.store(record + r.OPERATION, Operation.NATIVE)
 
     # --- operands -----------------------------------------------------------------------------
     def _fill_operands(self, record: int, instruction: Instruction, planned: Plan) -> None:

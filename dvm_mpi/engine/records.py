@@ -34,7 +34,8 @@ D_OFFSET: Final = 10 * WORD_BYTES
 A_WORD: Final = 11 * WORD_BYTES
 B_WORD: Final = 12 * WORD_BYTES
 D_WORD: Final = 13 * WORD_BYTES
-#: Mask of a shift's count; how an attempt ends; DISA address of a bad target, a link, a number.
+#: Mask of a shift's count; how an attempt ends; DISA address of a bad target, a link, a number;
+#: the number of an entry of translated code.
 EXTRA: Final = 14 * WORD_BYTES
 #: 1 once an undeclared access of this instruction was reported.
 REPORTED: Final = 15 * WORD_BYTES
@@ -147,6 +148,9 @@ class Operation(_Counted):
     #: No instruction: counts in the word at A, for a profile, and goes on to the record at NEXT.
     #: Only the loop of counting_loop.py has it.
     ARRIVAL = auto()
+    #: An entry of translated code: its function at TARGET, the entry's number in EXTRA, and at NEXT
+    #: the record of the instruction as it was, for when translated code leaves it to the loop.
+    NATIVE = auto()
 
 
 # --- operand tables of the calls: rows of four words ------------------------------------------

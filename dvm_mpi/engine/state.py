@@ -55,6 +55,8 @@ class Stop(_Counted):
     DECODE_WANTED = auto()
     #: The list FULL_LIST must grow, to FULL_ROWS at least.
     LIST_FULL = auto()
+    #: Control came to an entry of translated code; compiled code itself calls that.
+    NATIVE_WANTED = auto()
 
 
 class Phase(_Counted):
@@ -172,6 +174,11 @@ class Field(_Counted):
     CLOCK_READY = auto()
     CLOCK_NS = auto()
     SCRATCH = auto()  # host address of SCRATCH_WORDS words
+    SELF = auto()  # host address of this array, for translated code
+
+    # --- what translated code did since the engine was made ------------------------------------
+    NATIVE_CALLS = auto()  # how often it was entered
+    NATIVE_INSTRUCTIONS = auto()  # how many instructions it executed
 
     # --- lists: host address, rows in use, rows that fit --------------------------------------
     LISTS = auto()
@@ -248,6 +255,7 @@ class Buffers:
             self._place(which, np.zeros(rows, dtype=element))
         self._scratch = np.zeros(SCRATCH_WORDS, dtype=np.int64)
         self.state[Field.SCRATCH] = self._scratch.ctypes.data
+        self.state[Field.SELF] = self.state.ctypes.data
 
     def _place(self, which: List, array: NDArray[Any]) -> None:
         self._arrays[which] = array
