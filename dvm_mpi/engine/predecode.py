@@ -298,6 +298,13 @@ class Program:
             self._words.store(record + r.TARGET, function)
             self._words.store(record + r.EXTRA, number)
 
+    def expect(self, addresses: Iterable[int]) -> None:
+        """Decode what stands at addresses of the text to which translated code may return."""
+        for pc in addresses:
+            if self._is_flat and pc not in self.decoded and self._is_text(pc):
+                self._claim_record(pc)
+                self._fill(pc)
+
     def _move_to_copy(self, record: int) -> None:
         """Make a record an entry that has no function yet, and its NEXT a copy of what it was."""
         plain = self._words.allocate(r.RECORD_BYTES // WORD_BYTES)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dvm_mpi.disa.instruction import Instruction
+from dvm_mpi.disa.table import Flag
 from dvm_mpi.engine.operations import plan
 from dvm_mpi.engine.translation.arithmetic import INTERPRETED
 from dvm_mpi.engine.translation.code import Code, Flow
@@ -41,6 +42,10 @@ class Block:
         return self.flow.targets if self.flow.called is None else (self.flow.called,)
 
 
+def _jumps(instruction: Instruction) -> bool:
+    return Flag.JUMPS in instruction.row.flags
+
+
 def is_interpreted(code: Code, instruction: Instruction) -> bool:
     """Say whether only the interpreter executes an instruction."""
     return code.flow(instruction).calls_out or plan(instruction).operation in INTERPRETED
@@ -55,7 +60,7 @@ def blocks_of(code: Code, unit: Unit) -> dict[int, Block]:
         if flow.called is not None:
             leaders.add(flow.called)
         behind = instruction.address + instruction.size_bytes
-        if flow.targets != (behind,) or flow.called is not None or is_interpreted(code, instruction):
+        if _jumps(instruction) or is_interpreted(code, instruction):
             leaders.update((*flow.targets, behind))
     found = {}
     for leader in sorted(leaders & instructions.keys()):
@@ -73,10 +78,9 @@ def _block_at(
         if is_interpreted(code, instruction):
             return Block(leader, tuple(taken), None, address, is_left=True)
         taken.append(instruction)
-        flow = code.flow(instruction)
         behind = address + instruction.size_bytes
-        if flow.targets != (behind,) or flow.called is not None:
-            return Block(leader, tuple(taken), flow, behind)
+        if _jumps(instruction):
+            return Block(leader, tuple(taken), code.flow(instruction), behind)
         address = behind
         if address in leaders or address not in instructions:
             return Block(leader, tuple(taken), None, address)

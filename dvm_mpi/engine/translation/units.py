@@ -253,6 +253,18 @@ def _returning(graph: _Graph, roots: Iterable[int]) -> set[int]:
     return cut
 
 
+def ways_out(code: Code, unit: Unit) -> set[int]:
+    """Return the addresses at which the interpreter may go on, whatever stands there."""
+    found = set(unit.addresses)
+    for instruction in instructions_of(code, unit):
+        flow = code.flow(instruction)
+        found.update(flow.targets)
+        found.add(instruction.address + instruction.size_bytes)
+        if flow.called is not None:
+            found.add(flow.called)
+    return found
+
+
 def instructions_of(code: Code, unit: Unit) -> list[Instruction]:
     """Return a unit's instructions in order of address."""
     found = [code.at(address) for address in unit.addresses]
