@@ -18,9 +18,12 @@ from dvm_mpi.engine.translation.code import Code
 from dvm_mpi.engine.translation.emission import object_of
 from dvm_mpi.engine.translation.frame import I64, Frame, word
 from dvm_mpi.engine.translation.frame import Block as Native
+from dvm_mpi.engine.translation.loops import is_candidate, loop_of
 from dvm_mpi.engine.translation.lowering import Lowering
 from dvm_mpi.engine.translation.memory import Memory
+from dvm_mpi.engine.translation.runtime import Runtime
 from dvm_mpi.engine.translation.units import Unit, instructions_of
+from dvm_mpi.engine.translation.windows import Window
 
 
 def translate(code: Code, unit: Unit, level: int = 3) -> bytes:
@@ -43,9 +46,13 @@ class _Translation:
         self._code = code
         self._unit = unit
         self._blocks = blocks_of(code, unit)
-        self._cells = promoted_cells(code, instructions_of(code, unit), ())
+        candidates = [block for block in self._blocks.values() if is_candidate(block)]
+        within = {i.address for block in candidates for i in block.instructions}
+        self._cells = promoted_cells(code, instructions_of(code, unit), within)
         self._frame = Frame(self._cells)
-        self._memory = Memory(self._frame, stretches_of(self._cells.values()))
+        stretches = stretches_of(self._cells.values())
+        self._memory = Memory(self._frame, stretches)
+        self._runtime = Runtime(self._frame, self._memory, stretches)
         self._lowering = Lowering(self._frame, self._memory)
         self._needed = fuel_needed(self._blocks, unit.entries)
         #: Native blocks: where fuel is checked, and the instructions behind.
@@ -66,10 +73,28 @@ class _Translation:
     def _build_head(self, address: int) -> None:
         frame = self._frame
         frame.at(self._heads[address])
+        self._build_window(self._blocks[address])
         left = frame.builder.load(frame.left, typ=I64)
         enough = frame.builder.icmp_signed(">=", left, word(self._needed[address]))
         frame.unless(frame.exit_before(address, 0), enough)
         frame.builder.branch(self._bodies[address])
+
+    def _build_window(self, block: Block) -> None:
+        """Build the loop without checks, if it may be one; go on here where it is not possible."""
+        if not is_candidate(block):
+            return
+        groups = groups_of(self._code, self._cells, block.instructions)
+        loop = loop_of(block, self._cells, groups)
+        if loop is None:
+            return
+        frame = self._frame
+        checked = frame.block("checked")
+        behind = self._target(block.behind, 0) or checked
+        if behind is checked:
+            return
+        window = Window(frame, self._memory, self._runtime, loop, groups)
+        window.build(checked, self._heads[block.address], behind)
+        frame.at(checked)
 
     def _build(self, block: Block) -> None:
         frame, lowering = self._frame, self._lowering

@@ -179,7 +179,7 @@ class Lowering:
         cell = self._cell(operand, width)
         builder = self._frame.builder
         if cell is None:
-            value = self._memory.load(self._pointer(operand, index, width), INTEGERS[width])
+            value = self._memory.load(self.pointer(operand, index), INTEGERS[width])
         elif cell.is_float:
             value = builder.bitcast(self._exact(cell), INTEGERS[width])
         else:
@@ -202,7 +202,7 @@ class Lowering:
         width = instruction.width_of(index)
         cell = self._cell(operand, width)
         if cell is None:
-            value = self._memory.load(self._pointer(operand, index, width), FLOATS[width])
+            value = self._memory.load(self.pointer(operand, index), FLOATS[width])
         elif cell.is_float:
             variable = self._frame.variables[cell.address, width]
             value = self._frame.builder.load(variable, typ=FLOATS[width])
@@ -221,7 +221,7 @@ class Lowering:
         return self._frame.cells.get((operand.value, width))
 
     # --- memory -------------------------------------------------------------------------------
-    def _pointer(self, operand: Operand, index: int, width: int) -> Value:
+    def pointer(self, operand: Operand, index: int) -> Value:
         """Return where an operand is, checked for a load."""
         return self._memory.pointer_to(self.address(operand, index)[0])
 
@@ -300,7 +300,11 @@ class Lowering:
             frame.builder.store(bits, frame.variables[cell.address, width])
 
     def _store(self, operand: Operand, index: int, width: int, value: Value) -> None:
+        self._memory.store(value, self.marked_pointer(operand, index, width))
+
+    def marked_pointer(self, operand: Operand, index: int, width: int) -> Value:
+        """Return where an operand is, checked for a store and marked as stored."""
         address, checked = self.address(operand, index)
         if checked is not None:
             self._memory.mark(checked, address, width)
-        self._memory.store(value, self._memory.pointer_to(address))
+        return self._memory.pointer_to(address)

@@ -1,0 +1,214 @@
+"""Loops of one block that may run many times without a check: what is known of them.
+
+Pure. A *window* of such a loop is so many iterations that fuel lasts, that its pointers stay on
+pages with the flags that they need, and that its condition holds, if that can be counted. It needs
+every pointer to move by the same distance in each iteration, or not at all, and no instruction that
+may have to be left to the interpreter for another reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from dvm_mpi.disa.instruction import Instruction, Operand
+from dvm_mpi.disa.types import Mode
+from dvm_mpi.engine.operations import plan
+from dvm_mpi.engine.records import Operation
+from dvm_mpi.engine.translation.accesses import Group, Groups, in_order
+from dvm_mpi.engine.translation.arithmetic import DIVISIONS
+from dvm_mpi.engine.translation.blocks import Block
+from dvm_mpi.engine.translation.cells import Cell, Place
+from dvm_mpi.engine.translation.code import reads, writes
+from dvm_mpi.layout import WORD_BYTES
+
+_O = Operation
+#: Conditions that can be counted: whether signed, and whether equal values go on; None: until equal.
+COUNTABLE: Final = {
+    _O.BR_L: (True, False),
+    _O.BR_LE: (True, True),
+    _O.BR_UL: (False, False),
+    _O.BR_ULE: (False, True),
+    _O.BR_NE: None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """How a group's addresses move: by `step` bytes an iteration, from where the pointer is when
+    the iteration begins plus `offset`."""
+
+    group: Group
+    step: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A loop's condition as a count: `moving` is compared with an invariant operand.
+
+    `step` an iteration; `offset` from the iteration's beginning to the comparison. It goes on
+    while the moving value is on its side of the bound, which it approaches.
+    """
+
+    moving: Place
+    step: int
+    offset: int
+    bound: int
+    is_signed: bool
+    equal_goes_on: bool
+    until_equal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A loop that windows are possible of. `steps`: of cells that move evenly, in an iteration.
+
+    `condition` is None where it must be evaluated in each iteration.
+    """
+
+    block: Block
+    steps: Mapping[Place, int]
+    streams: tuple[Stream, ...]
+    condition: Condition | None
+
+
+def is_candidate(block: Block) -> bool:
+    """Say whether a block is a loop of its own in which nothing but memory needs a check."""
+    if block.flow is None or block.is_left or block.address not in block.flow.targets:
+        return False
+    last = block.instructions[-1]
+    if last.target != block.address or last.condition in {"j", "ji", None}:
+        return False
+    return not any(_may_divide_by_zero(i) for i in block.instructions[:-1])
+
+
+def _may_divide_by_zero(instruction: Instruction) -> bool:
+    if plan(instruction).operation not in DIVISIONS:
+        return False
+    divisor = instruction.operands[1]
+    return divisor.mode is not Mode.IMMEDIATE or divisor.value == 0
+
+
+def step_of(instruction: Instruction, cells: Mapping[Place, Cell]) -> tuple[Place, int] | None:
+    """Return the promoted cell to which an instruction adds a constant, and the constant."""
+    if instruction.mnemonic not in {"add", "sub"} or instruction.types[0] not in {"sq", "uq"}:
+        return None
+    a, b, target = instruction.operands
+    place = target.value, WORD_BYTES
+    cell = cells.get(place)
+    if target.mode is not Mode.DIRECT or cell is None or cell.is_float:
+        return None
+    if instruction.mnemonic == "add" and a.mode is Mode.IMMEDIATE:
+        a, b = b, a
+    if a.mode is not Mode.DIRECT or a.value != target.value or b.mode is not Mode.IMMEDIATE:
+        return None
+    amount = (b.value + (1 << 63)) % (1 << 64) - (1 << 63)
+    return place, amount if instruction.mnemonic == "add" else -amount
+
+
+def loop_of(block: Block, cells: Mapping[Place, Cell], groups: Groups) -> Loop | None:
+    """Return what is known of a candidate; None if no window of it is possible."""
+    steps = _steps(block.instructions, cells)
+    if steps is None:
+        return None
+    streams = []
+    for group in in_order(groups):
+        stream = _stream(block.instructions, group, groups, steps, cells)
+        if stream is None:
+            return None
+        streams.append(stream)
+    even = {place: step for place, step in steps.items() if step is not None}
+    return Loop(block, even, tuple(streams), _condition(block, steps, cells))
+
+
+def _steps(
+    instructions: Sequence[Instruction], cells: Mapping[Place, Cell]
+) -> dict[Place, int | None] | None:
+    """Return the steps of the cells that are written, None for those that move unevenly."""
+    steps: dict[Place, int | None] = {}
+    for instruction in instructions:
+        for index, operand in writes(instruction):
+            if operand.mode is not Mode.DIRECT:
+                continue
+            place = operand.value, instruction.width_of(index)
+            if place not in cells:
+                continue
+            found = step_of(instruction, cells)
+            before = steps.get(place, 0)
+            steps[place] = None if found is None or before is None else before + found[1]
+    return steps
+
+
+def _moved_before(
+    instructions: Sequence[Instruction], position: int, place: Place, cells: Mapping[Place, Cell]
+) -> int:
+    """Return how far a cell has moved when the instruction at `position` begins."""
+    found = (step_of(i, cells) for i in instructions[:position])
+    return sum(step[1] for step in found if step is not None and step[0] == place)
+
+
+def _stream(
+    instructions: Sequence[Instruction],
+    group: Group,
+    groups: Groups,
+    steps: Mapping[Place, int | None],
+    cells: Mapping[Place, Cell],
+) -> Stream | None:
+    if group.pointer is None:
+        return Stream(group, 0, 0)
+    if group.pointer not in cells:
+        return None
+    step = steps.get(group.pointer, 0)
+    if step is None:
+        return None
+    first = min(position for (position, _), pair in groups.items() if group in pair)
+    return Stream(group, step, _moved_before(instructions, first, group.pointer, cells))
+
+
+def _condition(
+    block: Block, steps: Mapping[Place, int | None], cells: Mapping[Place, Cell]
+) -> Condition | None:
+    last = block.instructions[-1]
+    planned = plan(last)
+    if planned.operation not in COUNTABLE:
+        return None
+    if any(last.width_of(index) != WORD_BYTES for index, _ in reads(last)):
+        return None
+    operands = [operand for _, operand in reads(last)]
+    if len(operands) == 1:
+        # Compared with a constant of the instruction's own: zero.
+        sides: list[Place | int | None] = [_side(operands[0], steps, cells), None]
+    else:
+        sides = [_side(operand, steps, cells) for operand in operands]
+    moving = [i for i, side in enumerate(sides) if isinstance(side, tuple)]
+    if len(moving) != 1 or -1 in sides:
+        return None
+    place = sides[moving[0]]
+    assert isinstance(place, tuple)
+    step = steps[place]
+    assert step is not None, "an even cell"
+    kind = COUNTABLE[planned.operation]
+    # Of `a < b`, a must rise or b must fall; else it runs until it wraps.
+    approaches = kind is None or (step > 0) == (moving[0] == 0)
+    if step == 0 or not approaches:
+        return None
+    offset = _moved_before(block.instructions, len(block.instructions) - 1, place, cells)
+    signed, equal = kind if kind is not None else (False, False)
+    return Condition(place, step, offset, 1 - moving[0], signed, equal, kind is None)
+
+
+def _side(
+    operand: Operand, steps: Mapping[Place, int | None], cells: Mapping[Place, Cell]
+) -> Place | int:
+    """Return a cell that moves, 0 for what stays the same, -1 for anything else."""
+    if operand.mode is Mode.IMMEDIATE:
+        return 0
+    place = operand.value, WORD_BYTES
+    cell = cells.get(place)
+    if operand.mode is not Mode.DIRECT or cell is None or cell.is_float:
+        return -1
+    if place not in steps:
+        return 0
+    return -1 if steps[place] is None else place

@@ -1,0 +1,240 @@
+"""Functions that native code of a unit calls within its own module: pages ahead, masks in bulk.
+
+They are built when first needed, and LLVM may take them in where they are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from llvmlite import ir
+
+from dvm_mpi.engine.address_space import FLAGS, PAGE_COUNT, STATIC, TRACK
+from dvm_mpi.engine.translation.frame import (
+    BIT,
+    I8,
+    I16,
+    I64,
+    POINTER,
+    Frame,
+    Value,
+    word,
+)
+from dvm_mpi.engine.translation.memory import Memory
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, WORD_BYTES
+
+#: Pages that are looked at for one window.
+PAGES_MAX: Final = 64
+#: Iterations of a stream that stands still: more than any window has.
+_NO_LIMIT: Final = 1 << 40
+_VOID: Final = ir.VoidType()
+
+
+class Runtime:
+    """Builds and calls these functions."""
+
+    def __init__(self, frame: Frame, memory: Memory, stretches: Sequence[tuple[int, int]]) -> None:
+        self._frame = frame
+        self._memory = memory
+        self._stretches = stretches
+
+    def _function(
+        self, name: str, result: Value, count: int, build: Callable[[Any, Any], None]
+    ) -> Any:
+        """Return a function of words, which is built the first time."""
+        found = self._frame.module.globals.get(name)
+        if found is None:
+            signature = ir.FunctionType(result, [I64] * count)
+            found = ir.Function(self._frame.module, signature, name)
+            found.linkage = "internal"
+            builder = self._frame.builder
+            self._frame.builder = ir.IRBuilder(found.append_basic_block("enter"))
+            build(found, found.args)
+            self._frame.builder = builder
+        return found
+
+    # --- pages ahead --------------------------------------------------------------------------
+    def room(self, start: Value, span: int, step: int, flags: int) -> Value:
+        """Return how many iterations a stream may take from `start` on, `step` bytes each.
+
+        The low eight bits of the result are the flags of its pages, the rest is the number.
+        """
+        name = f"room_{span}_{step}_{flags}".replace("-", "m")
+
+        def build(function: Any, args: Any) -> None:
+            self._build_room(function, args[0], span, step, flags)
+
+        return self._frame.builder.call(self._function(name, I64, 1, build), [start])
+
+    def _build_room(self, function: Any, start: Value, span: int, step: int, flags: int) -> None:
+        frame, memory = self._frame, self._memory
+        builder = frame.builder
+        none = function.append_basic_block("none")
+        ir.IRBuilder(none).ret(word(0))
+
+        def unless(holds: Value) -> None:
+            behind = function.append_basic_block("ok")
+            frame.builder.cbranch(holds, behind, none)
+            frame.builder.position_at_end(behind)
+
+        # The page from which the stream goes on: upwards that of its first byte, downwards that
+        # of the last byte of the first iteration.
+        first = builder.add(start, word(span - 1)) if step < 0 else start
+        page = builder.lshr(first, word(PAGE_SHIFT))
+        unless(builder.icmp_unsigned("<", page, word(PAGE_COUNT)))
+        seen = memory.flag_of(page)
+        builder = frame.builder
+        wanted = ir.Constant(I8, flags)
+        unless(builder.icmp_unsigned("==", builder.and_(seen, wanted), wanted))
+        builder = frame.builder
+        is_static = builder.icmp_unsigned(
+            "!=", builder.and_(seen, ir.Constant(I8, STATIC)), ir.Constant(I8, 0)
+        )
+        pages = self._pages(function, page, seen, flags, -1 if step < 0 else 1, is_static)
+        builder = frame.builder
+        if step < 0:
+            low = builder.shl(builder.sub(page, builder.sub(pages, word(1))), word(PAGE_SHIFT))
+            high = builder.shl(builder.add(page, word(1)), word(PAGE_SHIFT))
+        else:
+            low = builder.shl(page, word(PAGE_SHIFT))
+            high = builder.shl(builder.add(page, pages), word(PAGE_SHIFT))
+        low, high = self._without_cells(start, span, low, high, unless)
+        builder = frame.builder
+        unless(builder.icmp_signed(">=", start, low))
+        builder = frame.builder
+        room = builder.sub(high, start)
+        unless(builder.icmp_signed(">=", room, word(span)))
+        builder = frame.builder
+        if step == 0:
+            count = word(_NO_LIMIT)
+        else:
+            beyond = builder.sub(start, low) if step < 0 else builder.sub(room, word(span))
+            count = builder.add(builder.udiv(beyond, word(abs(step))), word(1))
+        tracked = builder.zext(builder.and_(seen, ir.Constant(I8, TRACK)), I64)
+        builder.ret(builder.or_(builder.shl(count, word(8)), tracked))
+
+    def _pages(
+        self, function: Any, page: Value, seen: Value, flags: int, direction: int, is_static: Value
+    ) -> Value:
+        """Return how many pages from `page` on have the same flags, as far as they matter."""
+        frame, builder = self._frame, self._frame.builder
+        mask = ir.Constant(I8, flags | TRACK | STATIC)
+        same = builder.and_(seen, mask)
+        loop, step, done = (function.append_basic_block(n) for n in ("look", "step", "done"))
+        before = builder.block
+        # A static page stands alone: whether its neighbours are static is not asked.
+        builder.cbranch(is_static, done, loop)
+        frame.at(loop)
+        builder = frame.builder
+        count = builder.phi(I64)
+        count.add_incoming(word(1), before)
+        distance = count if direction > 0 else builder.neg(count)
+        other = builder.add(page, distance)
+        inside = builder.icmp_unsigned("<", other, word(PAGE_COUNT))
+        more = builder.and_(inside, builder.icmp_unsigned("<", count, word(PAGES_MAX)))
+        builder.cbranch(more, step, done)
+        frame.at(step)
+        found = self._frame.builder.and_(self._memory.flag_of(other), mask)
+        equal = builder.icmp_unsigned("==", found, same)
+        following = builder.add(count, word(1))
+        count.add_incoming(following, step)
+        builder.cbranch(equal, loop, done)
+        frame.at(done)
+        result = frame.builder.phi(I64)
+        result.add_incoming(word(1), before)
+        result.add_incoming(count, loop)
+        result.add_incoming(count, step)
+        return result
+
+    def _without_cells(
+        self, start: Value, span: int, low: Value, high: Value, unless: Callable[[Value], None]
+    ) -> tuple[Value, Value]:
+        """Return what is left of a stretch around `start` between promoted cells."""
+        for first, end in self._stretches:
+            builder = self._frame.builder
+            before = builder.icmp_unsigned(">=", word(first), builder.add(start, word(span)))
+            after = builder.icmp_unsigned(">=", start, word(end))
+            unless(builder.or_(before, after))
+            builder = self._frame.builder
+            nearer = builder.icmp_unsigned("<", word(first), high)
+            high = builder.select(builder.and_(before, nearer), word(first), high)
+            nearer = builder.icmp_unsigned(">", word(end), low)
+            low = builder.select(builder.and_(after, nearer), word(end), low)
+        return low, high
+
+    # --- masks in bulk ------------------------------------------------------------------------
+    def mark_range(self, start: Value, length: Value) -> None:
+        """Mark `length` bytes from `start` on as stored; at least one."""
+        function = self._function("mark_range", _VOID, 2, self._build_mark_range)
+        self._frame.builder.call(function, [start, length])
+
+    def _build_mark_range(self, function: Any, args: Any) -> None:
+        frame, memory = self._frame, self._memory
+        start, length = args
+        builder = frame.builder
+        end = builder.add(start, length)
+        mask = word(WORD_BYTES - 1)
+        first = builder.and_(builder.add(start, mask), word(-WORD_BYTES))
+        last = builder.and_(end, word(-WORD_BYTES))
+        within = builder.icmp_unsigned(">", first, last)
+        inner, whole = function.append_basic_block("inner"), function.append_basic_block("whole")
+        builder.cbranch(within, inner, whole)
+        # Bytes of one word, neither end of it among them.
+        frame.at(inner)
+        self._mark_bits(start, length)
+        frame.builder.ret_void()
+        frame.at(whole)
+        self._mark_bits(start, frame.builder.sub(first, start))
+        self._mark_bits(last, frame.builder.sub(end, last))
+        builder = frame.builder
+        words = builder.lshr(builder.sub(last, first), word(3))
+        self._fill(memory.mask_pointer(first), words)
+        frame.builder.ret_void()
+
+    def _mark_bits(self, address: Value, length: Value) -> None:
+        """Mark `length` bytes, less than eight, of one word."""
+        frame, builder = self._frame, self._frame.builder
+        pointer = self._memory.mask_pointer(address)
+        one = ir.Constant(I16, 1)
+        ones = builder.sub(builder.shl(one, builder.trunc(length, I16)), one)
+        shift = builder.trunc(builder.and_(address, word(WORD_BYTES - 1)), I16)
+        bits = builder.trunc(builder.shl(ones, shift), I8)
+        loaded = builder.load(pointer, typ=I8)
+        frame.builder.store(builder.or_(loaded, bits), pointer)
+
+    def _fill(self, pointer: Value, count: Value) -> None:
+        name = "llvm.memset.p0.i64"
+        memset = self._frame.module.globals.get(name)
+        if memset is None:
+            signature = ir.FunctionType(_VOID, [POINTER, I8, I64, BIT])
+            memset = ir.Function(self._frame.module, signature, name)
+        arguments = [pointer, ir.Constant(I8, 0xFF), count, ir.Constant(BIT, 0)]
+        self._frame.builder.call(memset, arguments)
+
+    def mark_each(self, start: Value, step: Value, count: Value, width: int) -> None:
+        """Mark `width` bytes at `start`, and `count` times in all, `step` bytes apart."""
+
+        def build(function: Any, args: Any) -> None:
+            self._build_mark_each(function, args, width)
+
+        function = self._function(f"mark_each_{width}", _VOID, 3, build)
+        self._frame.builder.call(function, [start, step, count])
+
+    def _build_mark_each(self, function: Any, args: Any, width: int) -> None:
+        frame, builder = self._frame, self._frame.builder
+        start, step, count = args
+        loop, done = function.append_basic_block("loop"), function.append_basic_block("done")
+        before = builder.block
+        builder.branch(loop)
+        frame.at(loop)
+        builder = frame.builder
+        index, address = builder.phi(I64), builder.phi(I64)
+        index.add_incoming(word(0), before)
+        address.add_incoming(start, before)
+        self._memory.mark_always(address, width)
+        following = builder.add(index, word(1))
+        index.add_incoming(following, builder.block)
+        address.add_incoming(builder.add(address, step), builder.block)
+        builder.cbranch(builder.icmp_unsigned("<", following, count), loop, done)
+        ir.IRBuilder(done).ret_void()

@@ -1,0 +1,290 @@
+"""Loops without checks, as LLVM: so many iterations at once as need none (see loops.py).
+
+Before a window everything is checked that the loop's checks would have asked; behind it what they
+would have done is done for all iterations: fuel, masks of stored bytes, cells that moved evenly.
+In between there is the plain loop, which LLVM can unroll and vectorise.
+The invariant to remember: nothing in a window can leave to the interpreter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from llvmlite import ir
+
+from dvm_mpi.disa.instruction import Operand
+from dvm_mpi.engine.address_space import TRACK
+from dvm_mpi.engine.operations import plan
+from dvm_mpi.engine.records import Word
+from dvm_mpi.engine.translation.accesses import Groups
+from dvm_mpi.engine.translation.cells import Cell, Place
+from dvm_mpi.engine.translation.frame import I8, I64, Block, Frame, Value, word
+from dvm_mpi.engine.translation.loops import Condition, Loop, Stream, step_of
+from dvm_mpi.engine.translation.lowering import Lowering
+from dvm_mpi.engine.translation.memory import Memory
+from dvm_mpi.engine.translation.runtime import Runtime
+
+
+#: Iterations below which preparing a window takes longer than it saves.
+ITERATIONS_MIN: Final = 4
+_S_MAX: Final = (1 << 63) - 1
+_U_MAX: Final = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A stream at the beginning of a window: its first byte, and whether stores are marked."""
+
+    stream: Stream
+    start: Value
+    is_tracked: Value
+
+
+class _WindowLowering(Lowering):
+    """Lowers the loop's instructions where `index` counts the iterations of a window."""
+
+    def __init__(
+        self, frame: Frame, memory: Memory, loop: Loop, groups: Groups, ready: Sequence[_Ready]
+    ) -> None:
+        super().__init__(frame, memory)
+        self.begin(groups)
+        self._groups_here = groups
+        self._loop = loop
+        self._ready = {r.stream.group: r for r in ready}
+        self._pointers = {r.stream.group: memory.pointer_to(r.start) for r in ready}
+        self._first: dict[Place, Value] = {}
+        for place in loop.steps:
+            self._first[place] = super().cell_word(frame.cells[place])
+        self._moved = dict.fromkeys(loop.steps, 0)
+        self.index: Value = None
+
+    def move(self, place: Place, amount: int) -> None:
+        """Note that a cell has been moved by an instruction of the iteration."""
+        self._moved[place] += amount
+
+    def cell_word(self, cell: Cell) -> Value:
+        """Return what a cell holds: computed from the count where it moves evenly."""
+        place = cell.address, cell.width
+        if place not in self._first:
+            return super().cell_word(cell)
+        builder = self._frame.builder
+        moved = builder.mul(self.index, word(self._loop.steps[place]))
+        value = builder.add(self._first[place], moved)
+        return builder.add(value, word(self._moved[place])) if self._moved[place] else value
+
+    def pointer(self, operand: Operand, index: int) -> Value:
+        """Return where an operand is: an even distance from where its stream began."""
+        group, _ = self._groups_here[self._executed, index]
+        if group is None:
+            return super().pointer(operand, index)
+        builder = self._frame.builder
+        stream = self._ready[group].stream
+        offset = operand.value if group.pointer is None else operand.displacement
+        pointer = self._pointers[group]
+        if stream.step:
+            distance = builder.mul(self.index, word(stream.step), flags=("nsw",))
+            pointer = builder.gep(pointer, [distance], inbounds=True, source_etype=I8)
+        if offset == group.low:
+            return pointer
+        place = word(offset - group.low)
+        return builder.gep(pointer, [place], inbounds=True, source_etype=I8)
+
+    def marked_pointer(self, operand: Operand, index: int, width: int) -> Value:
+        """Return where an operand is; what is stored in a window is marked behind it."""
+        return self.pointer(operand, index)
+
+    def finish(self, count: Value) -> None:
+        """Give the cells that moved evenly their values after `count` iterations."""
+        builder = self._frame.builder
+        for place, step in self._loop.steps.items():
+            moved = builder.mul(count, word(step))
+            builder.store(builder.add(self._first[place], moved), self._frame.variables[place])
+
+
+class Window:
+    """Builds the windows of one loop."""
+
+    def __init__(
+        self, frame: Frame, memory: Memory, runtime: Runtime, loop: Loop, groups: Groups
+    ) -> None:
+        self._frame = frame
+        self._memory = memory
+        self._runtime = runtime
+        self._loop = loop
+        self._groups = groups
+        #: Reads cells as they are before the window.
+        self._plain = Lowering(frame, memory)
+        self._plain.begin(groups)
+
+    def build(self, checked: Block, again: Block, behind: Block) -> None:
+        """Build a window here.
+
+        Parameters
+        ----------
+        checked
+            Where to go if no window is possible: the loop with its checks.
+        again
+            Where to go after a window if the loop goes on.
+        behind
+            Where to go when the loop has ended, counted.
+        """
+        frame, loop = self._frame, self._loop
+        size = len(loop.block.instructions)
+        left = frame.builder.load(frame.left, typ=I64)
+        most = frame.builder.udiv(left, word(size))
+        ready_fuel = frame.builder.icmp_signed(">=", left, word(size * ITERATIONS_MIN))
+        frame.unless(checked, ready_fuel)
+        trips = None
+        if loop.condition is not None:
+            trips = self._trips(loop.condition, checked)
+            builder = frame.builder
+            enough = builder.icmp_unsigned(">=", trips, word(ITERATIONS_MIN))
+            frame.unless(checked, enough)
+            most = self._smaller(most, trips)
+        ready = []
+        for stream in loop.streams:
+            start, room, is_tracked = self._open(stream)
+            ready.append(_Ready(stream, start, is_tracked))
+            most = self._smaller(most, room)
+        frame.unless(checked, frame.builder.icmp_unsigned(">=", most, word(1)))
+        lowering = _WindowLowering(frame, self._memory, loop, self._groups, ready)
+        count, goes_on = self._loop_body(lowering, most, trips)
+        lowering.finish(count)
+        for one in ready:
+            self._mark(one, count)
+        builder = frame.builder
+        used = builder.mul(count, word(size))
+        builder.store(builder.sub(builder.load(frame.left, typ=I64), used), frame.left)
+        builder.cbranch(goes_on, again, behind)
+
+    def _smaller(self, x: Value, y: Value) -> Value:
+        builder = self._frame.builder
+        return builder.select(builder.icmp_unsigned("<", x, y), x, y)
+
+    # --- the loop -----------------------------------------------------------------------------
+    def _loop_body(
+        self, lowering: _WindowLowering, most: Value, trips: Value | None
+    ) -> tuple[Value, Value]:
+        """Build the loop of at most `most` iterations; return how many were, and if it goes on."""
+        frame, loop = self._frame, self._loop
+        counter = frame.variable(I64)
+        frame.builder.store(word(0), counter)
+        body, done = frame.block("window"), frame.block("done")
+        frame.go(body)
+        index = frame.builder.load(counter, typ=I64)
+        lowering.index = index
+        for position, instruction in enumerate(loop.block.instructions[:-1]):
+            lowering.place(position, instruction)
+            moved = step_of(instruction, frame.cells)
+            if moved is not None and moved[0] in loop.steps:
+                lowering.move(*moved)
+            else:
+                lowering.lower(instruction)
+        last = loop.block.instructions[-1]
+        lowering.place(len(loop.block.instructions) - 1, last)
+        # Whether the loop itself would go on; where it is counted, that is known beforehand.
+        goes_on = None if trips is not None else lowering.compare(last)
+        builder = frame.builder
+        count = builder.add(index, word(1), flags=("nuw", "nsw"))
+        builder.store(count, counter)
+        more = builder.icmp_unsigned("<", count, most)
+        if goes_on is not None:
+            more = builder.and_(more, goes_on)
+        builder.cbranch(more, body, done)
+        frame.at(done)
+        if goes_on is None:
+            assert trips is not None
+            goes_on = frame.builder.icmp_unsigned("<", count, trips)
+        return count, goes_on
+
+    # --- how long it can be -------------------------------------------------------------------
+    def _trips(self, condition: Condition, failed: Block) -> Value:
+        """Return how many iterations the loop takes from here on; to `failed` if it may wrap."""
+        frame, builder = self._frame, self._frame.builder
+        last = self._loop.block.instructions[-1]
+        self._plain.place(len(self._loop.block.instructions) - 1, last)
+        cell = frame.cells[condition.moving]
+        moving = builder.add(self._plain.cell_word(cell), word(condition.offset))
+        if condition.bound < len(last.operands):
+            bound = self._plain.read_word(last, condition.bound, Word.Q)
+        else:
+            bound = word(plan(last).constants[0])
+        step = abs(condition.step)
+        low, high = (moving, bound) if condition.step > 0 else (bound, moving)
+        distance = builder.sub(high, low)
+        if condition.until_equal:
+            rest = builder.urem(distance, word(step))
+            frame.unless(failed, builder.icmp_unsigned("==", rest, word(0)))
+            return frame.builder.add(frame.builder.udiv(distance, word(step)), word(1))
+        compare = builder.icmp_signed if condition.is_signed else builder.icmp_unsigned
+        # Behind the last comparison that holds, the cell may move past the bound, but not wrap.
+        if condition.step > 0:
+            edge = (_S_MAX if condition.is_signed else _U_MAX) - step
+            frame.unless(failed, compare("<=", bound, word(edge)))
+        else:
+            edge = (-_S_MAX - 1 if condition.is_signed else 0) + step
+            frame.unless(failed, compare(">=", bound, word(edge)))
+        builder = frame.builder
+        compare = builder.icmp_signed if condition.is_signed else builder.icmp_unsigned
+        if condition.equal_goes_on:
+            holds = compare("<=", low, high)
+            more = builder.add(builder.udiv(distance, word(step)), word(2))
+        else:
+            holds = compare("<", low, high)
+            whole = builder.udiv(builder.sub(distance, word(1)), word(step))
+            more = builder.add(whole, word(2))
+        return builder.select(holds, more, word(1))
+
+    def _open(self, stream: Stream) -> tuple[Value, Value, Value]:
+        """Return a stream's first byte, for how many iterations it is permitted, and if marked."""
+        frame, group = self._frame, stream.group
+        if group.pointer is None:
+            base = word(group.low)
+        else:
+            pointer = self._plain.cell_word(frame.cells[group.pointer])
+            base = frame.builder.add(pointer, word(stream.offset + group.low))
+        room = self._runtime.room(base, group.high - group.low, stream.step, group.flags)
+        builder = frame.builder
+        tracked = builder.and_(builder.trunc(room, I8), ir.Constant(I8, TRACK))
+        is_tracked = builder.icmp_unsigned("!=", tracked, ir.Constant(I8, 0))
+        return base, builder.lshr(room, word(8)), is_tracked
+
+    # --- what was stored ----------------------------------------------------------------------
+    def _mark(self, one: _Ready, count: Value) -> None:
+        """Mark what a stream has stored in `count` iterations."""
+        frame, stream = self._frame, one.stream
+        group = stream.group
+        if not group.stores:
+            return
+        marking, done = frame.block("marking"), frame.block("marked")
+        frame.builder.cbranch(one.is_tracked, marking, done)
+        frame.at(marking)
+        stores = sorted(set(group.stores))
+        step = abs(stream.step)
+        low = stores[0][0]
+        builder = frame.builder
+        if step and _is_gapless(stores) and max(o + w for o, w in stores) - low == step:
+            length = builder.mul(count, word(step))
+            start = builder.add(one.start, word(low - group.low))
+            if stream.step < 0:
+                start = builder.add(builder.sub(start, length), word(step))
+            self._runtime.mark_range(start, length)
+        else:
+            for offset, width in stores:
+                start = builder.add(one.start, word(offset - group.low))
+                times = count if step else word(1)
+                self._runtime.mark_each(start, word(stream.step), times, width)
+        frame.go(done)
+
+
+def _is_gapless(stores: Sequence[tuple[int, int]]) -> bool:
+    end = stores[0][0]
+    for offset, width in stores:
+        if offset > end:
+            return False
+        end = max(end, offset + width)
+    return True
+
+
