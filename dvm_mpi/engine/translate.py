@@ -7,12 +7,10 @@ instruction, or leaves to it; whatever is rare is left to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.engine.records import Word
 from dvm_mpi.engine.translation.accesses import groups_of
-from dvm_mpi.engine.translation.blocks import Block, blocks_of, fuel_needed
+from dvm_mpi.engine.translation.blocks import blocks_of
 from dvm_mpi.engine.translation.cells import promoted_cells, stretches_of
 from dvm_mpi.engine.translation.code import Code
 from dvm_mpi.engine.translation.emission import object_of
@@ -21,6 +19,7 @@ from dvm_mpi.engine.translation.frame import Block as Native
 from dvm_mpi.engine.translation.loops import is_candidate, loop_of
 from dvm_mpi.engine.translation.lowering import Lowering
 from dvm_mpi.engine.translation.memory import Memory
+from dvm_mpi.engine.translation.paths import Node, Paths
 from dvm_mpi.engine.translation.runtime import Runtime
 from dvm_mpi.engine.translation.units import Unit, instructions_of
 from dvm_mpi.engine.translation.windows import Window
@@ -45,136 +44,136 @@ class _Translation:
     def __init__(self, code: Code, unit: Unit) -> None:
         self._code = code
         self._unit = unit
-        self._blocks = blocks_of(code, unit)
-        candidates = [block for block in self._blocks.values() if is_candidate(block)]
+        blocks = blocks_of(code, unit)
+        candidates = [block for block in blocks.values() if is_candidate(block)]
         within = {i.address for block in candidates for i in block.instructions}
-        self._cells = promoted_cells(code, instructions_of(code, unit), within)
-        self._frame = Frame(self._cells)
-        stretches = stretches_of(self._cells.values())
+        cells = promoted_cells(code, instructions_of(code, unit), within)
+        self._paths = Paths(blocks, unit, cells)
+        self._frame = Frame(cells)
+        stretches = stretches_of(cells.values())
         self._memory = Memory(self._frame, stretches)
         self._runtime = Runtime(self._frame, self._memory, stretches)
         self._lowering = Lowering(self._frame, self._memory)
-        self._needed = fuel_needed(self._blocks, unit.entries)
-        #: Native blocks: where fuel is checked, and the instructions behind.
-        self._heads: dict[int, Native] = {}
-        self._bodies = {a: self._frame.block(f"at_{a:x}") for a in self._blocks}
-        for address in unit.entries:
-            self._heads[address] = self._frame.block(f"head_{address:x}")
+        self._groups = {a: groups_of(code, cells, b.instructions) for a, b in blocks.items()}
+        #: Native blocks of nodes: the instructions, and where fuel is checked before them.
+        self._bodies: dict[Node, Native] = {}
+        self._heads: dict[Node, Native] = {}
+        entered = {self._paths.by_address[address] for address in unit.entries}
+        for node in self._paths.nodes:
+            name = f"{node.block.address:x}"
+            self._bodies[node] = self._frame.block(f"at_{name}")
+            if node.is_cut or node in entered:
+                self._heads[node] = self._frame.block(f"head_{name}")
 
     def module(self) -> str:
         """Build everything; return it as text."""
-        for address in self._unit.entries:
-            self._build_head(address)
-        for block in self._blocks.values():
-            self._build(block)
-        self._frame.finish({a: self._heads[a] for a in self._unit.entries})
+        for node in self._heads:
+            self._build_head(node)
+        for node in self._paths.nodes:
+            self._build(node)
+        nodes = self._paths.by_address
+        self._frame.finish({a: self._heads[nodes[a]] for a in self._unit.entries})
         return str(self._frame.module)
 
-    def _build_head(self, address: int) -> None:
+    # --- ways in ------------------------------------------------------------------------------
+    def _build_head(self, node: Node) -> None:
         frame = self._frame
-        frame.at(self._heads[address])
-        self._build_window(self._blocks[address])
+        frame.at(self._heads[node])
+        self._build_window(node)
         left = frame.builder.load(frame.left, typ=I64)
-        enough = frame.builder.icmp_signed(">=", left, word(self._needed[address]))
-        frame.unless(frame.exit_before(address, 0), enough)
-        frame.builder.branch(self._bodies[address])
+        enough = frame.builder.icmp_signed(">=", left, word(node.fuel))
+        frame.unless(frame.exit_before(node.block.address, 0), enough)
+        frame.builder.branch(self._bodies[node])
 
-    def _build_window(self, block: Block) -> None:
+    def _build_window(self, node: Node) -> None:
         """Build the loop without checks, if it may be one; go on here where it is not possible."""
+        block = node.block
         if not is_candidate(block):
             return
-        groups = groups_of(self._code, self._cells, block.instructions)
-        loop = loop_of(block, self._cells, groups)
-        if loop is None:
+        groups = self._groups[block.address]
+        loop = loop_of(block, self._frame.cells, groups)
+        behind = self._target(node, block.behind)
+        if loop is None or behind is None:
             return
         frame = self._frame
         checked = frame.block("checked")
-        behind = self._target(block.behind, 0) or checked
-        if behind is checked:
-            return
         window = Window(frame, self._memory, self._runtime, loop, groups)
-        window.build(checked, self._heads[block.address], behind)
+        window.build(checked, self._heads[node], behind)
         frame.at(checked)
 
-    def _build(self, block: Block) -> None:
-        frame, lowering = self._frame, self._lowering
-        frame.at(self._bodies[block.address])
-        lowering.begin(groups_of(self._code, self._cells, block.instructions))
+    # --- instructions -------------------------------------------------------------------------
+    def _build(self, node: Node) -> None:
+        frame, lowering, block = self._frame, self._lowering, node.block
+        frame.at(self._bodies[node])
+        lowering.begin(self._groups[block.address])
         count = len(block.instructions)
         straight = block.instructions if block.flow is None else block.instructions[:-1]
         for position, instruction in enumerate(straight):
             lowering.place(position, instruction)
             lowering.lower(instruction)
-        if block.flow is None:
-            if block.is_left:
-                frame.builder.branch(frame.exit_before(block.behind, count))
-            else:
-                self._count(count)
-                self._go(block.behind, 0)
-        else:
+        if block.flow is not None:
             lowering.place(count - 1, block.instructions[-1])
-            self._build_jump(block, block.instructions[-1], count)
+            self._build_jump(node, block.instructions[-1], count)
+        elif block.is_left:
+            frame.builder.branch(frame.exit_before(block.behind, count))
+        else:
+            self._leap(self._target(node, block.behind), count)
 
-    def _count(self, executed: int) -> None:
-        frame = self._frame
-        left = frame.builder.load(frame.left, typ=I64)
-        frame.builder.store(frame.builder.sub(left, word(executed)), frame.left)
-
-    def _go(self, address: int, executed: int) -> None:
-        self._frame.builder.branch(self._goal(address, executed))
-
-    def _goal(self, address: int, executed: int) -> Native:
-        """Return the native block of an address; one that leaves if it is not in the unit."""
-        if address in self._blocks:
-            return self._heads.get(address, self._bodies[address])
-        return self._frame.exit_before(address, executed)
-
-    def _build_jump(self, block: Block, last: Instruction, count: int) -> None:
-        frame, flow = self._frame, block.flow
+    def _build_jump(self, node: Node, last: Instruction, count: int) -> None:
+        frame, flow = self._frame, node.block.flow
         assert flow is not None
         if flow.called is not None:
-            if self._code.at(flow.called) is None:
-                frame.builder.branch(self._lowering.failed)
-                return
-            self._lowering.write_word(last, word(block.behind), is_safe=True)
-            self._count(count)
-            self._go(flow.called, 0)
+            goal = self._target(node, flow.called)
+            if goal is not None:
+                self._lowering.write_word(last, word(node.block.behind), is_safe=True)
+            self._leap(goal, count)
         elif flow.is_indirect:
-            self._build_switch(last, count)
+            if node.behind is not None:
+                self._leap(self._way_to(node.behind), count)
+            else:
+                self._build_switch(last, count)
         elif last.target is not None and last.condition != "j":
             taken = self._lowering.compare(last)
-            goals = self._target(last.target, count), self._target(block.behind, count)
-            behind = [frame.block("way"), frame.block("way")]
-            frame.builder.cbranch(taken, *behind)
-            for way, goal in zip(behind, goals, strict=True):
+            ways = [frame.block("way"), frame.block("way")]
+            frame.builder.cbranch(taken, *ways)
+            for way, address in zip(ways, (last.target, node.block.behind), strict=True):
                 frame.at(way)
-                if goal is None:
-                    frame.builder.branch(self._lowering.failed)
-                else:
-                    self._count(count)
-                    frame.builder.branch(goal)
+                self._leap(self._target(node, address), count)
         else:
-            goal = self._target(flow.targets[0], count)
-            if goal is None:
-                frame.builder.branch(self._lowering.failed)
-            else:
-                self._count(count)
-                frame.builder.branch(goal)
-
-    def _target(self, address: int, count: int) -> Native | None:
-        """Return where a jump leads once it is counted; None if that is for the interpreter."""
-        if self._code.at(address) is None:
-            return None
-        return self._goal(address, 0)
+            self._leap(self._target(node, flow.targets[0]), count)
 
     def _build_switch(self, last: Instruction, count: int) -> None:
         frame = self._frame
         value = self._lowering.read_word(last, 0, Word.Q)
-        landings: Mapping[int, Native] = {a: self._heads[a] for a in self._unit.landings}
         switch = frame.builder.switch(value, self._lowering.failed)
-        for address, head in landings.items():
+        for address in self._unit.landings:
             way = frame.block("landing")
             switch.add_case(word(address), way)
             frame.at(way)
-            self._count(count)
-            frame.builder.branch(head)
+            self._leap(self._heads[self._paths.by_address[address]], count)
+
+    # --- ways on ------------------------------------------------------------------------------
+    def _leap(self, goal: Native | None, executed: int) -> None:
+        """Count the block and go on; without a goal the last instruction is the interpreter's."""
+        frame = self._frame
+        if goal is None:
+            frame.builder.branch(self._lowering.failed)
+            return
+        left = frame.builder.load(frame.left, typ=I64)
+        frame.builder.store(frame.builder.sub(left, word(executed)), frame.left)
+        frame.builder.branch(goal)
+
+    def _target(self, node: Node, address: int) -> Native | None:
+        """Return where control goes on at an address that is known, once the block is counted.
+
+        None if no instruction stands there. What is not in the unit, the interpreter executes.
+        """
+        if self._code.at(address) is None:
+            return None
+        for successor in node.successors:
+            if successor.block.address == address:
+                return self._way_to(successor)
+        return self._frame.exit_before(address, 0)
+
+    def _way_to(self, node: Node) -> Native:
+        return self._heads[node] if node.is_cut else self._bodies[node]

@@ -1,13 +1,12 @@
-"""A unit's instructions as blocks, and how much fuel a way through them takes.
+"""A unit's instructions as blocks.
 
-Pure. A block is entered at its first instruction only. One that the interpreter executes ends the
-block before it. Fuel is checked where blocks are entered that cut every cycle (the unit's entries):
-there must be enough for the longest way to the next such place, so between them it is only counted.
+Pure. A block is entered at its first instruction only. An instruction that the interpreter executes
+ends the block before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from dvm_mpi.disa.instruction import Instruction
@@ -69,7 +68,7 @@ def blocks_of(code: Code, unit: Unit) -> dict[int, Block]:
 
 
 def _block_at(
-    code: Code, leader: int, instructions: Mapping[int, Instruction], leaders: Iterable[int]
+    code: Code, leader: int, instructions: Mapping[int, Instruction], leaders: Collection[int]
 ) -> Block:
     taken: list[Instruction] = []
     address = leader
@@ -84,27 +83,3 @@ def _block_at(
         address = behind
         if address in leaders or address not in instructions:
             return Block(leader, tuple(taken), None, address)
-
-
-def fuel_needed(blocks: Mapping[int, Block], checked: Sequence[int]) -> dict[int, int]:
-    """Return, for each block, the most instructions until fuel is checked again.
-
-    `checked`: blocks where it is; they cut every cycle.
-    """
-    cut = set(checked)
-    needed: dict[int, int] = {}
-    for root in blocks:
-        waiting = [root]
-        while waiting:
-            address = waiting[-1]
-            block = blocks[address]
-            behind = [a for a in block.successors if a in blocks and a not in cut]
-            lacking = [a for a in behind if a not in needed]
-            if address in needed:
-                waiting.pop()
-            elif lacking:
-                waiting += lacking
-            else:
-                most = max((needed[a] for a in behind), default=0)
-                needed[address] = len(block.instructions) + most
-    return needed

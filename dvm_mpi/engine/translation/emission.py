@@ -11,13 +11,18 @@ from llvmlite import binding
 EXTERNALS: Final = frozenset({"memcpy", "memmove", "memset", "floor", "sqrt"})
 
 
+def _features() -> str:
+    """Return the features of this processor, its widest vectors among those to use."""
+    return ",".join([binding.get_host_cpu_features().flatten(), "-prefer-256-bit"])
+
+
 @cache
 def _machine(level: int) -> Any:
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     return binding.Target.from_default_triple().create_target_machine(
         cpu=binding.get_host_cpu_name(),
-        features=binding.get_host_cpu_features().flatten(),
+        features=_features(),
         opt=level,
         reloc="pic",
         codemodel="small",

@@ -65,12 +65,19 @@ class Frame:
         }
         self._leaving = self.function.append_basic_block("leave")
         self._unchanged = self.function.append_basic_block("unchanged")
+        self._kept: list[Value] = []
         self._exits: dict[tuple[int, int], Block] = {}
 
     # --- blocks and variables -----------------------------------------------------------------
     def variable(self, element: Value) -> Value:
         """Return a new local variable."""
         return self._allocating.alloca(element)
+
+    def kept(self) -> Value:
+        """Return a new local variable that is zero when the unit is entered."""
+        variable = self.variable(I64)
+        self._kept.append(variable)
+        return variable
 
     def block(self, name: str) -> Block:
         """Return a new block."""
@@ -114,7 +121,8 @@ class Frame:
         self._build_leaving()
         builder = self._allocating
         builder.store(self._fuel, self.left)
-        builder.store(word(0), self._leave_at)
+        for variable in (self._leave_at, *self._kept):
+            builder.store(word(0), variable)
         addresses = ir.ArrayType(I64, len(entries))(list(map(word, entries)))
         table = ir.GlobalVariable(self.module, addresses.type, "entries")
         table.initializer, table.global_constant, table.linkage = addresses, True, "internal"

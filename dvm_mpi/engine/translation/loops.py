@@ -24,6 +24,8 @@ from dvm_mpi.engine.translation.code import reads, writes
 from dvm_mpi.layout import WORD_BYTES
 
 _O = Operation
+#: Bytes that a pointer may move in an iteration.
+STEP_MAX: Final = 1 << 20
 #: Conditions that can be counted: whether signed, and whether equal values go on; None: until equal.
 COUNTABLE: Final = {
     _O.BR_L: (True, False),
@@ -161,7 +163,7 @@ def _stream(
     if group.pointer not in cells:
         return None
     step = steps.get(group.pointer, 0)
-    if step is None:
+    if step is None or abs(step) > STEP_MAX:
         return None
     first = min(position for (position, _), pair in groups.items() if group in pair)
     return Stream(group, step, _moved_before(instructions, first, group.pointer, cells))

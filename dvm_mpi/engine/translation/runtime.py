@@ -22,13 +22,10 @@ from dvm_mpi.engine.translation.frame import (
     word,
 )
 from dvm_mpi.engine.translation.memory import Memory
-from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, WORD_BYTES
+from dvm_mpi.layout import PAGE_SHIFT, WORD_BYTES
 
-#: Pages that are looked at for one window.
-PAGES_MAX: Final = 64
-#: Iterations of a stream that stands still: more than any window has.
-_NO_LIMIT: Final = 1 << 40
 _VOID: Final = ir.VoidType()
+_RUN: Final = ir.LiteralStructType([I64, I64, I64])
 
 
 class Runtime:
@@ -55,76 +52,78 @@ class Runtime:
         return found
 
     # --- pages ahead --------------------------------------------------------------------------
-    def room(self, start: Value, span: int, step: int, flags: int) -> Value:
-        """Return how many iterations a stream may take from `start` on, `step` bytes each.
+    def look(self, first: Value, flags: int, direction: int, most: Value) -> Value:
+        """Look for a run of pages with the same flags, from an address on.
 
-        The low eight bits of the result are the flags of its pages, the rest is the number.
+        Parameters
+        ----------
+        first
+            An address on the page to begin with.
+        flags
+            What the pages must have.
+        direction
+            1 upwards, -1 downwards.
+        most
+            How many pages to look at; at least one.
+
+        Returns
+        -------
+        Value
+            `{first byte, bytes, flags}` of the run; no bytes if there is none.
         """
-        name = f"room_{span}_{step}_{flags}".replace("-", "m")
 
         def build(function: Any, args: Any) -> None:
-            self._build_room(function, args[0], span, step, flags)
+            self._build_look(function, args, flags, direction)
 
-        return self._frame.builder.call(self._function(name, I64, 1, build), [start])
+        way = "up" if direction > 0 else "down"
+        function = self._function(f"look_{way}_{flags}", _RUN, 2, build)
+        function.attributes.add("noinline")
+        return self._frame.builder.call(function, [first, most])
 
-    def _build_room(self, function: Any, start: Value, span: int, step: int, flags: int) -> None:
+    def _build_look(self, function: Any, args: Any, flags: int, direction: int) -> None:
         frame, memory = self._frame, self._memory
+        first, most = args
         builder = frame.builder
         none = function.append_basic_block("none")
-        ir.IRBuilder(none).ret(word(0))
+        ir.IRBuilder(none).ret(ir.Constant(_RUN, [0, 0, 0]))
 
         def unless(holds: Value) -> None:
             behind = function.append_basic_block("ok")
             frame.builder.cbranch(holds, behind, none)
             frame.builder.position_at_end(behind)
 
-        # The page from which the stream goes on: upwards that of its first byte, downwards that
-        # of the last byte of the first iteration.
-        first = builder.add(start, word(span - 1)) if step < 0 else start
         page = builder.lshr(first, word(PAGE_SHIFT))
         unless(builder.icmp_unsigned("<", page, word(PAGE_COUNT)))
         seen = memory.flag_of(page)
         builder = frame.builder
         wanted = ir.Constant(I8, flags)
         unless(builder.icmp_unsigned("==", builder.and_(seen, wanted), wanted))
+        pages = self._pages(function, page, seen, flags, direction, most)
         builder = frame.builder
-        is_static = builder.icmp_unsigned(
-            "!=", builder.and_(seen, ir.Constant(I8, STATIC)), ir.Constant(I8, 0)
-        )
-        pages = self._pages(function, page, seen, flags, -1 if step < 0 else 1, is_static)
+        lowest = page
+        if direction < 0:
+            lowest = builder.sub(page, builder.sub(pages, word(1)))
+        low = builder.shl(lowest, word(PAGE_SHIFT))
+        high = builder.shl(builder.add(lowest, pages), word(PAGE_SHIFT))
+        low, high = self._without_cells(first, low, high, unless)
         builder = frame.builder
-        if step < 0:
-            low = builder.shl(builder.sub(page, builder.sub(pages, word(1))), word(PAGE_SHIFT))
-            high = builder.shl(builder.add(page, word(1)), word(PAGE_SHIFT))
-        else:
-            low = builder.shl(page, word(PAGE_SHIFT))
-            high = builder.shl(builder.add(page, pages), word(PAGE_SHIFT))
-        low, high = self._without_cells(start, span, low, high, unless)
-        builder = frame.builder
-        unless(builder.icmp_signed(">=", start, low))
-        builder = frame.builder
-        room = builder.sub(high, start)
-        unless(builder.icmp_signed(">=", room, word(span)))
-        builder = frame.builder
-        if step == 0:
-            count = word(_NO_LIMIT)
-        else:
-            beyond = builder.sub(start, low) if step < 0 else builder.sub(room, word(span))
-            count = builder.add(builder.udiv(beyond, word(abs(step))), word(1))
-        tracked = builder.zext(builder.and_(seen, ir.Constant(I8, TRACK)), I64)
-        builder.ret(builder.or_(builder.shl(count, word(8)), tracked))
+        run = ir.Constant(_RUN, ir.Undefined)
+        run = builder.insert_value(run, low, 0)
+        run = builder.insert_value(run, builder.sub(high, low), 1)
+        builder.ret(builder.insert_value(run, builder.zext(seen, I64), 2))
 
     def _pages(
-        self, function: Any, page: Value, seen: Value, flags: int, direction: int, is_static: Value
+        self, function: Any, page: Value, seen: Value, flags: int, direction: int, most: Value
     ) -> Value:
         """Return how many pages from `page` on have the same flags, as far as they matter."""
         frame, builder = self._frame, self._frame.builder
         mask = ir.Constant(I8, flags | TRACK | STATIC)
         same = builder.and_(seen, mask)
+        is_static = builder.and_(seen, ir.Constant(I8, STATIC))
         loop, step, done = (function.append_basic_block(n) for n in ("look", "step", "done"))
         before = builder.block
         # A static page stands alone: whether its neighbours are static is not asked.
-        builder.cbranch(is_static, done, loop)
+        builder.cbranch(builder.icmp_unsigned("!=", is_static, ir.Constant(I8, 0)), done, loop)
         frame.at(loop)
         builder = frame.builder
         count = builder.phi(I64)
@@ -132,7 +131,7 @@ class Runtime:
         distance = count if direction > 0 else builder.neg(count)
         other = builder.add(page, distance)
         inside = builder.icmp_unsigned("<", other, word(PAGE_COUNT))
-        more = builder.and_(inside, builder.icmp_unsigned("<", count, word(PAGES_MAX)))
+        more = builder.and_(inside, builder.icmp_unsigned("<", count, most))
         builder.cbranch(more, step, done)
         frame.at(step)
         found = self._frame.builder.and_(self._memory.flag_of(other), mask)
@@ -148,13 +147,13 @@ class Runtime:
         return result
 
     def _without_cells(
-        self, start: Value, span: int, low: Value, high: Value, unless: Callable[[Value], None]
+        self, address: Value, low: Value, high: Value, unless: Callable[[Value], None]
     ) -> tuple[Value, Value]:
-        """Return what is left of a stretch around `start` between promoted cells."""
+        """Return what is left of a stretch around an address between promoted cells."""
         for first, end in self._stretches:
             builder = self._frame.builder
-            before = builder.icmp_unsigned(">=", word(first), builder.add(start, word(span)))
-            after = builder.icmp_unsigned(">=", start, word(end))
+            before = builder.icmp_unsigned("<", address, word(first))
+            after = builder.icmp_unsigned(">=", address, word(end))
             unless(builder.or_(before, after))
             builder = self._frame.builder
             nearer = builder.icmp_unsigned("<", word(first), high)

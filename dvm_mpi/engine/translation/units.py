@@ -116,7 +116,7 @@ class Chooser:
             if self._flows[address].called is not None:
                 landings.update(t for t in self._graph[address] if t in addresses)
         entries |= landings
-        entries |= _returning(within, sorted(entries) or [min(addresses)])
+        entries |= returning(within, sorted(entries) or [min(addresses)])
         pages = {
             operand.value >> PAGE_SHIFT
             for address in addresses
@@ -228,7 +228,7 @@ def _component(graph: _Graph, node: int) -> set[int]:
     return spread(graph) & spread(before)
 
 
-def _returning(graph: _Graph, roots: Iterable[int]) -> set[int]:
+def returning(graph: _Graph, roots: Iterable[int]) -> set[int]:
     """Return the nodes to which a depth-first walk comes back: they cut every cycle."""
     cut: set[int] = set()
     done: set[int] = set()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from llvmlite import ir
 
@@ -25,10 +25,15 @@ from dvm_mpi.engine.translation.loops import Condition, Loop, Stream, step_of
 from dvm_mpi.engine.translation.lowering import Lowering
 from dvm_mpi.engine.translation.memory import Memory
 from dvm_mpi.engine.translation.runtime import Runtime
+from dvm_mpi.layout import PAGE_SHIFT
 
 
 #: Iterations below which preparing a window takes longer than it saves.
 ITERATIONS_MIN: Final = 4
+#: Iterations of one window: with STEP_MAX, no distance overflows.
+_ITERATIONS_MAX: Final = 1 << 32
+#: Pages that are looked at for a loop whose end is not known.
+_PAGES_UNCOUNTED: Final = 16
 _S_MAX: Final = (1 << 63) - 1
 _U_MAX: Final = (1 << 64) - 1
 
@@ -40,6 +45,32 @@ class _Ready:
     stream: Stream
     start: Value
     is_tracked: Value
+
+
+class _Run:
+    """What is known of the pages under a stream: a run of them that all have the same flags."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        self._variables = [frame.kept() for _ in range(3)]
+
+    def values(self) -> list[Value]:
+        """Return its first byte, its bytes, and the flags; no bytes while nothing is known."""
+        return [self._frame.builder.load(variable, typ=I64) for variable in self._variables]
+
+    def store(self, run: Value) -> None:
+        """Take what a function has found."""
+        for index, variable in enumerate(self._variables):
+            builder = self._frame.builder
+            builder.store(builder.extract_value(run, index), variable)
+
+
+def _is_within(builder: Any, low: Value, length: Value, first: Value, size: Value) -> Value:
+    """Return whether `length` bytes from `low` on are among `size` bytes from `first` on."""
+    offset = builder.sub(low, first)
+    begins = builder.icmp_unsigned("<", offset, size)
+    rest = builder.sub(size, offset)
+    return builder.and_(begins, builder.icmp_unsigned("<=", length, rest))
 
 
 class _WindowLowering(Lowering):
@@ -133,7 +164,7 @@ class Window:
         frame, loop = self._frame, self._loop
         size = len(loop.block.instructions)
         left = frame.builder.load(frame.left, typ=I64)
-        most = frame.builder.udiv(left, word(size))
+        most = self._smaller(frame.builder.udiv(left, word(size)), word(_ITERATIONS_MAX))
         ready_fuel = frame.builder.icmp_signed(">=", left, word(size * ITERATIONS_MIN))
         frame.unless(checked, ready_fuel)
         trips = None
@@ -145,10 +176,8 @@ class Window:
             most = self._smaller(most, trips)
         ready = []
         for stream in loop.streams:
-            start, room, is_tracked = self._open(stream)
-            ready.append(_Ready(stream, start, is_tracked))
-            most = self._smaller(most, room)
-        frame.unless(checked, frame.builder.icmp_unsigned(">=", most, word(1)))
+            one, most = self._open(stream, most, checked)
+            ready.append(one)
         lowering = _WindowLowering(frame, self._memory, loop, self._groups, ready)
         count, goes_on = self._loop_body(lowering, most, trips)
         lowering.finish(count)
@@ -237,19 +266,69 @@ class Window:
             more = builder.add(whole, word(2))
         return builder.select(holds, more, word(1))
 
-    def _open(self, stream: Stream) -> tuple[Value, Value, Value]:
-        """Return a stream's first byte, for how many iterations it is permitted, and if marked."""
-        frame, group = self._frame, stream.group
+    def _open(self, stream: Stream, most: Value, failed: Block) -> tuple[_Ready, Value]:
+        """Return a stream, and for how many iterations it is permitted, at most `most`.
+
+        To `failed` if for none. What pages it may use was perhaps found out for an earlier window;
+        nothing changes that before the unit is left.
+        """
+        frame, group, step = self._frame, stream.group, stream.step
         if group.pointer is None:
-            base = word(group.low)
+            start = word(group.low)
         else:
             pointer = self._plain.cell_word(frame.cells[group.pointer])
-            base = frame.builder.add(pointer, word(stream.offset + group.low))
-        room = self._runtime.room(base, group.high - group.low, stream.step, group.flags)
+            start = frame.builder.add(pointer, word(stream.offset + group.low))
+        span = word(group.high - group.low)
         builder = frame.builder
-        tracked = builder.and_(builder.trunc(room, I8), ir.Constant(I8, TRACK))
+        run = _Run(frame)
+        # The first and last of all the bytes that `most` iterations reach.
+        reach = builder.mul(builder.sub(most, word(1)), word(abs(step)))
+        low = builder.sub(start, reach) if step < 0 else start
+        length = builder.add(reach, span)
+        known, look, some, ready = map(frame.block, ("known", "look", "some", "ready"))
+        first, size, _ = run.values()
+        builder.cbranch(_is_within(builder, low, length, first, size), known, look)
+        frame.at(look)
+        run.store(self._look(stream, start, length))
+        first, size, _ = run.values()
+        builder = frame.builder
+        builder.cbranch(_is_within(builder, low, length, first, size), known, some)
+        frame.at(some)
+        builder = frame.builder
+        permitted = _is_within(builder, start, span, first, size)
+        frame.unless(failed, permitted)
+        builder = frame.builder
+        if step < 0:
+            beyond = builder.sub(start, first)
+        else:
+            beyond = builder.sub(builder.sub(builder.add(first, size), start), span)
+        fewer = most if step == 0 else builder.udiv(beyond, word(abs(step)))
+        fewer = fewer if step == 0 else builder.add(fewer, word(1))
+        partly = builder.block
+        builder.branch(ready)
+        frame.at(known)
+        frame.builder.branch(ready)
+        frame.at(ready)
+        builder = frame.builder
+        count = builder.phi(I64)
+        count.add_incoming(fewer, partly)
+        count.add_incoming(most, known)
+        flags = builder.trunc(run.values()[2], I8)
+        tracked = builder.and_(flags, ir.Constant(I8, TRACK))
         is_tracked = builder.icmp_unsigned("!=", tracked, ir.Constant(I8, 0))
-        return base, builder.lshr(room, word(8)), is_tracked
+        return _Ready(stream, start, is_tracked), count
+
+    def _look(self, stream: Stream, start: Value, length: Value) -> Value:
+        """Look for the run of pages that a stream may use from `start` on."""
+        builder = self._frame.builder
+        span = stream.group.high - stream.group.low
+        direction = -1 if stream.step < 0 else 1
+        first = builder.add(start, word(span - 1)) if direction < 0 else start
+        pages = builder.add(builder.lshr(length, word(PAGE_SHIFT)), word(2))
+        if self._loop.condition is None:
+            # Nobody knows how soon it ends.
+            pages = self._smaller(pages, word(_PAGES_UNCOUNTED))
+        return self._runtime.look(first, stream.group.flags, direction, pages)
 
     # --- what was stored ----------------------------------------------------------------------
     def _mark(self, one: _Ready, count: Value) -> None:
@@ -286,5 +365,3 @@ def _is_gapless(stores: Sequence[tuple[int, int]]) -> bool:
             return False
         end = max(end, offset + width)
     return True
-
-
