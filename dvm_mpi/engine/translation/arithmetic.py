@@ -13,6 +13,7 @@ from typing import Final
 from llvmlite import ir
 
 from dvm_mpi.engine.records import Operation
+from dvm_mpi.engine.translation import elementary
 from dvm_mpi.engine.translation.frame import (
     F32,
     F64,
@@ -127,6 +128,8 @@ NUMBER_OPERATIONS: Final[dict[Operation, Emit]] = {
     _O.FMAX: partial(_float_chosen, compare=">", join="and_"),
     _O.FSQRT: _unary("llvm.sqrt.f64"),
     _O.FFLOOR: _unary("llvm.floor.f64"),
+    _O.FEXP: elementary.exp,
+    _O.FLOG: elementary.log,
 }
 
 #: Operations from words to numbers, and from numbers to words.
@@ -158,5 +161,3 @@ COMPARISONS: Final[dict[Operation, tuple[str, str]]] = {
 #: Operations that trap where the divisor is 0.
 DIVISIONS: Final = frozenset({_O.DIV, _O.MOD, _O.UDIV, _O.UMOD})
 SHIFTS: Final = frozenset({_O.SHL, _O.SHR, _O.USHR})
-#: Operations that only the interpreter executes.
-INTERPRETED: Final = frozenset({_O.FEXP, _O.FLOG})

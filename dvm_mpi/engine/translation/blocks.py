@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.disa.table import Flag
-from dvm_mpi.engine.operations import plan
-from dvm_mpi.engine.translation.arithmetic import INTERPRETED
 from dvm_mpi.engine.translation.code import Code, Flow
 from dvm_mpi.engine.translation.units import Unit, instructions_of
 
@@ -45,11 +43,6 @@ def _jumps(instruction: Instruction) -> bool:
     return Flag.JUMPS in instruction.row.flags
 
 
-def is_interpreted(code: Code, instruction: Instruction) -> bool:
-    """Say whether only the interpreter executes an instruction."""
-    return code.flow(instruction).calls_out or plan(instruction).operation in INTERPRETED
-
-
 def blocks_of(code: Code, unit: Unit) -> dict[int, Block]:
     """Return a unit's blocks by their first addresses, in order."""
     instructions = {i.address: i for i in instructions_of(code, unit)}
@@ -59,7 +52,7 @@ def blocks_of(code: Code, unit: Unit) -> dict[int, Block]:
         if flow.called is not None:
             leaders.add(flow.called)
         behind = instruction.address + instruction.size_bytes
-        if _jumps(instruction) or is_interpreted(code, instruction):
+        if _jumps(instruction) or code.flow(instruction).calls_out:
             leaders.update((*flow.targets, behind))
     found = {}
     for leader in sorted(leaders & instructions.keys()):
@@ -74,7 +67,7 @@ def _block_at(
     address = leader
     while True:
         instruction = instructions[address]
-        if is_interpreted(code, instruction):
+        if code.flow(instruction).calls_out:
             return Block(leader, tuple(taken), None, address, is_left=True)
         taken.append(instruction)
         behind = address + instruction.size_bytes
