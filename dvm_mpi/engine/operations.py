@@ -187,6 +187,9 @@ assert _PLANS.keys() == BY_MNEMONIC.keys(), "every instruction of the table has 
 #: Operations whose operands lie in a table beside the record.
 CALLS: Final = frozenset({_O.CALL_BL, _O.CALL_SL, _O.CALL_STRCMP, _O.CALL_NEWR, _O.CALL_INT})
 
+#: Operations that trap where the divisor is 0.
+DIVISIONS: Final = frozenset({_O.DIV, _O.MOD, _O.UDIV, _O.UMOD})
+
 
 def plan(instruction: Instruction) -> Plan:
     """Return what the loop does for an instruction."""

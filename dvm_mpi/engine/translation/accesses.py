@@ -39,8 +39,8 @@ class Group:
     stores: list[tuple[int, int]] = field(default_factory=list)
 
 
-#: Of an instruction's operand, by the instruction's place in its block and the operand's: the
-#: groups of the access to the operand and, where that is checked too, to the cell that points to it.
+#: By the place of an instruction in its block, and of an operand in it: the groups of the access to
+#: the operand and, where that is checked as well, of that to the cell that points to it.
 Groups = Mapping[tuple[int, int], tuple[Group | None, Group | None]]
 
 

@@ -158,6 +158,4 @@ COMPARISONS: Final[dict[Operation, tuple[str, str]]] = {
     _O.BR_FE: ("fcmp_ordered", "=="),
     _O.BR_FNE: ("fcmp_unordered", "!="),
 }
-#: Operations that trap where the divisor is 0.
-DIVISIONS: Final = frozenset({_O.DIV, _O.MOD, _O.UDIV, _O.UMOD})
 SHIFTS: Final = frozenset({_O.SHL, _O.SHR, _O.USHR})

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from dvm_mpi.disa.instruction import Instruction, Operand
@@ -223,8 +224,7 @@ def stretches_of(cells: Iterable[Cell]) -> list[tuple[int, int]]:
         else:
             stretches.append((cell.address, cell.address + cell.width))
     while len(stretches) > STRETCHES_MAX:
-        gaps = [b[0] - a[1] for a, b in zip(stretches, stretches[1:], strict=False)]
+        gaps = [b[0] - a[1] for a, b in pairwise(stretches)]
         at = gaps.index(min(gaps))
         stretches[at : at + 2] = [(stretches[at][0], stretches[at + 1][1])]
     return stretches
-

@@ -108,9 +108,7 @@ def log(frame: Frame, x: Value, _: Value) -> Value:
         exponent = builder.sub(builder.ashr(bits, word(_FRACTION_BITS)), word(_EXPONENT_BIAS))
         k = builder.add(k, exponent)
         one = _EXPONENT_BIAS << _FRACTION_BITS
-        m = builder.bitcast(
-            builder.or_(builder.and_(bits, word(_FRACTION_MASK)), word(one)), F64
-        )
+        m = builder.bitcast(builder.or_(builder.and_(bits, word(_FRACTION_MASK)), word(one)), F64)
         is_large = builder.fcmp_ordered(">", m, _number(SQRT2))
         m = builder.select(is_large, builder.fmul(_number(0.5), m), m)
         k = builder.select(is_large, builder.add(k, word(1)), k)

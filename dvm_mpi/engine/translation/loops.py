@@ -14,10 +14,9 @@ from typing import Final
 
 from dvm_mpi.disa.instruction import Instruction, Operand
 from dvm_mpi.disa.types import Mode
-from dvm_mpi.engine.operations import plan
+from dvm_mpi.engine.operations import DIVISIONS, plan
 from dvm_mpi.engine.records import Operation
 from dvm_mpi.engine.translation.accesses import Group, Groups, in_order
-from dvm_mpi.engine.translation.arithmetic import DIVISIONS
 from dvm_mpi.engine.translation.blocks import Block
 from dvm_mpi.engine.translation.cells import Cell, Place
 from dvm_mpi.engine.translation.code import reads, writes
@@ -26,7 +25,7 @@ from dvm_mpi.layout import WORD_BYTES
 _O = Operation
 #: Bytes that a pointer may move in an iteration.
 STEP_MAX: Final = 1 << 20
-#: Conditions that can be counted: whether signed, and whether equal values go on; None: until equal.
+#: Conditions that can be counted: whether signed, whether equal values go on; None: until equal.
 COUNTABLE: Final = {
     _O.BR_L: (True, False),
     _O.BR_LE: (True, True),
@@ -38,8 +37,10 @@ COUNTABLE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """How a group's addresses move: by `step` bytes an iteration, from where the pointer is when
-    the iteration begins plus `offset`."""
+    """How a group's addresses move.
+
+    By `step` bytes an iteration, from where the pointer is when it begins, plus `offset`.
+    """
 
     group: Group
     step: int

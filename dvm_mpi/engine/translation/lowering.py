@@ -15,7 +15,7 @@ from llvmlite import ir
 from dvm_mpi.disa.instruction import Instruction, Operand
 from dvm_mpi.disa.types import Mode
 from dvm_mpi.engine.address_space import VIEW
-from dvm_mpi.engine.operations import Plan, plan
+from dvm_mpi.engine.operations import DIVISIONS, Plan, plan
 from dvm_mpi.engine.predecode import widened_constant
 from dvm_mpi.engine.records import Operation, Word
 from dvm_mpi.engine.translation import arithmetic
@@ -116,7 +116,8 @@ class Lowering:
         builder = self._frame.builder
         if planned.operation in arithmetic.SHIFTS:
             y = builder.and_(y, word(planned.extra))
-        if planned.operation in arithmetic.DIVISIONS:
+        is_safe = isinstance(y, ir.Constant) and y.constant != 0
+        if planned.operation in DIVISIONS and not is_safe:
             self._frame.unless(self.failed, builder.icmp_signed("!=", y, word(0)))
         return arithmetic.WORD_OPERATIONS[planned.operation](self._frame, x, y)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
 from llvmlite import ir
 
 from dvm_mpi.engine.address_space import FLAGS, MASKS, STATIC, TRACK, VIEW
@@ -69,7 +68,7 @@ class Memory:
 
     # --- checks -------------------------------------------------------------------------------
     def check(self, group: Group, base: Value, failed: Block) -> Checked:
-        """Check all accesses of a group at once; go to `failed` if the page does not permit them."""
+        """Check all accesses of a group at once; to `failed` if the page does not permit them."""
         frame, builder = self._frame, self._frame.builder
         span = group.high - group.low
         start = builder.add(base, word(group.low)) if group.low else base
@@ -135,5 +134,3 @@ class Memory:
         builder = self._frame.builder
         place = builder.lshr(address, word(3))
         return builder.gep(self._frame.pointer(MASKS), [place], source_etype=I8)
-
-

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from dvm_mpi.engine.address_space import FLAGS, PAGE_COUNT, STATIC, TRACK
+from dvm_mpi.engine.address_space import PAGE_COUNT, STATIC, TRACK
 from dvm_mpi.engine.translation.frame import (
     BIT,
     I8,

@@ -27,7 +27,6 @@ from dvm_mpi.engine.translation.memory import Memory
 from dvm_mpi.engine.translation.runtime import Runtime
 from dvm_mpi.layout import PAGE_SHIFT
 
-
 #: Iterations below which preparing a window takes longer than it saves.
 ITERATIONS_MIN: Final = 4
 #: Iterations of one window: with STEP_MAX, no distance overflows.
@@ -90,6 +89,11 @@ class _WindowLowering(Lowering):
             self._first[place] = super().cell_word(frame.cells[place])
         self._moved = dict.fromkeys(loop.steps, 0)
         self.index: Value = None
+
+    @property
+    def failed(self) -> Value:
+        """There is no way out of a window."""
+        raise AssertionError(f"{self._instruction} cannot be left to the interpreter here")
 
     def move(self, place: Place, amount: int) -> None:
         """Note that a cell has been moved by an instruction of the iteration."""
