@@ -162,7 +162,9 @@ class Chooser:
             if len(nest) <= UNIT_INSTRUCTIONS_MAX:
                 return nest
             heads = {a for a in nest if any(b not in nest for b in self._before.get(a, ()))}
-            if pc in heads or not heads:
+            # Control may also come from nowhere: where runners begin, or calls arrive.
+            heads = heads or nest & (self._taken | self._called.keys()) or {min(nest)}
+            if pc in heads:
                 return self._near(pc) & nest
             nodes = nest - heads
 

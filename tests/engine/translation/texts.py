@@ -1,0 +1,45 @@
+"""Programs as text, and what the translator sees of them."""
+
+from __future__ import annotations
+
+from dvm_mpi.disa.assembler import assemble_text
+from dvm_mpi.disa.image import Image
+from dvm_mpi.engine.predecode import Program
+from dvm_mpi.engine.translation.accesses import Groups, groups_of
+from dvm_mpi.engine.translation.blocks import Block, blocks_of
+from dvm_mpi.engine.translation.cells import Cell, Place, promoted_cells
+from dvm_mpi.engine.translation.code import Code
+from dvm_mpi.engine.translation.units import Chooser, Unit, instructions_of
+
+
+class Seen:
+    """A program, its code, and its unit around a label."""
+
+    def __init__(self, text: str, label: str = "main") -> None:
+        self.image: Image = assemble_text(text, "test.dasm", {})
+        self.code = Code(self.image, Program(self.image).static_pages)
+        self.chooser = Chooser(self.code, self.image)
+        found = self.chooser.around(self.at(label))
+        assert found is not None, label
+        self.unit: Unit = found
+        self.blocks: dict[int, Block] = blocks_of(self.code, self.unit)
+
+    def at(self, label: str) -> int:
+        """Return the address of a label."""
+        return self.image.symbols[label]
+
+    def block(self, label: str) -> Block:
+        """Return the block that begins at a label."""
+        return self.blocks[self.at(label)]
+
+    def cells(self, windows: tuple[int, ...] = ()) -> dict[Place, Cell]:
+        """Return the promoted cells of the unit."""
+        return promoted_cells(self.code, instructions_of(self.code, self.unit), windows)
+
+    def groups(self, label: str) -> Groups:
+        """Return the groups of a block's accesses."""
+        return groups_of(self.code, self.cells(), self.block(label).instructions)
+
+    def place(self, cell: str) -> Place:
+        """Return the place of a named cell of eight bytes."""
+        return self.at(cell), 8
