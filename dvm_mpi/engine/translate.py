@@ -98,7 +98,8 @@ class _Translation:
         frame = self._frame
         checked = frame.block("checked")
         window = Window(frame, self._memory, self._runtime, loop, groups)
-        window.build(checked, self._heads[node], behind)
+        fuel_behind = node.fuel - len(block.instructions)
+        window.build(checked, self._heads[node], behind, fuel_behind)
         frame.at(checked)
 
     # --- instructions -------------------------------------------------------------------------

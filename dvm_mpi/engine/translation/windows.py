@@ -153,7 +153,7 @@ class Window:
         self._plain = Lowering(frame, memory)
         self._plain.begin(groups)
 
-    def build(self, checked: Block, again: Block, behind: Block) -> None:
+    def build(self, checked: Block, again: Block, behind: Block, fuel_behind: int) -> None:
         """Build a window here.
 
         Parameters
@@ -164,10 +164,15 @@ class Window:
             Where to go after a window if the loop goes on.
         behind
             Where to go when the loop has ended, counted.
+        fuel_behind
+            What is executed there at most until fuel is checked again.
         """
         frame, loop = self._frame, self._loop
         size = len(loop.block.instructions)
         left = frame.builder.load(frame.left, typ=I64)
+        if fuel_behind:
+            # A window may be the loop's last one, and nobody checks between it and what follows.
+            left = frame.builder.sub(left, word(fuel_behind))
         most = self._smaller(frame.builder.udiv(left, word(size)), word(_ITERATIONS_MAX))
         ready_fuel = frame.builder.icmp_signed(">=", left, word(size * ITERATIONS_MIN))
         frame.unless(checked, ready_fuel)
