@@ -55,6 +55,12 @@ class _Translation:
         self._runtime = Runtime(self._frame, self._memory, stretches)
         self._lowering = Lowering(self._frame, self._memory)
         self._groups = {a: groups_of(code, cells, b.instructions) for a, b in blocks.items()}
+        #: Where calls come back to, and the operand that holds that address.
+        self._links = {
+            i.address + i.size_bytes: i.operands[1]
+            for i in instructions_of(code, unit)
+            if i.mnemonic == "bl"
+        }
         #: Native blocks of nodes: the instructions, and where fuel is checked before them.
         self._bodies: dict[Node, Native] = {}
         self._heads: dict[Node, Native] = {}
@@ -147,7 +153,11 @@ class _Translation:
         frame = self._frame
         value = self._lowering.read_word(last, 0, Word.Q)
         switch = frame.builder.switch(value, self._lowering.failed)
+        link = last.operands[0]
         for address in self._unit.landings:
+            # An address that another cell got is unlikely here: the interpreter can look it up.
+            if self._links.get(address, link) != link:
+                continue
             way = frame.block("landing")
             switch.add_case(word(address), way)
             frame.at(way)
