@@ -46,6 +46,24 @@ SLICE_FUEL: Final = 400_000
 BATCH_FUEL: Final = 4 * SLICE_FUEL
 #: Instructions in whose time a short attempt is begun, ended and reported, whatever it executes.
 RUNNER_FUEL: Final = 384
+#: A sample of where runners are is taken after so many instructions of the interpreter, a fraction
+#: of a millisecond; and where they run translated, after up to so many.
+SAMPLE_FUEL: Final = 65_536
+SAMPLE_FUEL_MAX: Final = 1 << 26
+#: A place is so many bytes of text, twenty instructions or so; it is hot after so many samples,
+#: some 20 ms. Others in it are found after twice as many, four times as many, and so on.
+PLACE_BYTES: Final = 512
+HOT_SAMPLES: Final = 128
+#: Units of translated code that one program has, at most.
+UNITS_MAX: Final = 1_024
+#: How often a rank looks for translated code that it waits for, and for what others have had made.
+UNITS_WANTED_LOOK_S: Final = 0.01
+UNITS_LOOK_S: Final = 0.5
+#: A unit during whose translation so many translators have died is left to the interpreter.
+TRANSLATION_TRIES_MAX: Final = 3
+#: A translator that nobody has asked for so long ends; it looks for requests so often.
+TRANSLATOR_IDLE_S: Final = 30.0
+TRANSLATOR_LOOK_S: Final = 0.005
 #: Addresses that a rank leases at a time.
 ID_LEASE_COUNT: Final = 4_096
 STACK_LEASE_COUNT: Final = 1_024

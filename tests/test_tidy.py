@@ -68,6 +68,8 @@ CLOCK_DOORS = {
     "dvm_mpi/launch/postmortem.py",
     "dvm_mpi/launch/signals.py",
     "dvm_mpi/native/compilation.py",
+    "dvm_mpi/engine/native_code.py",
+    "dvm_mpi/engine/translator.py",
 }
 #: Who may draw numbers, always from a seed that the user can give.
 CHANCE_DOORS = {

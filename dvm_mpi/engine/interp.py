@@ -29,10 +29,12 @@ from dvm_mpi.engine.interface import (
     TrapKind,
 )
 from dvm_mpi.engine.lease_blocks import LeaseBlocks, automatic_stack_bytes
+from dvm_mpi.engine.native_code import LoadedUnit, NativeCode
 from dvm_mpi.engine.page_cache import PageCache
 from dvm_mpi.engine.parking import ParkedAttempt, copy_attempt, restore_attempt
 from dvm_mpi.engine.predecode import CELLS_PAGE, Program
 from dvm_mpi.engine.state import ATTEMPT_FIELDS, LEASE_FIELDS, Buffers, Field, List, Phase, Stop
+from dvm_mpi.engine.tiers import Tiers
 from dvm_mpi.layout import PAGE_BYTES, stack_slot_bytes
 
 #: After so many automatic stacks, of runners that ran or were created, all that they have left in
@@ -78,7 +80,9 @@ def _compiled(settings: EngineSettings) -> tuple[Callable[..., Any], ...]:
 class InterpEngine:
     """Implements `interface.Engine` with a numba loop."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, native: NativeCode | None = None) -> None:
+        """Make an engine; with `native` it takes translated code from there, and asks for more."""
+        assert native is None or not settings.counts_instructions, "a profile counts by the loop"
         self._settings = settings
         self._run, self._clear, self._settle, self._look = _compiled(settings)
         self._space = AddressSpace.shared()
@@ -95,6 +99,11 @@ class InterpEngine:
         #: Counts instructions, if that was asked for.
         self._tally: tally.Tally | None = None
         self._program: Program | None = None
+        self._native = native
+        self._tiers = Tiers()
+        #: Units of `native` that have been looked at, and those of them that wait for pages.
+        self._units_seen = 0
+        self._units_held: list[LoadedUnit] = []
         self._text = b""
         self._image: Image | None = None
         #: What the state's addresses point into: kept alive here.
@@ -127,13 +136,77 @@ class InterpEngine:
         if not self._claim():
             self._space.show_text(self._text)
             self._show_static_pages()
+        if self._native is not None:
+            self._native.join(self)
+            self._take_units(self._native)
 
+    # --- translated code ----------------------------------------------------------------------
     def attach(
         self, entries: Mapping[int, int], function: int, static_pages: Iterable[int]
     ) -> None:
         """Enter translated code at these instructions from now on; see `Program.attach`."""
         assert self._program is not None, "load comes before attach"
         self._program.attach(entries, function, static_pages)
+
+    @property
+    def native_instructions(self) -> int:
+        """How many instructions were executed by translated code."""
+        return int(self._state[Field.NATIVE_INSTRUCTIONS])
+
+    @property
+    def static_pages(self) -> list[int]:
+        """Private pages that records point into."""
+        assert self._program is not None, "load comes before its pages"
+        return self._program.static_pages
+
+    def _take_units(self, native: NativeCode) -> None:
+        """Enter the units that have come from now on, each as soon as its pages are static."""
+        assert self._program is not None, "load comes before units"
+        waiting = self._units_held + native.units[self._units_seen :]
+        self._units_seen = len(native.units)
+        self._units_held = []
+        pages_before = len(self._program.static_pages)
+        for unit in waiting:
+            entries = {pc: number for number, pc in enumerate(unit.head.entries)}
+            if not self._program.knows(entries):
+                continue
+            if set(unit.head.static_pages) <= set(self._program.static_pages):
+                self._program.attach(entries, unit.function, unit.head.static_pages)
+                self._tiers.cover(unit.head.addresses)
+            else:
+                self._units_held.append(unit)
+        if len(self._program.static_pages) > pages_before:
+            self._show_static_pages()
+
+    def _sample(self, native: NativeCode) -> None:
+        """Take a sample of where the running attempt is; ask for code where that is hot."""
+        assert self._program is not None, "load comes before run"
+        if self._state[Field.PHASE] == Phase.RUNNING:
+            pc = self._program.pc_at(int(self._state[Field.RECORD]))
+            if self._tiers.sample(pc):
+                native.want(pc, self._program.static_pages)
+        if self._units_held:
+            self._take_units(native)
+
+    def _execute(self, fuel: int) -> tuple[Stop, int]:
+        """Execute up to `fuel` instructions; return why compiled code stopped, and how many."""
+        native = self._native
+        if native is None:
+            return Stop(self._run(self._state, fuel)), int(self._state[Field.EXECUTED])
+        native.look()
+        executed = 0
+        while True:
+            if len(native.units) > self._units_seen:
+                self._take_units(native)
+            if self._tiers.is_due:
+                self._sample(native)
+            given = min(fuel - executed, max(self._tiers.left, 1))
+            stop = Stop(self._run(self._state, given))
+            ran = int(self._state[Field.EXECUTED])
+            self._tiers.ran(ran)
+            executed += ran
+            if stop is not Stop.SLICE_ENDED or executed >= fuel:
+                return stop, executed
 
     def begin(self, batch: AttemptBatch) -> None:
         """Take a batch."""
@@ -161,8 +234,8 @@ class InterpEngine:
             self._stacks_seen = 0
         executed = 0
         while True:
-            stop = Stop(self._run(self._state, fuel - executed))
-            executed += int(self._state[Field.EXECUTED])
+            stop, ran = self._execute(fuel - executed)
+            executed += ran
             ended = self._answer(stop, executed)
             if ended is not None:
                 return ended

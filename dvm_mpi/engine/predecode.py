@@ -305,6 +305,10 @@ class Program:
                 self._claim_record(pc)
                 self._fill(pc)
 
+    def knows(self, entries: Iterable[int]) -> bool:
+        """Say whether all these are instructions that have been decoded."""
+        return all(self.decoded.get(pc) is not None for pc in entries)
+
     def _move_to_copy(self, record: int) -> None:
         """Make a record an entry that has no function yet, and its NEXT a copy of what it was."""
         plain = self._words.allocate(r.RECORD_BYTES // WORD_BYTES)

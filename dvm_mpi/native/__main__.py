@@ -5,18 +5,12 @@ PARENT is the process that needs it. When that one ends, however it does, so doe
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import sys
-from typing import Final
 
-_PR_SET_PDEATHSIG: Final = 1
+from dvm_mpi.native.background import end_with
 
 # Before the import of the compiler, which takes a while.
-ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the process that needed a library has ended")
+end_with(int(sys.argv[1]))
 
 from dvm_mpi.native.compiler import main  # noqa: E402
 

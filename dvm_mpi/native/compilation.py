@@ -9,31 +9,21 @@ itself, and the last file wins over equal ones.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import signal
-import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from dvm_mpi.errors import CompileError
-from dvm_mpi.native import store
+from dvm_mpi.native import background, store
 
 if TYPE_CHECKING:
     import subprocess
 
 #: How often to look whether a library is there that somebody else compiles, and to wait at most.
 _LOOK_S: Final = 0.05
-#: What is shown of a compiler's last words.
-_ERROR_CHARACTERS_MAX: Final = 4_000
-#: Variables by which MPI's launchers recognise their processes: the compiler is none of them.
-_MPI_PREFIXES: Final = ("HYDI_", "HYDRA_", "MPI", "OMPI_", "PALS_", "PMI", "PRTE_")
-#: File systems that have no locks answer one of these.
-_NO_LOCKS: Final = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,66 +126,32 @@ class Compilation:
         self._child = self._words = None
 
     def _start(self, target: Target) -> None:
-        import subprocess  # noqa: PLC0415, most runs find everything compiled
-
-        lock = _take_lock(target)
+        lock = background.take_lock(_lock_path(target))
         if lock is None:
             return
         with lock:
             if target.path is not None:
                 return
-            self._words = os.fdopen(os.memfd_create("compiler"), "w+b")
-            self._child = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "dvm_mpi.native", str(os.getpid())),
-                    *(target.module, str(target.stem)),
-                ],
-                env=_environment(os.environ),
-                stdin=subprocess.DEVNULL,
-                stdout=self._words,
-                stderr=self._words,
-                pass_fds=[lock.fileno()],
-            )
+            arguments = [str(os.getpid()), target.module, str(target.stem)]
+            self._child, self._words = background.start("dvm_mpi.native", arguments, lock)
             lock.truncate(0)
             lock.write(f"process {self._child.pid} on {os.uname().nodename}\n")
             lock.flush()
 
     def _conclude(self, code: int) -> None:
         assert self._words is not None, "a compiler without words"
-        self._words.seek(0)
-        words = self._words.read().decode(errors="replace").strip()
+        words = background.said(self._words)
         self._child = None
         self.close()
         target = self._missing[0]
         if code == 0 and target.path is not None:
             return
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
         raise CompileError(
-            f"the {target.name} library could not be compiled: the compiler ended with {how} "
-            f"(it needs 400 MB of memory, and room in {target.stem.parent})."
-            f"\n{words[-_ERROR_CHARACTERS_MAX:]}".rstrip()
+            f"the {target.name} library could not be compiled: the compiler ended with "
+            f"{background.how(code)} (it needs 400 MB of memory, and room in {target.stem.parent})."
+            f"\n{words}".rstrip()
         )
 
 
 def _lock_path(target: Target) -> Path:
     return target.stem.with_name(target.stem.name + ".lock")
-
-
-def _take_lock(target: Target) -> IO[str] | None:
-    """Return the lock, held as long as the file is open; None if somebody else has it."""
-    lock = _lock_path(target).open("a", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            lock.close()
-            return None
-    return lock
-
-
-def _environment(own: Mapping[str, str]) -> dict[str, str]:
-    """Return the compiler's environment: ours, without MPI, and with the way to this package."""
-    kept = {name: value for name, value in own.items() if not name.startswith(_MPI_PREFIXES)}
-    paths = [str(store.PACKAGE.parent), own.get("PYTHONPATH", "")]
-    kept["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return kept

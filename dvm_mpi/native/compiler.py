@@ -10,9 +10,6 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
-import shutil
-import struct
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,29 +25,12 @@ from numba.cpython import slicing
 from numba.extending import intrinsic
 from numba.np import arrayobj, numpy_support
 
-from dvm_mpi.native import headers, store
+from dvm_mpi.native import headers, linking
 from dvm_mpi.native.library import Entry, Library
 
-#: What compiled code may call.
-EXTERNALS: Final = {
-    "_GLOBAL_OFFSET_TABLE_",
-    "floor",
-    "madvise",
-    "memcpy",
-    "memmove",
-    "memset",
-    "sqrt",
-}
 #: Lower than the ranks', which go on serving meanwhile.
 _NICENESS: Final = 5
-_LINKERS: Final = (("ld", ()), ("ld.lld", ()), ("cc", ("-nostdlib",)))
 _WORD_BYTES: Final = 8
-#: Of object files: sizes of entries, and the kind of section that lists symbols.
-_SECTION_BYTES: Final = 64
-_SYMBOL_BYTES: Final = 24
-_SYMBOL_TABLE: Final = 2
-#: The table of addresses that whoever loads the code makes for it.
-_OFFSETS: Final = "_GLOBAL_OFFSET_TABLE_"
 _OPTIONS: Final[dict[str, Any]] = {
     "error_model": "numpy",
     "no_cpython_wrapper": True,
@@ -64,7 +44,7 @@ def main(arguments: list[str]) -> None:
     module, stem = arguments
     os.nice(_NICENESS)
     library: Library = importlib.import_module(module).LIBRARY
-    write(emit(library), Path(stem))
+    linking.write(emit(library), Path(stem))
 
 
 # --- from Python to an object file -------------------------------------------------------------
@@ -237,8 +217,7 @@ def emit(library: Library) -> bytes:
         codemodel="large",
     )
     emitted: bytes = machine.emit_object(whole)
-    needed = undefined_symbols(emitted) - {_OFFSETS}
-    assert needed <= EXTERNALS, f"compiled code would call {sorted(needed - EXTERNALS)}"
+    linking.check(emitted)
     return emitted
 
 
@@ -266,64 +245,3 @@ def _keep_only(module: Any, symbols: set[str]) -> None:
     passes = binding.create_new_module_pass_manager()
     passes.add_global_dead_code_eliminate_pass()
     passes.run(module, builder)
-
-
-def undefined_symbols(code: bytes) -> set[str]:
-    """Return what an object file (ELF, 64 bits) takes from elsewhere.
-
-    Not asked of the module: which of LLVM's operations become calls is decided at the very end.
-    """
-    assert code[:5] == b"\x7fELF\x02", "not an object file of 64 bits"
-    begin = struct.unpack_from("<Q", code, 40)[0]
-    count = struct.unpack_from("<H", code, 60)[0]
-    # Kind, first byte, length in bytes, and the section that goes with it.
-    sections = [
-        struct.unpack_from("<4xI16xQQI", code, begin + _SECTION_BYTES * index)
-        for index in range(count)
-    ]
-    found = set()
-    for kind, first, length, names in sections:
-        if kind != _SYMBOL_TABLE:
-            continue
-        # The first symbol is none.
-        for at in range(first + _SYMBOL_BYTES, first + length, _SYMBOL_BYTES):
-            name, section = struct.unpack_from("<I2xH", code, at)
-            if section == 0:
-                start = sections[names][1] + name
-                found.add(code[start : code.index(b"\0", start)].decode())
-    return found
-
-
-# --- from an object file to a library ----------------------------------------------------------
-
-
-def write(code: bytes, stem: Path) -> None:
-    """Put an object file into the cache: as a shared library if a linker can be found."""
-    own = stem.with_name(f"{stem.name}.{os.getpid()}")
-    object_path = own.with_name(own.name + store.OBJECT)
-    shared_path = own.with_name(own.name + store.SHARED)
-    try:
-        object_path.write_bytes(code)
-        is_linked = link(object_path, shared_path)
-        source, suffix = (shared_path, store.SHARED) if is_linked else (object_path, store.OBJECT)
-        source.replace(stem.with_name(stem.name + suffix))
-    finally:
-        object_path.unlink(missing_ok=True)
-        shared_path.unlink(missing_ok=True)
-
-
-def link(source: Path, target: Path) -> bool:
-    """Make a shared library of an object file; tell whether there is one and it can be loaded."""
-    for name, options in _LINKERS:
-        linker = shutil.which(name)
-        if linker is None:
-            continue
-        command = [linker, *options, "-shared", "-o", str(target), str(source)]
-        if subprocess.run(command, check=False, capture_output=True).returncode != 0:
-            continue
-        try:
-            ctypes.CDLL(str(target))
-        except OSError:
-            continue
-        return True
-    return False

@@ -102,7 +102,8 @@ def digest_of(sources: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     own = PACKAGE / "native"
     # Compiled code also holds constants of the address map and the limits.
-    common = [own / "compiler.py", own / "headers.py", PACKAGE / "layout.py", PACKAGE / "config.py"]
+    common = [own / f"{name}.py" for name in ("compiler", "headers", "linking")]
+    common += [PACKAGE / "layout.py", PACKAGE / "config.py"]
     # In one order, whatever way the package is reached by: a user's folder may have links to it.
     for path in sorted({path.resolve() for path in (*sources, *common)}):
         digest.update(path.name.encode())

@@ -1,4 +1,4 @@
-"""Translated code by hand: LLVM assembly, made executable within the test's process."""
+"""Translated code by hand: LLVM assembly, made executable within the test's process, or a file."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from dvm_mpi.layout import WORD_BYTES
 
 
 @cache
-def _engine():
+def _machine(relocation: str = "default"):
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    machine = binding.Target.from_default_triple().create_target_machine()
-    return binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+    return binding.Target.from_default_triple().create_target_machine(reloc=relocation)
+
+
+@cache
+def _engine():
+    return binding.create_mcjit_compiler(binding.parse_assembly(""), _machine())
 
 
 @cache
@@ -28,15 +32,25 @@ def function(assembly: str, name: str) -> int:
     return address
 
 
+def object_of(assembly: str) -> bytes:
+    """Return the object file of position-independent code."""
+    emitted: bytes = _machine("pic").emit_object(binding.parse_assembly(assembly))
+    return emitted
+
+
 def counting_loop(name: str, counter: int, sum_cell: int, limit: int, pcs: list[int]) -> int:
+    """Return the function of a unit; see `loop_assembly`."""
+    return function(loop_assembly(name, counter, sum_cell, limit, pcs), name)
+
+
+def loop_assembly(name: str, counter: int, sum_cell: int, limit: int, pcs: list[int]) -> str:
     """Return a unit for a loop of three instructions, and then what follows.
 
     `add counter, 1`, `add sum, counter` and `br:l counter, limit` to the first; they are at `pcs`
     with the address behind them, and private cells on static pages. Entry 0 is the first of them,
     entry 1 the branch.
     """
-    return function(
-        f"""
+    return f"""
         define i64 @{name}(i64 %state, i64 %entry, i64 %fuel) {{
         begin:
           %counter = inttoptr i64 {VIEW + counter} to i64*
@@ -76,9 +90,7 @@ def counting_loop(name: str, counter: int, sum_cell: int, limit: int, pcs: list[
           store i64 %after, i64* %field
           ret i64 %pc
         }}
-        """,
-        name,
-    )
+        """
 
 
 def nothing(name: str, pc: int) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dvm_mpi.errors import CompileError
-from dvm_mpi.native import compilation, store
+from dvm_mpi.native import background
 from dvm_mpi.native.compilation import Compilation, Target
 from tests.patience import PATIENCE_S
 
@@ -125,7 +125,7 @@ def test_who_waits_takes_over_from_a_process_that_is_killed(endless, started) ->
     first = subprocess.Popen(
         [sys.executable, "-c", WAITING, str(endless.stem)],
         stdout=subprocess.PIPE,
-        env=compilation._environment({**os.environ, "ENDLESS_BEGUN": str(begun)}),
+        env=background.environment({**os.environ, "ENDLESS_BEGUN": str(begun)}),
     )
     try:
         assert first.stdout is not None
@@ -180,21 +180,3 @@ def test_closing_ends_the_compiler(endless, started) -> None:
     waiting.close()
     assert not is_alive(process)
     waiting.close()
-
-
-def test_a_compiler_is_not_a_rank() -> None:
-    own = {
-        "PMI_RANK": "1",
-        "PMIX_RANK": "0",
-        "OMPI_COMM_WORLD_SIZE": "4",
-        "MPIEXEC": "x",
-        "HYDI_CONTROL_FD": "9",
-        "PATH": "p",
-        "NUMBA_CACHE_DIR": "c",
-        "PYTHONPATH": "q",
-    }
-    assert compilation._environment(own) == {
-        "PATH": "p",
-        "NUMBA_CACHE_DIR": "c",
-        "PYTHONPATH": os.pathsep.join([str(store.PACKAGE.parent), "q"]),
-    }

@@ -82,18 +82,3 @@ def test_indices_are_looked_at_unless_the_library_counts_forwards(monkeypatch) -
     assert emitted(counts_forwards=True) != looked_at
     # What one library says is nothing to the next.
     assert emitted(counts_forwards=False) == looked_at
-
-
-def test_a_file_comes_into_being_complete(tmp_path, monkeypatch) -> None:
-    """What is in the folder under its last name was written, linked and tried before."""
-    monkeypatch.setattr(compiler, "link", lambda source, target: False)
-    compiler.write(b"code", tmp_path / "sample-1")
-    assert [path.name for path in tmp_path.iterdir()] == ["sample-1.o"]
-
-    def fail(source, target):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(compiler, "link", fail)
-    with pytest.raises(KeyboardInterrupt):
-        compiler.write(b"code", tmp_path / "sample-2")
-    assert [path.name for path in tmp_path.iterdir()] == ["sample-1.o"]

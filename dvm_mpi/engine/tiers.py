@@ -1,0 +1,54 @@
+"""What is hot: samples of where runners are, and the places whose code should be translated.
+
+Pure: no clock, no file; instructions are the time. A sample is taken after so many instructions,
+however these fall into batches and slices. A *place* is a stretch of text; a loop may lie in
+several, and is translated when the first of them is hot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dvm_mpi.config import HOT_SAMPLES, PLACE_BYTES, SAMPLE_FUEL, SAMPLE_FUEL_MAX
+
+
+class Tiers:
+    """The samples of one engine."""
+
+    def __init__(self) -> None:
+        #: Instructions until the next sample is due.
+        self.left = SAMPLE_FUEL
+        self._interval = SAMPLE_FUEL
+        #: Samples by place; never more places than the text has.
+        self._samples: dict[int, int] = {}
+        #: Addresses of instructions that are translated.
+        self._translated: set[int] = set()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a sample should be taken."""
+        return self.left <= 0
+
+    def ran(self, instructions: int) -> None:
+        """Note how many instructions were executed."""
+        self.left -= instructions
+
+    def cover(self, addresses: Iterable[int]) -> None:
+        """Note that instructions are translated from now on."""
+        self._translated.update(addresses)
+
+    def sample(self, pc: int) -> bool:
+        """Take a sample; say whether what is around `pc` should be translated.
+
+        Where much runs translated, samples come less and less often: each interrupts it.
+        """
+        is_translated = pc in self._translated
+        self._interval = min(2 * self._interval, SAMPLE_FUEL_MAX) if is_translated else SAMPLE_FUEL
+        self.left = self._interval
+        if is_translated:
+            return False
+        place = pc // PLACE_BYTES
+        count = self._samples[place] = self._samples.get(place, 0) + 1
+        times = count // HOT_SAMPLES
+        # A place may hold several loops, of which each is asked for when a sample finds it.
+        return count % HOT_SAMPLES == 0 and times & (times - 1) == 0
