@@ -30,11 +30,8 @@ SUBCOMMANDS: Final = (
     "asm", "disasm", "check", "estimate", "simulate", "calibrate", "replay", "report", "doctor",
 )  # fmt: skip
 
-#: Options of the manual that this version refuses, with what to do without them.
-_NOT_BUILT: Final = {
-    "--engine translate": "use --engine interp",
-    "--engine auto": "use --engine interp",
-}
+#: How runners are executed unless `--engine` says it.
+ENGINE_DEFAULT: Final = "interp"
 
 _EXAMPLES: Final = """\
 examples:
@@ -162,8 +159,10 @@ def run_parser() -> argparse.ArgumentParser:
     add("--out", dest="outputs", action="append", default=[], metavar="NAME=FILE:DATASET",
         help="write the array NAME to an HDF5 dataset, or to FILE.npy, at the end")  # fmt: skip
     add("--stdin", type=Path, metavar="FILE", help="standard input of every runner ('-': ours)")
-    add("--engine", default="interp", choices=("interp", "reference", "translate", "auto"),
-        help="how runners are executed (default: interp; reference is slow and plain)")  # fmt: skip
+    add("--engine", default=ENGINE_DEFAULT, choices=("auto", "interp", "translate", "reference"),
+        help="how runners are executed: interpreted (interp), hot code translated while they run "
+             "(auto), all of it before they run (translate), or slowly and plainly (reference); "
+             f"default: {ENGINE_DEFAULT}")  # fmt: skip
     add("--undeclared", default="trap", choices=("trap", "allow"),
         help="access to shared memory that a runner did not declare (default: trap)")  # fmt: skip
     add("--fuel", type=parse_count(1, 2**62), default=0, metavar="N",
@@ -232,12 +231,9 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
     Raises
     ------
     UsageError
-        A word is wrong, or an option is not built yet; the text names it.
+        A word is wrong; the text names it.
     """
     given = run_parser().parse_args(arguments)
-    engine = f"--engine {given.engine}"
-    if engine in _NOT_BUILT:
-        raise UsageError(f"{engine} is not built in this version; {_NOT_BUILT[engine]}")
     if not config.STACK_BYTES_DEFAULT <= given.stack <= config.STACK_BYTES_MAX:
         raise UsageError(
             f"--stack {given.stack}: automatic stacks have {config.STACK_BYTES_DEFAULT:,} to "

@@ -168,6 +168,7 @@ class InterpEngine:
         pages_before = len(self._program.static_pages)
         for unit in waiting:
             entries = {pc: number for number, pc in enumerate(unit.head.entries)}
+            self._program.expect([*unit.head.entries, *unit.head.ways_out])
             if not self._program.knows(entries):
                 continue
             if set(unit.head.static_pages) <= set(self._program.static_pages):

@@ -8,11 +8,10 @@ speed only, and is told once.
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import IO, Final, Protocol
+from typing import IO, TYPE_CHECKING, Final, Protocol
 
 from dvm_mpi.config import UNITS_LOOK_S, UNITS_MAX, UNITS_WANTED_LOOK_S
 from dvm_mpi.disa.image import Image
@@ -32,8 +31,9 @@ from dvm_mpi.engine.unit_folder import (
 )
 from dvm_mpi.native import background
 
-#: The module that translates, by the name of its `maker`; only the translator's process imports it.
-MAKER: Final = "dvm_mpi.engine.translate"
+if TYPE_CHECKING:
+    import subprocess
+
 _TRANSLATOR: Final = "dvm_mpi.engine.translator"
 
 
@@ -52,6 +52,10 @@ class Executes(Protocol):
     @property
     def native_instructions(self) -> int:
         """How many instructions it has executed so."""
+
+    @property
+    def static_pages(self) -> list[int]:
+        """Private pages that its program's records point into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +82,10 @@ class NativeCode:
     tell
         Takes a line for the user.
     maker
-        The module that translates.
+        The module that translates, for tests; empty for the translator of ours.
     """
 
-    def __init__(self, image: Image, tell: Callable[[str], None], maker: str = MAKER) -> None:
+    def __init__(self, image: Image, tell: Callable[[str], None], maker: str = "") -> None:
         self._image = image
         self._tell = tell
         self._maker = maker
@@ -110,6 +114,10 @@ class NativeCode:
     def join(self, engine: Executes) -> None:
         """Count what an engine executes."""
         self._engines.append(engine)
+
+    def want_all(self) -> None:
+        """Ask for all of the program, which an engine has loaded."""
+        self.want(None, self._engines[0].static_pages)
 
     def want(self, pc: int | None, static_pages: Sequence[int]) -> None:
         """Ask for the unit around an address, or for all of the program if it is None."""
@@ -252,7 +260,8 @@ class NativeCode:
             return
         with lock:
             self._folder.write(IMAGE, image_bytes(self._image))
-            arguments = [str(os.getpid()), str(self._folder.path), self._maker]
+            arguments = [str(os.getpid()), str(self._folder.path)]
+            arguments += [self._maker] if self._maker else []
             self._child, self._words = background.start(_TRANSLATOR, arguments, lock)
 
     def _conclude(self, code: int) -> None:

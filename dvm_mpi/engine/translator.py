@@ -1,9 +1,9 @@
-"""`python -m dvm_mpi.engine.translator PARENT FOLDER MAKER`: translate what is asked for.
+"""`python -m dvm_mpi.engine.translator PARENT FOLDER [MAKER]`: translate what is asked for.
 
 A process beside the ranks of a node, one for each program's folder (unit_folder.py): it takes one
 request after the other, puts the units there, and ends when nobody has asked for a while, or with
-PARENT. MAKER is the module whose `maker` translates (`UnitMaker`); only this process imports it,
-and with it llvmlite.
+PARENT. MAKER is the module whose `maker` translates (`UnitMaker`), unit_maker.py unless it is
+given; only this process imports it, and with it llvmlite.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from dvm_mpi.config import TRANSLATION_TRIES_MAX, TRANSLATOR_IDLE_S, TRANSLATOR_LOOK_S
 from dvm_mpi.disa.image import Image
@@ -29,10 +29,11 @@ from dvm_mpi.native.background import end_with
 #: Lower than the ranks', which go on executing meanwhile.
 _NICENESS: Final = 5
 _DIGEST_DIGITS: Final = 24
+_MAKER: Final = "dvm_mpi.engine.unit_maker"
 _NO_LINKER: Final = "there is no linker: install binutils (ld), lld or a C compiler"
 
 
-class Unit(Protocol):
+class AnyUnit(Protocol):
     """A part of a program that is translated as one function; see translation/units.py."""
 
     @property
@@ -48,16 +49,22 @@ class Unit(Protocol):
         """Private pages that its code names without a check."""
 
 
-class UnitMaker(Protocol):
+U = TypeVar("U", bound=AnyUnit)
+
+
+class UnitMaker(Protocol[U]):
     """Chooses and translates the units of one program."""
 
-    def around(self, pc: int) -> Unit | None:
+    def around(self, pc: int) -> U | None:
         """Return the unit to translate where an instruction is hot; None if there is none."""
 
-    def all(self) -> Sequence[Unit]:
+    def all(self) -> Sequence[U]:
         """Return units that together hold all of the program."""
 
-    def make(self, unit: Unit) -> bytes:
+    def ways_out(self, unit: U) -> Collection[int]:
+        """Return the addresses at which the loop may go on behind a unit."""
+
+    def make(self, unit: U) -> bytes:
         """Return the object file (ELF) with a unit's function, `unit_file.SYMBOL`."""
 
 
@@ -68,13 +75,13 @@ class Translator:
     """
 
     def __init__(
-        self, folder: UnitFolder, make_maker: Callable[[Image, Iterable[int]], UnitMaker]
+        self, folder: UnitFolder, make_maker: Callable[[Image, Iterable[int]], UnitMaker[Any]]
     ) -> None:
         self._folder = folder
         self._make_maker = make_maker
         self._image: Image | None = None
         #: The maker for the static pages that were last asked for.
-        self._maker: tuple[tuple[int, ...], UnitMaker] | None = None
+        self._maker: tuple[tuple[int, ...], UnitMaker[Any]] | None = None
 
     def take_over(self) -> None:
         """Open the requests again that another translator has left, but for those that end all."""
@@ -119,7 +126,7 @@ class Translator:
         self._folder.complete(made)
         return True
 
-    def _maker_for(self, static_pages: tuple[int, ...]) -> UnitMaker:
+    def _maker_for(self, static_pages: tuple[int, ...]) -> UnitMaker[Any]:
         if self._maker is None or self._maker[0] != static_pages:
             if self._image is None:
                 content = self._folder.read(IMAGE)
@@ -128,7 +135,7 @@ class Translator:
             self._maker = static_pages, self._make_maker(self._image, static_pages)
         return self._maker[1]
 
-    def _make(self, maker: UnitMaker, unit: Unit) -> str:
+    def _make(self, maker: UnitMaker[Any], unit: AnyUnit) -> str:
         """Put a unit into the folder, unless it is there; return its file's name."""
         name = _name_of(unit) + UNIT
         content = self._folder.read(name)
@@ -146,13 +153,18 @@ class Translator:
             raise RuntimeError(_NO_LINKER)
         taken_s = time.perf_counter() - began
         head = UnitHead(
-            self._folder.key, unit.entries, unit.addresses, unit.static_pages, round(taken_s, 4)
+            key=self._folder.key,
+            entries=unit.entries,
+            addresses=unit.addresses,
+            ways_out=tuple(sorted(maker.ways_out(unit))),
+            static_pages=unit.static_pages,
+            translate_s=round(taken_s, 4),
         )
         self._folder.write(name, pack(head, library))
         return name
 
 
-def _name_of(unit: Unit) -> str:
+def _name_of(unit: AnyUnit) -> str:
     """Return a digest of what a unit is."""
     parts = (unit.entries, unit.addresses, unit.static_pages)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:_DIGEST_DIGITS]
@@ -160,8 +172,9 @@ def _name_of(unit: Unit) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Serve until nobody has asked for a while."""
-    folder, module = arguments
+    folder, *modules = arguments
     os.nice(_NICENESS)
+    (module,) = modules or [_MAKER]
     translator = Translator(UnitFolder(Path(folder)), importlib.import_module(module).maker)
     translator.take_over()
     asked_s = time.monotonic()

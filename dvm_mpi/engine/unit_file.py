@@ -31,13 +31,14 @@ class UnitHead:
     """What a unit is; addresses are those of instructions.
 
     `key` says for what program, processor and version its code is. `entries`: where control may
-    come in, by number. `static_pages`: private pages that it names without a check. `translate_s`:
-    how long it took to make.
+    come in, by number. `ways_out`: where the loop may go on, whatever stands there. `static_pages`:
+    private pages that it names without a check. `translate_s`: how long it took to make.
     """
 
     key: str
     entries: tuple[int, ...]
     addresses: tuple[int, ...]
+    ways_out: tuple[int, ...]
     static_pages: tuple[int, ...]
     translate_s: float
 
@@ -63,7 +64,9 @@ def unpack(content: bytes, key: str) -> tuple[UnitHead, bytes]:
     begin = len(_MAGIC) + _LENGTH_BYTES
     end = begin + int.from_bytes(body[len(_MAGIC) : begin], "little")
     given: dict[str, Any] = json.loads(body[begin:end])
-    lists = {name: tuple(given[name]) for name in ("entries", "addresses", "static_pages")}
+    lists = {
+        name: tuple(given[name]) for name in ("entries", "addresses", "ways_out", "static_pages")
+    }
     head = UnitHead(**{**given, **lists})
     if head.key != key:
         raise DamagedUnitError("it is from elsewhere")

@@ -79,7 +79,8 @@ class RunReport:
     #: windows, "message" within messages; "none" inside one process.
     ranks: int = 1
     data_plane: str = "none"
-    #: "interp" or "reference", and how many workers executed and homes held memory.
+    #: "auto", "interp", "translate" or "reference", and how many workers executed and homes held
+    #: memory.
     engine: str
     workers: int
     homes: int
@@ -124,6 +125,12 @@ class RunReport:
     epochs: int
     #: Executed by all attempts, those that lost included.
     instructions: int
+    #: Of these, in translated code; how many units of it a rank had at the end, how many of them
+    #: were there when it began, and how long the others took to translate, in the background.
+    native_instructions: int = 0
+    units: int = 0
+    units_cached: int = 0
+    translate_s: float = 0.0
     #: With `--profile`: executed lines of the source, most instructions first, each with `line`,
     #: nearest `label`, `text`, `instructions` and their `share`. Attempts that had not ended when
     #: the run did are in it, and not in `instructions`.
@@ -316,6 +323,8 @@ def summary(report: RunReport) -> str:
         f"committed in {counted(r.epochs, 'epoch')}; "
         f"peak {scaled(r.peak_memory_bytes, 'B')} resident{most}",
     ]
+    if r.units:
+        lines.insert(4, f"  native   {_translated(r)}")
     if r.traffic is not None and r.ranks > 1:
         lines.append(f"  network  {_moved(r.traffic)}")
     if r.blocks_moved:
@@ -323,6 +332,15 @@ def summary(report: RunReport) -> str:
     if r.watchers_left:
         lines.append(f"  watchers {r.watchers_left:,} still armed at the end")
     return "\n".join(lines)
+
+
+def _translated(r: RunReport) -> str:
+    """Return how much was executed by translated code, and where that came from."""
+    share = 100 * r.native_instructions / r.instructions if r.instructions else 0
+    made = r.units - r.units_cached
+    words = [f"{r.units_cached:,} found in the cache"] if r.units_cached else []
+    words += [f"{made:,} translated in {r.translate_s:.3f} s"] if made else []
+    return f"{share:.0f} % of the instructions, in {counted(r.units, 'unit')}: {', '.join(words)}"
 
 
 def _moved(traffic: Traffic) -> str:

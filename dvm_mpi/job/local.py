@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -53,7 +53,9 @@ from dvm_mpi.job.parts import (
     Interrupted,
     age_of_process_s,
     default_memory_bytes,
+    find_native_code,
     make_engine_factory,
+    native_figures,
     peak_memory_bytes,
     progress_counts,
     revision,
@@ -70,6 +72,7 @@ from dvm_mpi.launch import priority
 from dvm_mpi.options import RunOptions
 
 if TYPE_CHECKING:
+    from dvm_mpi.engine.native_code import NativeCode
     from dvm_mpi.job.tracing import Trace
 
 
@@ -209,6 +212,8 @@ class Run:
         age = timedelta(seconds=self._times.startup_s)
         self._started_at = (datetime.now().astimezone() - age).isoformat(timespec="seconds")
         self._machine: LocalMachine | None = None
+        #: Translated code of the program, if there may be some.
+        self._native: NativeCode | None = None
         self._ending: Ending | None = None
         self._traced: Trace | None = None
         #: The profile, if there is one.
@@ -274,6 +279,7 @@ class Run:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
                 stack.callback(signal.signal, number, signal.signal(number, watcher.interrupt))
             stack.enter_context(self._progress)
+            stack.callback(self._end_translating)
             machine = self._load(watcher)
             stack.callback(machine.close)
             stack.callback(self._take_profile, machine)
@@ -354,16 +360,18 @@ class Run:
             conflict_unit=o.conflict_unit,
             tells_staged=o.is_recorded,
         )
+        self._native = find_native_code(o, image)
         delivery = InOrder() if o.seed is None else Shuffled(o.seed, config.SLICE_FUEL)
         self._machine = LocalMachine(
             image,
             settings,
-            make_engine_factory(o),
+            make_engine_factory(o, self._native),
             stdin=stdin,
             delivery=delivery,
             observer=watcher,
         )
         check_fits(image, self._machine.geometry, memory // o.homes)
+        self._translate(watcher)
         if o.trace is not None:
             self._trace(self._machine, watcher)
         loading_ns = time.monotonic_ns()
@@ -406,6 +414,22 @@ class Run:
         finally:
             preparation.close()
         self._times.compile_s = time.perf_counter() - began
+
+    def _translate(self, watcher: _Watcher) -> None:
+        """Have all of the program translated, if that was asked for; notice signals meanwhile."""
+        if self._native is None or self._options.engine != "translate":
+            return
+        began = time.perf_counter()
+        self._native.want_all()
+        while self._native.waits:
+            self._native.look()
+            watcher.waits(self._native.waits_for)
+            time.sleep(config.NAP_S_MAX)
+        self._times.compile_s += time.perf_counter() - began
+
+    def _end_translating(self) -> None:
+        if self._native is not None:
+            self._native.close()
 
     @staticmethod
     def _match(
@@ -526,6 +550,7 @@ class Run:
             watchers_left=len(ending.watchers) if ending is not None else 0,
             epochs=c.epochs,
             instructions=c.instructions,
+            **native_figures([] if self._native is None else [asdict(self._native.figures())]),
             lines=self._lines,
             bytes_fetched=c.bytes_fetched,
             bytes_committed=c.bytes_committed,

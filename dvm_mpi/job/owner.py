@@ -32,6 +32,7 @@ from dvm_mpi.io.specs import ArraySpec
 from dvm_mpi.io.traffic import Traffic
 from dvm_mpi.job.parts import (
     age_of_process_s,
+    native_figures,
     peak_memory_bytes,
     progress_counts,
     revision,
@@ -301,6 +302,7 @@ class Owner:
         ending, narrator, state = self._ending, self._narrator, self.coordinator.scheduler.state
         assert narrator is not None
         peaks = [int(each["peak_memory_bytes"]) for each in self.figures]
+        natives = [each["native"] for each in self.figures if each.get("native")]
         ended_at = self.ended_at or time.perf_counter()
         return report.RunReport(
             program=str(o.program),
@@ -332,6 +334,7 @@ class Owner:
             watchers_left=len(ending.watchers) if ending is not None else 0,
             epochs=c.epochs,
             instructions=c.instructions,
+            **native_figures(natives),
             lines=self._lines(),
             bytes_fetched=c.bytes_fetched,
             bytes_committed=c.bytes_committed,

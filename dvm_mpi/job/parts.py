@@ -7,9 +7,9 @@ import signal
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dvm_mpi import config
 from dvm_mpi.control.contention import is_worth_telling
@@ -24,6 +24,9 @@ from dvm_mpi.launch import limits
 from dvm_mpi.launch.finding import refuse
 from dvm_mpi.native import store
 from dvm_mpi.options import RunOptions
+
+if TYPE_CHECKING:
+    from dvm_mpi.engine.native_code import NativeCode
 
 #: Of the operating system.
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -118,7 +121,19 @@ def default_memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-def make_engine_factory(options: RunOptions) -> Callable[[], Engine]:
+def find_native_code(options: RunOptions, image: Image) -> NativeCode | None:
+    """Return the translated code of a program in this process; None if none is to be used."""
+    # A profile counts what the interpreter's loop arrives at.
+    if options.engine not in {"auto", "translate"} or options.profile:
+        return None
+    from dvm_mpi.engine.native_code import NativeCode
+
+    return NativeCode(image, (lambda line: None) if options.quiet else say)
+
+
+def make_engine_factory(
+    options: RunOptions, native: NativeCode | None = None
+) -> Callable[[], Engine]:
     """Return what builds one engine for a worker; the engine's modules are imported here."""
     settings = EngineSettings(
         stack_bytes=options.stack_bytes,
@@ -137,7 +152,20 @@ def make_engine_factory(options: RunOptions) -> Callable[[], Engine]:
     refuse([limits.check_address_space(limits.measure())])
     from dvm_mpi.engine.interp import InterpEngine
 
-    return lambda: InterpEngine(settings)
+    return lambda: InterpEngine(settings, native)
+
+
+def native_figures(ranks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the report says of translated code, from the `NativeFigures` of all ranks.
+
+    Ranks of one node load the same units: the most that one has loaded is told, not the sum.
+    """
+    return {
+        "native_instructions": sum(rank["instructions"] for rank in ranks),
+        "units": max((rank["units"] for rank in ranks), default=0),
+        "units_cached": max((rank["cached_units"] for rank in ranks), default=0),
+        "translate_s": max((rank["translate_s"] for rank in ranks), default=0.0),
+    }
 
 
 def with_dumps(

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Generator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import numpy as np
@@ -33,6 +33,7 @@ from dvm_mpi.job.greeting import VERDICT, first_failure, verdict_row
 from dvm_mpi.job.owner import Owner
 from dvm_mpi.job.parts import (
     age_of_process_s,
+    find_native_code,
     make_engine_factory,
     peak_memory_bytes,
     resident_bytes,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from dvm_mpi.control.rank_machine import RankMachine
     from dvm_mpi.control.rank_tracer import RankTracer
     from dvm_mpi.control.transport import Transport
+    from dvm_mpi.engine.native_code import NativeCode
 
 
 _NS_PER_S: Final = 1_000_000_000
@@ -67,6 +69,8 @@ class RanksRun:
         self._owner = Owner(options, launch.size) if launch.rank == 0 else None
         self._vigil = Vigil(launch, signals, self._owner)
         self._machine: RankMachine | None = None
+        #: Translated code of the program, if this rank may execute some.
+        self._native: NativeCode | None = None
         self._tree = Tree(())
         self._inputs: Matched = []
         #: Arrays of the program.
@@ -126,6 +130,8 @@ class RanksRun:
         assert self._machine is not None
         counts = self._machine.instruction_counts()
         self._machine.close_engine()
+        if self._native is not None:
+            self._native.close()
         if self._machine.rank.tracer is not None:
             self._machine.rank.tracer.flush()
         # However the run ended, what the ranks noted until then counts.
@@ -255,7 +261,7 @@ class RanksRun:
     def _prepare(
         self, machine: RankMachine, image: Image, stdin: bytes, preparation: Preparation
     ) -> Generator[bool, None, None]:
-        """Wait for the compiled interpreter, load it, and begin to execute runners."""
+        """Wait for compiled code, the program's too if that is asked for; then execute runners."""
         told_at_s = time.monotonic() + config.SILENT_WAIT_S
         with traced(machine.rank.tracer, Work.COMPILING):
             while not preparation.is_engine_ready:
@@ -264,9 +270,15 @@ class RanksRun:
                     told_at_s = float("inf")
                     self._owner.tell(f"dvm: waiting for {preparation.waits_for}")
                 yield False
-            engine = make_engine_factory(self._options)()
+            self._native = native = find_native_code(self._options, image)
+            engine = make_engine_factory(self._options, native)()
             yield True
             engine.load(image, stdin)
+            if native is not None and self._options.engine == "translate":
+                native.want_all()
+                while native.waits:
+                    native.look()
+                    yield False
         machine.start_worker(engine)
 
     def _write_outputs(self, visible: int, places: str) -> Generator[bool, None, str]:
@@ -289,6 +301,7 @@ class RanksRun:
             {
                 "peak_memory_bytes": peak_memory_bytes(),
                 "undeclared": machine.undeclared_accesses(),
+                "native": None if self._native is None else asdict(self._native.figures()),
             }
         )
 

@@ -25,7 +25,7 @@ class Ended:
     def messages(self) -> list[str]:
         """The lines of standard error, without the headline and the summary."""
         lines = self.err.splitlines()
-        figures = ("  time ", "  runners ", "  engine ", "  memory ", "  watchers ")
+        figures = ("  time ", "  runners ", "  engine ", "  native ", "  memory ", "  watchers ")
         return [x for x in lines if not x.startswith(("dvm 0.", *figures))]
 
 

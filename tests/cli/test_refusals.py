@@ -30,8 +30,6 @@ OPTIONS = [
     # words                           what the message says
     (["--isolation", "read"],         "invalid choice: 'read'"),
     (["--conflict-unit", "word"],     "invalid choice: 'word'"),
-    (["--engine", "translate"],       "--engine translate is not built"),
-    (["--engine", "auto"],            "--engine auto is not built"),
     (["--engine", "fast"],            "invalid choice: 'fast'"),
     (["--undeclared", "maybe"],       "invalid choice: 'maybe'"),
     (["--fuel", "0"],                 "'0' is not a whole number from 1 to"),
@@ -74,11 +72,6 @@ def test_option_is_refused(dvm: Command, words: list[str], told: str) -> None:
     assert told in text_of(ended)
     assert ended.messages[0].startswith("dvm: error: ")
     assert ended.out == ""
-
-
-def test_an_option_that_is_not_built_says_what_to_use(dvm: Command) -> None:
-    ended = dvm.run(GOOD, "--engine", "auto")
-    assert text_of(ended).endswith("use --engine interp")
 
 
 def test_a_misspelt_subcommand(dvm: Command) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dvm_mpi.disa.image import Image
-from dvm_mpi.engine.translator import Unit
 from dvm_mpi.engine.unit_file import SYMBOL
 from dvm_mpi.layout import CELL_REGISTERS, PAGE_SHIFT
 from tests.engine import units
@@ -47,12 +46,12 @@ class LoopMaker:
         assert image.lines is not None
         assert COUNTER >> PAGE_SHIFT in set(static_pages)
         self._image = image
-        self._pcs = image.lines.addresses.tolist()[-5:-1]
+        self._pcs: list[int] = image.lines.addresses.tolist()[-5:-1]
 
-    def around(self, pc: int) -> Unit | None:
+    def around(self, pc: int) -> Loop | None:
         return self._loop if pc in self._pcs[:3] else None
 
-    def all(self) -> Sequence[Unit]:
+    def all(self) -> Sequence[Loop]:
         return [self._loop]
 
     @property
@@ -60,7 +59,10 @@ class LoopMaker:
         pcs = self._pcs
         return Loop((pcs[0], pcs[2]), tuple(pcs[:3]), (COUNTER >> PAGE_SHIFT,))
 
-    def make(self, unit: Unit) -> bytes:
+    def ways_out(self, unit: Loop) -> Sequence[int]:
+        return self._pcs
+
+    def make(self, unit: Loop) -> bytes:
         text = self._image.text
         if FAILS.to_bytes(8, "little") in text:
             raise ValueError("this one cannot be translated")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.engine.native_code import NativeCode
 from dvm_mpi.engine.predecode import Program
 from dvm_mpi.engine.reference import ReferenceEngine
-from dvm_mpi.engine.unit_file import UnitHead, pack, unpack
+from dvm_mpi.engine.unit_file import pack, unpack
 from dvm_mpi.engine.unit_folder import LOCK, UNIT, UnitFolder
 from tests.engine.loop_maker import DIES, FAILS, looping
 from tests.engine.machine import Ended, Host, Task, at, batch, imm, op, run_tasks, settings
@@ -160,7 +161,7 @@ def test_damaged_units_are_dropped_and_made_anew(damage: str) -> None:
     assert whole is not None
     head, library = unpack(whole, folder.key)
 
-    elsewhere = UnitHead("else", head.entries, head.addresses, head.static_pages, 0.0)
+    elsewhere = replace(head, key="else")
     folder.write(
         name,
         {

@@ -6,7 +6,7 @@ from dvm_mpi.engine.unit_file import SYMBOL, DamagedUnitError, UnitHead, load, p
 from dvm_mpi.native import linking
 from tests.engine import units
 
-HEAD = UnitHead("key", (0x4_0000_0000, 0x4_0000_0010), (0x4_0000_0000,), (0x20_0000,), 0.25)
+HEAD = UnitHead("key", (0x4_0000_0000, 0x4_0000_0010), (0x4_0000_0000,), (7,), (0x20_0000,), 0.25)
 
 
 def test_a_unit_is_what_was_packed() -> None:
