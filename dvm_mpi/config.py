@@ -41,6 +41,12 @@ MIGRATION_ROOM_PERCENT: Final = 25
 STACK_BYTES_DEFAULT: Final = 8 * KIB
 #: Instructions between two looks at the messages: about a millisecond.
 SLICE_FUEL: Final = 400_000
+#: A rank's slices last so long, whatever executes them: it measures them, and gives each as many
+#: instructions as that takes, SLICE_FUEL at least and SLICE_FUEL_MAX at most. In one process, where
+#: nobody waits for others, slices have LONG_SLICE_FUEL where code is translated.
+SLICE_US: Final = 1_000
+SLICE_FUEL_MAX: Final = 64 * SLICE_FUEL
+LONG_SLICE_FUEL: Final = 8 * SLICE_FUEL
 #: Instructions that the runners of one batch have together, if they are short enough, and that a
 #: worker executes before it reports ends: a message costs the coordinator as much time as a slice.
 BATCH_FUEL: Final = 4 * SLICE_FUEL
@@ -49,7 +55,7 @@ RUNNER_FUEL: Final = 384
 #: A sample of where runners are is taken after so many instructions of the interpreter, a fraction
 #: of a millisecond; and where they run translated, after up to so many.
 SAMPLE_FUEL: Final = 65_536
-SAMPLE_FUEL_MAX: Final = 1 << 26
+SAMPLE_FUEL_MAX: Final = 1 << 21
 #: A place is so many bytes of text, twenty instructions or so; it is hot after so many samples,
 #: some 20 ms. Others in it are found after twice as many, four times as many, and so on.
 PLACE_BYTES: Final = 512

@@ -31,9 +31,13 @@ class Delivery(Protocol):
 
 
 class InOrder:
-    """All messages first, oldest first; then the workers in turn."""
+    """All messages first, oldest first; then the workers in turn.
 
-    def __init__(self) -> None:
+    `slice_fuel`: of every slice; the usual fuel if it is None.
+    """
+
+    def __init__(self, slice_fuel: int | None = None) -> None:
+        self._slice_fuel = slice_fuel
         self._messages: deque[tuple[Part, Message]] = deque()
         self._turn = 0
 
@@ -54,8 +58,8 @@ class InOrder:
 
     @property
     def slice_fuel(self) -> int | None:
-        """The usual fuel."""
-        return None
+        """The same for all."""
+        return self._slice_fuel
 
 
 class Shuffled:

@@ -70,10 +70,17 @@ def select(finished: Finished, kept: NDArray[np.int64]) -> Finished:
         dropped_stacks=_NO_STACKS,
         traps=json.dumps(told) if told else "",
         fetched_bytes=0,
+        effort=_share_of(finished, kept),
         loads=loads,
         leases=NO_LEASES,
         shares=shares,
     )
+
+
+def _share_of(finished: Finished, kept: NDArray[np.int64]) -> int:
+    """Return what the attempts that are kept count for, by their instructions."""
+    instructions = finished.outcomes["instructions"]
+    return int(finished.effort * int(instructions[kept].sum()) // max(int(instructions.sum()), 1))
 
 
 def join(parts: Sequence[Finished]) -> Finished:
@@ -111,6 +118,7 @@ def join(parts: Sequence[Finished]) -> Finished:
         dropped_stacks=np.concatenate([part.dropped_stacks for part in parts]),
         traps=json.dumps(told) if told else "",
         fetched_bytes=sum(part.fetched_bytes for part in parts),
+        effort=sum(part.effort for part in parts),
         loads=loads,
         load_data=np.concatenate([part.load_data for part in parts]),
         leases=np.concatenate([part.leases for part in parts]),
@@ -265,3 +273,12 @@ def _between(
         )
         for first, end, begun, ended in bounds
     ]
+
+
+def efforts(finished: Finished) -> NDArray[np.int64]:
+    """Return what the instructions of each attempt count for where batches are sized."""
+    instructions: NDArray[np.int64] = finished.outcomes["instructions"]
+    total = int(instructions.sum())
+    if finished.effort == total:
+        return instructions
+    return (instructions * (finished.effort / total)).astype(np.int64)

@@ -92,7 +92,9 @@ class Finished:
     The arrays are those of `engine.interface.OutcomeBatch`; `data_first` is -1 in runs whose bytes
     are staged. `traps` is a JSON object: position -> [operand texts, nearest range or null].
     `loads` and `load_data` are empty unless the engines track loads. `worker` is `joining.SEVERAL`
-    if records of several workers were joined: `shares` tells whose they are then.
+    if records of several workers were joined: `shares` tells whose they are then. `effort` is what
+    their instructions count for where batches are sized: as many as are executed at the usual pace
+    in the time that these took.
     """
 
     worker: int
@@ -107,6 +109,7 @@ class Finished:
     dropped_stacks: NDArray[np.int64]
     traps: str
     fetched_bytes: int
+    effort: int
     loads: NDArray[Any] = field(default_factory=lambda: np.empty(0, RUN))  # RUN
     load_data: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
     leases: NDArray[Any] = field(default_factory=lambda: NO_LEASES)  # LEASES

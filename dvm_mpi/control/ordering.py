@@ -27,7 +27,7 @@ from dvm_mpi.control.coordinator_state import (
     RecordOrder,
     ToHome,
 )
-from dvm_mpi.control.joining import SEVERAL, select, workers_of
+from dvm_mpi.control.joining import SEVERAL, efforts, select, workers_of
 from dvm_mpi.control.lifecycle import Event, Kind, State
 from dvm_mpi.control.messages import Finished
 from dvm_mpi.control.record_loops import GATHERED_COUNT, OUTCOME_RUNNER
@@ -118,12 +118,12 @@ class Ordering:
             # Nearly always a message has runners of one sort only.
             entry = int(table[int(words[0, OUTCOME_RUNNER]), ENTRY])
             total, longest = totals.tolist()
-            state.lengths.observe_one(entry, total / len(outcomes), len(outcomes))
+            state.lengths.observe_one(entry, finished.effort / len(outcomes), len(outcomes))
             state.runner_lengths.add(entry, classes, total, longest)
             state.counters.instructions += total
             return
         entries, instructions = table[outcomes["runner"], ENTRY], outcomes["instructions"]
-        state.lengths.observe(entries, instructions)
+        state.lengths.observe(entries, efforts(finished))
         state.runner_lengths.note(entries, instructions)
         state.counters.instructions += int(instructions.sum())
 

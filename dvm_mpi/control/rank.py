@@ -50,6 +50,7 @@ from dvm_mpi.control.messages import (
 from dvm_mpi.control.metering import Activity, Meter
 from dvm_mpi.control.rank_clock import RankClock
 from dvm_mpi.control.rank_tracer import RankTracer
+from dvm_mpi.control.slices import SliceLength
 from dvm_mpi.control.transport import Nap, Transport
 from dvm_mpi.control.worker import Sent, Worker
 from dvm_mpi.dsm import messages as memory
@@ -132,7 +133,7 @@ class Rank:
     has_worker
         Whether a worker will be added, once there is an engine.
     slice_fuel
-        Instructions between two looks at the messages; tests draw it.
+        Instructions between two looks at the messages; None: as many as last a millisecond.
     cpu_share
         Says when this rank rests; None: never.
     resident_bytes
@@ -149,7 +150,7 @@ class Rank:
         *,
         windows: Syncing | None = None,
         has_worker: bool = True,
-        slice_fuel: Callable[[], int] = lambda: config.SLICE_FUEL,
+        slice_fuel: Callable[[], int] | None = None,
         cpu_share: CpuShare | None = None,
         resident_bytes: Callable[[], int] = lambda: 0,
         tree: Tree | None = None,
@@ -176,6 +177,7 @@ class Rank:
         self._windows = windows
         self._has_worker = has_worker
         self._slice_fuel = slice_fuel
+        self._slices = SliceLength()
         self._cpu_share = cpu_share
         #: Whether this rank serves only, since its share of its core is used up.
         self._rests = False
@@ -412,13 +414,26 @@ class Rank:
         self._meter.mark(Activity.SERVING, begun_us)
         if tracing is not None:
             tracing.slice_begins(worker)
-        sent, instructions = worker.run_slice(self._slice_fuel(), begun_us)
+        sent, instructions = self._run_slice(worker, begun_us)
         self._meter.mark(Activity.EXECUTING, now_us())
         self._meter.executed(instructions)
         if tracing is not None:
             tracing.slice_ended(worker, instructions, sent)
         self._send(sent)
         return True
+
+    def _run_slice(self, worker: Worker, begun_us: int) -> tuple[tuple[Sent, ...], int]:
+        """Let the worker execute for about a millisecond, or as much as was asked for."""
+        if self._slice_fuel is not None:
+            return worker.run_slice(self._slice_fuel(), begun_us)
+        slices = self._slices
+        fuel = slices.fuel
+        # By the processor's time: that others have this rank's core says nothing of its pace.
+        used_before_us = used_us()
+        sent, instructions = worker.run_slice(fuel, begun_us)
+        slices.took(fuel, instructions, used_us() - used_before_us)
+        worker.instructions_per_us = slices.per_us
+        return sent, instructions
 
     # --- figures --------------------------------------------------------------------------------
     def _meter_turn(self, did: bool) -> None:

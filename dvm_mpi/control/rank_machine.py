@@ -47,6 +47,10 @@ MESSAGE: Final = "message"
 AUTO: Final = "auto"
 
 
+def _usual_fuel() -> int:
+    return config.SLICE_FUEL
+
+
 @dataclass(frozen=True, slots=True)
 class RankSettings:
     """Sizes of one rank's machine, the same on all ranks; bytes unless the name says otherwise.
@@ -95,7 +99,8 @@ class RankMachine:
     host
         The owner of the run; on rank 0 only.
     slice_fuel
-        Instructions between two looks at the messages.
+        Instructions between two looks at the messages; None: as many as last a millisecond, in
+        deterministic runs as usual.
     begins_us
         A moment on rank 0's clock before any rank made its machine; there only.
     turn
@@ -119,7 +124,7 @@ class RankMachine:
         write_outputs: Callable[[int, str], WritingTask],
         *,
         host: Host | None = None,
-        slice_fuel: Callable[[], int] = lambda: config.SLICE_FUEL,
+        slice_fuel: Callable[[], int] | None = None,
         begins_us: int = 0,
         turn: Callable[[], None] = lambda: None,
         resident_bytes: Callable[[], int] = lambda: 0,
@@ -142,7 +147,7 @@ class RankMachine:
             write_outputs,
             windows=self.windows,
             has_worker=self.has_worker,
-            slice_fuel=slice_fuel,
+            slice_fuel=_usual_fuel if slice_fuel is None and settings.deterministic else slice_fuel,
             cpu_share=CpuShare(settings.cpu_share) if settings.cpu_share < 1 else None,
             resident_bytes=resident_bytes,
             tree=settings.tree,

@@ -29,7 +29,7 @@ from dvm_mpi.control.coordinator_state import (
     ToWorker,
 )
 from dvm_mpi.control.dealing import ONE_RUNNER, Dealing, Dealt
-from dvm_mpi.control.joining import SEVERAL, ready_workers, workers_of
+from dvm_mpi.control.joining import SEVERAL, efforts, ready_workers, workers_of
 from dvm_mpi.control.leader import Tree
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.lifecycle import Event, State, too_many_children
@@ -328,7 +328,7 @@ class Scheduler:
         np.add.at(state.gathered, workers_of(finished), 1)
         # The rest of the round goes in batches of the right size.
         entries = state.table.rows["entry"][finished.outcomes["runner"]]
-        state.lengths.observe(entries, finished.outcomes["instructions"])
+        state.lengths.observe(entries, efforts(finished))
         if not rounds.is_complete:
             return []
         state.gathered[:] = 0

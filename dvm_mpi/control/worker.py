@@ -36,6 +36,7 @@ from dvm_mpi.control.messages import (
 )
 from dvm_mpi.control.returning import give_back
 from dvm_mpi.control.roster import Pace, Roster
+from dvm_mpi.control.slices import effort_of
 from dvm_mpi.dsm import byte_copy
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.hot_pages import HotPages
@@ -182,12 +183,14 @@ class Worker:
         self._lookups: dict[int, Lookup] = {}
         self._last_ticket = self._last_serial = 0
         self._outbox: deque[_Departure] = deque()
-        #: Instructions executed since ends were last reported, and as many as ends weigh.
+        #: Effort of what was executed since ends were last reported, and of these ends.
         self._unreported = 0
         #: After how many they are.
         self._report_fuel = BATCH_FUEL
         #: Place in its batch of the attempt that is next, or under way.
         self._index = 0
+        #: How fast its engine executes, as whoever gives it slices has measured; 0: not known.
+        self.instructions_per_us = 0.0
         #: Pages read, for whoever looks at the run.
         self.hot_pages = HotPages()
         #: Bytes of frames read since the last record, and since the beginning.
@@ -352,11 +355,12 @@ class Worker:
         if self._resumed is None:
             stopped = self.engine.run(self._pace.fuel(fuel))
             ended = stopped.index - self._index
-            self._unreported += self._pace.ran(stopped.instructions, ended)
+            executed = self._pace.ran(stopped.instructions, ended)
+            self._unreported += effort_of(executed, self.instructions_per_us)
             self._index = stopped.index
         else:
             stopped = self.engine.run(fuel)
-            self._unreported += stopped.instructions
+            self._unreported += effort_of(stopped.instructions, self.instructions_per_us)
         goes_on = stopped.reason in {Reason.PAGE_MISSED, Reason.SLICE_ENDED}
         sent: list[Sent] = []
         if not goes_on or self._unreported >= self._report_fuel:
@@ -532,6 +536,7 @@ class Worker:
             dropped_stacks=ended.dropped_stacks,
             traps=encode_traps(ended.traps),
             fetched_bytes=self._fetched_bytes,
+            effort=effort_of(int(ended.outcomes["instructions"].sum()), self.instructions_per_us),
             loads=ended.loads,
             load_data=ended.load_data,
             leases=ended.leases,

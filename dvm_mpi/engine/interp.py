@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi.config import SLICE_FUEL
 from dvm_mpi.disa.image import Image
 from dvm_mpi.engine import counting_entries, entries, tally, trap_text
 from dvm_mpi.engine.address_space import CACHED, DIRTY, READ, STATIC, WRITE, AddressSpace
@@ -195,7 +196,7 @@ class InterpEngine:
         if native is None:
             return Stop(self._run(self._state, fuel)), int(self._state[Field.EXECUTED])
         native.look()
-        executed = 0
+        executed, native_before = 0, self.native_instructions
         while True:
             if len(native.units) > self._units_seen:
                 self._take_units(native)
@@ -207,6 +208,9 @@ class InterpEngine:
             self._tiers.ran(ran)
             executed += ran
             if stop is not Stop.SLICE_ENDED or executed >= fuel:
+                return stop, executed
+            interpreted = executed - (self.native_instructions - native_before)
+            if native.ends_slices and interpreted >= SLICE_FUEL:
                 return stop, executed
 
     def begin(self, batch: AttemptBatch) -> None:

@@ -83,9 +83,20 @@ class NativeCode:
         Takes a line for the user.
     maker
         The module that translates, for tests; empty for the translator of ours.
+    ends_slices
+        Whether a slice ends early where much of it was interpreted, whatever its fuel. Others may
+        wait for it; but where slices end then depends on what is translated when.
     """
 
-    def __init__(self, image: Image, tell: Callable[[str], None], maker: str = "") -> None:
+    def __init__(
+        self,
+        image: Image,
+        tell: Callable[[str], None],
+        maker: str = "",
+        *,
+        ends_slices: bool = False,
+    ) -> None:
+        self.ends_slices = ends_slices
         self._image = image
         self._tell = tell
         self._maker = maker

@@ -361,7 +361,9 @@ class Run:
             tells_staged=o.is_recorded,
         )
         self._native = find_native_code(o, image)
-        delivery = InOrder() if o.seed is None else Shuffled(o.seed, config.SLICE_FUEL)
+        delivery = (
+            InOrder(self._slice_fuel()) if o.seed is None else Shuffled(o.seed, config.SLICE_FUEL)
+        )
         self._machine = LocalMachine(
             image,
             settings,
@@ -414,6 +416,15 @@ class Run:
         finally:
             preparation.close()
         self._times.compile_s = time.perf_counter() - began
+
+    def _slice_fuel(self) -> int | None:
+        """Return how long slices are, if not as usual.
+
+        The same in every run, whatever is translated when: the order of events depends on it.
+        """
+        if self._native is None or self._options.deterministic:
+            return None
+        return config.LONG_SLICE_FUEL
 
     def _translate(self, watcher: _Watcher) -> None:
         """Have all of the program translated, if that was asked for; notice signals meanwhile."""

@@ -121,14 +121,17 @@ def default_memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-def find_native_code(options: RunOptions, image: Image) -> NativeCode | None:
+def find_native_code(
+    options: RunOptions, image: Image, *, ends_slices: bool = False
+) -> NativeCode | None:
     """Return the translated code of a program in this process; None if none is to be used."""
     # A profile counts what the interpreter's loop arrives at.
     if options.engine not in {"auto", "translate"} or options.profile:
         return None
     from dvm_mpi.engine.native_code import NativeCode
 
-    return NativeCode(image, (lambda line: None) if options.quiet else say)
+    tell = (lambda line: None) if options.quiet else say
+    return NativeCode(image, tell, ends_slices=ends_slices and not options.deterministic)
 
 
 def make_engine_factory(

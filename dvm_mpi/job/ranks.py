@@ -270,7 +270,7 @@ class RanksRun:
                     told_at_s = float("inf")
                     self._owner.tell(f"dvm: waiting for {preparation.waits_for}")
                 yield False
-            self._native = native = find_native_code(self._options, image)
+            self._native = native = find_native_code(self._options, image, ends_slices=True)
             engine = make_engine_factory(self._options, native)()
             yield True
             engine.load(image, stdin)

@@ -320,6 +320,7 @@ class Coordinator:
             console=np.frombuffer(bytes(console), dtype=np.uint8),
             traps="",
             fetched_bytes=0,
+            effort=int(outcomes["instructions"].sum()),
             loads=np.array(loads, dtype=RUN),
             leases=np.zeros(len(ends) if self.deterministic else 0, dtype=LEASES),
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvm_mpi.control.joining import SEVERAL, encode_traps, join, select, workers_of
+from dvm_mpi.control.joining import SEVERAL, efforts, encode_traps, join, select, workers_of
 from dvm_mpi.control.messages import Finished
 from dvm_mpi.engine.interface import LEASES, TrapDetail
 from dvm_mpi.sim.history import EndedAttempt, ended_attempts
@@ -92,3 +92,17 @@ def test_trap_details_are_told_by_position() -> None:
     assert encode_traps({}) == ""
     told = encode_traps({3: TrapDetail(("a", "b"), None), 1: TrapDetail((), (7, 8))})
     assert told == '{"1": [[], [7, 8]], "3": [["a", "b"], null]}'
+
+
+def test_effort_goes_with_the_instructions() -> None:
+    """One worker executes translated code, ten times as fast as the other one interprets."""
+    slow, fast = message(0, [0, 1]), message(1, [2, 3])
+    for part in (slow, fast):
+        part.outcomes["instructions"] = [1_000, 3_000]
+    slow, fast = replace(slow, effort=4_000), replace(fast, effort=400)
+    assert efforts(slow).tolist() == [1_000, 3_000]
+    assert efforts(fast).tolist() == [100, 300]
+    assert join([slow, fast]).effort == 4_400
+    assert select(fast, np.array([1])).effort == 300
+    nothing = replace(fast, outcomes=fast.outcomes[:0], effort=0)
+    assert efforts(nothing).tolist() == []

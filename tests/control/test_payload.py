@@ -27,6 +27,7 @@ FINISHED = Finished(
     dropped_stacks=INTS,
     traps="",
     fetched_bytes=4096,
+    effort=0,
 )
 
 

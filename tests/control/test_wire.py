@@ -109,7 +109,7 @@ def test_refusals_name_the_message_and_the_field(case: str) -> None:
 def test_a_text_that_is_no_text_is_refused() -> None:
     finished = [number for number, cls in enumerate(MESSAGES) if cls.__name__ == "Finished"]
     buffer = np.concatenate(
-        [words(*finished, *[0] * 10, 1, 0, 0, 0, 0, 0), np.full(8, 0xFF, np.uint8)]
+        [words(*finished, *[0] * 10, 1, 0, 0, 0, 0, 0, 0), np.full(8, 0xFF, np.uint8)]
     )
     with pytest.raises(CodecError, match=r"Finished\.traps: not UTF-8"):
         decode(buffer)
