@@ -69,7 +69,8 @@ class Words:
     """Words at host addresses that never change: records, constants, operand tables."""
 
     def __init__(self) -> None:
-        self._slabs: list[NDArray[np.int64]] = []
+        #: Each with its host address, which numpy takes a microsecond to tell; the newest is last.
+        self._slabs: list[tuple[int, NDArray[np.int64]]] = []
         self._base = 0
         self._used = _SLAB_WORDS
         self._constants: dict[tuple[int, ...], int] = {}
@@ -77,8 +78,9 @@ class Words:
     def allocate(self, count: int) -> int:
         """Return the host address of `count` zero words."""
         if self._used + count > _SLAB_WORDS:
-            self._slabs.append(np.zeros(_SLAB_WORDS, dtype=np.int64))
-            self._base = self._slabs[-1].ctypes.data
+            slab = np.zeros(_SLAB_WORDS, dtype=np.int64)
+            self._base = slab.ctypes.data
+            self._slabs.append((self._base, slab))
             self._used = 0
         address = self._base + self._used * WORD_BYTES
         self._used += count
@@ -95,8 +97,8 @@ class Words:
         return int(slab[index])
 
     def _find(self, address: int) -> tuple[NDArray[np.int64], int]:
-        for slab in reversed(self._slabs):
-            index = (address - slab.ctypes.data) // WORD_BYTES
+        for base, slab in reversed(self._slabs):
+            index = (address - base) // WORD_BYTES
             if 0 <= index < _SLAB_WORDS:
                 return slab, index
         raise AssertionError(f"{address:#x} was not allocated here")
