@@ -360,9 +360,11 @@ hosts: $(ENVIRONMENT) ## run jobs and workloads on four virtual hosts with both 
 fuzz: SECONDS ?= 300
 unexport SECONDS
 fuzz: SEED ?= 0
+# ENGINES=reference,interp compares these alone, KINDS=hot,programs tries these cases alone.
 fuzz: $(ENVIRONMENT) ## try random and damaged programs for SECONDS; SEED gives others
 	$(begin)
-	run $(BIN)/python -m tests.fuzz --seconds $(SECONDS) --jobs $(JOBS) --seed $(SEED)
+	run $(BIN)/python -m tests.fuzz --seconds $(SECONDS) --jobs $(JOBS) --seed $(SEED) \
+		$(addprefix --engines ,$(ENGINES)) $(addprefix --kinds ,$(KINDS))
 	verdict
 
 coverage: $(ENVIRONMENT) ## say which lines the tests do not reach (compiled loops are not seen)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from dvm_mpi.engine.interp import InterpEngine
@@ -16,6 +17,11 @@ ENGINES: Final[dict[str, EngineMaker]] = {"reference": ReferenceEngine, "interp"
 RAISED: Final = "raised"
 
 
+def chosen(names: Iterable[str]) -> dict[str, EngineMaker]:
+    """Return engines by name, in the order given."""
+    return {name: ENGINES[name] for name in names}
+
+
 def observed(maker: EngineMaker, scene: Scene) -> dict[str, Any]:
     """Run a scene, and return all that the engine lets its host see."""
     image = scene.image
@@ -23,11 +29,16 @@ def observed(maker: EngineMaker, scene: Scene) -> dict[str, Any]:
         engine = maker(settings(**scene.changes))
         try:
             engine.load(image, scene.stdin)
-            host = Host(engine, scene.memory, malloc_left=1 << 20)
-            engine.begin(batch(scene.tasks))
-            ended: list[Ended] = host.run(scene.slice_fuel)
+            host = Host(engine, scene.memory, malloc_left=1 << 20, exits=[])
+            ended: list[Ended] = []
+            for part in scene.rounds:
+                is_parking = part.parking_seed != 0
+                host.parking = random.Random(part.parking_seed) if is_parking else None
+                engine.begin(batch(part.tasks))
+                ended += host.run(*part.slice_fuels)
             return {
                 "ended": ended,
+                "exits": host.exits,
                 "undeclared": engine.undeclared_accesses(),
                 "counts": engine.instruction_counts().tolist(),
                 "misses": host.misses,

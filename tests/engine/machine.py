@@ -5,8 +5,10 @@ It answers every stop of `Engine.run` as a worker would, from a memory that only
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from dvm_mpi.engine.interface import (
     AttemptBatch,
     Engine,
     EngineSettings,
+    Exit,
     Lease,
     LeaseKind,
     OutcomeBatch,
@@ -40,11 +43,17 @@ from dvm_mpi.layout import (
 )
 
 MASK64 = (1 << 64) - 1
+#: Constants from here on stand for addresses of instructions; see `code`.
+CODE = 0x0C0D_E000_0000_0000
+_CODE_COUNT_BITS = 20
+_CODE_OFFSETS = 256
 STACK_BYTES = 8192
 SLOT_BYTES = STACK_BYTES + PAGE_BYTES
 OWN_ID = STATUS_AREAS[0][0]
 OWN_STACK = STACKS_START + PAGE_BYTES
 CLOCK_NS = 1_700_000_000_123_456_789
+#: Of the attempts whose slice ends, where any are set aside.
+PARKED_SHARE = 0.2
 
 EngineMaker = Callable[[EngineSettings], Engine]
 
@@ -63,6 +72,30 @@ def settings(**changes: Any) -> EngineSettings:
 # --- programs by hand -------------------------------------------------------------------------
 def imm(value: int) -> Operand:
     return Operand(Mode.IMMEDIATE, value & MASK64)
+
+
+def code(number: int, offset: int = 0) -> Operand:
+    """Stand for the address of an instruction, counted from 0, plus up to 255 bytes.
+
+    `program` replaces it by the address, so that instructions may still be left out or put in.
+    """
+    assert 0 <= number < 1 << _CODE_COUNT_BITS, number
+    assert 0 <= offset < _CODE_OFFSETS, offset
+    return Operand(Mode.IMMEDIATE, CODE | offset << _CODE_COUNT_BITS | number)
+
+
+def code_number(operand: Operand) -> int | None:
+    """Return which instruction an operand stands for, None if for none."""
+    above = operand.value - CODE
+    if operand.mode is Mode.IMMEDIATE and 0 <= above < _CODE_OFFSETS << _CODE_COUNT_BITS:
+        return above & (1 << _CODE_COUNT_BITS) - 1
+    return None
+
+
+def renumbered(operand: Operand, number: int) -> Operand:
+    """Return an operand that stands for another instruction, at the same offset."""
+    offset = operand.value - CODE >> _CODE_COUNT_BITS
+    return code(number, offset)
 
 
 def at(address: int) -> Operand:
@@ -129,11 +162,20 @@ def _placed(instruction: Instruction, address: int, addresses: Sequence[int]) ->
     target = instruction.target
     if target is not None:
         target = addresses[min(target, len(addresses) - 1)] if target < 1 << 20 else target
+    operands = tuple(_resolved(operand, addresses) for operand in instruction.operands)
     return Instruction(
-        address, 0, instruction.mnemonic, instruction.types, instruction.operands,
+        address, 0, instruction.mnemonic, instruction.types, operands,
         instruction.condition, target, instruction.relative, instruction.number,
         instruction.exit_mode,
     )  # fmt: skip
+
+
+def _resolved(operand: Operand, addresses: Sequence[int]) -> Operand:
+    number = code_number(operand)
+    if number is None:
+        return operand
+    offset = operand.value - CODE >> _CODE_COUNT_BITS
+    return imm(addresses[min(number, len(addresses) - 1)] + offset)
 
 
 # --- attempts ---------------------------------------------------------------------------------
@@ -247,6 +289,11 @@ class Host:
     slept_us: int = 0
     misses: list[int] = field(default_factory=list)
     stops: int = 0
+    #: Every return of `Engine.run`, if it is wanted.
+    exits: list[Exit] | None = None
+    #: Whether attempts are set aside at the ends of slices, and which: None for none.
+    parking: random.Random | None = None
+    _aside: list[int] = field(default_factory=list)
     _next: dict[LeaseKind, int] = field(
         default_factory=lambda: {
             LeaseKind.ID: OWN_ID + (1 << 20),
@@ -282,15 +329,21 @@ class Host:
         self._next[kind] = start + length
         return Lease(kind, start, start + length)
 
-    def run(self, fuel: int = 1_000_000, stops_max: int = 100_000) -> list[Ended]:
-        """Run the batch to its end and return what ended."""
-        while True:
+    def run(self, *fuels: int, stops_max: int = 100_000) -> list[Ended]:
+        """Run the batch to its end and return what ended; slices take their fuel in turn."""
+        for fuel in cycle(fuels or (1_000_000,)):
             stop = self.engine.run(fuel)
             self.stops += 1
+            if self.exits is not None:
+                self.exits.append(stop)
             assert self.stops < stops_max, "the engine makes no progress"
-            if stop.reason is Reason.BATCH_DONE:
-                return unpack(self.engine.take_outcomes())
-            self.answer(stop)
+            if stop.reason is not Reason.BATCH_DONE:
+                self.answer(stop)
+            elif self._aside:
+                self.engine.unpark(self._aside.pop(0))
+            else:
+                break
+        return unpack(self.engine.take_outcomes())
 
     def answer(self, stop: Any) -> None:
         if stop.reason is Reason.PAGE_MISSED:
@@ -300,6 +353,8 @@ class Host:
             self.engine.grant_lease(self.lease(stop.lease, stop.lease_bytes))
         elif stop.reason is Reason.SLEEPING:
             self.slept_us += stop.sleep_us
+        elif self.parking is not None and self.parking.random() < PARKED_SHARE:
+            self._aside.append(self.engine.park())
 
 
 def run_tasks(

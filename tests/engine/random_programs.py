@@ -52,6 +52,17 @@ INTERESTING_FLOATS = (
 
 
 @dataclass(frozen=True)
+class Round:
+    """One batch of attempts, and how it is run."""
+
+    tasks: Sequence[Task]
+    #: Fuel of the slices, in turn.
+    slice_fuels: Sequence[int]
+    #: Decides which attempts are set aside when a slice ends; 0: none are.
+    parking_seed: int = 0
+
+
+@dataclass(frozen=True)
 class Scene:
     """One program and all that its run depends on."""
 
@@ -67,11 +78,18 @@ class Scene:
     is_flat: bool = False
     #: What follows the instructions in the text.
     tail: bytes = b""
+    #: Batches that the same engine runs afterwards.
+    again: Sequence[Round] = ()
 
     @property
     def image(self) -> Image:
         """The assembled program."""
         return program(*self.listing, flat=self.is_flat, tail=self.tail)
+
+    @property
+    def rounds(self) -> list[Round]:
+        """All batches."""
+        return [Round(self.tasks, (self.slice_fuel,)), *self.again]
 
 
 def random_bits(rng: random.Random, type_name: str) -> int:
@@ -143,7 +161,7 @@ def random_operand(rng: random.Random, spec: OperandSpec, type_name: str) -> Ope
     return Operand(Mode.DIRECT, addresses[kind])
 
 
-def _newr(rng: random.Random) -> list[Instruction]:
+def creation(rng: random.Random) -> list[Instruction]:
     """Build four descriptors in private memory, then create a runner."""
     at = DESCRIPTORS
     written: list[Instruction] = []
@@ -179,7 +197,7 @@ def _newr(rng: random.Random) -> list[Instruction]:
     return [*written, created, *rng.sample(accesses, rng.randrange(3))]
 
 
-def _system_call(rng: random.Random) -> list[Instruction]:
+def system_call(rng: random.Random) -> list[Instruction]:
     number = rng.choice([1, 1, 6, 2, 7, 7] * 5 + [3])
     size = rng.choice([0, 1, 8, 4096, 5000, 100_000, 1 << 45])
     if rng.random() < 0.02:
@@ -195,7 +213,7 @@ def _system_call(rng: random.Random) -> list[Instruction]:
     ]  # fmt: skip
 
 
-def _strcmp(rng: random.Random) -> Instruction:
+def comparison_of_strings(rng: random.Random) -> Instruction:
     lengths = [
         Operand(Mode.IMMEDIATE, rng.choice([0, 1, 5, 8, 40, 90, 4000, 9000])) for _ in range(2)
     ]
@@ -211,9 +229,9 @@ def random_instructions(rng: random.Random, here: int, count: int) -> list[Instr
     """One thought of a program: an instruction, or a few that belong together."""
     row = rng.choice(TABLE)
     special: dict[str, Callable[[], list[Instruction]]] = {
-        "newr": lambda: _newr(rng),
-        "int": lambda: _system_call(rng),
-        "strcmp": lambda: [_strcmp(rng)],
+        "newr": lambda: creation(rng),
+        "int": lambda: system_call(rng),
+        "strcmp": lambda: [comparison_of_strings(rng)],
         "exit": lambda: [op(f"exit:{rng.choice(list(EXIT_SUFFIXES))}")],
         "br": lambda: [_branch(rng, here, count)],
         "bl": lambda: [_link(rng)],

@@ -7,7 +7,7 @@ knows of time or processes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,9 @@ from dvm_mpi.disa.image_file import load_image
 from dvm_mpi.disa.verifier import VerificationErrors, find_errors
 from dvm_mpi.engine.interface import End, TrapKind
 from dvm_mpi.errors import SourceError
-from tests.engine.agreement import disagreements
+from tests.engine.agreement import ENGINES, chosen, disagreements
+from tests.engine.hot_programs import hot_scene
+from tests.engine.machine import EngineMaker
 from tests.engine.random_programs import Scene, random_scene
 from tests.fuzz.generators import damaged_file, random_image
 from tests.fuzz.guards import Guards, aimed
@@ -30,21 +32,25 @@ from tests.fuzz.telling import told
 Figures = Counter[str]
 Kind = Callable[[int, Figures], str | None]
 
+#: Kinds of cases, in turn.
+KINDS: Final = ("programs", "hot", "reaching", "flat", "texts", "images")
 #: One in so many programs on whole machines runs on the reference, too: it is slow.
 REFERENCE_SHARE: Final = 10
 
 
-def compare(scene: Scene, seed: int, figures: Figures) -> str | None:
+def compare(
+    scene: Scene, seed: int, figures: Figures, engines: Mapping[str, EngineMaker] = ENGINES
+) -> str | None:
     """Run a scene on all engines; return the smallest scene on which they differ, in words."""
-    found, expected = disagreements(scene)
+    found, expected = disagreements(scene, engines)
     figures["programs"] += 1
     for ended in expected.get("ended", ()):
         figures["instructions"] += ended.row["instructions"]
         figures[f"ends: {_end_name(ended.row)}"] += 1
     if not found:
         return None
-    smallest = shrunk(scene, lambda candidate: bool(disagreements(candidate)[0]))
-    return told(seed, smallest, *disagreements(smallest))
+    smallest = shrunk(scene, lambda candidate: bool(disagreements(candidate, engines)[0]))
+    return told(seed, smallest, *disagreements(smallest, engines))
 
 
 def _end_name(row: dict[str, int]) -> str:
@@ -53,9 +59,14 @@ def _end_name(row: dict[str, int]) -> str:
     return End(row["end"]).name
 
 
-def programs(seed: int, figures: Figures) -> str | None:
+def programs(engines: Mapping[str, EngineMaker], seed: int, figures: Figures) -> str | None:
     """Compare the engines on a random legal program."""
-    return compare(random_scene(seed), seed, figures)
+    return compare(random_scene(seed), seed, figures, engines)
+
+
+def hot_programs(engines: Mapping[str, EngineMaker], seed: int, figures: Figures) -> str | None:
+    """Compare the engines on a random program of loops."""
+    return compare(hot_scene(seed), seed, figures, engines)
 
 
 @cache
@@ -64,16 +75,17 @@ def guards() -> Guards:
     return Guards()
 
 
-def reaching(seed: int, figures: Figures) -> str | None:
+def reaching(engines: Mapping[str, EngineMaker], seed: int, figures: Figures) -> str | None:
     """Compare the engines on a program that reaches for the memory of its host."""
-    finding = compare(aimed(seed, guards().targets()), seed, figures)
+    scene = (hot_scene if seed // len(KINDS) % 2 else random_scene)(seed)
+    finding = compare(aimed(scene, seed, guards().targets()), seed, figures, engines)
     guards().check()
     return finding
 
 
-def run_image(image: Image, seed: int, figures: Figures) -> str | None:
+def run_image(image: Image, engine: str, seed: int, figures: Figures) -> str | None:
     """Run a program on a whole machine, and one in some also on the reference."""
-    ended = run(image, "interp")
+    ended = run(image, engine)
     figures["programs"] += 1
     figures["instructions"] += ended.instructions
     figures[f"ends: {ended.how}"] += 1
@@ -82,41 +94,41 @@ def run_image(image: Image, seed: int, figures: Figures) -> str | None:
     expected = run(image, "reference")
     if expected == ended:
         return None
-    return f"the engines end differently:\n  reference: {expected}\n  interp: {ended}"
+    return f"the engines end differently:\n  reference: {expected}\n  {engine}: {ended}"
 
 
-def flat_images(seed: int, figures: Figures) -> str | None:
+def flat_images(engine: str, seed: int, figures: Figures) -> str | None:
     """Run random bytes, random instructions, and damaged programs without lines."""
     figures["mutants: flat"] += 1
-    return run_image(random_image(seed), seed, figures)
+    return run_image(random_image(seed), engine, seed, figures)
 
 
-def texts(seed: int, figures: Figures) -> str | None:
+def texts(engine: str, seed: int, figures: Figures) -> str | None:
     """Assemble a damaged text; run what is still a program."""
     name, text = damaged_text(seed)
     image = assembled(name, text)
     if image is None:
         figures["mutants: text, refused"] += 1
         return None
-    return run_mutant("text", image, seed, figures)
+    return run_mutant("text", image, engine, seed, figures)
 
 
-def image_files(folder: Path, seed: int, figures: Figures) -> str | None:
+def image_files(folder: Path, engine: str, seed: int, figures: Figures) -> str | None:
     """Load a damaged image file; run what is still an image."""
     image = load_damaged(folder / "fuzz.dimg", damaged_file(seed))
     if image is None:
         figures["mutants: image, refused"] += 1
         return None
-    return run_mutant("image", image, seed, figures)
+    return run_mutant("image", image, engine, seed, figures)
 
 
-def run_mutant(kind: str, image: Image, seed: int, figures: Figures) -> str | None:
+def run_mutant(kind: str, image: Image, engine: str, seed: int, figures: Figures) -> str | None:
     """Verify a program and run it; what the verifier refuses must end by itself as well."""
     findings = find_errors(image, operands=False)
     if findings:
         assert str(VerificationErrors(findings))
     figures[f"mutants: {kind}, {'refused by the verifier' if findings else 'good'}"] += 1
-    return run_image(image, seed, figures)
+    return run_image(image, engine, seed, figures)
 
 
 def load_damaged(path: Path, data: bytes) -> Image | None:
@@ -132,12 +144,22 @@ def load_damaged(path: Path, data: bytes) -> Image | None:
         return None
 
 
-def kinds(folder: Path) -> dict[str, Kind]:
-    """Return all kinds by name; `folder` is for their files."""
-    return {
-        "programs": programs,
-        "reaching": reaching,
-        "flat": flat_images,
-        "texts": texts,
-        "images": partial(image_files, folder),
+def kinds(
+    folder: Path, engines: Sequence[str] = tuple(ENGINES), names: Sequence[str] = KINDS
+) -> dict[str, Kind]:
+    """Return kinds by name; `folder` is for their files.
+
+    The first of the engines is what the others are compared with. Programs on whole machines run
+    on the last one.
+    """
+    makers, last = chosen(engines), engines[-1]
+    known: dict[str, Kind] = {
+        "programs": partial(programs, makers),
+        "hot": partial(hot_programs, makers),
+        "reaching": partial(reaching, makers),
+        "flat": partial(flat_images, last),
+        "texts": partial(texts, last),
+        "images": partial(image_files, folder, last),
     }
+    assert known.keys() == set(KINDS)
+    return {name: known[name] for name in names}

@@ -31,13 +31,15 @@ from dvm_mpi.disa.types import Mode
 from dvm_mpi.engine import address_space
 from dvm_mpi.engine.address_space import EPOCHS, FLAGS, MASKS, VIEW, AddressSpace
 from dvm_mpi.layout import PAGE_BYTES, PR_START, SR_END
-from tests.engine.random_programs import POINTERS, Scene, random_scene
+from tests.engine.random_programs import POINTERS, Scene
 
 CANARY_PAGES: Final = 16
 PATTERN: Final = 0xC7
 #: How far around the first and behind the last part nothing else may lie.
 MARGIN_BYTES: Final = 1 << 32
 MASK64: Final = (1 << 64) - 1
+#: Of the pointers, those that lead where they did.
+SPARED_SHARE: Final = 0.7
 
 _PROT_NONE: Final = 0
 _MAP_FLAGS: Final = 0x2 | 0x20 | 0x4000 | 0x100000  # private, anonymous, no reserve, no replacing
@@ -77,19 +79,20 @@ class Guards:
         return (*canaries, *tables, FLAGS - 8, VIEW - 8, VIEW, VIEW + SR_END)
 
 
-def aimed(seed: int, targets: tuple[int, ...]) -> Scene:
-    """Return a random scene whose pointer cells, some of them, lead to host addresses."""
-    scene = random_scene(seed)
+def aimed(scene: Scene, seed: int, targets: tuple[int, ...]) -> Scene:
+    """Return a scene such that some of the addresses in its pointer cells are of the host."""
     rng = random.Random(seed)
 
     def turned(instruction: Instruction) -> Instruction:
-        _, target = instruction.operands
-        if target.value not in POINTERS or rng.random() < 0.5:
+        is_address = instruction.mnemonic == "mov" and instruction.types == ("sq", "sq")
+        if not is_address or rng.random() < SPARED_SHARE:
+            return instruction
+        source, target = instruction.operands
+        if source.mode is not Mode.IMMEDIATE or target.value not in POINTERS:
             return instruction
         host = rng.choice(targets) + rng.randrange(-8, 64)
         return replace(
             instruction, operands=(Operand(Mode.IMMEDIATE, host - VIEW & MASK64), target)
         )
 
-    count = len(POINTERS)
-    return replace(scene, listing=[*map(turned, scene.listing[:count]), *scene.listing[count:]])
+    return replace(scene, listing=[turned(instruction) for instruction in scene.listing])

@@ -13,13 +13,13 @@ from typing import Final, TypeVar
 from dvm_mpi.disa.instruction import Instruction, Operand
 from dvm_mpi.disa.table import Access
 from dvm_mpi.disa.types import Mode
-from tests.engine.machine import Task
+from tests.engine.machine import Task, code_number, renumbered
 from tests.engine.random_programs import VALUES, Scene
 
 T = TypeVar("T")
 
 #: Runs of a comparison after which the smallest scene so far is good enough.
-TRIALS_MAX: Final = 3_000
+TRIALS_MAX: Final = 1_500
 #: Targets from here on are addresses, below they count instructions.
 ADDRESSES: Final = 1 << 20
 #: The simplest operands first; only a source may be a constant.
@@ -75,6 +75,13 @@ class _Search:
 
     def simplify_surroundings(self) -> None:
         """Have one task, the usual one, and no settings but fuel, if that is enough."""
+        for count in range(len(self.best.again)):
+            if self.keeps(replace(self.best, again=self.best.again[:count])):
+                break
+        for part in self.best.again:
+            tasks, slice_fuel = list(part.tasks), part.slice_fuels[0]
+            if self.keeps(replace(self.best, tasks=tasks, slice_fuel=slice_fuel, again=())):
+                break
         for task in self.best.tasks if len(self.best.tasks) > 1 else ():
             if self.keeps(replace(self.best, tasks=[task])):
                 break
@@ -115,8 +122,8 @@ def shrunk(scene: Scene, differs: Callable[[Scene], bool]) -> Scene:
         before = None
         while before is not search.best:
             before = search.best
-            search.drop_instructions()
             search.simplify_surroundings()
+            search.drop_instructions()
             search.drop_memory()
             search.simplify_operands()
     except _Spent:
@@ -129,13 +136,21 @@ def _cut(items: Sequence[T], start: int, count: int) -> list[T]:
 
 
 def _without(scene: Scene, start: int, count: int) -> Scene:
-    """Leave out instructions; branches to them go to what follows."""
+    """Leave out instructions; branches to them, and their addresses, lead to what follows."""
 
     def moved(instruction: Instruction) -> Instruction:
         target = instruction.target
-        if target is None or target >= ADDRESSES or target <= start:
-            return instruction
-        return replace(instruction, target=max(target - count, start))
+        if target is not None and target < ADDRESSES:
+            target = place(target)
+        operands = tuple(map(led, instruction.operands))
+        return replace(instruction, target=target, operands=operands)
+
+    def led(operand: Operand) -> Operand:
+        number = code_number(operand)
+        return operand if number is None else renumbered(operand, place(number))
+
+    def place(number: int) -> int:
+        return number if number <= start else max(number - count, start)
 
     return replace(scene, listing=[moved(i) for i in _cut(scene.listing, start, count)])
 

@@ -29,7 +29,7 @@ def case_text(name: str, scene: Scene, expected: dict[str, Any]) -> str | None:
     """
     (task, *others) = scene.tasks
     usual = Task(task.entry, task.grants)
-    has_more = others or task != usual or any(kind for *_, kind in task.grants)
+    has_more = others or scene.again or task != usual or any(kind for *_, kind in task.grants)
     if has_more or scene.is_flat or RAISED in expected:
         return None
     program = disassemble(scene.image)

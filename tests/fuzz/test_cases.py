@@ -9,7 +9,7 @@ import pytest
 from tests.fuzz.cases import Figures, kinds
 
 #: Guards stay for the rest of the process: `reaching` is tried by `make fuzz` and test_guards.py.
-HERE = ["programs", "flat", "texts", "images"]
+HERE = ["programs", "hot", "flat", "texts", "images"]
 
 
 @pytest.mark.parametrize("name", HERE)
