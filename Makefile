@@ -367,6 +367,15 @@ fuzz: $(ENVIRONMENT) ## try random and damaged programs for SECONDS; SEED gives 
 		$(addprefix --engines ,$(ENGINES)) $(addprefix --kinds ,$(KINDS))
 	verdict
 
+# The reference beside translated programs: all of each, with all that LLVM has, and parts of each.
+fuzz-translate: SECONDS ?= 3600
+fuzz-translate: SEED ?= 0
+fuzz-translate: $(ENVIRONMENT) ## an hour of random programs, translated in three ways, and the reference
+	$(begin)
+	run $(BIN)/python -m tests.fuzz --seconds $(SECONDS) --jobs $(JOBS) --seed $(SEED) \
+		--engines reference,translate,translate-hard,translate-parts --kinds $(or $(KINDS),hot,programs,reaching)
+	verdict
+
 coverage: $(ENVIRONMENT) ## say which lines the tests do not reach (compiled loops are not seen)
 	$(begin)
 	run $(BIN)/python -m coverage run -m pytest -m "not slow"

@@ -26,7 +26,8 @@ from dvm_mpi.disa.verifier import verify
 from dvm_mpi.engine.interface import EngineSettings, TrapKind
 from dvm_mpi.errors import SourceError
 from tests.contract.contract_case import MASK64, Case, read_cases
-from tests.jobs.machine import ENGINES, read_array
+from tests.engine.agreement import ENGINES
+from tests.jobs.machine import read_array
 
 NAME = "case.dasm"
 CASES = read_cases(Path(__file__).parent)

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.engine.reference import ReferenceEngine
 from tests.engine.machine import Ended, EngineMaker, Host, batch, settings
 from tests.engine.random_programs import Scene
+from tests.engine.translated import TranslatedEngine
 
-#: The first is the one that the others are compared with.
-ENGINES: Final[dict[str, EngineMaker]] = {"reference": ReferenceEngine, "interp": InterpEngine}
+#: The first is the one that the others are compared with. `translate` translates all of a program
+#: when it is loaded.
+ENGINES: Final[dict[str, EngineMaker]] = {
+    "reference": ReferenceEngine,
+    "interp": InterpEngine,
+    "translate": TranslatedEngine,
+}
+#: Those that fuzzing may choose from. `translate-parts` goes in and out of translated code.
+ALL_ENGINES: Final[dict[str, EngineMaker]] = {
+    **ENGINES,
+    "translate-hard": partial(TranslatedEngine, level=3),
+    "translate-parts": partial(TranslatedEngine, is_whole=False),
+}
 #: What an engine is observed to do when it raises instead: always a defect of ours.
 RAISED: Final = "raised"
 
 
 def chosen(names: Iterable[str]) -> dict[str, EngineMaker]:
     """Return engines by name, in the order given."""
-    return {name: ENGINES[name] for name in names}
+    return {name: ALL_ENGINES[name] for name in names}
 
 
 def observed(maker: EngineMaker, scene: Scene) -> dict[str, Any]:

@@ -6,9 +6,8 @@ import ast
 
 import pytest
 
-from dvm_mpi.engine.interp import InterpEngine
-from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.layout import DATA_START, PAGE_BYTES
+from tests.engine.agreement import ALL_ENGINES
 from tests.engine.case_files import (
     Case,
     address_of,
@@ -17,10 +16,9 @@ from tests.engine.case_files import (
     observations,
     read_cases,
 )
-from tests.engine.machine import EngineMaker, Host, Task, batch, settings
+from tests.engine.machine import Host, Task, batch, settings
 
 CASES = read_cases()
-ENGINES: dict[str, EngineMaker] = {"reference": ReferenceEngine, "interp": InterpEngine}
 
 
 def task_of(case: Case) -> Task:
@@ -31,10 +29,10 @@ def task_of(case: Case) -> Task:
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ALL_ENGINES)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.file}: {case.name}")
 def test_case(case: Case, engine: str, warm: bool) -> None:
-    maker = ENGINES[engine]
+    maker = ALL_ENGINES[engine]
     image = case.image
     changes = {k: ast.literal_eval(v) for k, v in (s.split() for s in case.lines("set"))}
     stdin = ast.literal_eval(f"b'{''.join(case.lines('stdin'))}'")

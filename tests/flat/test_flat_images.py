@@ -21,6 +21,7 @@ from dvm_mpi.control.driver import LocalMachine, MachineSettings, Silent
 from dvm_mpi.disa.image_file import load_flat
 from dvm_mpi.engine.interface import EngineSettings, TrapKind
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
+from tests.engine.agreement import ENGINES
 from tests.flat.packer import (
     ABORT,
     ADD,
@@ -45,7 +46,6 @@ from tests.flat.packer import (
     off,
     via,
 )
-from tests.jobs.machine import ENGINES
 
 DATA = 0x4_4000_0000
 FAR = 0x2FF_FFFF_FFF8  # the last word before the automatic stacks

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from tests.engine.agreement import ENGINES
+from tests.engine.agreement import ALL_ENGINES, ENGINES
 from tests.engine.hot_programs import hot_scene
 from tests.fuzz.cases import KINDS, Figures, kinds
 from tests.fuzz.children import Child, Files, Task, try_case, try_cases, watch
@@ -92,7 +92,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="other cases for each")
     parser.add_argument("-c", "--case", nargs=2, metavar=("KIND", "NUMBER"), help="try one again")
     parser.add_argument(
-        "--engines", type=_one_of(ENGINES), default=tuple(ENGINES), metavar="NAME,NAME",
+        "--engines", type=_one_of(ALL_ENGINES), default=tuple(ENGINES), metavar="NAME,NAME",
         help="which to compare, the one that is right first",
     )  # fmt: skip
     parser.add_argument(

@@ -19,7 +19,7 @@ from dvm_mpi.control.driver import LocalMachine, MachineSettings, Silent
 from dvm_mpi.disa.image import Image
 from dvm_mpi.engine.interface import EngineSettings, TrapKind
 from dvm_mpi.errors import LimitError
-from tests.jobs.machine import ENGINES
+from tests.engine.agreement import ALL_ENGINES
 
 FUEL: Final = 3_000
 #: After so many turns of the driver a program is left alone.
@@ -75,7 +75,11 @@ def run(image: Image, engine: str) -> Finished:
     )
     observer = Watchful()
     machine = LocalMachine(
-        image, settings, lambda: ENGINES[engine](engine_settings), stdin=STDIN, observer=observer
+        image,
+        settings,
+        lambda: ALL_ENGINES[engine](engine_settings),
+        stdin=STDIN,
+        observer=observer,
     )
     place = -1
     with closing(machine):

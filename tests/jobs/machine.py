@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +16,12 @@ from dvm_mpi.control.delivery import InOrder, Shuffled
 from dvm_mpi.control.driver import LocalMachine, MachineSettings, Silent
 from dvm_mpi.disa.assembler import assemble_file, assemble_text
 from dvm_mpi.disa.image import ArrayDeclaration, Image
-from dvm_mpi.engine.interface import Engine, EngineSettings
-from dvm_mpi.engine.interp import InterpEngine
-from dvm_mpi.engine.reference import ReferenceEngine
+from dvm_mpi.engine.interface import EngineSettings
 from dvm_mpi.io.arrays import DTYPES
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
+from tests.engine.agreement import ALL_ENGINES
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
-ENGINES: dict[str, Callable[[EngineSettings], Engine]] = {
-    "interp": InterpEngine,
-    "reference": ReferenceEngine,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +83,7 @@ def run_image(
     machine = LocalMachine(
         image,
         settings,
-        lambda: ENGINES[engine](engine_settings),
+        lambda: ALL_ENGINES[engine](engine_settings),
         delivery=delivery,
         observer=listener,
     )

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.jobs.machine import ENGINES, run_job
+from tests.engine.agreement import ENGINES
+from tests.jobs.machine import run_job
 
 
 @pytest.mark.parametrize("engine", ENGINES)

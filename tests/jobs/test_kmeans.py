@@ -11,7 +11,8 @@ from PIL import Image
 
 from jobs.kmeans import check, draw, make_input
 from jobs.lib.checking import read_array
-from tests.jobs.machine import ENGINES, Result, run_job
+from tests.engine.agreement import ENGINES
+from tests.jobs.machine import Result, run_job
 
 DEFAULTS = {"N": 20_000, "DIMS": 3, "K": 16, "ITERATIONS": 20, "PARTS": 64}
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from jobs.primes.check import count_primes
-from tests.jobs.machine import ENGINES, run_job
+from tests.engine.agreement import ENGINES
+from tests.jobs.machine import run_job
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jobs.stencil.check import generate, spread
-from tests.jobs.machine import ENGINES, run_job
+from tests.engine.agreement import ENGINES
+from tests.jobs.machine import run_job
 
 
 @pytest.mark.parametrize("engine", ENGINES)

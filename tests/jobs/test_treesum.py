@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from jobs.treesum.check import expected_sum
-from tests.jobs.machine import ENGINES, run_job
+from tests.engine.agreement import ENGINES
+from tests.jobs.machine import run_job
 
 ARMED, ANEW = 1, 2
 STYLES = [pytest.param(ARMED, id="armed"), pytest.param(ANEW, id="anew")]
