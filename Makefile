@@ -373,6 +373,7 @@ fuzz-translate: SEED ?= 0
 fuzz-translate: $(ENVIRONMENT) ## an hour of random programs, translated in three ways, and the reference
 	$(begin)
 	run $(BIN)/python -m tests.fuzz --seconds $(SECONDS) --jobs $(JOBS) --seed $(SEED) \
+		--in-turn \
 		--engines reference,translate,translate-hard,translate-parts --kinds $(or $(KINDS),hot,programs,reaching)
 	verdict
 

@@ -44,6 +44,8 @@ MOV_TYPES: Final = sorted(BY_NAME)
 COMPARING: Final = ("l", "le", "e", "ne")
 COUNTER_TYPES: Final = {"sq": 50, "uq": 12, "sd": 14, "ud": 9, "sb": 5, "ub": 5, "fd": 4, "fs": 1}
 TRIPS: Final = (1, 17, 60, *range(104, 260, 13))
+#: Of the loops without others in them, those that are one block and do nothing rare.
+TIGHT_SHARE: Final = 0.5
 #: Loops in loops.
 LEVELS_MAX: Final = 3
 
@@ -280,6 +282,29 @@ def simple(d: Draft) -> None:
     d.rng.choices([compute, accumulate, move], [40, 30, 30])[0](d)
 
 
+def straight(d: Draft) -> None:
+    """Write an instruction over memory that moves with the loop: it never traps of itself."""
+    mnemonic, types = d.rng.choice(
+        [c for c in COMPUTING if c[0] not in {"div", "mod", "exp", "log"}]
+    )
+    usual = [t for t in ("fd", "fs", "sq", "sd", "ub") if t in types]
+    type_name = d.rng.choice(usual if d.chance(0.8) else types)
+    cell = at(d.value(type_name))
+    if d.chance(0.3):
+        pair = [type_name, type_name if d.chance(0.7) else d.rng.choice(MOV_TYPES)]
+        operands = [d.access(pair[0]), cell] if d.chance(0.5) else [cell, d.access(pair[1])]
+        if d.chance(0.4):
+            operands = [d.access(pair[0]), d.access(pair[1])]
+        d.put("mov", *operands, types=" ".join(pair))
+        return
+    sources = [
+        d.rng.choice([d.access(type_name), cell, cell, imm(bits_of(d.rng, type_name))])
+        for _ in range(SOURCES[mnemonic])
+    ]
+    target = d.access(type_name) if d.chance(0.5) else cell
+    d.put(mnemonic, *sources, target, types=type_name)
+
+
 def statement(d: Draft, budget: int) -> None:
     """Write anything that a loop may hold; `budget` is in instructions executed."""
     ways = {"simple": 62, "choose": 9, "index": 8, "step": 2, "leave": 4, "rare": 4, "call": 5,
@@ -327,8 +352,12 @@ def loop(d: Draft, budget: int) -> None:
         move()
     left = budget // trips
     count = rng.choice([1, 1, 2, 2, 3, 4, 6])
+    is_tight = not is_outer and d.chance(TIGHT_SHARE)
     for _ in range(count):
-        statement(d, left // count)
+        if is_tight:
+            straight(d)
+        else:
+            statement(d, left // count)
     if is_outer:
         loop(d, left)
     d.place(made.onward)

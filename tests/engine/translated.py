@@ -19,8 +19,8 @@ from dvm_mpi.engine.translation.units import Chooser, Unit, ways_out
 
 #: Programs whose code is kept for the next engine that loads them.
 KEPT: Final = 8
-#: Units that are made of the parts of a program, where not all of it is translated.
-PARTS: Final = 3
+#: Units that are made of a program, where not all of it is translated.
+PARTS: Final = 1
 
 
 class Translated(NamedTuple):

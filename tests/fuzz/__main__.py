@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the children, print what they found, and return the exit code."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     jobs = options.jobs
-    chosen = [",".join(options.engines), ",".join(options.kinds)]
+    chosen = [",".join(options.engines), ",".join(options.kinds), str(int(options.in_turn))]
     command = [sys.executable, "-m", "tests.fuzz", CHILD, *chosen]
     children = [
         Child(
@@ -81,9 +81,11 @@ def _one_of(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
 def main(words: list[str]) -> int:
     """Be the parent, one of its children, or try one case."""
     if words[:1] == [CHILD]:
-        engines, names, first, stride, seconds, folder = words[1:]
+        engines, names, in_turn, first, stride, seconds, folder = words[1:]
         files = Files(Path(folder))
-        tried = kinds(files.folder, engines.split(","), names.split(","))
+        tried = kinds(
+            files.folder, engines.split(","), names.split(","), in_turn=bool(int(in_turn))
+        )
         try_cases(Task(int(first), int(stride), float(seconds)), tried, files)
         return 0
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)

@@ -6,6 +6,7 @@ knows of time or processes.
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
@@ -36,6 +37,12 @@ Kind = Callable[[int, Figures], str | None]
 KINDS: Final = ("programs", "hot", "reaching", "flat", "texts", "images")
 #: One in so many programs on whole machines runs on the reference, too: it is slow.
 REFERENCE_SHARE: Final = 10
+
+
+def one_by_one(engines: Mapping[str, EngineMaker], seed: int) -> dict[str, EngineMaker]:
+    """Return the first engine and one other: in an hour, more programs are tried with fewer."""
+    first, *others = engines
+    return {name: engines[name] for name in (first, random.Random(seed).choice(others))}
 
 
 def compare(
@@ -145,18 +152,30 @@ def load_damaged(path: Path, data: bytes) -> Image | None:
 
 
 def kinds(
-    folder: Path, engines: Sequence[str] = tuple(ENGINES), names: Sequence[str] = KINDS
+    folder: Path,
+    engines: Sequence[str] = tuple(ENGINES),
+    names: Sequence[str] = KINDS,
+    *,
+    in_turn: bool = False,
 ) -> dict[str, Kind]:
     """Return kinds by name; `folder` is for their files.
 
-    The first of the engines is what the others are compared with. Programs on whole machines run
-    on the last one.
+    The first of the engines is what the others are compared with, each time or `in_turn`. Programs
+    on whole machines run on the last one.
     """
     makers, last = chosen(engines), engines[-1]
+
+    def comparing(
+        kind: Callable[[Mapping[str, EngineMaker], int, Figures], str | None],
+    ) -> Kind:
+        return lambda seed, figures: kind(
+            one_by_one(makers, seed) if in_turn else makers, seed, figures
+        )
+
     known: dict[str, Kind] = {
-        "programs": partial(programs, makers),
-        "hot": partial(hot_programs, makers),
-        "reaching": partial(reaching, makers),
+        "programs": comparing(programs),
+        "hot": comparing(hot_programs),
+        "reaching": comparing(reaching),
         "flat": partial(flat_images, last),
         "texts": partial(texts, last),
         "images": partial(image_files, folder, last),
