@@ -101,6 +101,9 @@ def main(words: list[str]) -> int:
         "--kinds", type=_one_of(KINDS), default=KINDS, metavar="NAME,NAME", help="of cases"
     )
     parser.add_argument(
+        "--in-turn", action="store_true", help="compare the first engine with one other each time"
+    )
+    parser.add_argument(
         "--statistics", type=int, metavar="N", help="what happens in N hot programs"
     )
     options = parser.parse_args(words)
