@@ -377,6 +377,11 @@ fuzz-translate: $(ENVIRONMENT) ## an hour of random programs, translated in thre
 		--engines reference,translate,translate-hard,translate-parts --kinds $(or $(KINDS),hot,programs,reaching)
 	verdict
 
+translation-faults: $(ENVIRONMENT) ## plant faults in the translator; random programs must notice each
+	$(begin)
+	run $(BIN)/python -m tests.engine.translation_faults
+	verdict
+
 coverage: $(ENVIRONMENT) ## say which lines the tests do not reach (compiled loops are not seen)
 	$(begin)
 	run $(BIN)/python -m coverage run -m pytest -m "not slow"

@@ -37,6 +37,7 @@ ACROSS_MODULES = {
     "tests/engine/test_cases.py",
     "tests/engine/test_own_leases.py",
     "tests/engine/test_tiers_agree.py",
+    "tests/engine/test_translation_faults.py",
 }
 
 #: Who may write to the terminal.

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 from unittest import mock
 
@@ -20,20 +21,23 @@ import pytest
 from llvmlite import ir
 
 from dvm_mpi.disa.instruction import Instruction
-from dvm_mpi.engine import translate
+from dvm_mpi.engine import operations, translate
 from dvm_mpi.engine.address_space import READ, WRITE
 from dvm_mpi.engine.records import Operation
 from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.engine.translation import arithmetic, code, loops, lowering, windows
 from dvm_mpi.engine.translation import cells as cells_module
+from dvm_mpi.engine.translation import paths as paths_module
 from dvm_mpi.engine.translation.accesses import Group, _Grouping
 from dvm_mpi.engine.translation.cells import Cell, Place
 from dvm_mpi.engine.translation.frame import BIT, Block, Frame, Value, word
 from dvm_mpi.engine.translation.memory import Checked, Memory
+from dvm_mpi.engine.translation.paths import Paths
 from dvm_mpi.engine.translation.runtime import Runtime
 from dvm_mpi.engine.translation.windows import Window
 from tests.engine.agreement import disagreements
 from tests.engine.hot_programs import hot_scene
+from tests.engine.machine import EngineMaker
 from tests.engine.translated import TranslatedEngine
 
 #: Programs that are tried for one fault, and seconds after which one of them has no end.
@@ -115,13 +119,30 @@ def _(patch: Patch) -> None:
 
 @_fault("a stream is one element longer than its pages")
 def _(patch: Patch) -> None:
-    room = Runtime.room
+    opened = Window._open
 
-    def longer(runtime: Runtime, *rest: Any) -> Value:
-        found = room(runtime, *rest)
-        return runtime._frame.builder.add(found, word(1 << 8))
+    def longer(window: Window, *rest: Any) -> tuple[Any, Value]:
+        one, count = opened(window, *rest)
+        return one, window._frame.builder.add(count, word(1))
 
-    patch.setattr(Runtime, "room", longer)
+    patch.setattr(Window, "_open", longer)
+
+
+@_fault("the pages of a stream are looked at from the first only")
+def _(patch: Patch) -> None:
+    pages = Runtime._pages
+
+    def all_alike(runtime: Runtime, function: Any, page: Value, seen: Value, flags: int,
+                  direction: int, most: Value) -> Value:  # fmt: skip
+        with mock.patch.object(runtime._memory, "flag_of", return_value=seen):
+            return pages(runtime, function, page, seen, flags, direction, most)
+
+    patch.setattr(Runtime, "_pages", all_alike)
+
+
+@_fault("a stream runs over cells in registers")
+def _(patch: Patch) -> None:
+    patch.setattr(Runtime, "_without_cells", lambda _, __, low, high, ___: (low, high))
 
 
 @_fault("a counter is not expected to wrap")
@@ -191,7 +212,7 @@ def _(patch: Patch) -> None:
 
 @_fault("a cell is not written back")
 def _(patch: Patch) -> None:
-    promoted = translate.promoted_cells
+    promoted = cells_module.promoted_cells
 
     def unwritten(*arguments: Any) -> dict[Place, Cell]:
         found = promoted(*arguments)
@@ -204,22 +225,34 @@ def _(patch: Patch) -> None:
 # --- fuel -------------------------------------------------------------------------------------
 @_fault("fuel for one instruction too few is enough")
 def _(patch: Patch) -> None:
-    needed = translate.fuel_needed
+    count = Paths._count
 
-    def fewer(*arguments: Any) -> dict[int, int]:
-        return {address: most - 1 for address, most in needed(*arguments).items()}
+    def fewer(paths: Paths) -> None:
+        count(paths)
+        for node in paths.nodes:
+            node.fuel -= 1
 
-    patch.setattr(translate, "fuel_needed", fewer)
+    patch.setattr(Paths, "_count", fewer)
+
+
+@_fault("a window leaves no fuel for what follows")
+def _(patch: Patch) -> None:
+    build = Window.build
+
+    def greedy(window: Window, checked: Block, again: Block, behind: Block, _: int) -> None:
+        build(window, checked, again, behind, 0)
+
+    patch.setattr(Window, "build", greedy)
 
 
 @_fault("a jump is not counted")
 def _(patch: Patch) -> None:
-    count = translate._Translation._count
+    leap = translate._Translation._leap
 
-    def less(translation: Any, executed: int) -> None:
-        count(translation, max(executed - 1, 0))
+    def less(translation: Any, goal: Block | None, executed: int) -> None:
+        leap(translation, goal, executed - 1)
 
-    patch.setattr(translate._Translation, "_count", less)
+    patch.setattr(translate._Translation, "_leap", less)
 
 
 @_fault("what was executed before a way out is not counted")
@@ -262,7 +295,7 @@ def _(patch: Patch) -> None:
 
 @_fault("numbers do not stop at a narrow type's bounds")
 def _(patch: Patch) -> None:
-    planned = lowering.plan
+    planned = operations.plan
 
     def unbounded(instruction: Instruction) -> Any:
         found = planned(instruction)
@@ -315,6 +348,11 @@ def _(patch: Patch) -> None:
     patch.setattr(code, "is_special", lambda _: False)
 
 
+@_fault("a function that changes its link is repeated where it is called")
+def _(patch: Patch) -> None:
+    patch.setattr(paths_module, "_keeps", lambda *_: True)
+
+
 @_fault("a call leaves the address of the call")
 def _(patch: Patch) -> None:
     write_word = lowering.Lowering.write_word
@@ -348,7 +386,10 @@ class Noticed:
 
 def _try(name: str, seeds: Iterable[int], tell: Callable[[str], None]) -> None:
     """Try programs until one notices the fault: the child's side."""
-    engines = {"reference": ReferenceEngine, "translate": TranslatedEngine}
+    engines: dict[str, EngineMaker] = {
+        "reference": ReferenceEngine,
+        "translate": partial(TranslatedEngine, level=0),
+    }
     with planted(name):
         for seed in seeds:
             signal.alarm(CASE_SECONDS)
@@ -367,7 +408,8 @@ def noticed(name: str, seeds: Iterable[int]) -> Noticed:
         os.close(read)
         status = 1
         try:
-            _try(name, seeds, lambda text: os.write(write, f"{text}\n".encode()) and None)
+            with os.fdopen(write, "w", buffering=1) as file:
+                _try(name, seeds, lambda text: print(text, file=file))
             status = 0
         finally:
             os._exit(status)

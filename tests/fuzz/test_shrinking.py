@@ -8,10 +8,10 @@ from dvm_mpi.disa.types import Type
 from dvm_mpi.engine import reference_arithmetic
 from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.engine.reference import ReferenceEngine
-from tests.engine.agreement import disagreements, observed
+from tests.engine.agreement import chosen, disagreements, observed
 from tests.engine.case_files import read_cases
-from tests.engine.machine import at, imm, op
-from tests.engine.random_programs import DATA, Scene, random_scene
+from tests.engine.machine import at, code, imm, op
+from tests.engine.random_programs import DATA, VALUES, Scene, random_scene
 from tests.fuzz.shrinking import shrunk
 from tests.fuzz.telling import case_text, told
 
@@ -30,8 +30,11 @@ def wrong_sub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(reference_arithmetic.ARITHMETIC, "sub", wrong)
 
 
+PAIR = chosen(["reference", "interp"])
+
+
 def differs(scene: Scene) -> bool:
-    return bool(disagreements(scene)[0])
+    return bool(disagreements(scene, PAIR)[0])
 
 
 @pytest.mark.usefixtures("wrong_sub")
@@ -44,7 +47,7 @@ def test_a_planted_difference_shrinks_to_what_has_it() -> None:
     assert "sub" in {instruction.mnemonic for instruction in smallest.listing}
     assert smallest.memory == {}
     assert len(smallest.tasks) == 1
-    text = told(seed, smallest, *disagreements(smallest))
+    text = told(seed, smallest, *disagreements(smallest, PAIR))
     assert text.startswith(f"seed {seed}: the engines differ in ")
     assert "\n    sub" in text
 
@@ -66,6 +69,29 @@ def test_branches_stay_where_they_lead_when_instructions_go() -> None:
     smallest = shrunk(Scene(listing, changes={"fuel_max": 50}), counts_to_three)
     assert [i.mnemonic for i in smallest.listing] == ["add", "br", "exit"]
     assert smallest.listing[1].target == 0
+
+
+def test_addresses_of_instructions_stay_where_they_lead() -> None:
+    """What an address leads to is still called when instructions before it are gone."""
+    link, value = at(VALUES[1]), at(VALUES[0])
+    listing = [
+        op("nop"),
+        op("nop"),
+        op("bl", code(5), link),
+        op("mov", value, at(DATA)),
+        op("exit:c"),
+        op("add", value, imm(7), value),
+        op("br:ji", link),
+    ]
+
+    def stores_seven(scene: Scene) -> bool:
+        ended = observed(InterpEngine, scene).get("ended")
+        is_called = any(i.mnemonic == "bl" for i in scene.listing)
+        return ended is not None and ended[0].stored.get(DATA) == 7 and is_called
+
+    smallest = shrunk(Scene(listing, changes={"fuel_max": 50}), stores_seven)
+    assert [i.mnemonic for i in smallest.listing] == ["bl", "mov", "add", "br"]
+    assert smallest.listing[0].operands[0] == code(2)
 
 
 def test_what_is_printed_is_a_case_file(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Translated code executes no more than its fuel, wherever that ends."""
+"""Loops that run without checks do what they would do with them."""
 
 from __future__ import annotations
 
