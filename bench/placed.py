@@ -29,6 +29,7 @@ from dvm_mpi.control.messages import Message, RankFailed
 from dvm_mpi.control.rank_machine import RankMachine, RankSettings
 from dvm_mpi.control.scheduler import Scheduler
 from dvm_mpi.control.transport import Transport
+from dvm_mpi.control.worker import Worker
 from dvm_mpi.disa.assembler import assemble_file
 from dvm_mpi.disa.image import Image
 from dvm_mpi.engine.interface import EngineSettings
@@ -137,6 +138,8 @@ def run_placed(
     memory_bytes: int = config.GIB,
     task: Generator[bool, None, None] | None = None,
     cpu_share: float = 1.0,
+    clock: Callable[[], int] = time.time_ns,
+    look_at: Callable[[Worker], None] = lambda worker: None,
 ) -> Ran:
     """Run a program to its end on all ranks of `transport`, which then part; *collective*.
 
@@ -148,6 +151,10 @@ def run_placed(
         Rank by function.
     task
         Long work of this rank; it is dropped when the run is over.
+    clock
+        What runners here are told when they ask for the time.
+    look_at
+        Called with the worker of this rank before it gets its first batch.
     """
     entries = {image.symbols[name]: rank for name, rank in places.items()}
     owner = _Owner() if transport.rank == 0 else None
@@ -168,11 +175,13 @@ def run_placed(
             fuel_max=0,
             allow_undeclared=False,
             cache_bytes=config.CACHE_BYTES_DEFAULT,
-            clock=time.time_ns,
+            clock=clock,
         )
     )
     engine.load(image, b"")
     machine.start_worker(engine)
+    assert machine.rank.worker is not None, "every rank of a benchmark executes runners"
+    look_at(machine.rank.worker)
     if task is not None:
         machine.rank.tasks.append(task)
     began = time.perf_counter()
