@@ -92,6 +92,10 @@ EAGER_BATCH_BYTES_MAX: Final = 16 * MIB
 #: Pages fetched together at the second touch of a scan (the first fetches one); then doubled.
 READ_AHEAD_PAGES: Final = 16
 READ_AHEAD_PAGES_MAX: Final = 1_024
+#: Pages fetched together at most where a scan comes to such as the rank has held before; and pages
+#: of one question to a home, so that it answers others in between.
+REFETCH_PAGES_MAX: Final = 16_384
+LOOKUP_PAGES_MAX: Final = 4_096
 #: Pages kept in a rank's view between runners.
 CACHE_BYTES_DEFAULT: Final = 256 * MIB
 

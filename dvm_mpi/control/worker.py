@@ -9,7 +9,7 @@ installed, and a record leaves only after all its staged bytes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import BATCH_FUEL, INLINE_BYTES_MAX
+from dvm_mpi.config import BATCH_FUEL, INLINE_BYTES_MAX, LOOKUP_PAGES_MAX
 from dvm_mpi.control.asking import Asking
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.eagerness import Eagerness
@@ -50,6 +50,7 @@ from dvm_mpi.dsm.messages import (
 )
 from dvm_mpi.dsm.ranges import expand
 from dvm_mpi.dsm.snapshot import (
+    Content,
     DataPlane,
     Fetch,
     ReadAhead,
@@ -461,19 +462,25 @@ class Worker:
         """Ask for a page that was touched, and for those that will probably follow."""
         if stopped.index != self._read_ahead_index:
             self._read_ahead, self._read_ahead_index = ReadAhead(), stopped.index
-        pages, newest = self._read_ahead.plan(stopped.page, self._grants(stopped.index))
+        grants = self._grants(stopped.index)
+        pages, newest = self._read_ahead.plan(stopped.page, grants, self._holds)
         missing = self.engine.missing(pages, newest, self._snapshot)
         if stopped.page not in missing:
             # The engine is the judge of what it needs: without an answer it would ask for ever.
             missing = np.concatenate([[stopped.page], missing])
         return self._look_up(missing)
 
+    def _holds(self, pages: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say of which pages the view has some version, if many may be fetched on suspicion."""
+        if self._plane.carries_content:
+            return np.zeros(len(pages), bool)
+        return np.asarray(self.engine.cached_versions(pages) >= 0)
+
     def _look_up(self, pages: NDArray[np.int64]) -> list[Sent]:
         """Ask the homes of `pages`; the engine waits until all of them are installed."""
         sent: list[Sent] = []
-        for home, positions in self._geometry.group_pages(pages, self._snapshot):
+        for home, wanted in self._questions(pages):
             self._last_ticket += 1
-            wanted = pages[positions]
             held = self.engine.cached_versions(wanted) if self._plane.carries_content else _NOTHING
             self._lookups[self._last_ticket] = Lookup(home, self._snapshot, wanted, held)
             request = LookupRequested(self.number, self._last_ticket, self._snapshot, wanted, held)
@@ -481,12 +488,18 @@ class Worker:
         self._phase = Phase.FETCHING if sent else Phase.READY
         return sent
 
+    def _questions(self, pages: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield homes and those of `pages` that each is asked for at a time."""
+        for home, positions in self._geometry.group_pages(pages, self._snapshot):
+            for first in range(0, len(positions), LOOKUP_PAGES_MAX):
+                yield home, pages[positions[first : first + LOOKUP_PAGES_MAX]]
+
     def _take_answer(self, answer: LookupAnswered) -> None:
         """Install what the view does not hold yet, or begin to read it."""
         lookup = self._lookups[answer.ticket]
         assert lookup.reading is None, "a lookup was answered twice"
         cached = self.engine.cached_versions(answer.pages)
-        content: NDArray[np.uint8] | None
+        content: Content | None
         if self._plane.carries_content:
             fetch, content = plan_delivery(answer, lookup.held, cached)
         else:
@@ -497,14 +510,14 @@ class Worker:
         if content is not None:
             self._install(answer.ticket, fetch, content)
 
-    def _install(self, ticket: int, fetch: Fetch, content: NDArray[np.uint8]) -> None:
+    def _install(self, ticket: int, fetch: Fetch, content: Content) -> None:
         """Put pages into the view; the engine goes on when no lookup is left."""
         read = fetch.pages[fetch.frames != NO_FRAME]
         self.hot_pages.note("fetches", read)
         fetched_bytes = read.size * PAGE_BYTES
         self._fetched_bytes += fetched_bytes
         self.installed_bytes += fetched_bytes
-        self.engine.install(fetch.pages, fetch.versions, fetch.until, content)
+        self.engine.install(fetch.pages, fetch.versions, fetch.until, content.memory, content.rows)
         del self._lookups[ticket]
         if not self._lookups:
             self._phase = Phase.READY

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.dsm.home import Home
+from dvm_mpi.dsm.snapshot import Content
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -25,12 +26,12 @@ class LocalDataPlane:
         self._homes = homes
         self._worker = worker
 
-    def read_frames(self, home: int, frames: Ints, ticket: int) -> Bytes:
-        """Return published frames as (n, PAGE_BYTES), zeros for NO_FRAME; the caller's own."""
+    def read_frames(self, home: int, frames: Ints, ticket: int) -> Content:
+        """Return published frames where they are."""
         del ticket
-        return self._homes[home].pool.read(frames)
+        return Content(self._homes[home].pool.memory, frames)
 
-    def arrived(self) -> list[tuple[int, Bytes]]:
+    def arrived(self) -> list[tuple[int, Content]]:
         """Return nothing: no read is owed."""
         return []
 
@@ -68,12 +69,13 @@ class LatePlane:
     carries_content = False
 
     def __init__(self, homes: Sequence[Home], worker: int, under_way: list[LateRead]) -> None:
+        self._homes = homes
         self._local = LocalDataPlane(homes, worker)
         self.worker = worker
         self._under_way = under_way
-        self._arrived: list[tuple[int, Bytes]] = []
+        self._arrived: list[tuple[int, Content]] = []
 
-    def read_frames(self, home: int, frames: Ints, ticket: int) -> Bytes | None:
+    def read_frames(self, home: int, frames: Ints, ticket: int) -> Content | None:
         """Note what is to be read."""
         self._under_way.append(LateRead(self, home, frames, ticket))
         return None
@@ -91,10 +93,11 @@ class LatePlane:
     def finish(self, read: LateRead) -> None:
         """Make a read that the caller has taken from those under way."""
         assert read.plane is self
-        content = self._local.read_frames(read.home, read.frames, read.ticket)
-        self._arrived.append((read.ticket, content))
+        # Copied now: what the frames hold later is nobody's business.
+        content = self._homes[read.home].pool.read(read.frames)
+        self._arrived.append((read.ticket, Content.of(content)))
 
-    def arrived(self) -> list[tuple[int, Bytes]]:
+    def arrived(self) -> list[tuple[int, Content]]:
         """Return what was read since the last call."""
         taken, self._arrived = self._arrived, []
         return taken

@@ -11,6 +11,8 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi.dsm.snapshot import Content
+
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
@@ -25,7 +27,7 @@ class MessagePlane:
         """Refuse: the content came with the answer."""
         raise AssertionError(f"ticket {ticket}: {frames.size} frames of home {home} to be read")
 
-    def arrived(self) -> list[tuple[int, Bytes]]:
+    def arrived(self) -> list[tuple[int, Content]]:
         """Return nothing: no read is owed."""
         return []
 

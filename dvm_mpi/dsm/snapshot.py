@@ -7,6 +7,7 @@ snapshot is pinned, so its frames stay.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -25,9 +26,29 @@ Bytes = NDArray[np.uint8]
 UNKNOWN_EPOCH: Final = 2**62
 #: Scans that are followed at a time; the one that was idle longest is forgotten.
 SCANS_MAX: Final = 8
+#: Pages that are looked at first behind one that was held before; then so many times as many.
+_HELD_LOOK: Final = 64
+_HELD_LOOK_GROWTH: Final = 16
 #: Bits that hold how many pages a range within EAGER_BYTES_MAX touches.
 _COUNT_BITS: Final = 12
 assert config.EAGER_BYTES_MAX // PAGE_BYTES + 1 < 1 << _COUNT_BITS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Content:
+    """Where the bytes of pages lie: page i is row `rows[i]` of `memory`, zeros for NO_FRAME.
+
+    `memory` is (m, PAGE_BYTES), and may be that of a home: only these rows may be looked at, and
+    only until the call is over that got it.
+    """
+
+    memory: Bytes
+    rows: Ints
+
+    @staticmethod
+    def of(pages: Bytes) -> Content:
+        """Return content of which the pages are the rows, one after the other."""
+        return Content(pages, np.arange(len(pages)))
 
 
 class DataPlane(Protocol):
@@ -37,14 +58,14 @@ class DataPlane(Protocol):
     def carries_content(self) -> bool:
         """Whether bytes travel in the messages: then nothing is read or written here."""
 
-    def read_frames(self, home: int, frames: Ints, ticket: int) -> Bytes | None:
-        """Read published frames: (n, PAGE_BYTES), zeros for NO_FRAME; the caller's own.
+    def read_frames(self, home: int, frames: Ints, ticket: int) -> Content | None:
+        """Read published frames; NO_FRAME among them is a page of zeros.
 
         None: they are on their way, and `arrived` hands them over under this ticket, which no
         other read under way has.
         """
 
-    def arrived(self) -> list[tuple[int, Bytes]]:
+    def arrived(self) -> list[tuple[int, Content]]:
         """Return what `read_frames` owed and has come since the last call: ticket and content."""
 
     def write_arena(self, home: int, offset: int, data: Bytes) -> None:
@@ -128,7 +149,9 @@ def plan_fetch(answer: LookupAnswered, cached_versions: Ints) -> Fetch:
     )
 
 
-def plan_delivery(answer: LookupAnswered, held: Ints, cached_versions: Ints) -> tuple[Fetch, Bytes]:
+def plan_delivery(
+    answer: LookupAnswered, held: Ints, cached_versions: Ints
+) -> tuple[Fetch, Content]:
     """Divide an answer that carries content into what is cached and what has come.
 
     A page that was held when the home was asked, and has been pushed out since by pages of other
@@ -145,16 +168,14 @@ def plan_delivery(answer: LookupAnswered, held: Ints, cached_versions: Ints) -> 
 
     Returns
     -------
-    The fetch, its pages in the order of the answer; and their content, (n, PAGE_BYTES), zeros for
-    NO_FRAME.
+    The fetch, its pages in the order of the answer; and their content, within the answer.
     """
     has_come = (answer.frames != NO_FRAME) & (answer.versions != held)
     assert answer.content.size == int(has_come.sum()) * PAGE_BYTES, "an answer without its content"
     is_cached = ~has_come & (cached_versions == answer.versions)
     is_zero = ~is_cached & (answer.frames == NO_FRAME)
     is_new = has_come | is_zero
-    content = np.zeros((int(is_new.sum()), PAGE_BYTES), np.uint8)
-    content[has_come[is_new]] = answer.content.reshape(-1, PAGE_BYTES)
+    rows = np.where(has_come, np.cumsum(has_come) - 1, NO_FRAME)[is_new]
     fetch = Fetch(
         answer.home,
         answer.pages[is_cached],
@@ -164,7 +185,7 @@ def plan_delivery(answer: LookupAnswered, held: Ints, cached_versions: Ints) -> 
         answer.versions[is_new],
         answer.until[is_new],
     )
-    return fetch, content
+    return fetch, Content(answer.content.reshape(-1, PAGE_BYTES), rows)
 
 
 @dataclass(slots=True)
@@ -181,8 +202,9 @@ class ReadAhead:
     """How many pages to fetch at a first touch: one at first, more and more as a scan goes on.
 
     A single touch fetches a single page, since large ranges are often sparse. A touch just behind
-    the pages of an earlier one is a scan: READ_AHEAD_PAGES, then twice as many each time.
-    One object serves one attempt.
+    the pages of an earlier one is a scan: READ_AHEAD_PAGES, then twice as many each time. If the
+    rank held what follows before, in older versions, all of that is fetched: others have walked
+    through it here. One object serves one attempt.
     """
 
     #: Least recently continued first.
@@ -191,7 +213,9 @@ class ReadAhead:
     def __init__(self) -> None:
         self._scans = []
 
-    def plan(self, missed: int, grants: NDArray[Any]) -> tuple[Ints, Ints]:
+    def plan(
+        self, missed: int, grants: NDArray[Any], held: Callable[[Ints], NDArray[np.bool_]]
+    ) -> tuple[Ints, Ints]:
         """Choose the pages to fetch when `missed` was touched.
 
         Parameters
@@ -200,6 +224,8 @@ class ReadAhead:
             Page that the view does not hold.
         grants
             Rows with `start`, `length` and `newest`; the attempt's own, or its whole batch's.
+        held
+            Tells of which pages this rank holds some version, whether it is good still or not.
 
         Returns
         -------
@@ -211,7 +237,13 @@ class ReadAhead:
         holds = np.flatnonzero((grants["length"] > 0) & (first <= missed) & (missed < end))
         if holds.size == 0:
             return np.array([missed]), np.array([UNKNOWN_EPOCH])
-        stop = min(int(end[holds].max()), missed + self._continue_scan(missed))
+        end_most = int(end[holds].max())
+        count = self._continue_scan(missed)
+        stop = min(end_most, missed + count)
+        if count > 1:
+            stop = max(
+                stop, _held_end(missed, min(end_most, missed + config.REFETCH_PAGES_MAX), held)
+            )
         self._scans[-1].next_page = stop
         pages = np.arange(missed, stop)
         # Other ranges on these pages may have newer stores.
@@ -229,3 +261,19 @@ class ReadAhead:
         del self._scans[: len(self._scans) - SCANS_MAX + 1]
         self._scans.append(_Scan(missed + 1, config.READ_AHEAD_PAGES))
         return 1
+
+
+def _held_end(first: int, end: int, held: Callable[[Ints], NDArray[np.bool_]]) -> int:
+    """Return the end of the pages from `first` on, up to `end`, that are held without a gap.
+
+    Looks at few more than there are: ranges are large, and looking touches tables.
+    """
+    look = _HELD_LOOK
+    while first < end:
+        pages = np.arange(first, min(first + look, end))
+        gaps = np.flatnonzero(~held(pages))
+        if gaps.size:
+            return first + int(gaps[0])
+        first += pages.size
+        look *= _HELD_LOOK_GROWTH
+    return end

@@ -26,9 +26,9 @@ mpi4py.rc.finalize = False
 from mpi4py import MPI  # noqa: E402
 
 from dvm_mpi import config  # noqa: E402
-from dvm_mpi.dsm import byte_copy  # noqa: E402
 from dvm_mpi.dsm.frames import frame_extents  # noqa: E402
 from dvm_mpi.dsm.messages import NO_FRAME  # noqa: E402
+from dvm_mpi.dsm.snapshot import Content  # noqa: E402
 from dvm_mpi.dsm.traffic import Ledger  # noqa: E402
 from dvm_mpi.errors import WindowError  # noqa: E402
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT  # noqa: E402
@@ -224,8 +224,8 @@ class _Read:
 class WindowPlane:
     """`snapshot.DataPlane` of this rank's worker over windows.
 
-    Frames that can be loaded from here are copied at once. Of others one read for each extent goes
-    straight to its place, some at a time, so that no call takes long.
+    Frames that can be loaded from here are looked at where they are. Of others one read for each
+    extent goes straight to its place, some at a time, so that no call takes long.
     """
 
     carries_content = False
@@ -235,31 +235,30 @@ class WindowPlane:
         #: In the order in which they were asked for.
         self._reads: list[_Read] = []
 
-    def read_frames(self, home: int, frames: Ints, ticket: int) -> Bytes | None:
-        """Read published frames: (n, PAGE_BYTES), zeros for NO_FRAME; None: `arrived` has them."""
-        content = np.empty((frames.size, PAGE_BYTES), np.uint8)
-        content[frames == NO_FRAME] = 0
-        firsts, counts, rows = extents = frame_extents(frames)
+    def read_frames(self, home: int, frames: Ints, ticket: int) -> Content | None:
+        """Read published frames; NO_FRAME is a page of zeros; None: `arrived` has them."""
+        extents = frame_extents(frames)
+        counts = extents[1]
         self._windows.traffic.read(home, int(counts.sum()) << PAGE_SHIFT, counts.size)
         memory = self._windows.memory_of(home)
         if memory is not None:
             self._windows.sync()
-            sources, lengths, targets = (part << PAGE_SHIFT for part in (firsts, counts, rows))
-            byte_copy.copy_runs(memory, sources, content.reshape(-1), targets, lengths)
-            return content
+            return Content(memory.reshape(-1, PAGE_BYTES), frames)
+        content = np.empty((frames.size, PAGE_BYTES), np.uint8)
+        content[frames == NO_FRAME] = 0
         listed = zip(*(part.tolist() for part in extents), strict=True)
         read = _Read(home, ticket, content, deque(listed), [])
         if self._advance(read):
-            return content
+            return Content.of(content)
         self._reads.append(read)
         return None
 
-    def arrived(self) -> list[tuple[int, Bytes]]:
+    def arrived(self) -> list[tuple[int, Content]]:
         """Return what `read_frames` owed and has come since the last call: ticket and content."""
         done = [read for read in self._reads if self._advance(read)]
         if done:
             self._reads = [read for read in self._reads if read not in done]
-        return [(read.ticket, read.content) for read in done]
+        return [(read.ticket, Content.of(read.content)) for read in done]
 
     def _advance(self, read: _Read) -> bool:
         """Ask for more of a read if what was asked for is there; return whether all is there."""

@@ -2,9 +2,9 @@
 
 DISA address A is host address VIEW + A, so that a checked access is an addition. Beside the view
 lie a flag byte for each page, a mask byte for each eight bytes (which of them were stored), the
-epochs of each cached page and, for engines that track loads, a second mask and a byte for each
-page. All are reserved, not committed: a page takes memory when it is first touched. One process
-has one view; engines that share it take turns (`claim`).
+epochs of each cached page, the number of the note that it is held by and, for engines that track
+loads, a second mask and a byte for each page. All are reserved, not committed: a page takes memory
+when it is first touched. One process has one view; engines that share it take turns (`claim`).
 
 The addresses lie below the kernel's places for libraries and position-independent programs, and
 are fixed because a floating reservation of this size pushes mappings too far apart for linkers.
@@ -33,6 +33,7 @@ MASK_BYTES: Final = PAGE_BYTES // WORD_BYTES
 FLAGS: Final = 0x0100_0000_0000
 LOADED: Final = 0x0120_0000_0000
 EPOCHS: Final = 0x0140_0000_0000
+SERIALS: Final = 0x0190_0000_0000
 MASKS: Final = 0x0200_0000_0000
 LOAD_MASKS: Final = 0x0B00_0000_0000
 VIEW: Final = 0x1400_0000_0000
@@ -44,6 +45,7 @@ _PARTS: Final = (
     (FLAGS, PAGE_COUNT, "page flags"),
     (LOADED, PAGE_COUNT, "notes of loaded pages"),
     (EPOCHS, PAGE_COUNT * EPOCH_ROW_BYTES, "page epochs"),
+    (SERIALS, PAGE_COUNT * WORD_BYTES, "when pages were installed"),
     (MASKS, SR_END // WORD_BYTES + PAGE_BYTES, "masks of stored bytes"),
     (LOAD_MASKS, SR_END // WORD_BYTES, "masks of loaded bytes"),
     (VIEW, SR_END, "the shared and private regions"),
@@ -121,6 +123,8 @@ class AddressSpace:
         )
         #: (PAGE_COUNT, 2) int64: version, known unchanged until.
         self.epochs = _array(EPOCHS, PAGE_COUNT * EPOCH_ROW_BYTES, _WORD).reshape(PAGE_COUNT, 2)
+        #: (PAGE_COUNT,) int64: by which installation a page came; 0 where none is cached.
+        self.serials = _array(SERIALS, PAGE_COUNT * WORD_BYTES, _WORD)
         self._tenant: Tenant | None = None
         #: The text that is in the view: the same for all engines of a machine.
         self._text = b""

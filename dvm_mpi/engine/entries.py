@@ -10,26 +10,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from dvm_mpi.engine.page_cache import Fill
 from dvm_mpi.engine.state import State
 from dvm_mpi.native.library import Library
 
 _LOOP: Final = "dvm_mpi.engine.loop"
+_FILLING: Final = "dvm_mpi.engine.filling"
 
-#: The modules that the loop imports, itself included: what the compiled code depends on. What
-#: Python does around it may change without a word to the compiler.
+#: The modules that the loop and `filling` import, themselves included: what the compiled code
+#: depends on. What Python does around it may change without a word to the compiler.
 SOURCES: Final = tuple(
     Path(__file__).with_name(f"{module}.py")
     for module in (
-        "access", "address_space", "calls", "compiled", "conversion", "elementary", "interface",
-        "lifetime", "lists", "loads", "loop", "machine_words", "page_flags", "records", "stacks",
-        "state",
+        "access", "address_space", "calls", "compiled", "conversion", "elementary", "filling",
+        "interface", "lifetime", "lists", "loads", "loop", "machine_words", "page_flags", "records",
+        "stacks", "state",
     )
 )  # fmt: skip
 
 LIBRARY: Final = Library(
     "interpreter",
     declared_in=__name__,
-    modules=[_LOOP],
+    modules=[_LOOP, _FILLING],
     sources=SOURCES,
 )
 
@@ -39,4 +41,8 @@ clear: Callable[[State], None] = LIBRARY.entry_of(_LOOP, "clear", "void(int64[::
 settle: Callable[[State], int] = LIBRARY.entry_of(_LOOP, "settle", "int64(int64[::1])")
 look: Callable[[State, int, int], bool] = LIBRARY.entry_of(
     _LOOP, "look", "boolean(int64[::1], int64, int64)"
+)
+#: See filling.py.
+fill: Fill = LIBRARY.entry_of(
+    _FILLING, "fill", "int64(int64[::1], int64[::1], int64[::1], int64[::1], int64, int64)"
 )

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.disa.image import Image
+from dvm_mpi.layout import PAGE_BYTES
 
 
 def _record(*names: str) -> np.dtype[Any]:
@@ -306,9 +307,14 @@ class Engine(Protocol):
         pages: NDArray[np.int64],
         versions: NDArray[np.int64],
         until: NDArray[np.int64],
-        data: NDArray[np.uint8],
+        memory: NDArray[np.uint8],
+        rows: NDArray[np.int64] | None = None,
     ) -> None:
-        """Put pages into the view: (n, PAGE_BYTES) uint8, copied. Never over a dirty page."""
+        """Put pages into the view, copied from wherever they lie; the attempt's stores stay.
+
+        `memory` is (m, PAGE_BYTES) uint8 in C order, and row `rows[i]` of it is page i, which is
+        zero where that is negative; without `rows` the pages are the rows, one after the other.
+        """
 
     def undeclared_accesses(self) -> list[tuple[int, int]]:
         """Return (pc, address) of each instruction first admitted by --undeclared allow, once."""
@@ -321,3 +327,13 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back the memory; idempotent."""
+
+
+def gathered(memory: NDArray[np.uint8], rows: NDArray[np.int64] | None) -> NDArray[np.uint8]:
+    """Return pages as `Engine.install` gets them as (n, PAGE_BYTES), zeros where a row is none."""
+    if rows is None:
+        return memory
+    content = np.zeros((len(rows), PAGE_BYTES), np.uint8)
+    is_there = rows >= 0
+    content[is_there] = memory[rows[is_there]]
+    return content

@@ -28,6 +28,7 @@ from dvm_mpi.engine.interface import (
     Reason,
     TrapDetail,
     TrapKind,
+    gathered,
 )
 from dvm_mpi.engine.lease_blocks import LeaseBlocks, automatic_stack_bytes
 from dvm_mpi.engine.native_code import LoadedUnit, NativeCode
@@ -71,11 +72,11 @@ _REASONS: Final = {
 
 
 def _compiled(settings: EngineSettings) -> tuple[Callable[..., Any], ...]:
-    """Return `run`, `clear`, `settle` and `look` of the library for these settings."""
+    """Return `run`, `clear`, `settle`, `look` and `fill` of the library for these settings."""
     if settings.counts_instructions:
         library = counting_entries
-        return library.run, library.clear, library.settle, library.look
-    return entries.run, entries.clear, entries.settle, entries.look
+        return library.run, library.clear, library.settle, library.look, library.fill
+    return entries.run, entries.clear, entries.settle, entries.look, entries.fill
 
 
 class InterpEngine:
@@ -85,9 +86,9 @@ class InterpEngine:
         """Make an engine; with `native` it takes translated code from there, and asks for more."""
         assert native is None or not settings.counts_instructions, "a profile counts by the loop"
         self._settings = settings
-        self._run, self._clear, self._settle, self._look = _compiled(settings)
+        self._run, self._clear, self._settle, self._look, fill = _compiled(settings)
         self._space = AddressSpace.shared()
-        self._cache = PageCache(self._space, settings.cache_bytes)
+        self._cache = PageCache(self._space, settings.cache_bytes, fill)
         self._buffers = Buffers()
         self._state = self._buffers.state
         self._state[Field.FUEL_MAX] = settings.fuel_max
@@ -495,23 +496,27 @@ class InterpEngine:
         pages: NDArray[np.int64],
         versions: NDArray[np.int64],
         until: NDArray[np.int64],
-        data: NDArray[np.uint8],
+        memory: NDArray[np.uint8],
+        rows: NDArray[np.int64] | None = None,
     ) -> None:
         """Cache pages."""
-        assert data.shape == (len(pages), PAGE_BYTES), data.shape
+        rows = np.arange(len(memory)) if rows is None else rows
+        assert memory.shape[1:] == (PAGE_BYTES,), memory.shape
+        assert rows.shape == pages.shape, rows.shape
         self._claim()
         is_dirty = (self._space.flags[pages] & DIRTY) != 0
+        count = len(pages)
         if is_dirty.any():
-            self._install_under(pages[is_dirty], data[is_dirty])
+            self._install_under(pages[is_dirty], gathered(memory, rows[is_dirty]))
             self._cache.note(pages[is_dirty], versions[is_dirty], until[is_dirty])
             clean = ~is_dirty
-            pages, versions, until, data = (a[clean] for a in (pages, versions, until, data))
-        self._cache.install(pages, versions, until, data)
+            pages, versions, until, rows = (a[clean] for a in (pages, versions, until, rows))
+        self._cache.install(pages, versions, until, memory, rows)
         place = self._place if self._is_running else None
         if place is None or place != self._installed_at:
             self._installed_for_miss = 0
         self._installed_at = place
-        self._installed_for_miss += len(pages)
+        self._installed_for_miss += count
         self._cache.evict(self._installed_for_miss)
 
     def _install_under(self, pages: NDArray[np.int64], data: NDArray[np.uint8]) -> None:

@@ -15,14 +15,20 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from dvm_mpi.layout import PAGE_BYTES
+
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _F32, _F64 = ir.FloatType(), ir.DoubleType()
 Loader: TypeAlias = Callable[[int], int]
 Storer: TypeAlias = Callable[[int, int], None]
 Binary: TypeAlias = Callable[[int, int], int]
 
-#: Value of madvise's MADV_DONTNEED on Linux.
+#: Values of madvise's MADV_DONTNEED and MADV_POPULATE_WRITE on Linux.
 _MADV_DONTNEED = 4
+_MADV_POPULATE_WRITE = 23
+#: What `stream_page` moves at a time: a line of the processor's caches.
+_LINE = ir.VectorType(_I64, 8)
+_LINE_BYTES = 64
 
 
 def _pointer(builder: Any, address: Any, element: Any) -> Any:
@@ -176,11 +182,27 @@ def _emit_clear(builder: Any, args: Any) -> None:
     cgutils.memset(builder, _pointer(builder, args[0], _I8), args[1], 0)
 
 
-def _emit_release(builder: Any, args: Any) -> None:
-    madvise_type = ir.FunctionType(_I32, [_I8.as_pointer(), _I64, _I32])
-    madvise = cgutils.get_or_insert_function(builder.module, madvise_type, "madvise")
-    advice = ir.Constant(_I32, _MADV_DONTNEED)
-    builder.call(madvise, [_pointer(builder, args[0], _I8), args[1], advice])
+def _emit_stream_page(builder: Any, args: Any) -> None:
+    passing_by = builder.module.add_metadata([ir.Constant(_I32, 1)])
+    with cgutils.for_range(builder, ir.Constant(_I64, PAGE_BYTES // _LINE_BYTES)) as loop:
+        offset = builder.mul(loop.index, ir.Constant(_I64, _LINE_BYTES))
+        taken = builder.load(_pointer(builder, builder.add(args[1], offset), _LINE))
+        taken.align = 1
+        stored = builder.store(taken, _pointer(builder, builder.add(args[0], offset), _LINE))
+        stored.align = _LINE_BYTES
+        stored.set_metadata("nontemporal", passing_by)
+
+
+def _advice(number: int) -> Callable[[Any, Any], None]:
+    """Return what emits `madvise` of an address and a length."""
+
+    def emit(builder: Any, args: Any) -> None:
+        madvise_type = ir.FunctionType(_I32, [_I8.as_pointer(), _I64, _I32])
+        madvise = cgutils.get_or_insert_function(builder.module, madvise_type, "madvise")
+        place = _pointer(builder, args[0], _I8)
+        builder.call(madvise, [place, args[1], ir.Constant(_I32, number)])
+
+    return emit
 
 
 #: `copy(target, source, length)`: bytes between host addresses that do not overlap.
@@ -188,4 +210,9 @@ copy: Callable[[int, int, int], None] = _bulk(_emit_copy, 3)
 #: `clear(address, length)`: set bytes to zero.
 clear: Callable[[int, int], None] = _bulk(_emit_clear, 2)
 #: `release(address, length)`: give whole pages back; they read as zero from now on.
-release: Callable[[int, int], None] = _bulk(_emit_release, 2)
+release: Callable[[int, int], None] = _bulk(_advice(_MADV_DONTNEED), 2)
+#: `populate(address, length)`: have memory for whole pages that will all be written, at less than
+#: half the cost of touching each; a hint.
+populate: Callable[[int, int], None] = _bulk(_advice(_MADV_POPULATE_WRITE), 2)
+#: `stream_page(target, source)`: copy a page past the processor's caches; `target` is a page.
+stream_page: Callable[[int, int], None] = _bulk(_emit_stream_page, 2)

@@ -3,19 +3,23 @@
 A cached page carries two epochs: when its content was committed, and until when it is known
 unchanged. The longest held pages go first when the limit is reached, but never those that were
 installed for the instruction that waits for pages now: it would miss them for ever.
-The invariant to remember: `_held` names exactly the pages that have the flag CACHED, or would
-have it if this engine were in the view.
+
+Pages are noted in the order in which they were installed, many at a time. Each note has a number,
+which its pages bear as long as no later one names them: so a note is never searched for a page.
+The invariant to remember: the pages that bear the number of their note are exactly those that have
+the flag CACHED, or would have it if this engine were in the view.
 """
 
 from __future__ import annotations
 
-from itertools import islice
+from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.engine.address_space import CACHED, DIRTY, LISTED, NOTED, READ, AddressSpace
+from dvm_mpi.engine.address_space import CACHED, DIRTY, LISTED, AddressSpace
 from dvm_mpi.layout import (
     PAGE_BYTES,
     PAGE_SHIFT,
@@ -25,19 +29,31 @@ from dvm_mpi.layout import (
     TEXT_END,
 )
 
+Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+#: `filling.fill` of a compiled library.
+Fill = Callable[[Ints, Ints, Ints, Ints, int, int], int]
+
 #: Pages are cleared one by one up to this number; more are given back to the system.
 _CLEARED_PAGES_MAX: Final = 1 << 12
+#: Pages in notes beyond twice those that are held, before notes are gone through.
+_SPARE_NOTES: Final = 1 << 12
 
 
 class PageCache:
     """Cached pages of one engine; all methods but the constructor need it in the view."""
 
-    def __init__(self, space: AddressSpace, cache_bytes: int) -> None:
+    def __init__(self, space: AddressSpace, cache_bytes: int, fill: Fill) -> None:
         self._space = space
+        self._fill = fill
         self._pages_max = max(cache_bytes // PAGE_BYTES, 1)
-        #: Cached pages, the longest held first.
-        self._held: dict[int, None] = {}
-        self._aside: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]] | None = None
+        #: Number of the note, and its pages in the order of installation; the oldest note first.
+        self._notes: deque[tuple[int, Ints]] = deque()
+        self._last_serial = 0
+        #: Pages in all notes, and those that are held.
+        self._noted_count = self._held_count = 0
+        #: Pages, their epochs, the numbers of their notes, their content.
+        self._aside: tuple[Ints, Ints, Ints, Bytes] | None = None
 
     def missing(
         self, pages: NDArray[np.int64], newest: NDArray[np.int64], snapshot: int
@@ -62,73 +78,102 @@ class PageCache:
         kept = pages[is_cached]
         self._space.epochs[kept, 1] = np.maximum(self._space.epochs[kept, 1], until[is_cached])
 
-    def install(
-        self,
-        pages: NDArray[np.int64],
-        versions: NDArray[np.int64],
-        until: NDArray[np.int64],
-        data: NDArray[np.uint8],
-    ) -> None:
-        """Put pages into the view; none of them is dirty.
+    def install(self, pages: Ints, versions: Ints, until: Ints, memory: Bytes, rows: Ints) -> None:
+        """Put pages into the view, as `Engine.install`; none of them is dirty, each is named once.
 
         An attempt that has loaded from one of them has to be checked against the new epochs.
         """
-        flags = self._space.flags[pages]
-        assert not (flags & DIRTY).any(), "stored bytes would be lost"
-        # A page of zeros takes no memory as long as nobody has written to it.
-        is_written = data.any(axis=1) | ((flags & CACHED) != 0)
-        self._space.pages[pages[is_written]] = data[is_written]
-        self.note(pages, versions, until)
-        self._space.flags[pages] = (flags & ~np.uint8(READ | NOTED)) | CACHED
+        assert not (self._space.flags[pages] & DIRTY).any(), "stored bytes would be lost"
+        assert memory.flags.c_contiguous, "rows of pages lie one behind the other"
+        assert rows.size == 0 or int(rows.max()) < len(memory), "a row beyond the content"
+        self._last_serial += 1
+        self._held_count += self._fill(
+            np.ascontiguousarray(pages),
+            np.ascontiguousarray(rows),
+            np.ascontiguousarray(versions),
+            np.ascontiguousarray(until),
+            memory.ctypes.data,
+            self._last_serial,
+        )
+        self._add_note(pages)
 
-    def note(
-        self, pages: NDArray[np.int64], versions: NDArray[np.int64], until: NDArray[np.int64]
-    ) -> None:
+    def note(self, pages: Ints, versions: Ints, until: Ints) -> None:
         """Enter the epochs of pages whose content has been, or will be, put into the view."""
         self._space.epochs[pages, 0] = versions
         self._space.epochs[pages, 1] = until
-        numbers = pages.tolist()
-        for page in numbers:
-            self._held.pop(page, None)
-        self._held.update(dict.fromkeys(numbers))
+        self._last_serial += 1
+        self._held_count += int((self._space.serials[pages] == 0).sum())
+        self._space.serials[pages] = self._last_serial
+        self._add_note(pages)
+
+    def _add_note(self, pages: Ints) -> None:
+        """Keep pages that bear the last number."""
+        # A copy, since they may be part of a larger array.
+        self._notes.append((self._last_serial, pages.copy()))
+        self._noted_count += pages.size
+        if self._noted_count > 2 * self._held_count + _SPARE_NOTES:
+            self._forget_old_notes()
+
+    def _held_in(self, note: tuple[int, Ints]) -> Ints:
+        """Return those pages of a note that no later one names, in its order."""
+        serial, pages = note
+        return np.asarray(pages[self._space.serials[pages] == serial])
+
+    def _forget_old_notes(self) -> None:
+        """Leave in notes what is held."""
+        kept = ((note[0], self._held_in(note)) for note in self._notes)
+        self._notes = deque(note for note in kept if note[1].size)
+        self._noted_count = self._held_count
+
+    def _held(self) -> Ints:
+        """Return all pages that are held, the longest held first."""
+        return np.concatenate([np.empty(0, np.int64), *map(self._held_in, self._notes)])
 
     def evict(self, keep: int) -> None:
         """Drop the longest held pages beyond the limit, but no dirty one nor the `keep` newest."""
-        surplus = len(self._held) - max(self._pages_max, keep)
+        surplus = self._held_count - max(self._pages_max, keep)
         if surplus <= 0:
             return
-        victims = self._oldest_clean(surplus, len(self._held) - keep)
-        for page in victims.tolist():
-            del self._held[page]
-        victims.sort()
+        victims = np.sort(self._oldest_clean(surplus, self._held_count - keep))
+        self._space.serials[victims] = 0
+        self._held_count -= victims.size
         self._space.flags[victims] &= LISTED
         self._space.release(victims)
 
-    def _oldest_clean(self, wanted: int, among: int) -> NDArray[np.int64]:
-        """Return up to `wanted` pages that are not dirty, of the `among` longest held ones.
+    def _oldest_clean(self, wanted: int, among: int) -> Ints:
+        """Take up to `wanted` pages that are not dirty out of the notes, of the `among` oldest.
 
-        Looks at few more than it returns: the list of a full cache is long.
+        Looks at few more than it returns: there are many notes where a cache is full.
         """
-        looked_at = wanted
-        while True:
-            looked_at = min(2 * looked_at, among)
-            oldest = np.fromiter(islice(self._held, looked_at), np.int64, count=looked_at)
-            clean: NDArray[np.int64] = oldest[(self._space.flags[oldest] & DIRTY) == 0]
-            if len(clean) >= wanted or looked_at == among:
-                return clean[:wanted]
+        taken, left = [np.empty(0, np.int64)], list[tuple[int, Ints]]()
+        while self._notes and wanted > 0 and among > 0:
+            serial, noted = note = self._notes.popleft()
+            held = self._held_in(note)
+            goes = (self._space.flags[held] & DIRTY) == 0
+            goes[among:] = False
+            goes &= np.cumsum(goes) <= wanted
+            among -= held.size
+            taken.append(held[goes])
+            wanted -= taken[-1].size
+            left.append((serial, held[~goes]))
+            self._noted_count += left[-1][1].size - noted.size
+        self._notes.extendleft(note for note in reversed(left) if note[1].size)
+        return np.concatenate(taken)
 
     def set_aside(self) -> None:
         """Copy the cached pages out of the view, which must hold no attempt, and clear them."""
         assert self._aside is None, "the pages are aside already"
-        pages = np.fromiter(self._held, dtype=np.int64, count=len(self._held))
-        self._aside = pages, self._space.epochs[pages], self._space.pages[pages]
+        pages = self._held()
+        space = self._space
+        self._aside = pages, space.epochs[pages], space.serials[pages], space.pages[pages]
         self._clear()
 
     def put_back(self) -> None:
         """Undo `set_aside`."""
         if self._aside is not None:
-            pages, epochs, content = self._aside
+            pages, epochs, serials, content = self._aside
             self._space.epochs[pages] = epochs
+            self._space.serials[pages] = serials
             self._space.pages[pages] = content
             self._space.flags[pages] = CACHED
             self._aside = None
@@ -136,19 +181,23 @@ class PageCache:
     def drop(self) -> None:
         """Clear the cached pages out of the view, which must hold no attempt, for good."""
         self._clear()
-        self._held.clear()
+        self._notes.clear()
+        self._noted_count = self._held_count = 0
 
     def _clear(self) -> None:
-        pages = np.sort(np.fromiter(self._held, dtype=np.int64, count=len(self._held)))
+        pages = np.sort(self._held())
         self._space.flags[pages] = 0
+        self._space.serials[pages] = 0
         if len(pages) <= _CLEARED_PAGES_MAX:
             self._space.pages[pages] = 0
         else:
             self._space.release(pages)
 
     def check_invariants(self) -> None:
-        """Assert that flags and list agree."""
-        held = np.fromiter(self._held, dtype=np.int64, count=len(self._held))
+        """Assert that flags and notes agree."""
+        held = self._held()
         is_cached = (self._space.flags[held] & CACHED) != 0
         assert is_cached.all(), "a held page has lost its flag"
         assert (held << PAGE_SHIFT >= SR_START).all(), "a private page is never cached"
+        assert held.size == np.unique(held).size == self._held_count, "a page is held twice"
+        assert self._noted_count == sum(pages.size for _, pages in self._notes)

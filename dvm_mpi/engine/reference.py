@@ -29,6 +29,7 @@ from dvm_mpi.engine.interface import (
     OutcomeBatch,
     Reason,
     TrapKind,
+    gathered,
 )
 from dvm_mpi.engine.lease_blocks import AttemptLeases, LeaseBlocks, automatic_stack_bytes
 from dvm_mpi.engine.reference_memory import (
@@ -292,12 +293,14 @@ class ReferenceEngine:
         pages: NDArray[np.int64],
         versions: NDArray[np.int64],
         until: NDArray[np.int64],
-        data: NDArray[np.uint8],
+        memory: NDArray[np.uint8],
+        rows: NDArray[np.int64] | None = None,
     ) -> None:
         """Cache pages."""
+        data = gathered(memory, rows)
         assert data.shape == (len(pages), PAGE_BYTES), data.shape
-        rows = zip(pages.tolist(), versions.tolist(), until.tolist(), data, strict=True)
-        for page, version, epoch, content in rows:
+        frames = zip(pages.tolist(), versions.tolist(), until.tolist(), data, strict=True)
+        for page, version, epoch, content in frames:
             self._frames.put(page, Frame(version, epoch, content.tobytes()))
         running = self._running
         place = None if running is None else (running.index, running.instructions)

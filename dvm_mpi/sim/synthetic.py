@@ -26,6 +26,7 @@ from dvm_mpi.engine.interface import (
     LeaseKind,
     OutcomeBatch,
     Reason,
+    gathered,
 )
 from dvm_mpi.layout import DATA_START, PAGE_BYTES, PAGE_SHIFT, RANGE, TEXT_START, WORD_BYTES
 from dvm_mpi.sim.outcomes import committed, joined, outcome_batch, runs_of
@@ -236,16 +237,24 @@ class SyntheticEngine:
         rows = pages - _FIRST_PAGE
         self._until[rows] = np.maximum(self._until[rows], until)
 
-    def install(self, pages: Ints, versions: Ints, until: Ints, data: NDArray[np.uint8]) -> None:
+    def install(
+        self,
+        pages: Ints,
+        versions: Ints,
+        until: Ints,
+        memory: NDArray[np.uint8],
+        rows: Ints | None = None,
+    ) -> None:
         """Copy pages into the view."""
-        rows = pages - _FIRST_PAGE
-        fresh = rows[self._slots[rows] < 0]
+        data = gathered(memory, rows)
+        numbers = pages - _FIRST_PAGE
+        fresh = numbers[self._slots[numbers] < 0]
         while self._cached_count + len(fresh) > len(self._content):
             self._content = np.concatenate([self._content, np.empty_like(self._content)])
         self._slots[fresh] = self._cached_count + np.arange(len(fresh))
         self._cached_count += len(fresh)
-        self._content[self._slots[rows]] = data
-        self._versions[rows], self._until[rows] = versions, until
+        self._content[self._slots[numbers]] = data
+        self._versions[numbers], self._until[numbers] = versions, until
 
     def undeclared_accesses(self) -> list[tuple[int, int]]:
         """Return nothing: every access is declared."""

@@ -26,6 +26,7 @@ from dvm_mpi.dsm.messages import (
     LookupRequested,
     Staged,
 )
+from dvm_mpi.dsm.snapshot import Content
 from dvm_mpi.engine.interface import (
     ATTEMPT,
     CHILD,
@@ -38,6 +39,7 @@ from dvm_mpi.engine.interface import (
     LeaseKind,
     OutcomeBatch,
     Reason,
+    gathered,
 )
 from dvm_mpi.layout import DATA_START, PAGE_BYTES, PAGE_SHIFT, RANGE
 
@@ -82,10 +84,11 @@ class Shelf:
     def renew(self, pages: Any, until: Any) -> None:
         assert set(pages.tolist()) <= self.held.keys()
 
-    def install(self, pages: Any, versions: Any, until: Any, data: Any) -> None:
+    def install(self, pages: Any, versions: Any, until: Any, memory: Any, rows: Any) -> None:
+        data = gathered(memory, rows)
         assert data.shape == (len(pages), PAGE_BYTES)
-        rows = zip(pages.tolist(), versions.tolist(), data[:, 0].tolist(), strict=True)
-        for page, version, first in rows:
+        frames = zip(pages.tolist(), versions.tolist(), data[:, 0].tolist(), strict=True)
+        for page, version, first in frames:
             self.held.pop(page, None)
             self.held[page] = version, first
         while len(self.held) > max(self.pages_max, len(pages)):
@@ -116,7 +119,7 @@ class Plane:
 
     def read_frames(self, home: int, frames: Any, ticket: int) -> Any:
         self.asked.append((home, frames.tolist(), ticket))
-        return None if self.is_late else content_of(frames)
+        return None if self.is_late else Content.of(content_of(frames))
 
     def arrived(self) -> Any:
         came, self.came = self.came, []
@@ -208,7 +211,7 @@ def test_a_lookup_is_open_until_its_pages_have_come() -> None:
     for home, frames, ticket in plane.asked[::-1]:
         assert not worker.is_runnable
         assert not {page % 3 for page in engine.held} & {home}
-        plane.came.append((ticket, content_of(frames)))
+        plane.came.append((ticket, Content.of(content_of(frames))))
         assert worker.poll_plane() == ()
     assert worker.is_runnable
     assert engine.held == {FIRST + p: (5, (FIRST + p) % 3 + 1) for p in range(4)}
@@ -227,7 +230,7 @@ def test_an_answer_or_pages_that_nobody_asked_for_are_our_fault() -> None:
     plane = Plane()
     worker = worker_of(Shelf(), plane, home_count=1)
     ((home, request),) = requests_of(handle(worker, batch([0])))
-    plane.came.append((request.ticket, content_of([9])))
+    plane.came.append((request.ticket, Content.of(content_of([9]))))
     with pytest.raises(AssertionError, match="before their home answered"):
         worker.poll_plane()
     handle(worker, answer_to(request, home, [9], [5]))

@@ -15,6 +15,7 @@ from dvm_mpi.dsm.snapshot import (
     plan_delivery,
     plan_fetch,
 )
+from dvm_mpi.engine.interface import gathered
 from dvm_mpi.layout import PAGE_BYTES
 
 GRANT = np.dtype([("start", "<i8"), ("length", "<i8"), ("newest", "<i8")])
@@ -69,8 +70,12 @@ def test_nothing_declared_is_nothing_to_fetch():
     assert pages.size == newest.size == 0
 
 
-def follow(ahead, missed, *rows):
-    pages, newest = ahead.plan(missed, grants(*rows))
+def nothing_held(pages):
+    return np.zeros(len(pages), bool)
+
+
+def follow(ahead, missed, *rows, held=nothing_held):
+    pages, newest = ahead.plan(missed, grants(*rows), held)
     assert pages.tolist() == list(range(missed, missed + pages.size))
     assert newest.size == pages.size
     return pages.size
@@ -112,6 +117,30 @@ def test_the_scan_that_was_idle_longest_is_forgotten():
     assert follow(ahead, FIRST + 1_000 * SCANS_MAX + 1, whole) == WINDOW
 
 
+def test_a_scan_fetches_at_once_what_was_held_before():
+    """The second touch says that it is a scan; old versions, that others went the same way."""
+    count = 3 * WINDOW * WINDOW
+    ahead, whole = ReadAhead(), (page(FIRST), 1 << 42, 1)
+
+    def held(pages):
+        return pages < FIRST + count
+
+    assert follow(ahead, FIRST, whole, held=held) == 1
+    assert follow(ahead, FIRST + 1, whole, held=held) == count - 1
+    assert follow(ahead, FIRST + count, whole, held=held) == 2 * WINDOW
+    short = (page(FIRST), (count - 5) * PAGE_BYTES, 1)
+    ahead = ReadAhead()
+    assert follow(ahead, FIRST, short, held=held) == 1
+    assert follow(ahead, FIRST + 1, short, held=held) == count - 6
+
+
+def test_what_is_fetched_at_once_is_limited(monkeypatch):
+    monkeypatch.setattr(config, "REFETCH_PAGES_MAX", 10 * WINDOW)
+    ahead, whole = ReadAhead(), (page(FIRST), 1 << 42, 1)
+    assert follow(ahead, FIRST, whole, held=lambda pages: pages > 0) == 1
+    assert follow(ahead, FIRST + 1, whole, held=lambda pages: pages > 0) == 10 * WINDOW
+
+
 def test_reading_ahead_stays_within_the_declared_range():
     ahead, short = ReadAhead(), (page(FIRST, 100), 3 * PAGE_BYTES, 4)
     assert follow(ahead, FIRST, short) == 1
@@ -121,12 +150,12 @@ def test_reading_ahead_stays_within_the_declared_range():
 def test_pages_read_ahead_have_the_newest_epoch_of_whatever_touches_them():
     ahead = ReadAhead()
     rows = grants((page(FIRST), 1 << 42, 4), (page(FIRST + 3), 8, 9))
-    assert ahead.plan(FIRST, rows)[1].tolist() == [4]
-    assert set(ahead.plan(FIRST + 1, rows)[1].tolist()) == {9}
+    assert ahead.plan(FIRST, rows, nothing_held)[1].tolist() == [4]
+    assert set(ahead.plan(FIRST + 1, rows, nothing_held)[1].tolist()) == {9}
 
 
 def test_nothing_is_known_of_an_undeclared_page():
-    pages, newest = ReadAhead().plan(77, grants((page(FIRST), 8, 4)))
+    pages, newest = ReadAhead().plan(77, grants((page(FIRST), 8, 4)), nothing_held)
     assert (pages.tolist(), newest.tolist()) == ([77], [UNKNOWN_EPOCH])
 
 
@@ -167,7 +196,8 @@ def test_an_answer_with_content_is_divided_into_what_is_cached_and_what_has_come
     held, now = np.array([3, 5, 3, -1, -1, 0]), np.array([3, -1, 3, -1, -1, 0])
     fetch, new = plan_delivery(answer, held, now)
     assert (fetch.renewed.tolist(), fetch.renewed_until.tolist()) == ([10, 15], [8, 13])
-    rows = zip(fetch.pages, fetch.frames, fetch.versions, fetch.until, new[:, -1], strict=True)
+    ends = gathered(new.memory, new.rows)[:, -1]
+    rows = zip(fetch.pages, fetch.frames, fetch.versions, fetch.until, ends, strict=True)
     assert [tuple(map(int, row)) for row in rows] == [
         (12, 6, 4, 10, 1),
         (13, 9, 4, 11, 2),

@@ -17,6 +17,7 @@ from dvm_mpi.dsm.frames import FramePool
 from dvm_mpi.dsm.messages import NO_FRAME
 from dvm_mpi.dsm.probe import MAILBOX_BYTES, Finding, probe
 from dvm_mpi.dsm.window import WindowPlane, Windows
+from dvm_mpi.engine.interface import gathered
 from dvm_mpi.errors import WindowError
 from dvm_mpi.layout import PAGE_BYTES
 from tests.mpi.waiting import wait
@@ -61,7 +62,7 @@ def read(plane: WindowPlane, home: int, frames: list[int], ticket: int = 1) -> N
         assert plane.waits_for == f"{len(frames)} frames of home {home}"
         content = dict(plane.arrived()).get(ticket)
     assert plane.waits_for == ""
-    return content
+    return gathered(content.memory, content.rows)
 
 
 @pytest.fixture(params=["loads", "reads"])
@@ -118,11 +119,11 @@ def test_reads_under_way_are_kept_apart(comm: Any, monkeypatch: pytest.MonkeyPat
             expected[ticket] = ((home << 32) + frames).tolist()
             content = plane.read_frames(home, frames, ticket)
             if content is not None:
-                got[ticket] = numbers_of(content)
+                got[ticket] = numbers_of(gathered(content.memory, content.rows))
         while len(got) < 12:
             for ticket, content in plane.arrived():
                 assert ticket not in got
-                got[ticket] = numbers_of(content)
+                got[ticket] = numbers_of(gathered(content.memory, content.rows))
         assert got == expected
         assert plane.arrived() == []
 

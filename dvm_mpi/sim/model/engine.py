@@ -25,6 +25,7 @@ from dvm_mpi.engine.interface import (
     LeaseKind,
     OutcomeBatch,
     Reason,
+    gathered,
 )
 from dvm_mpi.layout import (
     DATA_START,
@@ -291,11 +292,19 @@ class ShapeEngine:
         rows, _ = self._rows(pages)
         self._until[rows] = np.maximum(self._until[rows], until + 1)
 
-    def install(self, pages: Ints, versions: Ints, until: Ints, data: NDArray[np.uint8]) -> None:
+    def install(
+        self,
+        pages: Ints,
+        versions: Ints,
+        until: Ints,
+        memory: NDArray[np.uint8],
+        rows: Ints | None = None,
+    ) -> None:
         """Note which pages are here; keep the bytes of flags."""
-        rows, _ = self._rows(pages)
-        self._versions[rows], self._until[rows] = versions + 1, until + 1
-        places = rows - self._flag_page
+        data = gathered(memory, rows)
+        numbers, _ = self._rows(pages)
+        self._versions[numbers], self._until[numbers] = versions + 1, until + 1
+        places = numbers - self._flag_page
         is_flag = (places >= 0) & (places < len(self._flag_bytes))
         self._flag_bytes[places[is_flag]] = data[is_flag]
 
