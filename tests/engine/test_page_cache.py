@@ -131,8 +131,9 @@ def test_only_pages_with_content_take_memory(cache: PageCache) -> None:
 
 def test_many_pages_are_streamed_and_few_are_not(cache: PageCache) -> None:
     """Both ways give the same bytes, and leave those beside them alone."""
-    content = np.random.default_rng(7).integers(0, 256, (1_030, PAGE_BYTES), np.uint8)
-    rows = np.random.default_rng(8).permutation(1_030)
+    draw = np.random.default_rng(7)
+    content = draw.integers(0, 256, (1_030, PAGE_BYTES), np.uint8)
+    rows = draw.permutation(1_030)
     ones = np.ones(1_030, np.int64)
     for count in (3, 1_030):
         pages = numbers(*range(count))
