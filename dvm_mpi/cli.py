@@ -11,10 +11,12 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from dvm_mpi.errors import DvmError, ExitCode, FileError, UsageError
+from dvm_mpi.launch import limits
 from dvm_mpi.launch.environment import Launch, detect
 from dvm_mpi.launch.signals import Signals
 from dvm_mpi.model_options import PredictOptions, calibrate_options
@@ -69,8 +71,16 @@ def _dispatch(arguments: list[str]) -> int:
         }
         return perform[arguments[0]](given)
     _refuse_misspelt_subcommand(arguments)
-    options = parse_run(arguments)
+    return _run(parse_run(arguments))
+
+
+def _run(options: RunOptions) -> int:
+    """Run a program, as one process or as one rank."""
     launch = detect(os.environ, os.getppid())
+    engine, remark = limits.engine_within(options.engine, limits.measure())
+    options = replace(options, engine=engine)
+    if remark and not options.quiet and (launch is None or launch.speaks_for_node):
+        print(remark, file=sys.stderr)
     if launch is None:
         from dvm_mpi.job.local import Run
 

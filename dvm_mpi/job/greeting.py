@@ -80,7 +80,8 @@ def _program_digest(path: Path) -> bytes:
 def own_row(options: RunOptions, plan: MemoryPlan, mpi: str) -> NDArray[Any]:
     """Return this rank's row: (1,) ROW; `mpi` names the library and its version."""
     # The folder of the program may differ between hosts; its bytes must not.
-    told = replace(options, program=Path(options.program.name), command=())
+    # Nodes that allow few addresses execute runners with another engine: to the same bits.
+    told = replace(options, program=Path(options.program.name), command=(), engine="")
     row = identity_row(mpi)
     row["options"] = _digest(repr(asdict(told)).encode())
     row["program"] = _program_digest(options.program)

@@ -117,8 +117,9 @@ def age_of_process_s() -> float:
 
 
 def default_memory_bytes() -> int:
-    """Return half of this machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    """Return half of this machine's memory, or of the addresses that this process may have."""
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(there, limits.measure().address_bytes or there) // 2
 
 
 def find_native_code(

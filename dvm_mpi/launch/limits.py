@@ -73,6 +73,22 @@ def check_address_space(limits: ProcessLimits) -> Finding:
     return good("address space", f"{ADDRESS_SPACE_BYTES >> 40} TiB can be reserved")
 
 
+def engine_within(engine: str, limits: ProcessLimits) -> tuple[str, str]:
+    """Return with what a process can execute runners, and a line about it if that is slow.
+
+    The one engine that needs no reservation is the reference. It takes the place of the fast ones
+    only where none was asked for by name (`auto`): who asked is told what is in the way, and can
+    mend it. Every engine gives the same bits, so ranks may differ.
+    """
+    found = check_address_space(limits)
+    if engine != "auto" or found.level is Level.GOOD:
+        return engine, ""
+    return "reference", (
+        f"dvm: {found.what}: runners are executed by the reference engine, some hundred times "
+        f"slower; what helps: {found.remedy}"
+    )
+
+
 def check_open_files(limits: ProcessLimits, size: int) -> Finding:
     """Whether a rank may have a connection to each of `size` ranks."""
     if limits.open_files is None:

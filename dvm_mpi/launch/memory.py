@@ -15,6 +15,7 @@ from typing import Final
 
 from dvm_mpi import config
 from dvm_mpi.errors import LimitError
+from dvm_mpi.launch import limits
 from dvm_mpi.launch.environment import PMIX_LAUNCHERS, Launch
 from dvm_mpi.layout import PAGE_BYTES
 
@@ -33,6 +34,8 @@ class NodeMemory:
     #: What the processes may use: the machine's memory, or the least limit of their control group.
     total: int
     is_limited: bool
+    #: Addresses that one process may have: it maps the frames of all ranks of its node.
+    addresses: int = _NO_LIMIT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,8 @@ def measure(
         shared = (0, 0)
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     least = min(group_limits(proc / "self" / "cgroup", groups), default=machine)
-    return NodeMemory(*shared, min(machine, least), least < machine)
+    addresses = limits.measure(proc).address_bytes or _NO_LIMIT_BYTES
+    return NodeMemory(*shared, min(machine, least), least < machine, addresses)
 
 
 def group_limits(membership: Path, groups: Path) -> Iterator[int]:
@@ -188,7 +192,8 @@ class _Ledger:
 
     def of_node(self) -> int:
         """Return the memory of a rank as far as the node's allows, wherever it lies."""
-        half = self.node.total // 2 // self.launch.local_size - self.arena_bytes
+        there = min(self.node.total, self.node.addresses)
+        half = there // 2 // self.launch.local_size - self.arena_bytes
         wanted = half if self.memory_bytes is None else self.memory_bytes
         if wanted < self.least or self.together > self.node.total:
             what = "the ranks of this node do not fit into its memory"

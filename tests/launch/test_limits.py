@@ -47,6 +47,21 @@ def test_enough_addresses_are_good(overcommit: int) -> None:
     refuse([finding])
 
 
+@pytest.mark.parametrize(
+    "given", [replace(NONE, address_bytes=1 << 40), replace(NONE, overcommit=2)]
+)
+def test_without_addresses_the_reference_executes_what_was_left_to_us(
+    given: limits.ProcessLimits,
+) -> None:
+    engine, remark = limits.engine_within("auto", given)
+    assert engine == "reference"
+    assert "\n" not in remark, "one line"
+    assert limits.check_address_space(given).remedy in remark
+    for asked in ("interp", "translate", "reference"):
+        assert limits.engine_within(asked, given) == (asked, ""), "who asks is refused"
+    assert limits.engine_within("auto", NONE) == ("auto", "")
+
+
 def test_limits_are_read_off_the_process() -> None:
     code = "from dvm_mpi.launch import limits; print(limits.measure())"
     line = f'ulimit -v 8388608; ulimit -n 77; exec "{sys.executable}" -c "{code}"'
