@@ -116,7 +116,7 @@ class Subject:
                 engine.grant_lease(Lease(stopped.lease, start, end))
 
 
-def _batch(
+def make_batch(
     attempts: NDArray[Any], grants: NDArray[Any] | None = None, words: NDArray[Any] | None = None
 ) -> AttemptBatch:
     """Return a batch; `grants` (n, k) and `words`, arguments on the stacks, (n, m), a row each."""
@@ -140,20 +140,20 @@ def _batch(
 
 # --- kinds --------------------------------------------------------------------------------------
 def _empty(subject: Subject, count: int) -> AttemptBatch:
-    return _batch(subject.attempts("empty", count))
+    return make_batch(subject.attempts("empty", count))
 
 
 def _empty_with_image(subject: Subject, count: int) -> AttemptBatch:
-    return _batch(subject.attempts("empty", count), words=np.ones((count, ARGUMENTS), np.int64))
+    return make_batch(subject.attempts("empty", count), words=np.ones((count, ARGUMENTS), np.int64))
 
 
 def _stacked(subject: Subject, count: int) -> AttemptBatch:
-    return _batch(subject.attempts("stacked", count))
+    return make_batch(subject.attempts("stacked", count))
 
 
 def _parent(subject: Subject, count: int) -> AttemptBatch:
     """One attempt of empty.dasm, whose CHILDREN are set by whoever assembles it."""
-    return _batch(subject.attempts("parent", 1))
+    return make_batch(subject.attempts("parent", 1))
 
 
 def _tree_places(subject: Subject, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -171,7 +171,7 @@ def _leaf(subject: Subject, count: int) -> AttemptBatch:
     grants["start"] = np.sort(np.stack([nodes, integers], axis=1), axis=1)
     grants["length"] = NODE_BYTES
     words = np.stack([nodes, integers, np.full(count, NODE_BYTES)], axis=1)
-    return _batch(subject.attempts("leaf", count), grants, words)
+    return make_batch(subject.attempts("leaf", count), grants, words)
 
 
 def _inner(subject: Subject, count: int) -> AttemptBatch:
@@ -182,14 +182,14 @@ def _inner(subject: Subject, count: int) -> AttemptBatch:
     grants = np.zeros((count, 2), GRANT)
     grants["start"] = np.stack([nodes, children], axis=1)
     grants["length"] = [NODE_BYTES, 2 * NODE_BYTES]
-    return _batch(subject.attempts("inner", count), grants, np.stack([nodes, children], axis=1))
+    return make_batch(subject.attempts("inner", count), grants, np.stack([nodes, children], axis=1))
 
 
 def _tree(subject: Subject, count: int) -> AttemptBatch:
     """The tree sum's first runner, which creates all leaves and all inner nodes."""
     grants = np.zeros((1, 1), GRANT)
     grants["start"], grants["length"] = DATA_START, 1 << 20
-    return _batch(subject.attempts("main", 1), grants)
+    return make_batch(subject.attempts("main", 1), grants)
 
 
 @dataclass
