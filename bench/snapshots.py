@@ -41,7 +41,7 @@ def main() -> int:
     """Run as a command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--planes", nargs="+", default=["rma", "message"])
-    parser.add_argument("--runs", type=int, default=2, help="processes of each plane, in turn")
+    parser.add_argument("--runs", type=int, default=3, help="processes of each plane, in turn")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
     output = ROOT / options.output
