@@ -388,9 +388,26 @@ coverage: $(ENVIRONMENT) ## say which lines the tests do not reach (compiled loo
 	run $(BIN)/python -m coverage report --skip-covered
 	verdict
 
-bench: $(ENVIRONMENT) ## measure instructions, runners and jobs
+bench: bench-parts bench-kernels bench-jobs ## measure all: parts of the machine, kernels, whole jobs
+	$(begin)
+	verdict
+
+bench-parts: $(ENVIRONMENT) ## measure instructions, runners, memory and start-up
 	$(begin)
 	run $(BIN)/python -m bench.run
+	verdict
+
+# BENCH_ENGINES are compared; BENCH_ROUNDS is how many processes of each are started.
+BENCH_ENGINES ?= interp
+BENCH_ROUNDS ?= 5
+bench-kernels: $(ENVIRONMENT) ## measure loops in DISA beside gcc's best (wants gcc)
+	$(begin)
+	run $(BIN)/python -m bench.kernels.run --engines $(BENCH_ENGINES) --rounds $(BENCH_ROUNDS)
+	verdict
+
+bench-jobs: build/peers/.complete ## measure k-means beside C + MPI, numpy, Dask, Ray, Spark (wants Java)
+	$(begin)
+	run $(BIN)/python -m bench.whole_jobs --engines $(BENCH_ENGINES) --rounds $(BENCH_ROUNDS)
 	verdict
 
 # The other systems bring much along: an environment of their own.

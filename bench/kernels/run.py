@@ -140,12 +140,15 @@ def _defines(sizes: Mapping[str, int]) -> list[str]:
     return [f"-D{name}={value}" for name, value in sizes.items()]
 
 
-def run(command: Sequence[str]) -> str:
-    """Return what a command prints; one that fails ends the benchmark."""
+def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+    """Return what a command prints, `environment` added to ours.
+
+    One that fails ends the benchmark.
+    """
     own = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
-        command, cwd=ROOT, env=own, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        check=False, timeout=TIMEOUT_S,
+        command, cwd=ROOT, env=own | dict(environment or {}), stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
     )  # fmt: skip
     if done.returncode != 0:
         sys.exit(f"bench: {' '.join(command)}: status {done.returncode}\n{done.stderr}")

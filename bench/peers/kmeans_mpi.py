@@ -16,26 +16,19 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from bench.peers.kmeans_numpy import Floats, nearest
+from bench.peers.nearest import Floats, added_up, moved, nearest
 
 
 def kmeans(
     comm: MPI.Intracomm, points: Floats, first: Floats, iterations: int
 ) -> tuple[Floats, NDArray[np.int64]]:
     """Return centroids after `iterations` from `first`, and the labels of this rank's points."""
-    centroids = first.copy()
-    clusters, dimensions = centroids.shape
+    centroids = first
     axes = np.ascontiguousarray(points.T)
-    sums = np.empty((dimensions + 1, clusters))
     for _ in range(iterations):
-        labels = nearest(points, centroids)
-        for axis, coordinates in enumerate(axes):
-            sums[axis] = np.bincount(labels, weights=coordinates, minlength=clusters)
-        sums[dimensions] = np.bincount(labels, minlength=clusters)
+        sums = added_up(points, axes, centroids)
         comm.Allreduce(MPI.IN_PLACE, sums)
-        counts = sums[dimensions]
-        occupied = counts > 0
-        centroids[occupied] = (sums[:dimensions, occupied] / counts[occupied]).T
+        centroids = moved(centroids, sums)
     return centroids, nearest(points, centroids)
 
 

@@ -18,22 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-
-#: Points whose distances to all centroids are held at a time: 1 MiB at 32 centroids.
-BLOCK_POINTS = 4096
-
-
-def nearest(points: Floats, centroids: Floats) -> NDArray[np.int64]:
-    """Return the index of the nearest centroid of each point."""
-    labels = np.empty(len(points), np.int64)
-    twice = np.ascontiguousarray(-2.0 * centroids.T)
-    squares = np.einsum("ij,ij->i", centroids, centroids)
-    for first in range(0, len(points), BLOCK_POINTS):
-        distances = points[first : first + BLOCK_POINTS] @ twice
-        distances += squares
-        distances.argmin(axis=1, out=labels[first : first + BLOCK_POINTS])
-    return labels
+from bench.peers.nearest import Floats, nearest
 
 
 def kmeans(points: Floats, clusters: int, iterations: int) -> tuple[Floats, NDArray[np.int64]]:
