@@ -405,15 +405,15 @@ bench-kernels: $(ENVIRONMENT) ## measure loops in DISA beside gcc's best (wants 
 	run $(BIN)/python -m bench.kernels.run --engines $(BENCH_ENGINES) --rounds $(BENCH_ROUNDS)
 	verdict
 
-# docs/images/native-*.svg, from the results of the two below; for figures that documents state.
-bench-plots: $(ENVIRONMENT) ## draw what bench-kernels and bench-jobs measured
-	$(begin)
-	run $(BIN)/python -m bench.native_plots
-	verdict
-
 bench-jobs: build/peers/.complete ## measure k-means beside C + MPI, numpy, Dask, Ray, Spark (wants Java)
 	$(begin)
 	run $(BIN)/python -m bench.whole_jobs --engines $(BENCH_ENGINES) --rounds $(BENCH_ROUNDS)
+	verdict
+
+# docs/images/native-*.svg, from the results of the two above.
+bench-plots: $(ENVIRONMENT) ## draw what bench-kernels and bench-jobs measured
+	$(begin)
+	run $(BIN)/python -m bench.native_plots
 	verdict
 
 # The other systems bring much along: an environment of their own.
