@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from dvm_mpi.errors import UsageError
+from dvm_mpi.values import dataclass
 
 #: Delays that a seed draws, and networks of which figures were published; `measured` is the one
 #: that `calibrate --between` has found.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -25,6 +24,7 @@ from dvm_mpi.option_values import (
     parse_share,
     parse_size,
 )
+from dvm_mpi.values import dataclass
 
 SUBCOMMANDS: Final = (
     "asm", "disasm", "check", "estimate", "simulate", "calibrate", "replay", "report", "doctor",

@@ -7,7 +7,6 @@ which line to look at. It decides nothing, and a run without losses never gets h
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from dvm_mpi.config import (
 )
 from dvm_mpi.dsm.conflict import ConflictSet
 from dvm_mpi.layout import RANGE
+from dvm_mpi.values import dataclass, replace
 
 Ints = NDArray[np.int64]
 #: The entry of runners, and the address where they wanted to commit, or trapped.

@@ -7,7 +7,6 @@ Each changes this state by vectors of rows; nothing here decides anything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -46,6 +45,7 @@ from dvm_mpi.dsm.rows import words_of
 from dvm_mpi.dsm.watch import WatchIndex
 from dvm_mpi.engine.interface import RUN
 from dvm_mpi.layout import RANGE
+from dvm_mpi.values import dataclass, field
 
 NO_ROWS: Final = np.zeros(0, dtype=np.int64)
 #: An attempt that was given up on, and may still be reading its snapshot.

@@ -7,7 +7,6 @@ decision comes before those that point to it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from dvm_mpi import config
@@ -19,6 +18,7 @@ from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent, Ticked
 from dvm_mpi.control.tracer import Gauges
 from dvm_mpi.control.wire import MESSAGES
 from dvm_mpi.dsm.messages import AppliesRequested, ApplyRequested
+from dvm_mpi.values import dataclass
 
 _NUMBERS: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 _NO_MESSAGE: Final = -1

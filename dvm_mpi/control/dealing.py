@@ -15,7 +15,6 @@ apart. A few are not divided among workers either.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
@@ -42,6 +41,7 @@ from dvm_mpi.control.placement import bearable_fuel, share_out
 from dvm_mpi.control.policies import NOTHING_DECLARED, Policy
 from dvm_mpi.control.short_waits import SHARES_AWAITED_MAX, ShortWaits
 from dvm_mpi.dsm.holders import ANYONE
+from dvm_mpi.values import dataclass
 
 Ints = NDArray[np.int64]
 

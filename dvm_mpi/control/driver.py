@@ -8,7 +8,6 @@ program, its inputs and the seed. Invariant: parts meet only through messages an
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
@@ -41,6 +40,7 @@ from dvm_mpi.dsm.snapshot import DataPlane
 from dvm_mpi.engine.interface import Engine
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.values import dataclass, field
 
 #: Instructions that count as one microsecond of the machine's own time.
 INSTRUCTIONS_PER_US = 400

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +21,7 @@ from dvm_mpi.dsm import byte_copy
 from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied
 from dvm_mpi.dsm.ranges import begins_of, expand, firsts_of
 from dvm_mpi.engine.interface import NO_LEASES, OutcomeBatch
+from dvm_mpi.values import replace
 
 #: The worker of a message whose records come from several.
 SEVERAL: Final = -1

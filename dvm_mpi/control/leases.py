@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -35,6 +34,7 @@ from dvm_mpi.layout import (
     stack_slot_bytes,
     whole_pages,
 )
+from dvm_mpi.values import dataclass
 
 #: Stretches of stacks of one block that are counted apart; more are sorted.
 _STRETCHES_MAX: Final = 64

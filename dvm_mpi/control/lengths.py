@@ -5,7 +5,6 @@ For the report: which runners are too short to be worth a message, or so long th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi.config import LENGTH_ENTRIES_KEPT
 from dvm_mpi.control import record_loops
+from dvm_mpi.values import dataclass
 
 Ints = NDArray[np.int64]
 #: Class c holds attempts of 2**(c-1) to 2**c - 1 instructions; class 0 those of none.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.dsm.snapshot import Fetch
 from dvm_mpi.io.report import counted
 from dvm_mpi.layout import PAGE_SHIFT
+from dvm_mpi.values import dataclass
 
 
 @dataclass(slots=True)

@@ -6,7 +6,6 @@ A message is a frozen dataclass of integers, texts and arrays. Messages about me
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from dvm_mpi.config import BATCH_FUEL
 from dvm_mpi.dsm import messages as memory
 from dvm_mpi.engine.interface import NO_LEASES, RUN
+from dvm_mpi.values import dataclass, field
 
 #: What the coordinator must know of an attempt beside its outcome.
 RECORD: Final = np.dtype(

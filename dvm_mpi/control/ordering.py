@@ -8,7 +8,6 @@ loses if any byte that counts has a last writer after its snapshot. Nothing beco
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -37,6 +36,7 @@ from dvm_mpi.dsm.messages import TOKEN
 from dvm_mpi.dsm.ranges import expand
 from dvm_mpi.dsm.rows import words_of
 from dvm_mpi.engine.interface import End
+from dvm_mpi.values import dataclass
 
 #: Stretches of equal snapshots in one message that are unpinned one by one.
 _STRETCHES_APART: Final = 64

@@ -7,7 +7,6 @@ are pure: what they answer follows from what they were told, in that order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, get_args
 
 import numpy as np
@@ -17,6 +16,7 @@ from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.holders import Holders
 from dvm_mpi.dsm.ranges import firsts_of
 from dvm_mpi.layout import RANGE
+from dvm_mpi.values import dataclass
 
 Ints = NDArray[np.int64]
 

@@ -9,7 +9,6 @@ ones are rather as the last ones were than as all were.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi.config import BATCH_FUEL, BATCH_RUNNERS_MAX, LENGTH_ENTRIES_KEPT, RUNNER_FUEL
 from dvm_mpi.control import row_loops
+from dvm_mpi.values import dataclass
 
 Ints = NDArray[np.int64]
 

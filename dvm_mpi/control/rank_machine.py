@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -40,6 +39,7 @@ from dvm_mpi.dsm.window import WindowPlane, Windows
 from dvm_mpi.engine.interface import Engine
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.values import dataclass, field
 
 #: The data planes by the names that users give.
 RMA: Final = "rma"

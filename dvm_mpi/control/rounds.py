@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -35,6 +34,7 @@ from dvm_mpi.control.messages import Finished, LeaseRequested
 from dvm_mpi.dsm.conflict import ConflictSet
 from dvm_mpi.engine.interface import LEASES, Lease, LeaseKind
 from dvm_mpi.layout import RANGE
+from dvm_mpi.values import replace
 
 #: The places hold blocks of stacks, used or not: of so many parts of their area one at most.
 _STACK_PARTS: Final = 4

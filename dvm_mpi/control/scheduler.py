@@ -11,7 +11,6 @@ that must be the same every time goes by `rounds`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,6 +55,7 @@ from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied, FramesLacking
 from dvm_mpi.dsm.migration import Limits
 from dvm_mpi.engine.interface import CHILD, RUN, Lease, LeaseKind
 from dvm_mpi.layout import GUARD_BYTES, RANGE
+from dvm_mpi.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

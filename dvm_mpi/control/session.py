@@ -8,7 +8,6 @@ Invariant: `RunEnded` is sent once, and nothing is asked of any rank after it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from dvm_mpi import config
@@ -21,6 +20,7 @@ from dvm_mpi.control.messages import (
     RankLoaded,
     RunEnded,
 )
+from dvm_mpi.values import dataclass
 
 
 class Phase(Enum):

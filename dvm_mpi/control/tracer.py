@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +27,7 @@ from dvm_mpi.dsm.messages import (
     Staged,
 )
 from dvm_mpi.engine.interface import End
+from dvm_mpi.values import dataclass
 
 _NS_PER_US: Final = 1_000
 _NS_PER_S: Final = 1_000_000_000

@@ -10,7 +10,6 @@ Invariant: loads are checked and never entered; nobody loses because another one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi.dsm.conflict import ConflictSet
 from dvm_mpi.dsm.ranges import from_bounds, normalise, round_to_pages
+from dvm_mpi.values import dataclass
 
 Isolation = Literal["snapshot", "serializable"]
 ConflictUnit = Literal["byte", "page"]

@@ -8,7 +8,6 @@ is pickled.
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from typing import Any, Final
 
 import numpy as np
@@ -53,6 +52,7 @@ from dvm_mpi.dsm import messages as memory
 from dvm_mpi.dsm.rows import words_of
 from dvm_mpi.engine.interface import ATTEMPT, CHILD, GRANT, LEASES, OUTCOME, RUN
 from dvm_mpi.layout import RANGE
+from dvm_mpi.values import types_of
 
 #: Raised when `columns` packs in another way: who reads must know.
 _PACKING: Final = 1
@@ -101,7 +101,7 @@ MESSAGES: Final[tuple[type[Any], ...]] = (
 )
 _NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 #: Name and type of every field, by kind.
-_FIELDS: Final = {cls: tuple((f.name, str(f.type)) for f in fields(cls)) for cls in MESSAGES}
+_FIELDS: Final = {cls: tuple(types_of(cls).items()) for cls in MESSAGES}
 
 _INT64: Final = np.dtype("<i8")
 _BYTES: Final = np.dtype("u1")
@@ -282,6 +282,6 @@ def _rows(raw: NDArray[Any], name: str, place: str) -> NDArray[Any]:
 
 def wire_layout() -> str:
     """Describe the wire form of all messages: equal texts read each other's buffers."""
-    told = [(cls.__name__, [(f.name, str(f.type)) for f in fields(cls)]) for cls in MESSAGES]
+    told = [(cls.__name__, list(types_of(cls).items())) for cls in MESSAGES]
     elements = [(name, element.descr) for name, element in sorted(_ELEMENTS.items())]
     return json.dumps([told, elements, _PACKING])

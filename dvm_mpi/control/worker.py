@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
@@ -71,6 +70,7 @@ from dvm_mpi.engine.interface import (
 )
 from dvm_mpi.io.report import counted
 from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.values import dataclass, replace
 
 #: A message and the part of the machine that gets it.
 Sent = tuple[Part, Message]

@@ -8,7 +8,6 @@ after an error, so that one run reports them all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -32,6 +31,7 @@ from dvm_mpi.disa.sections import (
 from dvm_mpi.disa.source import Diagnostics, Fault, SourceLine, Span, suggestion
 from dvm_mpi.disa.statement import Statement
 from dvm_mpi.disa.symbols import NO_SPAN, Context, SymbolKind, SymbolTable, TableScope
+from dvm_mpi.values import dataclass
 
 #: Private cells follow the register cells, on the same page.
 PRIVATE_START: Final = layout.CELL_REGISTERS + layout.WORD_BYTES * len(layout.REGISTER_NAMES)

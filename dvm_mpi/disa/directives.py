@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from dvm_mpi import layout
@@ -23,6 +22,7 @@ from dvm_mpi.disa.source import Fault
 from dvm_mpi.disa.statement import Statement, type_name
 from dvm_mpi.disa.symbols import SymbolKind
 from dvm_mpi.disa.types import BY_NAME, Type
+from dvm_mpi.values import dataclass
 
 Handler = Callable[[Assembly, Statement], None]
 

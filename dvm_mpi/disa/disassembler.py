@@ -11,7 +11,6 @@ import math
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
@@ -23,6 +22,7 @@ from dvm_mpi.disa.statement import RELATIVE_SUFFIX
 from dvm_mpi.disa.symbols import MACHINE_CELLS, REGISTERS
 from dvm_mpi.disa.table import BY_MNEMONIC, EXIT_SUFFIXES, Flag, Form
 from dvm_mpi.disa.types import BY_NAME, DEFAULT, Kind, Mode, Type
+from dvm_mpi.values import dataclass, field
 
 _EXIT_NAMES: Final = {mode: suffix for suffix, mode in EXIT_SUFFIXES.items()}
 _FLOAT_FORMATS: Final = {8: "<d", 4: "<f"}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 from dvm_mpi.disa.encoding import encoded_size, has_type_field
@@ -35,6 +34,7 @@ from dvm_mpi.disa.table import (
     Row,
 )
 from dvm_mpi.disa.types import BY_NAME, DEFAULT, Kind, Mode, Type
+from dvm_mpi.values import dataclass, replace
 
 _ADDRESS_BITS: Final = 64
 _DISPLACEMENT_MIN: Final = -(1 << 31)

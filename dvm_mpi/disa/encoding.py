@@ -15,7 +15,6 @@ The invariant to remember: `decode(encode(i)) == i` for every instruction of the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -34,6 +33,7 @@ from dvm_mpi.disa.table import (
     Shape,
 )
 from dvm_mpi.disa.types import BY_ARITHMETIC_CODE, BY_MOV_CODE, BY_NAME, DEFAULT, Mode, Type
+from dvm_mpi.values import dataclass
 
 #: Width of an address, a branch target and a wide immediate.
 QUAD_BYTES: Final = 8

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -35,6 +34,7 @@ from dvm_mpi.disa.lexer import TokenKind
 from dvm_mpi.disa.source import Cause, Fault, SourceLine, Span, Via, suggestion
 from dvm_mpi.disa.statement import Statement, parse_statement
 from dvm_mpi.disa.table import BY_MNEMONIC
+from dvm_mpi.values import dataclass, field
 
 #: What a line begins with, as far as blocks and conditions need it: labels, then a directive.
 _LEADING: Final = re.compile(r"\s*(?:[A-Za-z_.][\w.\\@]*\s*:\s*)*(\.[A-Za-z]+)\b", re.ASCII)

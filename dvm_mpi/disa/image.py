@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.disa.types import BY_NAME
+from dvm_mpi.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

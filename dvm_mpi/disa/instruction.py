@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dvm_mpi.disa.table import BY_CONDITION, BY_MNEMONIC, Condition, ExitMode, OperandSpec, Row
 from dvm_mpi.disa.types import BY_NAME, Mode, Type
+from dvm_mpi.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

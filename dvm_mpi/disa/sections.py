@@ -8,7 +8,6 @@ begins a block of its own at a given address, which lasts until the next section
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -22,6 +21,7 @@ from dvm_mpi.disa.expression import Node, Unplaced, Value
 from dvm_mpi.disa.source import Diagnostics, Fault, SourceLine, Span
 from dvm_mpi.disa.symbols import Context
 from dvm_mpi.disa.types import Type
+from dvm_mpi.values import dataclass, field
 
 
 class SectionKind(Enum):

@@ -11,12 +11,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
 from dvm_mpi.config import ERRORS_SHOWN_MAX
 from dvm_mpi.errors import SourceError
+from dvm_mpi.values import dataclass, field
 
 
 class Span(NamedTuple):

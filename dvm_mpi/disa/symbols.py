@@ -8,13 +8,13 @@ the last label without one: `.loop` after `worker:` is `worker.loop`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
 from dvm_mpi import layout
 from dvm_mpi.disa.expression import FUNCTIONS, Node, Unplaced, Value
 from dvm_mpi.disa.source import Consequence, Diagnostics, Fault, SourceLine, Span, suggestion
+from dvm_mpi.values import dataclass, field
 
 
 class SymbolKind(Enum):

@@ -9,7 +9,6 @@ Source: docs/isa.md is generated from here; section numbers are those of the DIS
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Final
 
@@ -23,6 +22,7 @@ from dvm_mpi.disa.types import (
     QUAD,
     SIGNED_INTS,
 )
+from dvm_mpi.values import dataclass
 
 
 class Access(Enum):

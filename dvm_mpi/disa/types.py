@@ -5,9 +5,10 @@ One `Type` serves arithmetic (3-bit code) and `mov` (4-bit code); either code ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
+
+from dvm_mpi.values import dataclass
 
 
 class Kind(IntEnum):

@@ -10,7 +10,6 @@ A flat image has no list of its instructions, and may hold data anywhere; only r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 from dvm_mpi import layout
@@ -21,6 +20,7 @@ from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.disa.table import Access, Flag
 from dvm_mpi.disa.types import Mode
 from dvm_mpi.errors import SourceError
+from dvm_mpi.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

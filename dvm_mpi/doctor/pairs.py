@@ -6,12 +6,12 @@ In a round every host is in one pair at most, so pairs do not share a network ca
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
 from dvm_mpi import config
 from dvm_mpi.launch.finding import Finding, Level, good
+from dvm_mpi.values import dataclass
 
 WITHIN: Final = "within hosts"
 BETWEEN: Final = "between hosts"

@@ -6,7 +6,6 @@ import json
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
@@ -16,6 +15,7 @@ from dvm_mpi.errors import ExitCode
 from dvm_mpi.io.report import counted
 from dvm_mpi.launch.binding import listed
 from dvm_mpi.launch.finding import Finding, Level
+from dvm_mpi.values import dataclass
 
 #: From bad to good.
 _LEVELS: Final = (Level.WRONG, Level.SLOW, Level.GOOD)

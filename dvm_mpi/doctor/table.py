@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from dvm_mpi import config
+from dvm_mpi.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

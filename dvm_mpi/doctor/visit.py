@@ -10,7 +10,6 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -26,6 +25,7 @@ from dvm_mpi.launch import abort, library, segments, slurm_pmi
 from dvm_mpi.launch.environment import Launch
 from dvm_mpi.launch.finding import Finding, Level, caught, good
 from dvm_mpi.launch.signals import leave_now
+from dvm_mpi.values import dataclass
 
 if TYPE_CHECKING:
     from dvm_mpi.control.transport import Transport

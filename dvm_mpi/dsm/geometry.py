@@ -7,7 +7,6 @@ number, and is told of those that move (`moves`), so finding a home costs no mes
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from dvm_mpi import config
 from dvm_mpi.dsm import ranges
 from dvm_mpi.dsm.moves import BLOCK, NEWEST, Moves, home_each
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
+from dvm_mpi.values import dataclass, field
 
 Ints = NDArray[np.int64]
 

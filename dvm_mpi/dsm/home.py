@@ -14,7 +14,6 @@ Source: docs/memory-model.md, "Commit"; docs/design/0021-migration.md.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -47,6 +46,7 @@ from dvm_mpi.dsm.messages import (
 )
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
+from dvm_mpi.values import dataclass, field
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]

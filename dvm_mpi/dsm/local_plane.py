@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.dsm.home import Home
 from dvm_mpi.dsm.snapshot import Content
+from dvm_mpi.values import dataclass
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]

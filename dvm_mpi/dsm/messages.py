@@ -6,11 +6,12 @@ message exists. Epochs count from 1 (the loaded program); epoch 0 is "never writ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dvm_mpi.values import dataclass
 
 #: Bytes with content: `data[data_first : data_first + length]` of the companion byte array.
 RUN: Final = np.dtype([("start", "<i8"), ("length", "<i8"), ("data_first", "<i8")])

@@ -9,7 +9,6 @@ Source: docs/design/0021-migration.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +20,7 @@ from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.hashing import IntMap
 from dvm_mpi.dsm.moves import SINCE, TIMES
 from dvm_mpi.layout import PAGE_SHIFT
+from dvm_mpi.values import dataclass
 
 Ints = NDArray[np.int64]
 

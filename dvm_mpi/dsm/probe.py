@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Protocol
 
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import config
+from dvm_mpi.values import dataclass
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]

@@ -8,7 +8,6 @@ snapshot is pinned, so its frames stay.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ from dvm_mpi import config
 from dvm_mpi.dsm import ranges
 from dvm_mpi.dsm.messages import NO_FRAME, LookupAnswered
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
+from dvm_mpi.values import dataclass
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from dvm_mpi.dsm import ranges
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import Staged
 from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.values import dataclass, replace
 
 Ints = NDArray[np.int64]
 

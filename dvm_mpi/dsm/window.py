@@ -12,12 +12,13 @@ does not start it.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import cast
 
 import mpi4py
 import numpy as np
 from numpy.typing import NDArray
+
+from dvm_mpi.values import dataclass
 
 # The first import decides for the process; `control.transport` says the same.
 mpi4py.rc.initialize = False

@@ -13,7 +13,6 @@ Ranges of rows in companion arrays are written `X_first, X_count`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, Protocol
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi.disa.image import Image
 from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.values import dataclass, field
 
 
 def _record(*names: str) -> np.dtype[Any]:

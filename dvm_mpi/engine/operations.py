@@ -7,7 +7,6 @@ widened, results cut, and most instructions choose between signed, unsigned and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -16,6 +15,7 @@ from dvm_mpi.disa.table import BY_CONDITION, BY_MNEMONIC
 from dvm_mpi.disa.types import BY_NAME, Kind, Type
 from dvm_mpi.engine.records import Operation, Word
 from dvm_mpi.layout import WORD_BYTES
+from dvm_mpi.values import dataclass
 
 _O = Operation
 

@@ -8,7 +8,6 @@ instance to a newer version; the attempt's content then covers it again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from dvm_mpi.engine.address_space import CACHED, CHILD, DIRTY, LISTED, READ, WRITE, AddressSpace
 from dvm_mpi.engine.state import ATTEMPT_FIELDS, LEASE_FIELDS, Buffers, Field, List
 from dvm_mpi.layout import PAGE_SHIFT, PR_END
+from dvm_mpi.values import dataclass
 
 #: Lists that go with the attempt as they are.
 _KEPT: Final = (

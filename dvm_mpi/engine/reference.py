@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -56,6 +55,7 @@ from dvm_mpi.layout import (
     PAGE_BYTES,
     WORD_BYTES,
 )
+from dvm_mpi.values import replace
 
 _MASK64: Final = (1 << 64) - 1
 

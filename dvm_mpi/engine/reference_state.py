@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -22,6 +21,7 @@ from dvm_mpi.engine.interface import (
 from dvm_mpi.engine.lease_blocks import AttemptLeases, LeaseBlocks
 from dvm_mpi.engine.reference_memory import AttemptMemory, Span
 from dvm_mpi.layout import PAGE_BYTES, RANGE
+from dvm_mpi.values import dataclass, field
 
 #: `Attempt.trap` of an attempt that did not trap.
 NO_TRAP: Final = -1

@@ -25,7 +25,6 @@ Rules that the contract leaves open, decided here for all engines:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -65,6 +64,7 @@ from dvm_mpi.layout import (
     stack_slot_bytes,
     whole_pages,
 )
+from dvm_mpi.values import dataclass
 
 _MASK64: Final = (1 << 64) - 1
 #: The number of `int` that calls the system.

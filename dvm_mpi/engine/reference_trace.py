@@ -6,7 +6,6 @@ It computes nothing: what it tells is what the reference engine did.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.disa.types import Mode
@@ -20,6 +19,7 @@ from dvm_mpi.engine.reference_steps import (
     Surroundings,
 )
 from dvm_mpi.layout import CELL_SYSCALL_ARGS, CELL_SYSCALL_NUMBER, WORD_BYTES
+from dvm_mpi.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from dvm_mpi.config import CHUNK_CACHE_BYTES
 from dvm_mpi.errors import FileError
 from dvm_mpi.io.blocks import Index
+from dvm_mpi.values import dataclass
 
 #: What h5py raises, by call and version, for a file that HDF5 cannot make sense of.
 FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError)

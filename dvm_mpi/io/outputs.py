@@ -14,7 +14,6 @@ import errno
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from dvm_mpi.errors import FileError
 from dvm_mpi.io import hdf5, npy
 from dvm_mpi.io.arrays import DTYPES, holds
 from dvm_mpi.io.specs import ArraySpec
+from dvm_mpi.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import IO, Any, Final, Literal, TextIO
 
 from dvm_mpi.config import (
@@ -25,6 +24,7 @@ from dvm_mpi.config import (
     PROGRESS_LINE_INTERVAL_S,
 )
 from dvm_mpi.io.report import counted, scaled
+from dvm_mpi.values import dataclass
 
 #: Back to the first column, and erase the line.
 _ERASE: Final = "\r\x1b[2K"

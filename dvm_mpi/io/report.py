@@ -12,13 +12,14 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from dvm_mpi import __version__
 from dvm_mpi.errors import EXIT_CODE_MEANINGS, ExitCode, FileError
 from dvm_mpi.io.traffic import Traffic
+from dvm_mpi.values import dataclass, field
 
 #: Layout of the file; a number more when a field changes its meaning or goes away.
 REPORT_VERSION = 3

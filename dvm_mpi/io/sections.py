@@ -6,11 +6,11 @@ Every number comes from the report's content. A section without figures says why
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from dvm_mpi.io.findings import attempts_of, percent, shares_of
 from dvm_mpi.io.report import scaled
+from dvm_mpi.values import dataclass
 
 Content = Mapping[str, Any]
 ACTIVITIES: Final = ("executing", "serving", "coordinating", "loading", "waiting", "idle")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from dvm_mpi.disa.image import ArrayDeclaration
 from dvm_mpi.errors import UsageError
+from dvm_mpi.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

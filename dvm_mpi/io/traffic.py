@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dvm_mpi.values import dataclass
 
 #: By sender, then receiver: groups of ranks.
 Matrix = tuple[tuple[int, ...], ...]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from dvm_mpi.model_options import CalibrateOptions
 from dvm_mpi.sim.model.costs import Costs, Network
 from dvm_mpi.sim.model.effort import STEPS
 from dvm_mpi.sim.model.fit import fit_costs, proportional
+from dvm_mpi.values import replace
 
 #: What costs are fitted to.
 _FITTED: Final = (

@@ -12,7 +12,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,7 @@ from dvm_mpi.io import specs
 from dvm_mpi.io.arrays import open_input
 from dvm_mpi.launch.memory import NodeMemory, in_units
 from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.values import dataclass
 
 #: The text in the view, decoded, and with its lines.
 _PROGRAM_FACTOR: Final = 8

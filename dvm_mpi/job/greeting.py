@@ -11,7 +11,6 @@ import json
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +25,7 @@ from dvm_mpi.launch import binding, software
 from dvm_mpi.launch.finding import Finding, Level, refuse
 from dvm_mpi.launch.memory import MemoryPlan
 from dvm_mpi.options import RunOptions
+from dvm_mpi.values import dataclass, replace
 
 Bytes = NDArray[np.uint8]
 
@@ -83,7 +83,7 @@ def own_row(options: RunOptions, plan: MemoryPlan, mpi: str) -> NDArray[Any]:
     # Nodes that allow few addresses execute runners with another engine: to the same bits.
     told = replace(options, program=Path(options.program.name), command=(), engine="")
     row = identity_row(mpi)
-    row["options"] = _digest(repr(asdict(told)).encode())
+    row["options"] = _digest(repr(told).encode())
     row["program"] = _program_digest(options.program)
     row["plane"] = plan.plane.encode()
     row["memory_bytes"] = plan.memory_bytes

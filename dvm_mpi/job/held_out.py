@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from statistics import median
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from dvm_mpi.sim.model.costs import Costs
 from dvm_mpi.sim.model.predict import Job, Prediction, predict
 from dvm_mpi.sim.model.priced import Site
 from dvm_mpi.sim.simulation import ENGINE_SETTINGS
+from dvm_mpi.values import dataclass, replace
 
 #: Other jobs than those of the fit, and one of these with a problem of another size.
 HELD_OUT: Final = (

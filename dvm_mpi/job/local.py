@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -70,6 +70,7 @@ from dvm_mpi.job.recording import Recording, check_recording, read_sources
 from dvm_mpi.job.reporting import Reporting
 from dvm_mpi.launch import priority
 from dvm_mpi.options import RunOptions
+from dvm_mpi.values import dataclass
 
 if TYPE_CHECKING:
     from dvm_mpi.engine.native_code import NativeCode

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -21,6 +20,7 @@ from dvm_mpi.errors import LaunchError
 from dvm_mpi.job.parts import say
 from dvm_mpi.sim.model.effort import STEPS
 from dvm_mpi.sim.model.fit import Samples
+from dvm_mpi.values import dataclass
 
 #: What a run times: each step of its turns, or whole turns, which hardly slows it down.
 STEPS_TIMED: Final = "steps"

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Generator
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import numpy as np
@@ -48,6 +48,7 @@ from dvm_mpi.launch import memory, priority, segments
 from dvm_mpi.launch.environment import Launch
 from dvm_mpi.launch.signals import Signals
 from dvm_mpi.options import RunOptions
+from dvm_mpi.values import replace
 
 if TYPE_CHECKING:
     from dvm_mpi.control.rank_clock import RankClock

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -38,6 +37,7 @@ from dvm_mpi.sim.replay import no_clock
 from dvm_mpi.sim.selection import parse_selection
 from dvm_mpi.sim.steps import Shown, StepKeeper, TraceText
 from dvm_mpi.sim.tape import Circumstances, Tape, sections_of
+from dvm_mpi.values import dataclass
 
 
 def replay_settings(

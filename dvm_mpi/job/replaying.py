@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +26,7 @@ from dvm_mpi.sim.replay import replay
 from dvm_mpi.sim.selection import parse_selection
 from dvm_mpi.sim.steps import Shown, StepKeeper, TraceText
 from dvm_mpi.sim.tape import RecordedRun, read_run
+from dvm_mpi.values import dataclass
 
 #: Differences that are told; the first one is what to look at.
 _DIFFERENCES_TOLD_MAX = 20

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from textwrap import indent
 from typing import Any, Final
@@ -33,6 +33,7 @@ from dvm_mpi.sim.simulation import (
     simulate,
 )
 from dvm_mpi.sim.trace import Trace
+from dvm_mpi.values import dataclass, replace
 
 _SHOWN_MAX: Final = 10
 _NS_PER_MS: Final = 1e6

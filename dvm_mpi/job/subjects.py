@@ -6,7 +6,6 @@ A subject is a program with its engine, its inputs, and what must hold at its en
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -21,6 +20,7 @@ from dvm_mpi.options import SimulateOptions
 from dvm_mpi.sim.simulation import Input, SimulatedRun, engine_settings
 from dvm_mpi.sim.synthetic import SyntheticEngine, SyntheticWork
 from dvm_mpi.sim.workloads import WORKLOADS, RunEnd
+from dvm_mpi.values import dataclass
 
 #: The workload that is no program.
 SYNTHETIC: Final = "synthetic"

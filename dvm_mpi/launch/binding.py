@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from dvm_mpi.launch.environment import Launch, Launcher
 from dvm_mpi.launch.finding import Finding, Level, good
+from dvm_mpi.values import dataclass
 
 SUBJECT: Final = "cores"
 #: Room for a list of cores in a row that ranks exchange; a longer one counts as all cores.

@@ -7,11 +7,11 @@ from measured facts to findings, so one text serves both.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from dvm_mpi.errors import DvmError, ExitCode, FileError, LaunchError, LimitError
+from dvm_mpi.values import dataclass
 
 
 class Level(StrEnum):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import resource
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from dvm_mpi import config
 from dvm_mpi.errors import ExitCode
 from dvm_mpi.launch.finding import Finding, Level, good
+from dvm_mpi.values import dataclass
 
 #: Addresses that a rank reserves, as `engine.address_space` lays them out: 64 TiB of DISA's memory,
 #: and marks for its bytes and pages.

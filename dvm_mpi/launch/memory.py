@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ from dvm_mpi.errors import LimitError
 from dvm_mpi.launch import limits
 from dvm_mpi.launch.environment import PMIX_LAUNCHERS, Launch
 from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.values import dataclass, replace
 
 SHM: Final = Path("/dev/shm")
 #: Limits from here on are the kernel's way to say that there is none.

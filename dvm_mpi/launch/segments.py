@@ -14,13 +14,13 @@ import os
 import pwd
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
 from dvm_mpi import config
 from dvm_mpi.launch.memory import SHM, in_units
+from dvm_mpi.values import dataclass
 
 #: How the files of MPICH, UCX, Open MPI and PSM are named.
 _PATTERNS: Final = (

@@ -12,12 +12,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from dvm_mpi.errors import CompileError
 from dvm_mpi.native import background, store
+from dvm_mpi.values import dataclass
 
 if TYPE_CHECKING:
     import subprocess

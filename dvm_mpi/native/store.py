@@ -12,13 +12,13 @@ import os
 import stat
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from dvm_mpi.errors import FileError
+from dvm_mpi.values import dataclass
 
 PACKAGE: Final = Path(__file__).resolve().parents[1]
 #: A library that the system's loader takes, and, where there is no linker, an object file.

@@ -8,7 +8,6 @@ other byte; one that it looks at now and did not look at then is told.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from dvm_mpi.engine.reference_trace import Step, TracingStepper
 from dvm_mpi.layout import PAGE_BYTES
 from dvm_mpi.sim.history import Content, EndedAttempt, GivenAttempt, ended_attempts
 from dvm_mpi.sim.replay import DivergedError, Supply, TimeAskedError, batch_of, no_clock, unlike
+from dvm_mpi.values import replace
 
 
 class Alone:

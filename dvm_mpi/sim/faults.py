@@ -6,12 +6,12 @@ long runs, and there are only so many of them: a run must be able to end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from random import Random
 from typing import Final
 
 from dvm_mpi.errors import UsageError
+from dvm_mpi.values import dataclass
 
 #: What `--faults` may name, with what it is.
 FAULTS: Final = {

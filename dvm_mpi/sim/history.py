@@ -7,7 +7,6 @@ when the history is read. It judges nothing: `replay` does.
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +27,7 @@ from dvm_mpi.control.messages import Dispatched, Finished, Message, PagesHeld
 from dvm_mpi.dsm.home import Home
 from dvm_mpi.engine.interface import CHILD, OutcomeBatch
 from dvm_mpi.layout import PAGE_BYTES
+from dvm_mpi.values import dataclass, field
 
 #: A half-open byte range as `(start, length)`.
 Span = tuple[int, int]

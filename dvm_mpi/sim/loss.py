@@ -6,12 +6,11 @@ machine's own answer, over a tree of last writers, takes no part.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.engine.interface import End
 from dvm_mpi.layout import PAGE_BYTES
 from dvm_mpi.sim.history import EndedAttempt, Span
+from dvm_mpi.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -41,6 +40,7 @@ from dvm_mpi.engine.interface import Engine
 from dvm_mpi.sim.faults import Fault, FaultKind, FaultPlan
 from dvm_mpi.sim.network import Agenda, Network, source_of_chance
 from dvm_mpi.sim.trace import Trace
+from dvm_mpi.values import dataclass, field
 
 _NS_PER_US: Final = 1_000
 #: What a rank needs to take one message, and for a slice however short.

@@ -8,7 +8,6 @@ Source: docs/memory-model.md, "Runners" and "Watchers".
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
@@ -19,6 +18,7 @@ from dvm_mpi.config import LOSSES_BEFORE_RUNNING_ALONE
 from dvm_mpi.engine.interface import End
 from dvm_mpi.sim.history import CreatedRunner, GivenAttempt, History, Span
 from dvm_mpi.sim.loss import Loss
+from dvm_mpi.values import dataclass, field
 
 _DELETIONS: Final = frozenset({End.COMMIT_DELETE, End.ABORT_DELETE})
 

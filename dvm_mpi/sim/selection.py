@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from dvm_mpi.disa.image import Image
 from dvm_mpi.errors import UsageError
 from dvm_mpi.io.specs import did_you_mean
 from dvm_mpi.sim.history import GivenAttempt
+from dvm_mpi.values import dataclass, field
 
 
 @dataclass(slots=True)

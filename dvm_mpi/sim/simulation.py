@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -32,6 +31,7 @@ from dvm_mpi.sim.network import source_of_chance
 from dvm_mpi.sim.replay import replay
 from dvm_mpi.sim.settled import leftovers
 from dvm_mpi.sim.trace import Trace
+from dvm_mpi.values import dataclass, field, replace
 
 #: A simulated rank's share of memory, and its slice of each arena: lean, for thousands of ranks.
 _HOME_BYTES: Final = 64 * config.MIB

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -26,6 +25,7 @@ from dvm_mpi.engine.interface import End
 from dvm_mpi.engine.reference_trace import Access, Step
 from dvm_mpi.engine.trap_text import value_text
 from dvm_mpi.layout import PAGE_BYTES, PR_START, SR_START, TEXT_START, WORD_BYTES
+from dvm_mpi.values import dataclass, field
 
 #: What stands before a comment: anything but a semicolon outside of quotes.
 _CODE: Final = re.compile(r"""(?:[^;"']|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|["'])*""")

@@ -10,7 +10,6 @@ A runner's number travels as its entry: to the scheduler both are opaque.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -30,6 +29,7 @@ from dvm_mpi.engine.interface import (
 )
 from dvm_mpi.layout import DATA_START, PAGE_BYTES, PAGE_SHIFT, RANGE, TEXT_START, WORD_BYTES
 from dvm_mpi.sim.outcomes import committed, joined, outcome_batch, runs_of
+from dvm_mpi.values import dataclass
 
 Ints = NDArray[np.int64]
 

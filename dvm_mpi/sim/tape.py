@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, Protocol, get_args
@@ -35,6 +35,7 @@ from dvm_mpi.disa.image_file import DamagedImageError, image_bytes, image_from_b
 from dvm_mpi.errors import FileError
 from dvm_mpi.io.record_file import RecordReader
 from dvm_mpi.sim.history import History, Recorder
+from dvm_mpi.values import dataclass
 
 #: Part of the machine that got a message, where that is no worker.
 _COORDINATOR: Final = -1

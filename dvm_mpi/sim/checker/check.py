@@ -9,7 +9,6 @@ always complete.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from dvm_mpi.sim.checker.claim import Claim
 from dvm_mpi.sim.checker.graph import DependencyGraph
@@ -18,6 +17,7 @@ from dvm_mpi.sim.checker.precedence import Choice, ClaimedOrder, Precedence
 from dvm_mpi.sim.checker.search import Search
 from dvm_mpi.sim.checker.versions import VersionTable
 from dvm_mpi.sim.checker.words import Words
+from dvm_mpi.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ are disjoint. A *version* of a cell is what one committed attempt stored, or its
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Final, NamedTuple
+
+from dvm_mpi.values import dataclass, field
 
 #: `(start, length)`, half-open.
 Cell = tuple[int, int]

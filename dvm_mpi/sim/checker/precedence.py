@@ -8,13 +8,13 @@ final value the last. The order of the chains between them is open where nobody 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 from dvm_mpi.sim.checker.graph import DependencyGraph
 from dvm_mpi.sim.checker.observation import INITIAL, Cell, Edge, Kind
 from dvm_mpi.sim.checker.versions import Versions, VersionTable
+from dvm_mpi.values import dataclass
 
 #: Pairs of chains whose order is looked for; cells beyond that stay undecided.
 CHOICES_MAX: Final = 400

@@ -7,11 +7,11 @@ concluded from it: `ambiguous` lists those loads. A version that nobody made is 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from dvm_mpi.sim.checker.observation import INITIAL, Anomaly, Cell, Observations, ObservedAttempt
 from dvm_mpi.sim.checker.words import Words
+from dvm_mpi.values import dataclass, field
 
 _ABORTED_READ: Final = "aborted read (G1a)"
 _INTERMEDIATE_READ: Final = "intermediate read (G1b)"

@@ -7,11 +7,12 @@ published figures (`NETWORKS`), each with its source.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, Final
 
 from dvm_mpi.errors import FileError
 from dvm_mpi.sim.model.effort import STEPS, Amounts
+from dvm_mpi.values import dataclass, field
 
 #: Of the file's form; others are refused.
 VERSION: Final = 2

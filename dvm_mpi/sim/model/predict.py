@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Final
 
 from dvm_mpi import config
@@ -16,6 +15,7 @@ from dvm_mpi.dsm.staging import arena_slice_bytes
 from dvm_mpi.engine.interface import Engine
 from dvm_mpi.errors import LimitError
 from dvm_mpi.sim.model.priced import PricedMachine, Site, lag_ms
+from dvm_mpi.values import dataclass
 
 _NS_PER_S: Final = 1e9
 #: Address space for frames that a rank gets at least, and beyond what the job loads; what is not

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -35,6 +34,7 @@ from dvm_mpi.sim.faults import FaultPlan
 from dvm_mpi.sim.machine import _NEVER, SimulatedMachine, Timing, _Arrival, _Rank, _Turn
 from dvm_mpi.sim.model import effort
 from dvm_mpi.sim.model.costs import Costs, Network
+from dvm_mpi.values import dataclass, field
 
 _NS_PER_US: Final = 1_000
 _NS_PER_S: Final = 1e9

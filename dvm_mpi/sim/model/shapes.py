@@ -10,7 +10,6 @@ A runner is a kind and a number. Kinds are entries to the machine, numbers the a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, Protocol
 
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.errors import UsageError
 from dvm_mpi.layout import DATA_START, PAGE_BYTES, RANGE, TEXT_START, WORD_BYTES, whole_pages
+from dvm_mpi.values import dataclass, field
 
 Ints = NDArray[np.int64]
 

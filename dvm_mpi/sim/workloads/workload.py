@@ -8,7 +8,6 @@ process, one on ranks and a simulated one alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,7 @@ from dvm_mpi.control.coordinator_state import Counters, Failure
 from dvm_mpi.disa.assembler import assemble_file
 from dvm_mpi.disa.image import Image
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
+from dvm_mpi.values import dataclass
 
 PROGRAMS: Final = Path(__file__).parent / "programs"
 WORD_BYTES: Final = 8
