@@ -6,7 +6,6 @@ Results go to standard output, everything else to standard error. Every way out 
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from argparse import Namespace
@@ -107,11 +106,13 @@ def _run_on_ranks(options: RunOptions, launch: Launch) -> int:
 def _refuse_misspelt_subcommand(arguments: list[str]) -> None:
     """Tell `chek FILE` from a program: otherwise FILE would be the word that is one too many."""
     word = arguments[0]
-    close = difflib.get_close_matches(word, SUBCOMMANDS, n=1)
-    if word.startswith("-"):
-        # An option may come first, and one is called as the subcommand `report`.
+    # An option may come first, and one is called as the subcommand `report`.
+    if word.startswith("-") or len(arguments) == 1 or Path(word).exists():
         return
-    if close and len(arguments) > 1 and not Path(word).exists():
+    import difflib
+
+    close = difflib.get_close_matches(word, SUBCOMMANDS, n=1)
+    if close:
         raise UsageError(
             f"'{word}' is neither a program nor a subcommand; did you mean '{close[0]}'?"
         )

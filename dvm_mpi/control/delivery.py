@@ -6,7 +6,6 @@ Messages between one pair of parts keep their order, as MPI keeps it; everything
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from typing import Protocol
 
@@ -66,6 +65,9 @@ class Shuffled:
     """Any message that is first between its pair, or any worker's slice, drawn from a seed."""
 
     def __init__(self, seed: int, fuel_max: int) -> None:
+        # Workers need the names of this module only.
+        import random  # noqa: PLC0415
+
         self._random = random.Random(seed)
         self._channels: dict[tuple[Part, Part], deque[Message]] = {}
         self._fuel_max = fuel_max

@@ -163,7 +163,7 @@ class LengthEstimate:
 
     def known_fuel(self, entries: Ints) -> float:
         """Return what `fuel_of` does; infinite if nobody has ended at one of these entries."""
-        if not all(entry in self._by_entry for entry in np.unique(entries).tolist()):
+        if not all(entry in self._by_entry for entry in set(entries.tolist())):
             return math.inf
         return self.fuel_of(entries)
 

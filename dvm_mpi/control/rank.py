@@ -14,12 +14,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
 from dvm_mpi import config
-from dvm_mpi.control.coordinator import Coordinator, Task
 from dvm_mpi.control.cpu_share import CpuShare
 from dvm_mpi.control.gathering import Gathering
 from dvm_mpi.control.journal import Work, traced
@@ -49,7 +48,6 @@ from dvm_mpi.control.messages import (
 )
 from dvm_mpi.control.metering import Activity, Meter
 from dvm_mpi.control.rank_clock import RankClock
-from dvm_mpi.control.rank_tracer import RankTracer
 from dvm_mpi.control.slices import SliceLength
 from dvm_mpi.control.transport import Nap, Transport
 from dvm_mpi.control.worker import Sent, Worker
@@ -58,6 +56,10 @@ from dvm_mpi.dsm.home import COORDINATOR, Home
 from dvm_mpi.errors import DvmError, ExitCode, RankLostError
 from dvm_mpi.io.report import counted
 from dvm_mpi.layout import PAGE_BYTES
+
+if TYPE_CHECKING:
+    from dvm_mpi.control.coordinator import Coordinator, Task
+    from dvm_mpi.control.rank_tracer import RankTracer
 
 _NS_PER_US: Final = 1_000
 #: What a leader takes, or the coordinator, with all else of it that comes in the same turn.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,30 +16,31 @@ from numpy.typing import NDArray
 from dvm_mpi import config
 from dvm_mpi.control import dedication
 from dvm_mpi.control.capacity import geometry_of, needed_pages
-from dvm_mpi.control.coordinator import Coordinator, Host
-from dvm_mpi.control.coordinator_tracer import coordinator_tracer
 from dvm_mpi.control.cpu_share import CpuShare
 from dvm_mpi.control.leader import Tree
 from dvm_mpi.control.loader import LOADED_EPOCH, Loader
-from dvm_mpi.control.policies import Placement
 from dvm_mpi.control.rank import Rank, WritingTask, now_us
-from dvm_mpi.control.rank_tracer import RankTracer
-from dvm_mpi.control.scheduler import Scheduler
 from dvm_mpi.control.transport import Transport
-from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.control.worker import Worker
 from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm import probe
 from dvm_mpi.dsm.frames import FramePool, reserve_frames
 from dvm_mpi.dsm.home import Home
 from dvm_mpi.dsm.message_plane import MessagePlane
-from dvm_mpi.dsm.migration import Limits, limits_of
 from dvm_mpi.dsm.snapshot import DataPlane
 from dvm_mpi.dsm.window import WindowPlane, Windows
 from dvm_mpi.engine.interface import Engine
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES
 from dvm_mpi.values import dataclass, field
+
+if TYPE_CHECKING:
+    from dvm_mpi.control.coordinator import Coordinator, Host
+    from dvm_mpi.control.policies import Placement
+    from dvm_mpi.control.rank_tracer import RankTracer
+    from dvm_mpi.control.scheduler import Scheduler
+    from dvm_mpi.control.validation import ConflictUnit, Isolation
+    from dvm_mpi.dsm.migration import Limits
 
 #: The data planes by the names that users give.
 RMA: Final = "rma"
@@ -108,7 +109,7 @@ class RankMachine:
     resident_bytes
         Tells how large this process is.
     make_home, make_scheduler
-        Build those parts; tests put faulty ones here.
+        Build those parts; tests put faulty ones here. None: the usual one.
 
     Raises
     ------
@@ -129,7 +130,7 @@ class RankMachine:
         turn: Callable[[], None] = lambda: None,
         resident_bytes: Callable[[], int] = lambda: 0,
         make_home: Callable[..., Home] = Home,
-        make_scheduler: Callable[..., Scheduler] = Scheduler,
+        make_scheduler: Callable[..., Scheduler] | None = None,
     ) -> None:
         self.geometry = geometry_of(image, transport.size)
         self._settings = settings
@@ -154,32 +155,50 @@ class RankMachine:
         )
         if transport.rank == 0:
             assert host is not None, "rank 0 has the owner of the run"
-            scheduler = make_scheduler(
-                self.geometry,
-                transport.size,
-                settings.stack_bytes,
-                LOADED_EPOCH,
-                workers_ready=False,
-                isolation=settings.isolation,
-                conflict_unit=settings.conflict_unit,
-                deterministic=settings.deterministic,
-                placement=settings.placement,
-                migration=self._migration_of(image),
-                tree=settings.tree,
+            self.rank.coordinator = self._make_coordinator(
+                image, host, begins_us or now_us(), make_scheduler
             )
-            self.rank.coordinator = Coordinator(
-                scheduler,
-                image,
-                transport.size,
-                transport.send,
-                host,
-                begins_us or now_us(),
-                may_dedicate=settings.coordinator == "auto" and self.has_worker,
-                tree=settings.tree,
-            )
+
+    def _make_coordinator(
+        self,
+        image: Image,
+        host: Host,
+        begins_us: int,
+        make_scheduler: Callable[..., Scheduler] | None,
+    ) -> Coordinator:
+        """Make the coordinator; half of the modules of a run are for it, which others need not."""
+        from dvm_mpi.control.coordinator import Coordinator
+        from dvm_mpi.control.scheduler import Scheduler
+
+        transport, settings = self._transport, self._settings
+        scheduler = (make_scheduler or Scheduler)(
+            self.geometry,
+            transport.size,
+            settings.stack_bytes,
+            LOADED_EPOCH,
+            workers_ready=False,
+            isolation=settings.isolation,
+            conflict_unit=settings.conflict_unit,
+            deterministic=settings.deterministic,
+            placement=settings.placement,
+            migration=self._migration_of(image),
+            tree=settings.tree,
+        )
+        return Coordinator(
+            scheduler,
+            image,
+            transport.size,
+            transport.send,
+            host,
+            begins_us,
+            may_dedicate=settings.coordinator == "auto" and self.has_worker,
+            tree=settings.tree,
+        )
 
     def _migration_of(self, image: Image) -> Limits | None:
         """Return when blocks of pages move to other homes; None if they do not."""
+        from dvm_mpi.dsm.migration import limits_of
+
         if not self._settings.migrates:
             return None
         loaded_pages = int(needed_pages(image, self.geometry).max())
@@ -216,6 +235,8 @@ class RankMachine:
         self.rank.tracer = tracer
         coordinator = self.rank.coordinator
         if coordinator is not None:
+            from dvm_mpi.control.coordinator_tracer import coordinator_tracer
+
             coordinator.tracer = coordinator_tracer(
                 coordinator.scheduler, tracer.parts.journal, self._transport.size, tracer.sample
             )

@@ -126,6 +126,11 @@ class Session:
         return (ToAll(RunEnded(self._exit_code)),)
 
     @property
+    def is_over(self) -> bool:
+        """Whether all ranks have been told to leave."""
+        return self.phase is Phase.OVER
+
+    @property
     def waits_for(self) -> str:
         """Tell what this phase waits for."""
         if not self.awaited:

@@ -31,7 +31,6 @@ from dvm_mpi.config import (
     IMAGE_FILE_BYTES_MAX,
     IMAGE_HEADER_BYTES_MAX,
 )
-from dvm_mpi.disa.assembler import assemble_file
 from dvm_mpi.disa.image import ArrayDeclaration, Image, LineTable, Section
 from dvm_mpi.disa.types import BY_NAME
 from dvm_mpi.errors import FileError, SourceError, UsageError
@@ -74,6 +73,9 @@ def open_program(path: Path | str, defines: Mapping[str, str]) -> Image:
         return load_image(path)
     if suffix == FLAT_SUFFIX:
         return load_flat(path)
+    # Ranks that are sent a program need no assembler.
+    from dvm_mpi.disa.assembler import assemble_file  # noqa: PLC0415
+
     return assemble_file(path, defines)
 
 

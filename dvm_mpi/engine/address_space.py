@@ -177,7 +177,8 @@ class AddressSpace:
         """Give back the memory of pages without flags; they read as zero. `pages` is sorted."""
         self._give_back(VIEW, pages)
         # The masks of eight neighbours share a page, which must stay while one of them is in use.
-        groups = np.unique(pages // (PAGE_BYTES // MASK_BYTES))
+        groups = pages // (PAGE_BYTES // MASK_BYTES)
+        groups = groups[np.diff(groups, prepend=-1) != 0]
         is_dirty = (self.flags.reshape(-1, PAGE_BYTES // MASK_BYTES)[groups] & DIRTY).any(axis=1)
         self._give_back(MASKS, groups[~is_dirty])
         is_loaded = self.loaded.reshape(-1, PAGE_BYTES // MASK_BYTES)[groups].any(axis=1)

@@ -12,7 +12,6 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +194,8 @@ def host() -> dict[str, str | int]:
 
 def content_of(report: RunReport) -> dict[str, Any]:
     """Return what the file holds, with versions and host."""
+    from dataclasses import asdict, fields  # noqa: PLC0415 - ranks that only count do not need it
+
     return {
         "report_version": REPORT_VERSION,
         **{part.name: getattr(report, part.name) for part in fields(report)},

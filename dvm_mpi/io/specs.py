@@ -6,7 +6,6 @@ opened here.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -103,5 +102,7 @@ def _unknown_array(name: str, arrays: Mapping[str, ArrayDeclaration]) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for the known name that is nearest, or nothing."""
+    import difflib  # noqa: PLC0415, for a message only
+
     close = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""

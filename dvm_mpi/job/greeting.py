@@ -54,6 +54,8 @@ ROW: Final = np.dtype(
 )  # fmt: skip
 
 _DIGEST_DIGITS: Final = 32
+#: Longer than any source: one look at a file takes all of it.
+_READ_BYTES: Final = 1 << 17
 
 
 def _digest(*parts: bytes) -> bytes:
@@ -65,9 +67,31 @@ def _digest(*parts: bytes) -> bytes:
 
 
 def _sources_digest() -> bytes:
-    package = Path(__file__).resolve().parents[1]
-    paths = sorted(package.rglob("*.py"))
-    return _digest(*(b for p in paths for b in (str(p.name).encode(), p.read_bytes())))
+    """Return a digest of the names and the content of all sources of the package."""
+    digest = hashlib.sha256()
+    content = bytearray(_READ_BYTES)
+    folder = str(Path(__file__).resolve().parents[1])
+    for path in _sources(folder):
+        # Two megabytes in three hundred files, on every rank: read into one place.
+        digest.update(f"{path.removeprefix(folder)}\0".encode())
+        with Path(path).open("rb", buffering=0) as file:
+            while count := file.readinto(content):
+                digest.update(memoryview(content)[:count])
+        digest.update(b"\0")
+    return digest.hexdigest()[:_DIGEST_DIGITS].encode()
+
+
+def _sources(folder: str) -> list[str]:
+    """Return the paths of all sources in a folder and in those within, in one order."""
+    found, folders = [], [folder]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.name.endswith(".py"):
+                    found.append(entry.path)
+                elif entry.is_dir() and entry.name != "__pycache__":
+                    folders.append(entry.path)
+    return sorted(found, key=lambda path: path.removeprefix(folder))
 
 
 def _program_digest(path: Path) -> bytes:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from dvm_mpi import config
-from dvm_mpi.control.coordinator import lost_ranks
 from dvm_mpi.errors import RankLostError
 
 #: Rank 0 itself stood still if it has not looked for so long, and has not seen who came meanwhile.
@@ -66,6 +65,9 @@ class LongWait:
             self._unchanged_since_s, self._waits_for = now_s, waits_for
         if now_s - self._unchanged_since_s >= patience_s:
             if missing:
+                # The coordinator's modules are for rank 0, which looks.
+                from dvm_mpi.control.coordinator import lost_ranks
+
                 raise lost_ranks(missing, hosts, patience_s)
             raise RankLostError(
                 f"waited for {waits_for}, for {patience_s:.0f} s; a rank is stuck, or it, its host "

@@ -12,13 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dvm_mpi import config
-from dvm_mpi.control.contention import is_worth_telling
-from dvm_mpi.control.diagnosis import Narrator
-from dvm_mpi.control.scheduler import Scheduler
-from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.engine.interface import Engine, EngineSettings, LoadTracking
 from dvm_mpi.errors import ExitCode, UsageError
-from dvm_mpi.io.progress import ProgressCounts
 from dvm_mpi.io.specs import ArraySpec
 from dvm_mpi.launch import limits
 from dvm_mpi.launch.finding import refuse
@@ -26,7 +21,11 @@ from dvm_mpi.native import store
 from dvm_mpi.options import RunOptions
 
 if TYPE_CHECKING:
+    from dvm_mpi.control.diagnosis import Narrator
+    from dvm_mpi.control.scheduler import Scheduler
+    from dvm_mpi.disa.image import ArrayDeclaration, Image
     from dvm_mpi.engine.native_code import NativeCode
+    from dvm_mpi.io.progress import ProgressCounts
 
 #: Of the operating system.
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -64,6 +63,8 @@ def tell_code_folder() -> None:
 
 def tell_contention(scheduler: Scheduler, narrator: Narrator) -> None:
     """Say where attempts lost, if many did."""
+    from dvm_mpi.control.contention import is_worth_telling
+
     c = scheduler.counters
     if is_worth_telling(c.retries, c.attempts):
         say(
@@ -74,6 +75,8 @@ def tell_contention(scheduler: Scheduler, narrator: Narrator) -> None:
 
 def progress_counts(scheduler: Scheduler, runners_expected: int) -> ProgressCounts:
     """Return what is shown of a program that runs."""
+    from dvm_mpi.io.progress import ProgressCounts
+
     c, state = scheduler.counters, scheduler.state
     return ProgressCounts(
         queued=scheduler.queued_count,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-import traceback
 from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -19,18 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import config
-from dvm_mpi.control.dumper import told_pages, write_parts
 from dvm_mpi.control.journal import Work, traced
 from dvm_mpi.control.leader import Tree, choose_leaders
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import image_from_bytes
 from dvm_mpi.dsm.staging import arena_slice_bytes
-from dvm_mpi.engine import tally
 from dvm_mpi.errors import DvmError, ExitCode, WindowError
-from dvm_mpi.io import arrays
-from dvm_mpi.io.outputs import Place
 from dvm_mpi.job.greeting import VERDICT, first_failure, verdict_row
-from dvm_mpi.job.owner import Owner
 from dvm_mpi.job.parts import (
     age_of_process_s,
     find_native_code,
@@ -56,9 +50,19 @@ if TYPE_CHECKING:
     from dvm_mpi.control.rank_tracer import RankTracer
     from dvm_mpi.control.transport import Transport
     from dvm_mpi.engine.native_code import NativeCode
+    from dvm_mpi.job.owner import Owner
 
 
 _NS_PER_S: Final = 1_000_000_000
+
+
+def _owner_of(options: RunOptions, launch: Launch) -> Owner | None:
+    """Make the owner of the run, on rank 0: the terminal and the report are for it alone."""
+    if launch.rank:
+        return None
+    from dvm_mpi.job.owner import Owner
+
+    return Owner(options, launch.size)
 
 
 class RanksRun:
@@ -67,7 +71,7 @@ class RanksRun:
     def __init__(self, options: RunOptions, launch: Launch, signals: Signals) -> None:
         self._options = options
         self._launch = launch
-        self._owner = Owner(options, launch.size) if launch.rank == 0 else None
+        self._owner = _owner_of(options, launch)
         self._vigil = Vigil(launch, signals, self._owner)
         self._machine: RankMachine | None = None
         #: Translated code of the program, if this rank may execute some.
@@ -87,6 +91,8 @@ class RanksRun:
                 return int(error.exit_code)
             self._vigil.die(error.message, int(error.exit_code))
         except BaseException:
+            import traceback
+
             told = traceback.format_exc()
             self._vigil.die(f"dvm: a defect of DVM itself; please report it:\n{told}", 1)
 
@@ -242,6 +248,8 @@ class RanksRun:
         with traced(machine.rank.tracer, Work.LOADING):
             machine.loader.load_image(image)
             yield True
+            if self._inputs:
+                from dvm_mpi.io import arrays
             for spec, declaration in self._inputs:
                 with (
                     arrays.told_by(self._launch.rank),
@@ -287,12 +295,18 @@ class RanksRun:
         machine = self._machine
         assert machine is not None
         if self._options.record is not None:
+            from dvm_mpi.control.dumper import told_pages
+
             for told in told_pages(machine.home, visible):
                 machine.rank.transport.send(0, told)
                 yield True
-        if places:
-            targets = [Place(**place) for place in json.loads(places)]
-            matched = [(place, self._arrays[place.name]) for place in targets]
+        targets = [] if not places else json.loads(places)
+        if targets:
+            from dvm_mpi.control.dumper import write_parts
+            from dvm_mpi.io import arrays
+            from dvm_mpi.io.outputs import Place
+
+            matched = [(Place(**place), self._arrays[place["name"]]) for place in targets]
             homes = {self._launch.rank: machine.home}
             with arrays.told_by(self._launch.rank):
                 for done in write_parts(matched, machine.geometry, homes, visible):
@@ -318,6 +332,8 @@ class RanksRun:
 
     def _add_up(self, transport: Transport, image: Image, counts: NDArray[np.int64] | None) -> None:
         """Let rank 0 have the profile of all ranks, however the run has ended."""
+        from dvm_mpi.engine import tally
+
         own = tally.by_row(image, {}) if counts is None else counts
         total = transport.add_up(own, self._vigil.turn)
         if self._owner is not None:

@@ -17,12 +17,9 @@ from numpy.typing import NDArray
 from dvm_mpi import config
 from dvm_mpi.control.capacity import check_fits, geometry_of
 from dvm_mpi.disa.image import ArrayDeclaration, Image
-from dvm_mpi.disa.image_file import image_bytes, open_program
-from dvm_mpi.disa.verifier import verify
 from dvm_mpi.dsm.staging import arena_slice_bytes
 from dvm_mpi.errors import DvmError, LaunchError, WorldError
-from dvm_mpi.io import arrays, console, specs
-from dvm_mpi.io.outputs import check_outputs
+from dvm_mpi.io import specs
 from dvm_mpi.job.greeting import (
     ROW,
     Welcome,
@@ -31,10 +28,8 @@ from dvm_mpi.job.greeting import (
     cores_of,
     own_row,
 )
-from dvm_mpi.job.owner import Owner
 from dvm_mpi.job.parts import age_of_process_s, say, with_dumps
 from dvm_mpi.job.preparation import Preparation
-from dvm_mpi.job.recording import Recording, check_recording
 from dvm_mpi.job.traffic import number_hosts
 from dvm_mpi.job.vigil import Vigil
 from dvm_mpi.launch import binding, heap, library, limits, memory, segments, slurm_pmi
@@ -45,6 +40,7 @@ from dvm_mpi.options import RunOptions
 
 if TYPE_CHECKING:
     from dvm_mpi.control.transport import Transport
+    from dvm_mpi.job.owner import Owner
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_US: Final = 1_000
@@ -164,6 +160,12 @@ class Start:
 
     def _open_program(self, plan: memory.MemoryPlan) -> Welcome:
         """Assemble and verify, and check everything that one rank can check; on rank 0."""
+        from dvm_mpi.disa.image_file import image_bytes, open_program
+        from dvm_mpi.disa.verifier import verify
+        from dvm_mpi.io import arrays
+        from dvm_mpi.io.outputs import check_outputs
+        from dvm_mpi.job.recording import Recording, check_recording
+
         o, owner = self._options, self._owner
         assert owner is not None
         owner.began_at = time.perf_counter()
@@ -192,6 +194,8 @@ class Start:
 
     def _read_stdin(self) -> bytes:
         """Return the program's standard input, of which rank 0 is given the launcher's."""
+        from dvm_mpi.io import console
+
         path, source = self._options.stdin, launcher_input()
         if self._launch.launcher is Launcher.OPEN_MPI and (path is None or str(path) == "-"):
             # Its launcher loses the end of it, and repeats parts of what is longer than 64 KiB.

@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from dvm_mpi import config
-from dvm_mpi.control.session import Phase
 from dvm_mpi.errors import EXIT_CODE_MEANINGS, DvmError, ExitCode, RankLostError, WorldError
 from dvm_mpi.job.long_wait import LongWait
-from dvm_mpi.job.owner import Owner
 from dvm_mpi.job.parts import say
 from dvm_mpi.launch import abort, segments
 from dvm_mpi.launch.environment import Launch, Launcher
@@ -28,7 +26,9 @@ from dvm_mpi.launch.signals import Signals, leave_now
 
 if TYPE_CHECKING:
     from dvm_mpi.control.rank import Rank
+    from dvm_mpi.control.session import Phase
     from dvm_mpi.control.transport import Transport
+    from dvm_mpi.job.owner import Owner
 
 #: Ends after which nobody asks what the run was doing: the message says it all.
 _TOLD_ENOUGH: Final = frozenset(
@@ -131,7 +131,7 @@ class Vigil:
         if coordinator is None or coordinator.session.phase is self._noted_phase:
             return
         self._noted_phase = coordinator.session.phase
-        if self._post_mortem is not None and self._noted_phase is not Phase.OVER:
+        if self._post_mortem is not None and not coordinator.session.is_over:
             self._post_mortem.hurry()
             self._post_mortem.update(self._state_text)
 

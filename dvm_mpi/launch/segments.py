@@ -11,8 +11,6 @@ here but the names of files that this process has mapped itself.
 from __future__ import annotations
 
 import os
-import pwd
-import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -104,6 +102,8 @@ def describe(segments: Sequence[Segment], user: int) -> str:
         f"{taken} in all, for up to {_age(oldest)}; no process that can be seen here uses them"
     ]
     shown = segments[: config.SEGMENTS_SHOWN_MAX]
+    import shlex
+
     own = [shlex.quote(s.path.name) for s in shown if user in {0, s.owner}]
     if own:
         folder = shlex.quote(str(shown[0].path.parent))
@@ -188,6 +188,8 @@ def _owner(process: Path) -> Iterable[int]:
 
 def _user_name(user: int) -> str:
     try:
+        import pwd
+
         return pwd.getpwuid(user).pw_name
     except KeyError:
         return f"user {user}"

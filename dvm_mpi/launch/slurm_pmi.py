@@ -17,7 +17,6 @@ import os
 import re
 import select
 import signal
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
@@ -46,6 +45,8 @@ def short_values(launch: Launch, environ: Mapping[str, str]) -> Iterator[None]:
     if slurm is None:
         yield
         return
+    import socket
+
     ours, relayed = socket.socketpair()
     child = os.fork()
     if child == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -24,10 +25,27 @@ def _version(package: str) -> str:
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         return "-"
-    folder = Path(spec.origin).parent.parent
-    for entry in folder.glob(f"{package}-*.dist-info"):
-        return entry.name.removesuffix(".dist-info").partition("-")[2]
-    return "?"
+    return distributions(str(Path(spec.origin).parent.parent)).get(package, "?")
+
+
+@cache
+def distributions(folder: str) -> dict[str, str]:
+    """Return the versions of the distributions that are installed in a folder, by their names.
+
+    Names are in small letters, with `-` between words. Taken from the names of what describes
+    them: to read that, as `importlib.metadata` does, took twenty milliseconds at each start.
+    """
+    found = {}
+    try:
+        entries = [entry.name for entry in Path(folder).iterdir()]
+    except OSError:
+        return {}
+    for entry in entries:
+        stem, _, kind = entry.rpartition(".")
+        if kind in ("dist-info", "egg-info"):
+            name, _, rest = stem.partition("-")
+            found[name.lower().replace("_", "-").replace(".", "-")] = rest.partition("-py")[0]
+    return found
 
 
 def as_text(found: dict[str, str]) -> str:
