@@ -7,8 +7,8 @@ together, run them together and close them together.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from dvm_mpi.dsm.frames import FramePool, reserve_frames
 from dvm_mpi.dsm.home import Home
 from dvm_mpi.dsm.message_plane import MessagePlane
 from dvm_mpi.dsm.snapshot import DataPlane
-from dvm_mpi.dsm.window import WindowPlane, Windows
+from dvm_mpi.dsm.window import WindowPlane, Windows, tells_memory
 from dvm_mpi.engine.interface import Engine
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 RMA: Final = "rma"
 MESSAGE: Final = "message"
 AUTO: Final = "auto"
+Found = TypeVar("Found")
 
 
 def _usual_fuel() -> int:
@@ -62,6 +63,8 @@ class RankSettings:
 
     #: RMA, MESSAGE, or AUTO: whatever a probe finds to be right.
     plane: str = RMA
+    #: Whether all ranks are on one host.
+    is_one_host: bool = False
     stack_bytes: int = config.STACK_BYTES_DEFAULT
     memory_bytes: int = config.GIB
     arena_slice_bytes: int = config.ARENA_SLICE_BYTES
@@ -263,40 +266,47 @@ class RankMachine:
     def _make_windows(self, turn: Callable[[], None]) -> Windows | None:
         """Make the windows; if the choice is ours, only after small ones have shown their worth.
 
-        Not every library leaves the memory of a window alone until it is used: Open MPI, with ranks
-        on several hosts, fills all of it.
+        Ranks on one host that can load each other's memory need no trial. Not every library leaves
+        the memory of a window alone until it is used: Open MPI, with ranks on several hosts, fills
+        all of it.
         """
-        settings, comm = self._settings, self._transport.comm
-        if settings.plane == AUTO:
+        if self._settings.plane == AUTO and self._settings.is_one_host and tells_memory():
+            windows = self._final_windows()
+            if self._wait_for(probe.can_load(windows), turn):
+                self.plane = RMA
+                return windows
+            windows.close()
+        if self._settings.plane == AUTO:
             self.plane = self._choose_plane(turn)
-        if self.plane == MESSAGE:
-            return None
+        return None if self.plane == MESSAGE else self._final_windows()
+
+    def _final_windows(self) -> Windows:
+        comm = self._transport.comm
         return Windows(
             comm,
             self._frame_count(),
             comm.Get_size(),
-            settings.arena_slice_bytes,
+            self._settings.arena_slice_bytes,
             traffic=self._transport.traffic,
         )
 
     def _choose_plane(self, turn: Callable[[], None]) -> str:
         trial = Windows(self._transport.comm, 1, 1, PAGE_BYTES, probe.MAILBOX_BYTES)
-        finding = self._try(trial, turn)
+        finding = self._wait_for(probe.probe(trial, platform.node()), turn)
         trial.close()
         if finding.answers:
             return RMA
         self.remark = finding.remark
         return MESSAGE
 
-    def _try(self, windows: Windows, turn: Callable[[], None]) -> probe.Finding:
-        trying = probe.probe(windows, platform.node())
+    def _wait_for(self, trying: Generator[None, None, Found], turn: Callable[[], None]) -> Found:
         self._transport.waits_for = "all ranks to try their windows"
         while True:
             try:
                 next(trying)
             except StopIteration as ended:
                 self._transport.waits_for = ""
-                found: probe.Finding = ended.value
+                found: Found = ended.value
                 return found
             turn()
 

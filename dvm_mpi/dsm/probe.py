@@ -73,6 +73,20 @@ class ProbedWindows(Protocol):
         """Write."""
 
 
+class LoadableWindows(Protocol):
+    """Windows whose memory other ranks may be able to load."""
+
+    comm: Any
+    rank: int
+
+    @property
+    def is_unified(self) -> bool:
+        """Whether a rank's loads see what others write."""
+
+    def memory_of(self, rank: int) -> Bytes | None:
+        """Return a rank's memory if it can be loaded from here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What all ranks know after the probe, the same on each.
@@ -134,6 +148,19 @@ def probe(windows: ProbedWindows, node_name: str) -> Generator[None, None, Findi
             answers = answers and median_us > 0
     told = yield from _gather(comm, np.array([answers, median_us]))
     return Finding(bool(told[:, 0].all()), len(pairs), int(told[:, 1].max()))
+
+
+def can_load(windows: LoadableWindows) -> Generator[None, None, bool]:
+    """Tell whether every rank can load the memory of the next one; waits as `probe` does.
+
+    *Collective.* Every rank returns the same. Where it is so on one node, nobody is ever asked for
+    what is in memory, and a rank that computes need not answer.
+    """
+    comm = windows.comm
+    neighbour = (windows.rank + 1) % comm.Get_size()
+    answer = windows.is_unified and windows.memory_of(neighbour) is not None
+    told = yield from _gather(comm, np.array([answer], np.int64))
+    return bool(told.all())
 
 
 def _busy(attempt: int) -> int:

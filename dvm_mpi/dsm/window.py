@@ -183,6 +183,11 @@ class Windows:
             window.Free()
 
 
+def tells_memory() -> bool:
+    """Whether this library can tell the address of a window's memory on another rank: MPI 4.1."""
+    return MPI.Get_version() >= (4, 1)
+
+
 def _allocate(comm: MPI.Intracomm, byte_count: int, what: str) -> MPI.Win:
     try:
         return MPI.Win.Allocate(byte_count, 1, comm=comm)

@@ -77,6 +77,7 @@ class RanksRun:
         #: Translated code of the program, if this rank may execute some.
         self._native: NativeCode | None = None
         self._tree = Tree(())
+        self._is_one_host = False
         self._inputs: Matched = []
         #: Arrays of the program.
         self._arrays: dict[str, ArrayDeclaration] = {}
@@ -129,6 +130,7 @@ class RanksRun:
                 owner.kernels_s = time.perf_counter() - waiting_at
             plan = replace(plan, plane=welcome.plane)
             self._tree = choose_leaders(welcome.hosts, options.leaders)
+            self._is_one_host = len(set(welcome.hosts)) == 1
             failed = self._build(transport, image, plan, start.met_at_us)
             if failed:
                 return self._part(transport, failed)
@@ -190,6 +192,7 @@ class RanksRun:
 
         settings = RankSettings(
             plane=plan.plane,
+            is_one_host=self._is_one_host,
             stack_bytes=self._options.stack_bytes,
             memory_bytes=plan.memory_bytes,
             arena_slice_bytes=arena_slice_bytes(transport.size),

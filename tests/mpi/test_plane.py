@@ -12,7 +12,7 @@ from mpi4py import MPI
 
 from dvm_mpi import config
 from dvm_mpi.disa.assembler import assemble_text
-from dvm_mpi.dsm import window
+from dvm_mpi.dsm import probe, window
 from tests.mpi.test_window import memory_is_shared
 
 PROGRAM = "        .text\nmain:   exit:c\n"
@@ -21,13 +21,15 @@ MEMORY_BYTES = 8 * config.MIB
 TRIAL_BYTES_MAX = 64 * config.KIB
 
 
-def machine_on(comm: Any) -> tuple[Any, Any]:
+def machine_on(comm: Any, *, is_one_host: bool = False) -> tuple[Any, Any]:
     """Return a machine that chose its plane, and its transport; to be closed."""
     machines = import_module("dvm_mpi.control.rank_machine")
     transport = import_module("dvm_mpi.control.transport").Transport(comm)
     owner = import_module("tests.mpi.machine").Owner() if comm.rank == 0 else None
     image = assemble_text(PROGRAM, "test.dasm", {})
-    settings = machines.RankSettings(plane=machines.AUTO, memory_bytes=MEMORY_BYTES)
+    settings = machines.RankSettings(
+        plane=machines.AUTO, memory_bytes=MEMORY_BYTES, is_one_host=is_one_host
+    )
     return machines.RankMachine(transport, image, settings, write_nothing, host=owner), transport
 
 
@@ -35,6 +37,15 @@ def write_nothing(visible: int, places: str) -> Generator[bool, None, str]:
     del visible, places
     yield True
     return "{}"
+
+
+def ended(waiting: Generator[None, None, bool]) -> bool:
+    """Return what a wait comes to."""
+    while True:
+        try:
+            next(waiting)
+        except StopIteration as stopped:
+            return bool(stopped.value)
 
 
 @pytest.mark.mpi(min_size=2)
@@ -68,3 +79,39 @@ def test_memory_is_taken_only_for_windows_that_are_used(
     transport.drain(lambda: None)
     machine.close()
     transport.close()
+
+
+@pytest.mark.mpi(min_size=2)
+def test_ranks_that_load_each_others_memory_try_no_windows(
+    comm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them or none: the rest of the start is collective."""
+    tried: list[int] = []
+    probed = probe.probe
+
+    def noted(windows: Any, node: str) -> Any:
+        tried.append(windows.rank)
+        return probed(windows, node)
+
+    monkeypatch.setattr(probe, "probe", noted)
+    machine, transport = machine_on(comm, is_one_host=True)
+    if memory_is_shared(comm) and window.tells_memory():
+        assert tried == []
+        assert machine.plane == "rma"
+        assert machine.windows.memory_of((comm.rank + 1) % comm.size) is not None
+    else:
+        assert tried == [comm.rank]
+    transport.drain(lambda: None)
+    machine.close()
+    transport.close()
+
+
+@pytest.mark.mpi(min_size=2)
+def test_one_rank_that_cannot_load_decides_for_all(
+    comm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = window.Windows(comm, 1, 1, 4096)
+    if comm.rank == 1:
+        monkeypatch.setattr(window.Windows, "memory_of", lambda self, rank: None)
+    assert ended(probe.can_load(windows)) is False
+    windows.close()
