@@ -17,6 +17,7 @@ from dvm_mpi.errors import UsageError
 from dvm_mpi.layout import PAGE_BYTES, whole_pages
 from dvm_mpi.option_values import (
     RANKS_MAX,
+    Help,
     parse_count,
     parse_define,
     parse_leaders,
@@ -147,7 +148,7 @@ def run_parser() -> argparse.ArgumentParser:
         prog="python -m dvm_mpi",
         description="Run a DISA program: text (.dasm), image (.dimg) or flat image (.bin).",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -106,6 +106,8 @@ class Start:
 
             # Before MPI takes addresses in its midst.
             AddressSpace.shared()
+        for variable, value in library.settings_of(self._launch).items():
+            os.environ.setdefault(variable, value)
         name, version, where = library.load(_load_library)
         from dvm_mpi.control import transport
 

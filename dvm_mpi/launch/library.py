@@ -45,6 +45,16 @@ def check_wheels(find_version: Callable[[str], str | None] = installed_version) 
         )
 
 
+def settings_of(launch: Launch) -> dict[str, str]:
+    """Return variables that the MPI library is to find, unless the user has set them.
+
+    UCX, which MPICH loads, rewrites the functions that give memory, to know of memory that a
+    network's card has been told of: twenty milliseconds in each rank. No card sees the memory of
+    ranks on one node.
+    """
+    return {"UCX_MEM_EVENTS": "no"} if launch.local_size == launch.size else {}
+
+
 def load(import_library: Callable[[], tuple[str, str, str]]) -> tuple[str, str, str]:
     """Return what `import_library` does: it imports mpi4py, which loads the MPI library.
 

