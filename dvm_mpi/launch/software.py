@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -18,18 +17,23 @@ def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     A folder beside the package has its version in its name: that is a thousandth of the time that
     an import takes.
     """
-    return {"Python": platform.python_version()} | {name: _version(name) for name in packages}
+    seen: dict[Path, dict[str, str]] = {}
+    found = {name: _version(name, seen) for name in packages}
+    return {"Python": platform.python_version()} | found
 
 
-def _version(package: str) -> str:
+def _version(package: str, seen: dict[Path, dict[str, str]]) -> str:
+    """Return the version of a package; `seen` keeps what folders hold that were looked into."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         return "-"
-    return distributions(str(Path(spec.origin).parent.parent)).get(package, "?")
+    folder = Path(spec.origin).parent.parent
+    if folder not in seen:
+        seen[folder] = distributions(folder)
+    return seen[folder].get(package.replace("_", "-"), "?")
 
 
-@cache
-def distributions(folder: str) -> dict[str, str]:
+def distributions(folder: Path) -> dict[str, str]:
     """Return the versions of the distributions that are installed in a folder, by their names.
 
     Names are in small letters, with `-` between words. Taken from the names of what describes
@@ -37,7 +41,7 @@ def distributions(folder: str) -> dict[str, str]:
     """
     found = {}
     try:
-        entries = [entry.name for entry in Path(folder).iterdir()]
+        entries = [entry.name for entry in folder.iterdir()]
     except OSError:
         return {}
     for entry in entries:
