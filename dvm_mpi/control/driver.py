@@ -169,6 +169,23 @@ class _Parts:
     late_reads: list[LateRead] = field(default_factory=list)
 
 
+def frames_of_home(memory_bytes: int, homes: int) -> int:
+    """Return how many frames each home gets.
+
+    Raises
+    ------
+    LimitError
+        There is not one for each.
+    """
+    frames = memory_bytes // PAGE_BYTES // homes
+    if frames == 0:
+        raise LimitError(
+            f"--memory {memory_bytes} is too small: each of the {homes} homes needs at least one "
+            f"page of {PAGE_BYTES} bytes"
+        )
+    return frames
+
+
 class LocalMachine:
     """Loads one program, runs it to its end, and gives its memory to the writers.
 
@@ -259,12 +276,7 @@ class LocalMachine:
 
     def _build_homes(self, image: Image, make_home: Callable[..., Home]) -> None:
         settings = self.settings
-        frames = settings.memory_bytes // PAGE_BYTES // settings.homes
-        if frames == 0:
-            raise LimitError(
-                f"--memory {settings.memory_bytes} is too small: each of the {settings.homes} "
-                f"homes needs at least one page of {PAGE_BYTES} bytes"
-            )
+        frames = frames_of_home(settings.memory_bytes, settings.homes)
         slice_bytes = 0 if settings.plane == "message" else settings.arena_slice_bytes
         for number in range(settings.homes):
             arena = np.zeros((settings.workers, slice_bytes), dtype=np.uint8)

@@ -33,6 +33,7 @@ from dvm_mpi.control.driver import (
     MachineSettings,
     MachineTracer,
     Silent,
+    frames_of_home,
 )
 from dvm_mpi.control.dumper import told_pages, write_outputs
 from dvm_mpi.control.journal import RowKind, Work
@@ -52,6 +53,7 @@ from dvm_mpi.job.local_meters import LocalMeters
 from dvm_mpi.job.parts import (
     Interrupted,
     age_of_process_s,
+    check_engine,
     default_memory_bytes,
     find_native_code,
     make_engine_factory,
@@ -344,10 +346,16 @@ class Run:
         check_outputs([spec for spec, _ in outputs])
         check_recording(o, image, [spec for spec, _ in outputs])
         self._reporting.check()
+        for spec, declaration in inputs:
+            arrays.open_input(spec, declaration).close()
+        memory = default_memory_bytes() if o.memory_bytes is None else o.memory_bytes
+        frames_of_home(memory, o.homes)
+        check_fits(image, geometry_of(image, o.homes), memory // o.homes)
+        check_engine(o)
         stdin = console.read_input(o.stdin, say)
+        # Whatever the user did wrong has been told by now: a first run compiles for a while.
         self._prepare(watcher)
         watcher.meters = LocalMeters()
-        memory = default_memory_bytes() if o.memory_bytes is None else o.memory_bytes
         settings = MachineSettings(
             workers=o.workers,
             homes=o.homes,
@@ -373,7 +381,6 @@ class Run:
             delivery=delivery,
             observer=watcher,
         )
-        check_fits(image, self._machine.geometry, memory // o.homes)
         self._translate(watcher)
         if o.trace is not None:
             self._trace(self._machine, watcher)

@@ -138,6 +138,18 @@ def find_native_code(
     return NativeCode(image, tell, ends_slices=ends_slices and not options.deterministic)
 
 
+def check_engine(options: RunOptions) -> None:
+    """Refuse an engine that finds no room here.
+
+    Raises
+    ------
+    LimitError
+        The address space is limited to less than a view takes.
+    """
+    if options.engine != "reference":
+        refuse([limits.check_address_space(limits.measure())])
+
+
 def make_engine_factory(
     options: RunOptions, native: NativeCode | None = None
 ) -> Callable[[], Engine]:
@@ -156,7 +168,7 @@ def make_engine_factory(
         from dvm_mpi.engine.reference import ReferenceEngine
 
         return lambda: ReferenceEngine(settings)
-    refuse([limits.check_address_space(limits.measure())])
+    check_engine(options)
     from dvm_mpi.engine.interp import InterpEngine
 
     return lambda: InterpEngine(settings, native)

@@ -1,10 +1,12 @@
-"""Compiled code for one rank: made by a process of its own, once on each node, while ranks serve.
+"""Compiled code for one rank: made by processes of their own, once on each node, while ranks serve.
 
 Homes need the loops of shared memory, workers the interpreter. A rank can serve others as soon as
 the first is there.
 """
 
 from __future__ import annotations
+
+import os
 
 from dvm_mpi.control.kernels import LIBRARY as COORDINATOR
 from dvm_mpi.dsm.kernels import LIBRARY as SHARED_MEMORY
@@ -24,34 +26,44 @@ class Preparation:
             interpreter = counting_entries if counts_instructions else entries
             targets.append(interpreter.LIBRARY.target)
             self._interpreter = interpreter.LIBRARY.name
-        self._compilation = Compilation(targets)
+        #: At once where there are processors for that: the interpreter takes as long as all else.
+        self._compilations = (
+            [Compilation([target]) for target in targets]
+            if len(os.sched_getaffinity(0)) > 1
+            else [Compilation(targets)]
+        )
 
     @property
     def is_home_ready(self) -> bool:
         """Whether the loops of a home, and of the coordinator, can be called without a wait."""
-        return all(map(self._compilation.is_ready, (SHARED_MEMORY.name, COORDINATOR.name)))
+        return all(map(self._is_ready, (SHARED_MEMORY.name, COORDINATOR.name)))
 
     @property
     def is_engine_ready(self) -> bool:
         """Whether the engine can be loaded without a wait."""
-        return self._compilation.is_ready(self._interpreter)
+        return self._is_ready(self._interpreter)
+
+    def _is_ready(self, name: str) -> bool:
+        return all(each.is_ready(name) for each in self._compilations)
 
     @property
     def waits_for(self) -> str:
         """What is waited for: a clause, empty if nothing is missing."""
-        return self._compilation.waits_for
+        return ", and for ".join(filter(None, (each.waits_for for each in self._compilations)))
 
     def step(self) -> None:
-        """Look what has happened, and start a compiler if nobody else has; returns at once.
+        """Look what has happened, and start compilers if nobody else has; returns at once.
 
         Raises
         ------
         CompileError
-            The compiler that this process started has failed.
+            A compiler that this process started has failed.
         """
-        if not self._compilation.is_done:
-            self._compilation.step()
+        for each in self._compilations:
+            if not each.is_done:
+                each.step()
 
     def close(self) -> None:
-        """End the compiler that this process has started, if it is at work."""
-        self._compilation.close()
+        """End the compilers that this process has started, if they are at work."""
+        for each in self._compilations:
+            each.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 import h5py
 import numpy as np
@@ -259,6 +260,30 @@ def test_input_is_refused(dvm: Command, given: str, code: ExitCode, told: str) -
     assert ended.code == code
     assert told in text_of(ended)
     assert f"--in {given}: " in text_of(ended)
+
+
+# fmt: off
+FAULTS = [
+    (["--in", "points=absent.npy"],          ExitCode.FILE),
+    (["--out", "labels=absent/o.npy"],       ExitCode.FILE),
+    (["--report", "absent/run.json"],        ExitCode.FILE),
+    (["--stdin", "absent.txt"],              ExitCode.FILE),
+    (["--memory", "4K"],                     ExitCode.LIMIT),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("words", "code"), FAULTS, ids=[words[0] for words, _ in FAULTS])
+def test_faults_are_told_before_anything_is_compiled(
+    dvm: Command, monkeypatch: pytest.MonkeyPatch, words: list[str], code: ExitCode
+) -> None:
+    """A first run compiles for half a minute; who mistyped a name is not to wait for that."""
+
+    def prepare(*_: object, **__: object) -> NoReturn:
+        pytest.fail("compiled code was asked for")
+
+    monkeypatch.setattr("dvm_mpi.job.local.Preparation", prepare)
+    assert dvm.run(ARRAYS, *words).code == code
 
 
 @pytest.mark.usefixtures("inputs")
