@@ -68,14 +68,15 @@ from dvm_mpi.job.parts import (
 )
 from dvm_mpi.job.preparation import Preparation
 from dvm_mpi.job.profile import profiled_lines, tell_profile
-from dvm_mpi.job.recording import Recording, check_recording, read_sources
 from dvm_mpi.job.reporting import Reporting
+from dvm_mpi.job.written import check_recording, read_sources
 from dvm_mpi.launch import priority
 from dvm_mpi.options import RunOptions
 from dvm_mpi.values import dataclass
 
 if TYPE_CHECKING:
     from dvm_mpi.engine.native_code import NativeCode
+    from dvm_mpi.job.recording import Recording
     from dvm_mpi.job.tracing import Trace
 
 
@@ -388,6 +389,8 @@ class Run:
         self._load_inputs(inputs, self._machine, watcher)
         self._note(Work.LOADING, loading_ns)
         if o.is_recorded:
+            from dvm_mpi.job.recording import Recording
+
             watcher.recording = Recording(o, image, stdin, 1)
         self._times.load_s = time.perf_counter() - began - self._times.compile_s
         return self._machine

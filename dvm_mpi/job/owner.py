@@ -8,7 +8,6 @@ import sys
 import time
 import traceback
 from collections.abc import Generator
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,11 +40,13 @@ from dvm_mpi.job.parts import (
     with_dumps,
 )
 from dvm_mpi.job.profile import profiled_lines, tell_profile
-from dvm_mpi.job.recording import Recording, read_sources
 from dvm_mpi.job.reporting import Reporting
+from dvm_mpi.job.written import read_sources
 from dvm_mpi.options import RunOptions
+from dvm_mpi.values import types_of
 
 if TYPE_CHECKING:
+    from dvm_mpi.job.recording import Recording
     from dvm_mpi.job.tracing import Trace
 
 _BY_SIGNAL: Final = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
@@ -171,7 +172,8 @@ class Owner:
         code = ExitCode.WATCHERS_LEFT if left else ExitCode.OK
         if ending.failure is not None:
             code = ExitCode.TRAP
-        return json.dumps([asdict(place) for place in self._places]), int(code)
+        told = [{name: getattr(place, name) for name in types_of(Place)} for place in self._places]
+        return json.dumps(told), int(code)
 
     def settle_outputs(self) -> Generator[bool, None, None]:
         """Put the files in place, and tell what else there is to tell of the end."""

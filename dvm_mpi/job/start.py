@@ -7,6 +7,7 @@ on rank 0 decides for all: it compares the ranks, reads the program, and sends i
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -106,8 +107,10 @@ class Start:
 
             # Before MPI takes addresses in its midst.
             AddressSpace.shared()
-        for variable, value in library.settings_of(self._launch).items():
-            os.environ.setdefault(variable, value)
+        if "mpi4py.MPI" not in sys.modules:
+            # Libraries read them when they are loaded.
+            for variable, value in library.settings_of(self._launch).items():
+                os.environ.setdefault(variable, value)
         name, version, where = library.load(_load_library)
         from dvm_mpi.control import transport
 
@@ -166,7 +169,7 @@ class Start:
         from dvm_mpi.disa.verifier import verify
         from dvm_mpi.io import arrays
         from dvm_mpi.io.outputs import check_outputs
-        from dvm_mpi.job.recording import Recording, check_recording
+        from dvm_mpi.job.written import check_recording
 
         o, owner = self._options, self._owner
         assert owner is not None
@@ -184,6 +187,8 @@ class Start:
         owner.take_program(image, outputs)
         image_file, stdin = image_bytes(image), self._read_stdin()
         if o.is_recorded:
+            from dvm_mpi.job.recording import Recording
+
             owner.recording = Recording(o, image, stdin, self._launch.size)
         if o.trace is not None:
             from dvm_mpi.job.trace_events import names_of_ranks
