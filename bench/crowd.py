@@ -343,6 +343,7 @@ def _finished(
         mallocs=np.zeros(0, RANGE),
         console=np.zeros(0, np.uint8),
         dropped_stacks=np.zeros(0, np.int64),
+        effort=INSTRUCTIONS * count,
         traps="",
         fetched_bytes=0,
     )

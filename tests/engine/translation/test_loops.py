@@ -57,8 +57,10 @@ def test_conditions_that_approach_a_bound_evenly_are_counted(
     if expected is None:
         assert found.condition is None
     else:
-        name, *rest = expected
-        assert found.condition == Condition(seen.place(name), *rest)
+        name, step, offset, bound, is_signed, equal_goes_on, until_equal = expected
+        assert found.condition == Condition(
+            seen.place(name), step, offset, bound, is_signed, equal_goes_on, until_equal
+        )
 
 
 def test_a_pointer_that_moves_unevenly_allows_no_window() -> None:

@@ -26,7 +26,7 @@ def test_a_unit_is_the_outermost_loop_with_the_functions_that_it_calls() -> None
     assert min(seen.unit.addresses) == seen.at("outer")
     assert {seen.at("inner"), seen.at("step")} <= set(seen.unit.addresses)
     assert seen.at("main") not in seen.unit.addresses
-    assert all(seen.code.at(a).mnemonic != "exit" for a in seen.unit.addresses)
+    assert all(seen.instruction(a).mnemonic != "exit" for a in seen.unit.addresses)
 
 
 def test_a_function_without_a_loop_goes_with_the_loop_that_calls_it() -> None:
@@ -35,7 +35,7 @@ def test_a_function_without_a_loop_goes_with_the_loop_that_calls_it() -> None:
 
 def test_control_comes_in_at_loops_calls_and_behind_calls() -> None:
     seen = Seen(NESTED, "inner")
-    behind = seen.at("inner") + seen.code.at(seen.at("inner")).size_bytes
+    behind = seen.behind("inner")
     assert {seen.at("outer"), seen.at("inner"), seen.at("step"), behind} <= set(seen.unit.entries)
     assert behind in seen.unit.landings
 
@@ -78,5 +78,5 @@ inner:  add     j, $1, j
         "inner",
     )
     assert set(seen.unit.addresses) == {
-        seen.at("inner"), seen.at("inner") + seen.code.at(seen.at("inner")).size_bytes,
+        seen.at("inner"), seen.behind("inner"),
     }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.disa.image import Image
+from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.engine.predecode import Program
 from dvm_mpi.engine.translation.accesses import Groups, groups_of
 from dvm_mpi.engine.translation.blocks import Block, blocks_of
@@ -27,6 +28,16 @@ class Seen:
     def at(self, label: str) -> int:
         """Return the address of a label."""
         return self.image.symbols[label]
+
+    def instruction(self, address: int) -> Instruction:
+        """Return the instruction at an address."""
+        found = self.code.at(address)
+        assert found is not None, f"{address:#x}"
+        return found
+
+    def behind(self, label: str) -> int:
+        """Return the address behind the instruction at a label."""
+        return self.at(label) + self.instruction(self.at(label)).size_bytes
 
     def block(self, label: str) -> Block:
         """Return the block that begins at a label."""
