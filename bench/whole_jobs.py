@@ -126,7 +126,8 @@ class Work:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         #: Uniform: no cluster settles within the iterations, so that all of them are done.
-        np.save(self._points, np.random.default_rng(1).random((points, DIMS)))
+        rng = np.random.default_rng(1)
+        np.save(self._points, rng.random((points, DIMS)))
 
     def dvm(self, engine: str) -> Told:
         """Run the job: `work_s` of its report is from the first dispatch to the last publish.

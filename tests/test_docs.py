@@ -221,7 +221,7 @@ def test_options_that_are_named_exist() -> None:
     }
     # Of mypy, docker, tests.mpi, tests.sim.sweep; of Slurm.
     allowed = {"--strict", "--shm-size", "--pytest", "--first", "--hosts"}
-    allowed |= {"--rounds", "--starter"}
+    allowed |= {"--rounds", "--starter", "--statistics"}
     allowed |= {"--array", "--cpu-bind", "--wait", "--mem", "--mpi", "--nodes", "--ntasks"}
     allowed |= {"--requeue", "--ntasks-per-node", "--time", "--no-install-recommends"}
     # Of pip.

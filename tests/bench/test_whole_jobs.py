@@ -41,7 +41,8 @@ def test_numpy_on_ranks_agrees_with_c(tmp_path: Path) -> None:
 
 
 def test_shares_of_the_points_make_up_the_whole(tmp_path: Path) -> None:
-    points = np.random.default_rng(3).random((1_000, 3))
+    rng = np.random.default_rng(3)
+    points = rng.random((1_000, 3))
     np.save(tmp_path / "points.npy", points)
     shares = [Share(str(tmp_path / "points.npy"), number, 3) for number in range(3)]
     centroids = points[np.arange(4) * 250]
