@@ -326,6 +326,8 @@ FRONT_RUNNERS: Final = 65_536
 #: longer by the time in which its memory moves, at so many bytes in a microsecond: some 1 Gbit/s.
 NEAR_WAIT_US: Final = 5_000
 MOVED_BYTES_PER_US: Final = 100
+#: The same where all ranks are on one host, and copy from each other's memory.
+MOVED_BYTES_PER_US_ON_HOST: Final = 2_000
 #: The time beside that in which memory moves: a home that executes answers a slice late.
 MOVE_US: Final = 1_000
 #: Shorter declared ranges have no part in where a runner goes: what they would save in transfers

@@ -94,8 +94,10 @@ class Dealing:
         near_wait_us: int,
         share_fuel_min: int,
         short_waits: ShortWaits,
+        moved_bytes_per_us: int = MOVED_BYTES_PER_US,
     ) -> None:
         self._state = state
+        self._moved_bytes_per_us = moved_bytes_per_us
         self._policy = policy
         self._near_wait_us = near_wait_us if policy is not None and policy.waits else 0
         self.waits_until_us = None
@@ -259,7 +261,7 @@ class Dealing:
 
     def _share_near(self, workers: Ints, size: BatchSize, now_us: int) -> Ints:
         """Return how many of all each of `workers` gets, and note whether others wait."""
-        state, moved_us = self._state, int(self._range_bytes / MOVED_BYTES_PER_US)
+        state, moved_us = self._state, int(self._range_bytes / self._moved_bytes_per_us)
         wait_us = self._near_wait_us + moved_us if self._near_wait_us else 0
         if state.front.is_for_anyone:
             self.waits_until_us = None

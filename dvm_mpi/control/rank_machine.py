@@ -184,6 +184,11 @@ class RankMachine:
             conflict_unit=settings.conflict_unit,
             deterministic=settings.deterministic,
             placement=settings.placement,
+            moved_bytes_per_us=(
+                config.MOVED_BYTES_PER_US_ON_HOST
+                if settings.is_one_host
+                else config.MOVED_BYTES_PER_US
+            ),
             migration=self._migration_of(image),
             tree=settings.tree,
         )

@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import CHILDREN_MAX, NEAR_WAIT_US, SHARE_FUEL_MIN, SLICE_FUEL
+from dvm_mpi.config import (
+    CHILDREN_MAX,
+    MOVED_BYTES_PER_US,
+    NEAR_WAIT_US,
+    SHARE_FUEL_MIN,
+    SLICE_FUEL,
+)
 from dvm_mpi.control import giving_up
 from dvm_mpi.control.coordinator_state import (
     Action,
@@ -167,6 +173,7 @@ class Scheduler:
         placement: Placement = "data",
         placement_seed: int = 0,
         near_wait_us: int = NEAR_WAIT_US,
+        moved_bytes_per_us: int = MOVED_BYTES_PER_US,
         recall_fuel_min: int = SLICE_FUEL,
         tree: Tree | None = None,
         share_fuel_min: int = SHARE_FUEL_MIN,
@@ -193,7 +200,10 @@ class Scheduler:
         if not deterministic:
             policy = make_policy(placement, geometry, worker_count, placement_seed)
         self._short_waits = ShortWaits(self.state, share_fuel_min)
-        self._dealing = Dealing(self.state, policy, near_wait_us, share_fuel_min, self._short_waits)
+        self._dealing = Dealing(
+            *(self.state, policy, near_wait_us, share_fuel_min, self._short_waits),
+            moved_bytes_per_us,
+        )
         self._ordering = Ordering(self.state)
         self._open_epoch = OpenEpoch(self.state, self._short_waits)
         self._publishing = Publishing(self.state)

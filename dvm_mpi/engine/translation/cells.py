@@ -145,21 +145,37 @@ def _apart(places: Sequence[Place]) -> list[Place]:
 
 
 def _pointed_at(code: Code, instructions: Sequence[Instruction]) -> list[tuple[int, int]]:
-    """Return stretches of private memory to which constants of the unit may be pointers."""
-    offsets = {
-        (operand.displacement, instruction.width_of(index))
-        for instruction in instructions
-        if not code.flow(instruction).calls_out
-        for index, operand in enumerate(instruction.operands)
-        if operand.mode in {Mode.INDIRECT, Mode.DISPLACED}
-    }
-    starts = {
-        operand.value
-        for instruction in instructions
-        for operand in instruction.operands
-        if operand.mode is Mode.IMMEDIATE and PR_START <= operand.value < PR_END
-    }
-    return sorted({(s + d, s + d + width) for s in starts for d, width in offsets})
+    """Return stretches of private memory to which pointers of the unit seem to lead.
+
+    A guess, by the constants that are put into cells, from which others may take them.
+    """
+    offsets: dict[int, set[tuple[int, int]]] = {}
+    starts: dict[int, set[int]] = {}
+    moves: set[tuple[int, int]] = set()
+    for instruction in instructions:
+        if code.flow(instruction).calls_out:
+            continue
+        for index, operand in enumerate(instruction.operands):
+            if operand.mode in {Mode.INDIRECT, Mode.DISPLACED}:
+                reach = operand.displacement, instruction.width_of(index)
+                offsets.setdefault(operand.value, set()).add(reach)
+        for _, target in writes(instruction):
+            for _, source in reads(instruction):
+                if source.mode is Mode.DIRECT and target.mode is Mode.DIRECT:
+                    moves.add((source.value, target.value))
+                if source.mode is Mode.IMMEDIATE and PR_START <= source.value < PR_END:
+                    starts.setdefault(target.value, set()).add(source.value)
+    size = -1
+    while (found := sum(map(len, starts.values()))) != size:
+        size = found
+        for source_cell, target_cell in moves:
+            starts.setdefault(target_cell, set()).update(starts.get(source_cell, ()))
+    return sorted({
+        (start + offset, start + offset + width)
+        for pointer, reaches in offsets.items()
+        for start in starts.get(pointer, ())
+        for offset, width in reaches
+    })  # fmt: skip
 
 
 def _is_met(place: Place, stretches: Iterable[tuple[int, int]]) -> bool:
