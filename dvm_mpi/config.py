@@ -65,6 +65,8 @@ UNITS_MAX: Final = 1_024
 #: How often a rank looks for translated code that it waits for, and for what others have had made.
 UNITS_WANTED_LOOK_S: Final = 0.01
 UNITS_LOOK_S: Final = 0.5
+#: So long ranks wait for code that the first host sends, before their host translates for itself.
+UNITS_SENT_S: Final = 1.0
 #: A unit during whose translation so many translators have died is left to the interpreter.
 TRANSLATION_TRIES_MAX: Final = 3
 #: A translator that nobody has asked for so long ends; it looks for requests so often.

@@ -393,7 +393,7 @@ class Coordinator:
         running = counted(state.running_count, "runner")
         parts = [f"{running} running, {self.scheduler.queued_count:,} queued"]
         if not state.ready.any():
-            parts.append("no worker is ready: the interpreter is being compiled")
+            parts.append("no worker is ready: their code is being compiled")
         parts += [
             f"epoch {epoch:,} waits for home {', '.join(map(str, homes))}"
             for epoch, homes in list(state.log.homes_awaited().items())[: config.EPOCHS_IN_FLIGHT]

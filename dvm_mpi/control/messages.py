@@ -317,6 +317,19 @@ class BatchReturned:
     runners: NDArray[np.int64]  # their rows
 
 
+@dataclass(frozen=True, slots=True)
+class CodeShared:
+    """Rank to rank of another host: translated code that was made beside me.
+
+    `name` and `code` are a file's name and content; `key` says for what program, version and kind
+    of processor it is. Who has it already, or cannot use it, drops it.
+    """
+
+    key: str
+    name: str
+    code: NDArray[np.uint8]
+
+
 WorkerEvent = (
     Dispatched
     | LeaseGranted
@@ -341,8 +354,8 @@ CoordinatorEvent = (
 SessionEvent = (
     RankLoaded | RankFailed | RankFinished | StatusReported | PagesHeld | Metered | TraceRows
 )
-#: From the coordinator to a rank, about the run.
-RankEvent = ProgramEnded | RunEnded | StatusRequested | ClockAsked | ClockAnswered
+#: From the coordinator to a rank, or among ranks, about the run.
+RankEvent = ProgramEnded | RunEnded | StatusRequested | ClockAsked | ClockAnswered | CodeShared
 #: From the coordinator to a leader, as its leader.
 LeaderEvent = Relayed | GatheredTaken | memory.AppliesRequested | BatchesDealt
 Message = WorkerEvent | CoordinatorEvent | memory.HomeEvent | SessionEvent | RankEvent | LeaderEvent

@@ -29,6 +29,7 @@ from dvm_mpi.control.messages import (
     BatchesDealt,
     ClockAnswered,
     ClockAsked,
+    CodeShared,
     CoordinatorEvent,
     GatheredTaken,
     LeaderEvent,
@@ -166,6 +167,8 @@ class Rank:
         self.tasks: deque[Task] = deque()
         #: Looks on, if a trace was asked for.
         self.tracer: RankTracer | None = None
+        #: Takes translated code that other hosts have made.
+        self.take_code: Callable[[CodeShared], None] = lambda shared: None
         self._tree = tree or Tree(())
         self._leader_rank = self._tree.leader_of(transport.rank)
         #: Of other ranks too, if this one is a leader.
@@ -349,16 +352,25 @@ class Rank:
             self._runs = False
             if not self._has_failed:
                 self.tasks.append(self._finish(message))
-        elif isinstance(message, StatusRequested):
-            report = StatusReported(self.transport.rank, message.serial, self.describe())
-            self.transport.send(0, report)
-        elif isinstance(message, ClockAsked | ClockAnswered):
-            self.clock.take(message)
+        elif isinstance(message, StatusRequested | ClockAsked | ClockAnswered | CodeShared):
+            self._take_aside(message)
         else:
             assert isinstance(message, RunEnded)
             self._runs = False
             self.tasks.clear()
             self.exit_code = message.exit_code
+
+    def _take_aside(
+        self, message: StatusRequested | ClockAsked | ClockAnswered | CodeShared
+    ) -> None:
+        """Take what has to do with no part of the machine."""
+        if isinstance(message, StatusRequested):
+            report = StatusReported(self.transport.rank, message.serial, self.describe())
+            self.transport.send(0, report)
+        elif isinstance(message, CodeShared):
+            self.take_code(message)
+        else:
+            self.clock.take(message)
 
     def _gather(self, source: int, message: CoordinatorEvent | LeaderEvent) -> None:
         """Keep what others are to get, or the coordinator here, until all has come of this turn."""
@@ -505,7 +517,7 @@ class Rank:
         if self.worker is not None:
             parts.append(f"worker: {self.worker.waits_for}")
         elif self._has_worker:
-            parts.append("its worker is not there yet: the interpreter is being compiled")
+            parts.append("its worker is not there yet: its code is being compiled")
         else:
             parts.append("no worker: it coordinates")
         if self._leader is not None and self._leader.held_count:

@@ -28,6 +28,7 @@ from dvm_mpi.control.messages import (
     BatchReturned,
     ClockAnswered,
     ClockAsked,
+    CodeShared,
     Dispatched,
     Finished,
     GatheredTaken,
@@ -98,6 +99,7 @@ MESSAGES: Final[tuple[type[Any], ...]] = (
     memory.BlocksMoved,
     memory.PagesHanded,
     memory.StoresPassed,
+    CodeShared,
 )
 _NUMBER: Final = {cls: number for number, cls in enumerate(MESSAGES)}
 #: Name and type of every field, by kind.
@@ -133,6 +135,7 @@ _ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
     "until": _INT64,
     "held": _INT64,
     "content": _BYTES,
+    "code": _BYTES,
     "pins": _INT64,
     "spans": SPAN,
     "hot_pages": memory.HOT_PAGE,

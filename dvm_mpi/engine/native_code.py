@@ -28,6 +28,7 @@ from dvm_mpi.engine.unit_folder import (
     WANTED,
     Request,
     UnitFolder,
+    is_unit_name,
 )
 from dvm_mpi.native import background
 
@@ -86,6 +87,8 @@ class NativeCode:
     ends_slices
         Whether a slice ends early where much of it was interpreted, whatever its fuel. Others may
         wait for it; but where slices end then depends on what is translated when.
+    starts_after_s
+        How long what is wanted may come from elsewhere before a translator is started here.
     """
 
     def __init__(
@@ -95,8 +98,13 @@ class NativeCode:
         maker: str = "",
         *,
         ends_slices: bool = False,
+        starts_after_s: float = 0.0,
     ) -> None:
         self.ends_slices = ends_slices
+        #: Called with the name and the content of each unit that this process had made.
+        self.share: Callable[[str, bytes], None] = lambda name, content: None
+        self._starts_after_s = starts_after_s
+        self._start_at_s = 0.0
         self._image = image
         self._tell = tell
         self._maker = maker
@@ -134,6 +142,8 @@ class NativeCode:
         """Ask for the unit around an address, or for all of the program if it is None."""
         if not self._has_given_up and len(self.units) < UNITS_MAX:
             request = Request(pc, tuple(int(page) for page in static_pages))
+            if not self._wanted:
+                self._start_at_s = time.monotonic() + self._starts_after_s
             self._wanted[request.place] = request
             self._guard(lambda: self._ask(request))
             self._look_at_s = 0.0
@@ -144,6 +154,21 @@ class NativeCode:
         if now_s >= self._look_at_s:
             self._look_at_s = now_s + (UNITS_WANTED_LOOK_S if self._wanted else UNITS_LOOK_S)
             self._guard(self._step)
+
+    @property
+    def key(self) -> str:
+        """For what program, version and kind of processor its units are."""
+        return self._folder.key
+
+    def take(self, key: str, name: str, content: bytes) -> None:
+        """Keep a unit that was made elsewhere, unless it is there, or not for this process."""
+        if key == self.key and is_unit_name(name):
+            self._guard(lambda: self._keep(name, content))
+
+    def _keep(self, name: str, content: bytes) -> None:
+        if name not in self._folder.names():
+            self._folder.write(name, content)
+            self._look_at_s = 0.0
 
     @property
     def waits(self) -> bool:
@@ -235,7 +260,7 @@ class NativeCode:
             self._tell_failures(names)
             if self._child.poll() is not None:
                 self._conclude(self._child.returncode)
-        elif self._wanted:
+        elif self._wanted and time.monotonic() >= self._start_at_s:
             self._start()
 
     def _find(self) -> None:
@@ -253,6 +278,8 @@ class NativeCode:
             head, library = unpack(content, self._folder.key)
             self.units.append(LoadedUnit(head, load(library)))
             self._loaded.add(name)
+            if self._child is not None:
+                self.share(name, content)
         except DamagedUnitError as error:
             self._folder.drop(name)
             self._seen.discard(name)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,6 +56,11 @@ class Request:
     def place(self) -> str:
         """Its name in the folder."""
         return ALL if self.pc is None else f"{self.pc:x}"
+
+
+def is_unit_name(name: str) -> bool:
+    """Say whether a file of this name is a unit, and lies in the folder itself."""
+    return re.fullmatch(r"[0-9a-f]+\.unit", name) is not None
 
 
 def name_of(image: Image) -> str:

@@ -126,7 +126,7 @@ def default_memory_bytes() -> int:
 
 
 def find_native_code(
-    options: RunOptions, image: Image, *, ends_slices: bool = False
+    options: RunOptions, image: Image, *, ends_slices: bool = False, is_on_first_host: bool = True
 ) -> NativeCode | None:
     """Return the translated code of a program in this process; None if none is to be used."""
     # A profile counts what the interpreter's loop arrives at.
@@ -135,7 +135,12 @@ def find_native_code(
     from dvm_mpi.engine.native_code import NativeCode
 
     tell = (lambda line: None) if options.quiet else say
-    return NativeCode(image, tell, ends_slices=ends_slices and not options.deterministic)
+    return NativeCode(
+        image,
+        tell,
+        ends_slices=ends_slices and not options.deterministic,
+        starts_after_s=0.0 if is_on_first_host else config.UNITS_SENT_S,
+    )
 
 
 def check_engine(options: RunOptions) -> None:

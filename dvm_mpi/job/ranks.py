@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from dvm_mpi import config
 from dvm_mpi.control.journal import Work, traced
 from dvm_mpi.control.leader import Tree, choose_leaders
+from dvm_mpi.control.messages import CodeShared
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import image_from_bytes
 from dvm_mpi.dsm.staging import arena_slice_bytes
@@ -78,6 +79,8 @@ class RanksRun:
         self._native: NativeCode | None = None
         self._tree = Tree(())
         self._is_one_host = False
+        #: By rank, which host it is on.
+        self._hosts: tuple[int, ...] = ()
         self._inputs: Matched = []
         #: Arrays of the program.
         self._arrays: dict[str, ArrayDeclaration] = {}
@@ -129,6 +132,7 @@ class RanksRun:
             if owner is not None:
                 owner.kernels_s = time.perf_counter() - waiting_at
             plan = replace(plan, plane=welcome.plane)
+            self._hosts = welcome.hosts
             self._tree = choose_leaders(welcome.hosts, options.leaders)
             self._is_one_host = len(set(welcome.hosts)) == 1
             failed = self._build(transport, image, plan, start.met_at_us)
@@ -282,7 +286,7 @@ class RanksRun:
                     told_at_s = float("inf")
                     self._owner.tell(f"dvm: waiting for {preparation.waits_for}")
                 yield False
-            self._native = native = find_native_code(self._options, image, ends_slices=True)
+            self._native = native = self._find_native_code(machine, image)
             engine = make_engine_factory(self._options, native)()
             yield True
             engine.load(image, stdin)
@@ -290,8 +294,32 @@ class RanksRun:
                 native.want_all()
                 while native.waits:
                     native.look()
+                    if self._owner is not None and time.monotonic() >= told_at_s:
+                        told_at_s = float("inf")
+                        self._owner.tell(f"dvm: waiting for {native.waits_for}")
                     yield False
         machine.start_worker(engine)
+
+    def _find_native_code(self, machine: RankMachine, image: Image) -> NativeCode | None:
+        """Return the translated code of the program here; what is made here goes to all hosts."""
+        own = self._hosts[self._launch.rank]
+        native = find_native_code(
+            self._options, image, ends_slices=True, is_on_first_host=own == self._hosts[0]
+        )
+        if native is None:
+            return None
+        # The last rank of each host: the first one may only coordinate.
+        others = {host: rank for rank, host in enumerate(self._hosts) if host != own}
+        key, transport = native.key, machine.rank.transport
+
+        def share(name: str, content: bytes) -> None:
+            shared = CodeShared(key, name, np.frombuffer(content, np.uint8))
+            for rank in others.values():
+                transport.send(rank, shared)
+
+        native.share = share
+        machine.rank.take_code = lambda told: native.take(told.key, told.name, told.code.tobytes())
+        return native
 
     def _write_outputs(self, visible: int, places: str) -> Generator[bool, None, str]:
         """Write this rank's part of the outputs; return its figures."""

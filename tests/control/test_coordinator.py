@@ -150,7 +150,7 @@ def test_the_first_runner_waits_for_loading_and_for_a_worker() -> None:
     run = Run()
     run.load()
     assert run.sent == []
-    assert "the interpreter is being compiled" in run.coordinator.waits_for
+    assert "their code is being compiled" in run.coordinator.waits_for
     run.coordinator.handle(WorkerReady(0))
     assert [rank for rank, _ in run.sent_of(Dispatched)] == [0]
 

@@ -17,6 +17,7 @@ from dvm_mpi.control.messages import (
     AsleepChanged,
     ClockAnswered,
     ClockAsked,
+    CodeShared,
     Finished,
     GatheredTaken,
     LeaseGranted,
@@ -513,7 +514,7 @@ def test_a_defect_is_not_taken_for_a_fault_of_the_users() -> None:
     ("worker", "options", "text"),
     [
         (Computing(), {}, "worker: its turn"),
-        (None, {}, "the interpreter is being compiled"),
+        (None, {}, "its code is being compiled"),
         (None, {"has_worker": False}, "no worker: it coordinates"),
     ],
 )
@@ -538,3 +539,14 @@ def test_loading_is_said_to_rank_0() -> None:
     ranks.rank.loaded(123)
     ranks.turn()
     assert ranks.heard(0) == [RankLoaded(1, 123)]
+
+
+def test_code_of_other_hosts_is_handed_on() -> None:
+    ranks, taken = Ranks(), []
+    ranks.rank.take_code = taken.append
+    shared = CodeShared("key", "name", np.arange(9, dtype=np.uint8))
+    ranks.say(2, shared)
+    ranks.turn()
+    assert [(told.key, told.name, told.code.tolist()) for told in taken] == [
+        ("key", "name", list(range(9)))
+    ]

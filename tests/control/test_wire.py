@@ -157,7 +157,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "TraceRows",
         "ClockAsked", "ClockAnswered", "Relayed", "GatheredTaken", "EpochsApplied",
         "BatchRecalled", "BatchReturned", "AppliesRequested", "BatchesDealt", "WorkersReady",
-        "BlocksMoved", "PagesHanded", "StoresPassed",
+        "BlocksMoved", "PagesHanded", "StoresPassed", "CodeShared",
     ]  # fmt: skip
     assert encode(LeaseRequested(4, 5, 6, 7)).view("<i8").tolist() == [2, 4, 5, 6, 7, 1, 0, -1]
     assert encode(EpochApplied(1, 2, 3)).view("<i8").tolist() == [10, 1, 2, 3]

@@ -237,3 +237,29 @@ def test_results_are_those_of_the_reference() -> None:
         expected, _ = run_tasks(ReferenceEngine, image, [Task()], fuel=fuel)
         assert run(image, native, fuel)[0] == expected
     native.close()
+
+
+def test_code_that_was_made_elsewhere_is_used(tmp_path, monkeypatch) -> None:
+    """Two hosts that share no folder: the second one waits for what the first one sends."""
+    image, told, sent = looping(50), Told(), []
+    first = NativeCode(image, told.take, MAKER)
+    first.share = lambda name, content: sent.append((name, content))
+    first.want(None, pages_of(image))
+    until(first, lambda: not first.waits)
+    first.close()
+    ((name, content),) = sent
+    monkeypatch.setattr(
+        UnitFolder, "of", classmethod(lambda cls, image: cls(tmp_path / "other" / first.key))
+    )
+    second = NativeCode(image, told.take, "no.such.module", starts_after_s=3600.0)
+    second.want(0x4_0000_0000, pages_of(image))
+    second.take("another key", name, content)
+    second.take(first.key, "../" + name, content)
+    second.look()
+    assert not second.units
+    assert second._child is None
+    second.take(first.key, name, content)
+    until(second, lambda: second.units)
+    assert run(image, second)[1] == 150
+    second.close()
+    assert told == []
