@@ -62,6 +62,8 @@ PLACE_BYTES: Final = 512
 HOT_SAMPLES: Final = 128
 #: Units of translated code that one program has, at most.
 UNITS_MAX: Final = 1_024
+#: Programs whose translated code is kept: those that were used last.
+UNIT_FOLDERS_MAX: Final = 256
 #: How often a rank looks for translated code that it waits for, and for what others have had made.
 UNITS_WANTED_LOOK_S: Final = 0.01
 UNITS_LOOK_S: Final = 0.5

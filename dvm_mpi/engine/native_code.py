@@ -218,6 +218,7 @@ class NativeCode:
 
     def _begin(self) -> None:
         """Take what earlier runs have left."""
+        self._folder.touch()
         self._old_failures = {n for n in self._folder.names() if n.endswith(FAILED)}
         self._find()
 

@@ -177,6 +177,7 @@ def main(arguments: Sequence[str]) -> None:
     (module,) = modules or [_MAKER]
     translator = Translator(UnitFolder(Path(folder)), importlib.import_module(module).maker)
     translator.take_over()
+    UnitFolder(Path(folder)).drop_old_ones()
     asked_s = time.monotonic()
     while time.monotonic() - asked_s < TRANSLATOR_IDLE_S:
         if translator.step():

@@ -19,11 +19,13 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from dvm_mpi.config import UNIT_FOLDERS_MAX
 from dvm_mpi.disa.image import Image
 from dvm_mpi.native import store
 
@@ -37,6 +39,7 @@ ALL: Final = "all"
 DONE: Final = "all.done"
 IMAGE: Final = "image"
 LOCK: Final = "lock"
+_FOLDERS: Final = "dvm-units-*"
 _DIGEST_DIGITS: Final = 16
 
 
@@ -114,6 +117,18 @@ class UnitFolder:
         """Let a file be gone."""
         (self.path / name).unlink(missing_ok=True)
 
+    def touch(self) -> None:
+        """Note that the folder is used, if it is there."""
+        if self.path.is_dir():
+            os.utime(self.path)
+
+    def drop_old_ones(self) -> None:
+        """Drop folders beside this one that were not used for longest, if there are too many."""
+        beside = [path for path in self.path.parent.glob(_FOLDERS) if path != self.path]
+        by_use = sorted(beside, key=_used_at, reverse=True)
+        for path in by_use[UNIT_FOLDERS_MAX - 1 :]:
+            shutil.rmtree(path, ignore_errors=True)
+
     # --- requests -------------------------------------------------------------------------------
     def ask(self, request: Request) -> None:
         """Put a request there, unless one like it is."""
@@ -169,6 +184,14 @@ class UnitFolder:
         except (ValueError, TypeError):
             self.drop(DONE)
             return None
+
+
+def _used_at(path: Path) -> float:
+    """Return when a folder was last used; long ago if somebody has just dropped it."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _request_of(content: bytes) -> Request | None:

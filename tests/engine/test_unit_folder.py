@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
 
+from dvm_mpi.engine import unit_folder
 from dvm_mpi.engine.unit_folder import BEGUN, WANTED, Request, UnitFolder, name_of
 from tests.engine.loop_maker import looping
 
@@ -57,3 +59,17 @@ def test_all_units_are_there_or_not(folder: UnitFolder) -> None:
     assert folder.all_units() == {"a", "b"}
     folder.write("all.done", b"[")
     assert folder.all_units() is None
+
+
+def test_only_so_many_programs_are_kept(tmp_path, monkeypatch) -> None:
+    """Those that were used last; what lies beside them is somebody else's."""
+    monkeypatch.setattr(unit_folder, "UNIT_FOLDERS_MAX", 3)
+    (tmp_path / "dvm-interpreter-1.so").touch()
+    folders = [UnitFolder(tmp_path / f"dvm-units-{number}") for number in range(6)]
+    for number, folder in enumerate(folders):
+        folder.ask(REQUEST)
+        os.utime(folder.path, (number, number))
+    folders[0].touch()
+    folders[2].drop_old_ones()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"dvm-interpreter-1.so", "dvm-units-0", "dvm-units-2", "dvm-units-5"}
