@@ -26,8 +26,8 @@ from dvm_mpi.engine.unit_folder import BEGUN, IMAGE, UNIT, Request, UnitFolder
 from dvm_mpi.native import linking
 from dvm_mpi.native.background import end_with
 
-#: Lower than the ranks', which go on executing meanwhile.
-_NICENESS: Final = 5
+#: Hardly lower than the ranks': where these are more than cores, much lower would be for ever.
+_NICENESS: Final = 1
 _DIGEST_DIGITS: Final = 24
 _MAKER: Final = "dvm_mpi.engine.unit_maker"
 _NO_LINKER: Final = "there is no linker: install binutils (ld), lld or a C compiler"
