@@ -367,14 +367,15 @@ fuzz: $(ENVIRONMENT) ## try random and damaged programs for SECONDS; SEED gives 
 		$(addprefix --engines ,$(ENGINES)) $(addprefix --kinds ,$(KINDS))
 	verdict
 
-# The reference beside translated programs: all of each, with all that LLVM has, and parts of each.
+# The reference beside translated programs, each in one of four ways: with all, some or none of what
+# LLVM can do, and parts of it.
 fuzz-translate: SECONDS ?= 3600
 fuzz-translate: SEED ?= 0
 fuzz-translate: $(ENVIRONMENT) ## an hour of random programs, translated in three ways, and the reference
 	$(begin)
 	run $(BIN)/python -m tests.fuzz --seconds $(SECONDS) --jobs $(JOBS) --seed $(SEED) \
 		--in-turn \
-		--engines reference,translate,translate-hard,translate-parts --kinds $(or $(KINDS),hot,programs,reaching)
+		--engines reference,translate,translate-hard,translate-plain,translate-parts --kinds $(or $(KINDS),hot,programs,reaching)
 	verdict
 
 translation-faults: $(ENVIRONMENT) ## plant faults in the translator; random programs must notice each
