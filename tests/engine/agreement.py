@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -30,6 +31,9 @@ ALL_ENGINES: Final[dict[str, EngineMaker]] = {
     "translate-plain": partial(TranslatedEngine, level=0),
     "translate-parts": partial(TranslatedEngine, level=0, is_whole=False),
 }
+#: Places of each list and dict, and characters of what stands there, that are told of a difference.
+PLACES_MAX: Final = 4
+WORDS_MAX: Final = 400
 #: What an engine is observed to do when it raises instead: always a defect of ours.
 RAISED: Final = "raised"
 
@@ -73,6 +77,30 @@ def observed(maker: EngineMaker, scene: Scene) -> dict[str, Any]:
         return {RAISED: f"{type(error).__name__}: {error}"}
 
 
+def _differences(expected: Any, got: Any, where: str = "") -> list[tuple[str, Any, Any]]:
+    """Return where two values differ, and what is there: a few places of each kind."""
+    if expected == got:
+        return []
+    pairs: list[tuple[str, Any, Any]] = []
+    if dataclasses.is_dataclass(expected) and type(expected) is type(got):
+        names = [field.name for field in dataclasses.fields(expected)]
+        pairs = [(f".{name}", getattr(expected, name), getattr(got, name)) for name in names]
+    elif isinstance(expected, dict) and isinstance(got, dict):
+        keys = sorted(expected.keys() | got.keys())
+        pairs = [(f"[{key!r}]", expected.get(key), got.get(key)) for key in keys]
+    elif isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
+        pairs = [(f"[{i}]", a, b) for i, (a, b) in enumerate(zip(expected, got, strict=True))]
+    if not pairs:
+        return [(where, expected, got)]
+    found = [_differences(a, b, where + name) for name, a, b in pairs if a != b]
+    return [difference for differences in found[:PLACES_MAX] for difference in differences]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < WORDS_MAX else f"{text[:WORDS_MAX]} …"
+
+
 def disagreements(
     scene: Scene, engines: Mapping[str, EngineMaker] = ENGINES
 ) -> tuple[list[str], dict[str, Any]]:
@@ -85,8 +113,8 @@ def disagreements(
         if RAISED in got:
             found.append(f"{name} raised {got[RAISED]}")
         found += [
-            f"{key}:\n  {first}: {expected[key]}\n  {name}: {got[key]}"
+            f"{key}: {where}\n  {first}: {_short(was)}\n  {name}: {_short(is_now)}"
             for key in expected.keys() & got.keys() - {RAISED}
-            if expected[key] != got[key]
+            for where, was, is_now in _differences(expected[key], got[key])
         ]
     return found, expected

@@ -25,6 +25,9 @@ from dvm_mpi.engine.translation.frame import (
 )
 
 _O = Operation
+#: Bits of a binary64 number without its sign, and of infinity.
+_MAGNITUDE: Final = (1 << 63) - 1
+_INFINITY: Final = 0x7FF << 52
 Emit = Callable[[Frame, Value, Value], Value]
 
 
@@ -83,6 +86,19 @@ def _signed_quotient(frame: Frame, x: Value, y: Value, *, name: str) -> Value:
     return builder.select(is_odd, builder.neg(x) if name == "sdiv" else word(0), result)
 
 
+def _square_root(frame: Frame, x: Value, _: Value) -> Value:
+    """Return a square root, canonical if it is NaN whatever becomes of it.
+
+    To LLVM one NaN is as good as another: it takes the root of a negative number for the NaN that
+    is chosen in its place. So this is decided on bits, of which it thinks nothing.
+    """
+    builder = frame.builder
+    bits = builder.bitcast(intrinsic(frame, "llvm.sqrt.f64", x), I64)
+    magnitude = builder.and_(bits, word(_MAGNITUDE))
+    is_nan = builder.icmp_unsigned(">", magnitude, word(_INFINITY))
+    return builder.bitcast(builder.select(is_nan, word(canonical_bits(8)), bits), F64)
+
+
 def _float_of(frame: Frame, x: Value, _: Value, *, name: str, single: bool) -> Value:
     converted = getattr(frame.builder, name)(x, F32 if single else F64)
     return frame.builder.fpext(converted, F64) if single else converted
@@ -126,7 +142,7 @@ NUMBER_OPERATIONS: Final[dict[Operation, Emit]] = {
     _O.FDIV: _plain("fdiv"),
     _O.FMIN: partial(_float_chosen, compare="<", join="or_"),
     _O.FMAX: partial(_float_chosen, compare=">", join="and_"),
-    _O.FSQRT: _unary("llvm.sqrt.f64"),
+    _O.FSQRT: _square_root,
     _O.FFLOOR: _unary("llvm.floor.f64"),
     _O.FEXP: elementary.exp,
     _O.FLOG: elementary.log,
