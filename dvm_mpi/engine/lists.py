@@ -37,6 +37,13 @@ def lacks_room(state: State, which: int, rows: int) -> bool:
 
 
 @compiled
+def room_in(state: State, which: int) -> int:
+    """Return how many rows more fit."""
+    field = Field.LISTS + 3 * which
+    return state[field + 2] - state[field + 1]
+
+
+@compiled
 def append(state: State, which: int, row_bytes: int) -> int:
     """Add a row, which must fit, and return its host address."""
     field = Field.LISTS + 3 * which
