@@ -35,6 +35,11 @@ FOLDER: Final = ROOT / "bench" / "kernels"
 #: How C is compiled: nothing that would change the bits of a result.
 FLAGS: Final = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off")
 OPTIMISATIONS: Final = (("-O2",), ("-O3",), ("-O3", "-march=native"))
+#: How both are told to look at the clock: C's flags, and the module that is DVM's command.
+CLOCKS: Final = {
+    "wall": ((), "dvm_mpi"),
+    "processor": (("-DCLOCK=CLOCK_THREAD_CPUTIME_ID",), "bench.kernels.processor_time"),
+}
 _LINE: Final = re.compile(r"(time|checksum) (-?\d+)")
 
 
@@ -122,15 +127,20 @@ def compiled(kernel: Kernel, sizes: Mapping[str, int], flags: Sequence[str], fol
 
 
 def ways_of(
-    kernel: Kernel, sizes: Mapping[str, int], engines: Sequence[str], folder: Path
+    kernel: Kernel,
+    sizes: Mapping[str, int],
+    engines: Sequence[str],
+    folder: Path,
+    clock: str = "wall",
 ) -> list[Way]:
-    """Return every way to run a kernel with these sizes, C's compiled."""
+    """Return every way to run a kernel with these sizes, C's compiled; `clock` is one of CLOCKS."""
+    told, module = CLOCKS[clock]
     ways = [
-        Way(f"C {' '.join(flags)}", (str(compiled(kernel, sizes, flags, folder)),))
+        Way(f"C {' '.join(flags)}", (str(compiled(kernel, sizes, (*flags, *told), folder)),))
         for flags in OPTIMISATIONS
     ]
     disa = (
-        sys.executable, "-m", "dvm_mpi", str(FOLDER / f"{kernel.program}.dasm"), *_defines(sizes),
+        sys.executable, "-m", module, str(FOLDER / f"{kernel.program}.dasm"), *_defines(sizes),
         "--quiet", "--memory", "1G",
     )  # fmt: skip
     return ways + [Way(f"DVM {engine}", (*disa, "--engine", engine)) for engine in engines]
@@ -187,6 +197,9 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=["interp"], metavar="ENGINE")
     parser.add_argument("--rounds", type=int, default=5, help="processes of each way")
     parser.add_argument("--repeats", type=int, default=5, help="repetitions in each process")
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="processor: for a machine that others use"
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="kernels with this in the title")
     parser.add_argument("--output", type=Path, default=OUTPUT / "kernels.json", metavar="FILE")
     options = parser.parse_args()
@@ -198,7 +211,7 @@ def main() -> None:
     for kernel in chosen:
         sizes = {**kernel.sizes, "REPEATS": options.repeats}
         note(f"compiling and warming up: {kernel.title}")
-        ways = ways_of(kernel, sizes, options.engines, OUTPUT / "kernels")
+        ways = ways_of(kernel, sizes, options.engines, OUTPUT / "kernels", options.clock)
         # Fills the caches of compiled code.
         for way in ways[len(OPTIMISATIONS) :]:
             run(way.command)
@@ -211,7 +224,11 @@ def main() -> None:
     write_results(
         options.output,
         load,
-        {"warnings": remarks, "kernels": [item.as_json() for item in compared]},
+        {
+            "clock": options.clock,
+            "warnings": remarks,
+            "kernels": [item.as_json() for item in compared],
+        },
     )
     note("")
     print(table(compared))

@@ -40,6 +40,14 @@ def test_every_way_has_the_same_result(kernel: Kernel, tmp_path: Path) -> None:
 
 
 @needs_gcc
+def test_processor_time_gives_the_same_result(tmp_path: Path) -> None:
+    kernel = KERNELS[0]
+    ways = ways_of(kernel, {**kernel.small, "REPEATS": 2}, ["interp"], tmp_path, "processor")
+    assert "bench.kernels.processor_time" in ways[-1].command
+    Compared(kernel, ways, [Timings(way.name) for way in ways]).sample()
+
+
+@needs_gcc
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.title)
 def test_sizes_are_those_that_both_programs_know(kernel: Kernel) -> None:
     assert set(kernel.small) <= set(kernel.sizes)
