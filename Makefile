@@ -98,8 +98,9 @@ help: ## show this list
 
 # --- environment -------------------------------------------------------------------------------
 
-venv: $(ENVIRONMENT) ## make the environment in .venv/
+venv: $(ENVIRONMENT) ## make the environment in .venv/, and compile the machine for programs that are run by hand
 	$(begin)
+	run env -u NUMBA_CACHE_DIR $(BIN)/python -m dvm_mpi bench/programs/nothing.dasm --quiet
 	verdict "$$($(BIN)/python --version) in $(VENV)"
 
 # Complete only when every package is there: an interrupted installation is begun again.
@@ -447,6 +448,11 @@ traffic: $(ENVIRONMENT) ## measure what k-means moves between ranks, against wha
 runners: $(ENVIRONMENT) ## measure how many runners a second two ranks create, run and commit
 	$(begin)
 	run $(BIN)/python -m bench.runners
+	verdict
+
+startup: $(ENVIRONMENT) ## measure what a run takes that has nothing to do
+	$(begin)
+	run $(BIN)/python -m bench.startup
 	verdict
 
 trace-overhead: $(ENVIRONMENT) ## measure what --trace costs on k-means

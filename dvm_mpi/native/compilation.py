@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from dvm_mpi import config
 from dvm_mpi.errors import CompileError
 from dvm_mpi.native import background, store
 from dvm_mpi.values import dataclass
@@ -110,14 +109,10 @@ class Compilation:
             self._start(self._missing[0])
 
     def wait(self) -> None:
-        """Step until every library is there; say so on standard error if it takes a while."""
-        told_at_s = time.monotonic() + config.SILENT_WAIT_S
+        """Step until every library is there."""
         try:
             while not self.is_done:
                 self.step()
-                if time.monotonic() >= told_at_s:
-                    told_at_s = float("inf")
-                    print(f"dvm: waiting for {self.waits_for}", file=sys.stderr, flush=True)
                 time.sleep(_LOOK_S)
         finally:
             self.close()
