@@ -19,6 +19,7 @@ from dvm_mpi.errors import FileError, UsageError
 from dvm_mpi.io.report import missing_for_page
 from dvm_mpi.job.held_out import worth
 from dvm_mpi.job.parts import say
+from dvm_mpi.job.preparation import wait_for_code
 from dvm_mpi.layout import PAGE_SHIFT
 from dvm_mpi.model_options import PredictOptions
 from dvm_mpi.sim.model.costs import NETWORKS, Costs, Network, costs_from_json
@@ -48,6 +49,7 @@ def run_predictions(options: PredictOptions) -> str:
     except ValueError as error:
         raise UsageError(f"-D: {error}") from error
     shape = make_shape(options.job, given)
+    wait_for_code("reference", say)
     job = job_of(options.job, shape)
     site = Site(
         costs,

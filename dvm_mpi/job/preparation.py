@@ -7,7 +7,10 @@ the first is there.
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 
+from dvm_mpi import config
 from dvm_mpi.control.kernels import LIBRARY as COORDINATOR
 from dvm_mpi.dsm.kernels import LIBRARY as SHARED_MEMORY
 from dvm_mpi.native.compilation import Compilation
@@ -67,3 +70,26 @@ class Preparation:
         """End the compilers that this process has started, if they are at work."""
         for each in self._compilations:
             each.close()
+
+
+def wait_for_code(engine: str, tell: Callable[[str], None]) -> None:
+    """Wait until all that runs in this process can be called, and tell of it if that takes long.
+
+    For commands that do nothing else meanwhile.
+
+    Raises
+    ------
+    CompileError
+        A compiler has failed.
+    """
+    preparation = Preparation(engine)
+    told_at_s = time.monotonic() + config.SILENT_WAIT_S
+    try:
+        while not (preparation.is_home_ready and preparation.is_engine_ready):
+            preparation.step()
+            if time.monotonic() >= told_at_s and preparation.waits_for:
+                told_at_s = float("inf")
+                tell(f"dvm: waiting for {preparation.waits_for}")
+            time.sleep(config.NAP_S_MAX)
+    finally:
+        preparation.close()

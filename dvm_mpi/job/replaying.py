@@ -15,6 +15,8 @@ from dvm_mpi.errors import ExitCode, UsageError
 from dvm_mpi.io import arrays
 from dvm_mpi.io.outputs import cannot_write
 from dvm_mpi.io.report import counted
+from dvm_mpi.job.parts import say
+from dvm_mpi.job.preparation import wait_for_code
 from dvm_mpi.job.recording import replay_settings
 from dvm_mpi.layout import PAGE_BYTES, whole_pages
 from dvm_mpi.sim.alone import Alone
@@ -83,6 +85,7 @@ class Replaying:
             for line in listing.table(sorted(self._run.history.given)):
                 self._tell(line)
             return ExitCode.OK
+        wait_for_code("reference", say)
         if options.attempt is not None or options.runner is not None:
             return self._trace(self._chosen())
         if options.array is not None:

@@ -23,6 +23,7 @@ from dvm_mpi.control.diagnosis import Narrator
 from dvm_mpi.errors import DvmError, ExitCode, FileError, UsageError
 from dvm_mpi.io.report import counted
 from dvm_mpi.job.parts import say
+from dvm_mpi.job.preparation import wait_for_code
 from dvm_mpi.job.subjects import SYNTHETIC, Subject, subjects
 from dvm_mpi.options import SimulateOptions
 from dvm_mpi.sim.faults import FAULTS, GIVING_UP, parse_faults
@@ -64,6 +65,7 @@ def run_simulations(options: SimulateOptions) -> tuple[ExitCode, str]:
         What was asked for is wrong.
     """
     simulation = _simulation(options)
+    wait_for_code(options.engine, say)
     code = ExitCode.OK
     findings: list[_Finding] = []
     with _trace_to(options.trace) as trace:

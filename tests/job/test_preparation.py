@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 import pytest
 
+from dvm_mpi import config
 from dvm_mpi.dsm.kernels import LIBRARY
 from dvm_mpi.job import preparation
-from dvm_mpi.job.preparation import Preparation
+from dvm_mpi.job.preparation import Preparation, wait_for_code
 from dvm_mpi.native.compilation import Target
 
 
@@ -36,6 +37,9 @@ class FakeCompilation:
 
     def step(self) -> None:
         self.steps += 1
+
+    def close(self) -> None:
+        """Nothing is at work."""
 
 
 @pytest.fixture
@@ -71,6 +75,21 @@ def test_one_processor_compiles_what_homes_need_first(made, monkeypatch) -> None
     prepared = Preparation("interp")
     assert [len(each.missing) for each in made] == [3]
     assert prepared.waits_for == f"the {LIBRARY.name} library"
+
+
+def test_who_waits_for_code_says_so(made, monkeypatch) -> None:
+    processors(monkeypatch, 2)
+    monkeypatch.setattr(config, "SILENT_WAIT_S", 0.0)
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        for each in made:
+            each.missing.clear()
+
+    wait_for_code("interp", tell)
+    assert len(told) == 1
+    assert told[0].startswith(f"dvm: waiting for the {LIBRARY.name} library, and for the ")
 
 
 def test_the_reference_needs_no_interpreter(made, monkeypatch) -> None:
