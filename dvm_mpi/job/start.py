@@ -109,7 +109,8 @@ class Start:
             AddressSpace.shared()
         if "mpi4py.MPI" not in sys.modules:
             # Libraries read them when they are loaded.
-            for variable, value in library.settings_of(self._launch).items():
+            settings = library.settings_of(self._launch, os.cpu_count() or 1)
+            for variable, value in settings.items():
                 os.environ.setdefault(variable, value)
         name, version, where = library.load(_load_library)
         from dvm_mpi.control import transport

@@ -45,14 +45,25 @@ def check_wheels(find_version: Callable[[str], str | None] = installed_version) 
         )
 
 
-def settings_of(launch: Launch) -> dict[str, str]:
+def settings_of(launch: Launch, processors: int) -> dict[str, str]:
     """Return variables that the MPI library is to find, unless the user has set them.
 
     UCX, which MPICH loads, rewrites the functions that give memory, to know of memory that a
     network's card has been told of: twenty milliseconds in each rank. No card sees the memory of
-    ranks on one node.
+    ranks on one node. And where ranks wait in MPI_Init or for windows, MPICH looks a thousand times
+    before it gives way, and then for a moment only: of more ranks than processors those that wait
+    would take most of the time from those that they wait for.
+
+    Parameters
+    ----------
+    processors
+        Of this node.
     """
-    return {"UCX_MEM_EVENTS": "no"} if launch.local_size == launch.size else {}
+    found = {"UCX_MEM_EVENTS": "no"} if launch.local_size == launch.size else {}
+    if launch.local_size > processors:
+        found["MPIR_CVAR_POLLS_BEFORE_YIELD"] = "10"
+        found["MPIR_CVAR_ENABLE_HEAVY_YIELD"] = "1"
+    return found
 
 
 def load(import_library: Callable[[], tuple[str, str, str]]) -> tuple[str, str, str]:

@@ -103,8 +103,14 @@ def test_two_mpi_libraries_in_one_environment_are_refused() -> None:
 
 def test_memory_is_watched_for_networks_only() -> None:
     together = Launch(Launcher.HYDRA, 1, 4, 1, 4, "job")
-    assert settings_of(together) == {"UCX_MEM_EVENTS": "no"}
-    assert settings_of(launched_by(Launcher.HYDRA)) == {}
+    assert settings_of(together, 4) == {"UCX_MEM_EVENTS": "no"}
+    assert settings_of(launched_by(Launcher.HYDRA), 2) == {}
+
+
+def test_ranks_that_wait_sleep_where_others_need_the_processor() -> None:
+    crowded = settings_of(launched_by(Launcher.HYDRA), 1)
+    assert crowded["MPIR_CVAR_ENABLE_HEAVY_YIELD"] == "1"
+    assert "UCX_MEM_EVENTS" not in crowded
 
 
 def test_installed_versions_are_found() -> None:
