@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_US: Final = 1_000
+#: How often to look whether code has been compiled.
+_LOOK_S: Final = 0.05
 #: Arrays with the files that the user named for them.
 Matched = list[tuple[specs.ArraySpec, ArrayDeclaration]]
 
@@ -225,7 +227,8 @@ class Start:
         while not preparation.is_home_ready:
             preparation.step()
             self._vigil.turn()
-            time.sleep(config.NAP_S_MAX)
+            # Nobody is served yet, and the compilers need the processors.
+            time.sleep(_LOOK_S)
             if self._launch.speaks_for_all and time.monotonic() >= told_at_s:
                 told_at_s = float("inf")
                 say(f"dvm: waiting for {preparation.waits_for}")
