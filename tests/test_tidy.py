@@ -61,6 +61,7 @@ CLOCK_DOORS = {
     "dvm_mpi/job/measured.py",
     "dvm_mpi/job/owner.py",
     "dvm_mpi/job/parts.py",
+    "dvm_mpi/job/preparation.py",
     "dvm_mpi/job/ranks.py",
     "dvm_mpi/job/simulate.py",
     "dvm_mpi/job/start.py",
