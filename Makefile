@@ -399,12 +399,15 @@ bench-parts: $(ENVIRONMENT) ## measure instructions, runners, memory and start-u
 	run $(BIN)/python -m bench.run
 	verdict
 
-# BENCH_ENGINES are compared; BENCH_ROUNDS is how many processes of each are started.
-BENCH_ENGINES ?= interp
+# BENCH_ENGINES are compared; BENCH_ROUNDS is how many processes of each are started. BENCH_CLOCK of
+# kernels is `processor` on a machine that others use.
+BENCH_ENGINES ?= translate
 BENCH_ROUNDS ?= 5
+BENCH_CLOCK ?= wall
 bench-kernels: $(ENVIRONMENT) ## measure loops in DISA beside gcc's best (wants gcc)
 	$(begin)
-	run $(BIN)/python -m bench.kernels.run --engines $(BENCH_ENGINES) --rounds $(BENCH_ROUNDS)
+	run $(BIN)/python -m bench.kernels.run --engines $(BENCH_ENGINES) --rounds $(BENCH_ROUNDS) \
+		--clock $(BENCH_CLOCK)
 	verdict
 
 bench-jobs: build/peers/.complete ## measure k-means beside C + MPI, numpy, Dask, Ray, Spark (wants Java)

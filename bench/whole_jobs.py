@@ -258,7 +258,7 @@ def table(systems: Sequence[System]) -> str:
 def main() -> None:
     """Run as a command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--engines", nargs="+", default=["interp"], metavar="ENGINE")
+    parser.add_argument("--engines", nargs="+", default=["translate"], metavar="ENGINE")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each system")
     parser.add_argument("--points", type=int, default=1_000_000)
     parser.add_argument("--parts", type=int, default=RANKS, help="runners in an iteration of ours")

@@ -194,7 +194,7 @@ def table(compared: Sequence[Compared]) -> str:
 def main() -> None:
     """Run as a command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--engines", nargs="+", default=["interp"], metavar="ENGINE")
+    parser.add_argument("--engines", nargs="+", default=["translate"], metavar="ENGINE")
     parser.add_argument("--rounds", type=int, default=5, help="processes of each way")
     parser.add_argument("--repeats", type=int, default=5, help="repetitions in each process")
     parser.add_argument(

@@ -40,6 +40,14 @@ def test_every_way_has_the_same_result(kernel: Kernel, tmp_path: Path) -> None:
 
 
 @needs_gcc
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.title)
+def test_native_code_has_the_result_of_c(kernel: Kernel, tmp_path: Path) -> None:
+    ways = ways_of(kernel, {**kernel.small, "REPEATS": 3}, ["translate"], tmp_path)
+    Compared(kernel, ways, [Timings(way.name) for way in ways]).sample()
+
+
+@needs_gcc
 def test_processor_time_gives_the_same_result(tmp_path: Path) -> None:
     kernel = KERNELS[0]
     ways = ways_of(kernel, {**kernel.small, "REPEATS": 2}, ["interp"], tmp_path, "processor")
