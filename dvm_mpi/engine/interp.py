@@ -9,7 +9,7 @@ The invariant to remember: while this engine is not in the view, everything it o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +31,15 @@ from dvm_mpi.engine.interface import (
     gathered,
 )
 from dvm_mpi.engine.lease_blocks import LeaseBlocks, automatic_stack_bytes
-from dvm_mpi.engine.native_code import LoadedUnit, NativeCode
 from dvm_mpi.engine.page_cache import PageCache
 from dvm_mpi.engine.parking import ParkedAttempt, copy_attempt, restore_attempt
 from dvm_mpi.engine.predecode import CELLS_PAGE, Program
 from dvm_mpi.engine.state import ATTEMPT_FIELDS, LEASE_FIELDS, Buffers, Field, List, Phase, Stop
 from dvm_mpi.engine.tiers import Tiers
 from dvm_mpi.layout import PAGE_BYTES, stack_slot_bytes
+
+if TYPE_CHECKING:
+    from dvm_mpi.engine.native_code import LoadedUnit, NativeCode
 
 #: After so many automatic stacks, of runners that ran or were created, all that they have left in
 #: the system's tables is given back: flags, and tables of pages that hold nothing any more.

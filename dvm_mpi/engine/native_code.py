@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Final, Protocol
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 from dvm_mpi.config import UNITS_LOOK_S, UNITS_MAX, UNITS_WANTED_LOOK_S
 from dvm_mpi.disa.image import Image
@@ -31,6 +30,7 @@ from dvm_mpi.engine.unit_folder import (
     is_unit_name,
 )
 from dvm_mpi.native import background
+from dvm_mpi.values import dataclass
 
 if TYPE_CHECKING:
     import subprocess
@@ -71,6 +71,15 @@ class NativeFigures:
     units: int = 0
     cached_units: int = 0
     translate_s: float = 0.0
+
+    def row(self) -> dict[str, Any]:
+        """Return the figures by their names."""
+        return {
+            "instructions": self.instructions,
+            "units": self.units,
+            "cached_units": self.cached_units,
+            "translate_s": self.translate_s,
+        }
 
 
 class NativeCode:

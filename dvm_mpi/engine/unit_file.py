@@ -10,8 +10,9 @@ import ctypes
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+from dvm_mpi.values import dataclass
 
 #: The one function of a unit's library.
 SYMBOL: Final = "dvm_unit"
@@ -43,9 +44,13 @@ class UnitHead:
     translate_s: float
 
 
+_LISTS: Final = ("entries", "addresses", "ways_out", "static_pages")
+_NAMES: Final = ("key", *_LISTS, "translate_s")
+
+
 def pack(head: UnitHead, library: bytes) -> bytes:
     """Return a unit as one string of bytes."""
-    described = json.dumps(asdict(head)).encode()
+    described = json.dumps({name: getattr(head, name) for name in _NAMES}).encode()
     body = _MAGIC + len(described).to_bytes(_LENGTH_BYTES, "little") + described + library
     return hashlib.sha256(body).digest() + body
 
@@ -64,9 +69,7 @@ def unpack(content: bytes, key: str) -> tuple[UnitHead, bytes]:
     begin = len(_MAGIC) + _LENGTH_BYTES
     end = begin + int.from_bytes(body[len(_MAGIC) : begin], "little")
     given: dict[str, Any] = json.loads(body[begin:end])
-    lists = {
-        name: tuple(given[name]) for name in ("entries", "addresses", "ways_out", "static_pages")
-    }
+    lists = {name: tuple(given[name]) for name in _LISTS}
     head = UnitHead(**{**given, **lists})
     if head.key != key:
         raise DamagedUnitError("it is from elsewhere")

@@ -19,15 +19,14 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from dvm_mpi.config import UNIT_FOLDERS_MAX
 from dvm_mpi.disa.image import Image
 from dvm_mpi.native import store
+from dvm_mpi.values import dataclass
 
 UNIT: Final = ".unit"
 WANTED: Final = ".wanted"
@@ -59,6 +58,12 @@ class Request:
     def place(self) -> str:
         """Its name in the folder."""
         return ALL if self.pc is None else f"{self.pc:x}"
+
+    @property
+    def content(self) -> bytes:
+        """What is in its file."""
+        given = {"pc": self.pc, "static_pages": self.static_pages, "tries": self.tries}
+        return json.dumps(given).encode()
 
 
 def is_unit_name(name: str) -> bool:
@@ -125,6 +130,8 @@ class UnitFolder:
     def drop_old_ones(self) -> None:
         """Drop folders beside this one that were not used for longest, if there are too many."""
         beside = [path for path in self.path.parent.glob(_FOLDERS) if path != self.path]
+        import shutil  # noqa: PLC0415, the translator does this, no rank
+
         by_use = sorted(beside, key=_used_at, reverse=True)
         for path in by_use[UNIT_FOLDERS_MAX - 1 :]:
             shutil.rmtree(path, ignore_errors=True)
@@ -133,7 +140,7 @@ class UnitFolder:
     def ask(self, request: Request) -> None:
         """Put a request there, unless one like it is."""
         if not self.names() & {request.place + WANTED, request.place + BEGUN}:
-            self.write(request.place + WANTED, json.dumps(asdict(request)).encode())
+            self.write(request.place + WANTED, request.content)
 
     def requests(self, suffix: str = WANTED) -> list[Request]:
         """Return the requests that are there, in order of places."""
@@ -150,7 +157,7 @@ class UnitFolder:
 
     def begin(self, request: Request) -> None:
         """Note that a request is worked on."""
-        self.write(request.place + BEGUN, json.dumps(asdict(request)).encode())
+        self.write(request.place + BEGUN, request.content)
         self.drop(request.place + WANTED)
 
     def settle(self, request: Request) -> None:
@@ -169,7 +176,7 @@ class UnitFolder:
 
     def ask_again(self, request: Request) -> None:
         """Let a request that was begun be open again; its translator has ended."""
-        self.write(request.place + WANTED, json.dumps(asdict(request)).encode())
+        self.write(request.place + WANTED, request.content)
         self.drop(request.place + BEGUN)
 
     def complete(self, units: Iterable[str]) -> None:

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -572,7 +571,7 @@ class Run:
             watchers_left=len(ending.watchers) if ending is not None else 0,
             epochs=c.epochs,
             instructions=c.instructions,
-            **native_figures([] if self._native is None else [asdict(self._native.figures())]),
+            **native_figures([] if self._native is None else [self._native.figures().row()]),
             lines=self._lines,
             bytes_fetched=c.bytes_fetched,
             bytes_committed=c.bytes_committed,

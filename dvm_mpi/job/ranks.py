@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import numpy as np
@@ -78,7 +77,6 @@ class RanksRun:
         #: Translated code of the program, if this rank may execute some.
         self._native: NativeCode | None = None
         self._tree = Tree(())
-        self._is_one_host = False
         #: By rank, which host it is on.
         self._hosts: tuple[int, ...] = ()
         self._inputs: Matched = []
@@ -134,7 +132,6 @@ class RanksRun:
             plan = replace(plan, plane=welcome.plane)
             self._hosts = welcome.hosts
             self._tree = choose_leaders(welcome.hosts, options.leaders)
-            self._is_one_host = len(set(welcome.hosts)) == 1
             failed = self._build(transport, image, plan, start.met_at_us)
             if failed:
                 return self._part(transport, failed)
@@ -196,7 +193,7 @@ class RanksRun:
 
         settings = RankSettings(
             plane=plan.plane,
-            is_one_host=self._is_one_host,
+            is_one_host=len(set(self._hosts)) == 1,
             stack_bytes=self._options.stack_bytes,
             memory_bytes=plan.memory_bytes,
             arena_slice_bytes=arena_slice_bytes(transport.size),
@@ -347,7 +344,7 @@ class RanksRun:
             {
                 "peak_memory_bytes": peak_memory_bytes(),
                 "undeclared": machine.undeclared_accesses(),
-                "native": None if self._native is None else asdict(self._native.figures()),
+                "native": None if self._native is None else self._native.figures().row(),
             }
         )
 
