@@ -50,6 +50,9 @@ COUNTERS: Final = tuple(0x2_0000_0040 + 8 * i for i in range(6))
 LIMITS: Final = tuple(0x2_0000_0140 + 8 * i for i in range(4))
 LINKS: Final = tuple(0x2_0000_0160 + 8 * i for i in range(3))
 SCRATCH: Final = tuple(0x2_0000_0180 + 8 * i for i in range(3))
+#: One more for values of each type, in programs whose cells hold one type only.
+TYPED: Final = {name: 0x2_0000_0200 + 8 * i for i, name in enumerate(sorted(BY_NAME))}
+STRICT_SHARE: Final = 0.6
 #: Cells that lie on two pages that instructions name, and on one of their own.
 ODD_CELLS: Final = (0x2_0000_0FFC, 0x2_0000_1FF9, 0x3_0000_0000)
 #: Tables of addresses: private, and shared.
@@ -123,10 +126,17 @@ class Draft:
     _pointers: int = 0
     _tables: int = 0
 
+    #: Whether every value cell holds one type only: compilers do so, and such cells live in
+    #: registers.
+    is_strict: bool = False
+
     def __post_init__(self) -> None:
+        self.is_strict = self.chance(STRICT_SHARE)
         common = ["sq", "sq", "fd", "fd", "fs", self.rng.choice(sorted(NUMBERS))]
         #: What each value cell mostly holds.
         self.types = dict(zip(VALUES, common, strict=True))
+        if self.is_strict:
+            self.types |= {cell: name for name, cell in TYPED.items()}
 
     # --- instructions and labels --------------------------------------------------------------
     def put(self, mnemonic: str, *operands: Operand, types: str = "sq", **fields: Any) -> None:
@@ -180,8 +190,9 @@ class Draft:
 
     def value(self, type_name: str) -> int:
         """Return a cell for values of a type: mostly one that holds such."""
-        fitting = [cell for cell in VALUES if self.types[cell] == type_name]
-        return self.rng.choice(fitting if fitting and self.chance(0.7) else VALUES)
+        fitting = [cell for cell, name in self.types.items() if name == type_name]
+        is_kept = self.is_strict or self.chance(0.7)
+        return self.rng.choice(fitting if fitting and is_kept else VALUES)
 
     def next_pointer(self) -> int:
         """Return a pointer cell; all are used in turn."""
@@ -245,8 +256,10 @@ class Draft:
 
     def source(self, type_name: str) -> Operand:
         """Return an operand to load."""
-        kinds = {"access": 40, "value": 35, "constant": 18, "counter": 4, "odd": 2, "direct": 2,
-                 "stack": 1, "child": 0.3}  # fmt: skip
+        odd = 0.1 if self.is_strict else 2
+        counter = 4 if type_name in {"sq", "uq"} or not self.is_strict else 0
+        kinds = {"access": 40, "value": 35, "constant": 18, "counter": counter, "odd": odd,
+                 "direct": 2, "stack": 1, "child": 0.3}  # fmt: skip
         kind = self.rng.choices(list(kinds), weights=list(kinds.values()))[0]
         if kind == "constant":
             return imm(bits_of(self.rng, type_name))
@@ -254,8 +267,9 @@ class Draft:
 
     def target(self, type_name: str) -> Operand:
         """Return an operand to store to."""
-        kinds = {"access": 38, "value": 56, "odd": 3, "direct": 2, "counter": 0.4, "stack": 1,
-                 "child": 0.3}  # fmt: skip
+        odd = 0.1 if self.is_strict else 3
+        kinds = {"access": 38, "value": 56, "odd": odd, "direct": 2, "counter": 0.2 * odd,
+                 "stack": 1, "child": 0.3}  # fmt: skip
         kind = self.rng.choices(list(kinds), weights=list(kinds.values()))[0]
         return self._cell(kind, type_name)
 
@@ -269,7 +283,7 @@ class Draft:
             return child if kind == "child" else rng.choice(own)
         if kind == "counter" and self.loops:
             cell = rng.choice([self.loops[-1].counter, *self.loops[-1].pointers])
-            return at(cell + rng.choice([0, 0, 0, 1, 4]))
+            return at(cell + (0 if self.is_strict else rng.choice([0, 0, 0, 1, 4])))
         if kind == "odd":
             # Parts of other cells, cells on two pages, cells that overlap.
             beside = rng.choice(VALUES) + rng.choice([1, 2, 4, -1, -4])

@@ -56,7 +56,7 @@ def compute(d: Draft) -> None:
     mnemonic, types = d.rng.choice(COMPUTING)
     if d.chance(0.5):
         mnemonic, types = d.rng.choice([c for c in COMPUTING if c[0] in {"add", "sub", "mul"}])
-    usual = [t for t in d.types.values() if t in types]
+    usual = [d.types[cell] for cell in VALUES if d.types[cell] in types]
     type_name = d.rng.choice(usual if usual and d.chance(0.7) else types)
     operands = [d.source(type_name) for _ in range(SOURCES[mnemonic])]
     if mnemonic in {"div", "mod"} and BY_NAME[type_name].kind is not Kind.FLOAT and d.chance(0.8):
@@ -68,7 +68,7 @@ def compute(d: Draft) -> None:
 def accumulate(d: Draft) -> None:
     """Write a cell that is carried from turn to turn."""
     cell = d.rng.choice(VALUES)
-    type_name = d.types[cell] if d.chance(0.85) else d.rng.choice(sorted(NUMBERS))
+    type_name = d.types[cell] if d.is_strict or d.chance(0.85) else d.rng.choice(sorted(NUMBERS))
     fitting = [m for m, types in COMPUTING if type_name in types and SOURCES[m] == 2]
     mnemonic = d.rng.choice([m for m in fitting if m not in {"div", "mod"}])
     mnemonic = "add" if d.chance(0.5) else mnemonic
@@ -164,7 +164,7 @@ def rare(d: Draft) -> None:
     if d.loops and d.chance(0.9):
         d.put("and", at(d.loops[-1].counter), imm(d.rng.choice([7, 31, 63])), at(SCRATCH[0]))
         d.put("br:ne", at(SCRATCH[0]), imm(d.rng.choice([0, 3])), target=over)
-    cell = at(d.rng.choice(VALUES))
+    cell = at(d.value("sq"))
     kinds: dict[str, tuple[float, Callable[[], None]]] = {
         "newr": (1, lambda: d.listing.extend(creation(d.rng))),
         "system": (2, lambda: d.listing.extend(system_call(d.rng))),
@@ -173,7 +173,7 @@ def rare(d: Draft) -> None:
                                 target=over)),
         "stdin": (2, lambda: d.put("mov", at(CELL_STDIN), cell)),
         "stdin twice": (1, lambda: d.put("add", at(CELL_STDIN), at(CELL_STDIN), cell)),
-        "console": (2, lambda: d.put("mov", cell, at(CELL_CONSOLE), types="sb")),
+        "console": (2, lambda: d.put("mov", at(d.value("sb")), at(CELL_CONSOLE), types="sb")),
         "exit": (0.1, lambda: d.put(f"exit:{d.rng.choice('ca')}")),
     }  # fmt: skip
     name = d.rng.choices(list(kinds), weights=[weight for weight, _ in kinds.values()])[0]
@@ -343,7 +343,7 @@ def loop(d: Draft, budget: int) -> None:
     close = _counting(d, made, trips)
     if d.chance(0.06):
         # A second way in: then no block is entered before all others.
-        d.put(f"br:{rng.choice(['z', 'nz'])}", at(rng.choice(VALUES)), target=made.onward)
+        d.put(f"br:{rng.choice(['z', 'nz'])}", at(d.value("sq")), target=made.onward)
     top = d.here()
     head = close(top)
     d.loops.append(made)

@@ -11,8 +11,9 @@ import random
 from dataclasses import replace
 from typing import Any, Final
 
+from dvm_mpi.disa.types import BY_NAME
 from dvm_mpi.engine.interface import LoadTracking
-from dvm_mpi.layout import CELL_ID, DATA_START, PAGE_BYTES, TEXT_START
+from dvm_mpi.layout import CELL_ID, DATA_START, PAGE_BYTES, TEXT_START, WORD_BYTES
 from tests.engine.hot_draft import (
     COUNTERS,
     INPUT_CELLS,
@@ -65,7 +66,14 @@ def hot_listing(d: Draft) -> None:
         if d.is_long:
             break
     for number, cell in enumerate(LEFT):
-        d.put("mov", at(cell), via(CELL_ID, LEFT_AT + 8 * number))
+        # By its own type: otherwise it would not live in a register.
+        type_name = d.types.get(cell, "sq")
+        if not d.is_strict and BY_NAME[type_name].width_bytes < WORD_BYTES:
+            type_name = "sq"
+        d.put("mov", at(cell), via(CELL_ID, LEFT_AT + 8 * number), types=type_name)
+    typed = [cell for cell in d.types if cell not in LEFT]
+    for number, cell in enumerate(rng.sample(typed, min(len(typed), 4))):
+        d.put("mov", at(cell), via(CELL_ID, LEFT_AT + 512 + 8 * number), types=d.types[cell])
     d.put("exit:c" if d.chance(0.9) else "exit:a")
     write_functions(d)
 
