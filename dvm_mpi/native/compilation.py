@@ -10,7 +10,6 @@ itself, and the last file wins over equal ones.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
