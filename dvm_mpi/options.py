@@ -32,7 +32,7 @@ SUBCOMMANDS: Final = (
 )  # fmt: skip
 
 #: How runners are executed unless `--engine` says it.
-ENGINE_DEFAULT: Final = "interp"
+ENGINE_DEFAULT: Final = "auto"
 
 _EXAMPLES: Final = """\
 examples:
