@@ -46,7 +46,7 @@ SLICE_FUEL: Final = 400_000
 #: nobody waits for others, slices have LONG_SLICE_FUEL where code is translated.
 SLICE_US: Final = 1_000
 SLICE_FUEL_MAX: Final = 64 * SLICE_FUEL
-LONG_SLICE_FUEL: Final = 8 * SLICE_FUEL
+LONG_SLICE_FUEL: Final = SLICE_FUEL_MAX
 #: Instructions that the runners of one batch have together, if they are short enough, and that a
 #: worker executes before it reports ends: a message costs the coordinator as much time as a slice.
 BATCH_FUEL: Final = 4 * SLICE_FUEL
@@ -55,7 +55,7 @@ RUNNER_FUEL: Final = 384
 #: A sample of where runners are is taken after so many instructions of the interpreter, a fraction
 #: of a millisecond; and where they run translated, after up to so many.
 SAMPLE_FUEL: Final = 65_536
-SAMPLE_FUEL_MAX: Final = 1 << 21
+SAMPLE_FUEL_MAX: Final = 1 << 25
 #: A place is so many bytes of text, twenty instructions or so; it is hot after so many samples,
 #: some 20 ms. Others in it are found after twice as many, four times as many, and so on.
 PLACE_BYTES: Final = 512
