@@ -41,12 +41,7 @@ ACROSS_MODULES = {
 }
 
 #: Who may write to the terminal.
-PRINT_DOORS = {
-    "dvm_mpi/cli.py",
-    "dvm_mpi/job/parts.py",
-    # Whoever waits for a compiler without a shell around it.
-    "dvm_mpi/native/compilation.py",
-}
+PRINT_DOORS = {"dvm_mpi/cli.py", "dvm_mpi/job/parts.py"}
 #: Who may look at a clock. The machine itself has none: it is told the time.
 CLOCK_DOORS = {
     "dvm_mpi/doctor/exchange.py",
