@@ -1,0 +1,68 @@
+"""Every operation at odd operands, as rows of a grid: what engines must agree on."""
+
+from __future__ import annotations
+
+import random
+
+from dvm_mpi.disa.table import CONDITIONS
+from dvm_mpi.disa.types import BY_NAME, Kind
+from tests.engine.grid import Row
+from tests.engine.hot_draft import ODD_DOUBLES, ODD_SINGLES, bits_of
+from tests.engine.hot_loops import COMPUTING, MOV_TYPES, SOURCES
+
+#: Rows of each instruction and type.
+ROWS = 6
+#: Rows of one program.
+PROGRAM_ROWS = 200
+
+
+def computing() -> list[Row]:
+    rng = random.Random(1)
+    rows = []
+    for mnemonic, types in COMPUTING:
+        for name in types:
+            is_division = mnemonic in {"div", "mod"} and BY_NAME[name].kind is not Kind.FLOAT
+            for _ in range(ROWS):
+                values = [bits_of(rng, name) for _ in range(SOURCES[mnemonic])]
+                if is_division and values[1] == 0:
+                    values[1] = 1
+                rows.append(Row(mnemonic, name, tuple(values)))
+    return rows
+
+
+def odd_floats() -> list[Row]:
+    """All odd numbers where there is one operand, and beside each other where there are two."""
+    rows = []
+    for mnemonic, types in COMPUTING:
+        for name, odd in (("fd", ODD_DOUBLES), ("fs", ODD_SINGLES)):
+            if name in types and SOURCES[mnemonic] == 1:
+                rows += [Row(mnemonic, name, (value,)) for value in odd]
+            elif name in types:
+                rows += [
+                    Row(mnemonic, name, pair) for pair in zip(odd, odd[3:] + odd[:3], strict=True)
+                ]
+    return rows
+
+
+def moving() -> list[Row]:
+    rng = random.Random(2)
+    pairs = [(a, b) for a in MOV_TYPES for b in MOV_TYPES]
+    return [Row("mov", f"{a} {b}", (bits_of(rng, a),)) for a, b in pairs for _ in range(ROWS)]
+
+
+def branching() -> list[Row]:
+    rng = random.Random(3)
+    rows = []
+    for condition in CONDITIONS:
+        count = {"z": 1, "nz": 1}.get(condition.name, 2)
+        if condition.name not in {"j", "ji", "sl"}:
+            rows += [
+                Row(f"br:{condition.name}", name, tuple(bits_of(rng, name) for _ in range(count)))
+                for name in sorted(condition.types)
+                for _ in range(ROWS)
+            ]
+    return rows
+
+
+def programs(rows: list[Row]) -> list[list[Row]]:
+    return [rows[first : first + PROGRAM_ROWS] for first in range(0, len(rows), PROGRAM_ROWS)]
