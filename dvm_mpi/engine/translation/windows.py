@@ -358,13 +358,33 @@ class Window:
             start = builder.add(one.start, word(low - group.low))
             if stream.step < 0:
                 start = builder.add(builder.sub(start, length), word(step))
-            self._runtime.mark_range(start, length)
+            self._mark_range(start, length)
         else:
             for offset, width in stores:
                 start = builder.add(one.start, word(offset - group.low))
                 times = count if step else word(1)
                 self._runtime.mark_each(start, word(stream.step), times, width)
         frame.go(done)
+
+    def _mark_range(self, start: Value, length: Value) -> None:
+        """Mark a range, unless the last one that was marked for this stream holds it.
+
+        Nothing takes marks away before the unit is left; and a loop that adds up the rows of a
+        matrix stores to one row as often as there are rows.
+        """
+        frame = self._frame
+        first, size = frame.kept(), frame.kept()
+        marking, marked = frame.block("marking"), frame.block("marked")
+        builder = frame.builder
+        known = _is_within(
+            *(builder, start, length, builder.load(first, typ=I64), builder.load(size, typ=I64))
+        )
+        builder.cbranch(known, marked, marking)
+        frame.at(marking)
+        self._runtime.mark_range(start, length)
+        frame.builder.store(start, first)
+        frame.builder.store(length, size)
+        frame.go(marked)
 
 
 def _is_gapless(stores: Sequence[tuple[int, int]]) -> bool:
