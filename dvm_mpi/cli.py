@@ -10,7 +10,6 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from dvm_mpi.options import (
     simulate_options,
     subcommand_parser,
 )
+from dvm_mpi.values import replace
 
 
 def main(arguments: Sequence[str]) -> int:
