@@ -72,7 +72,9 @@ def test_without_labels_the_last_iteration_reports() -> None:
     assert result.console.endswith("\n3 iterations\n")
 
 
-@pytest.mark.parametrize("engine", [pytest.param("reference", marks=pytest.mark.slow), "interp"])
+@pytest.mark.parametrize(
+    "engine", [pytest.param("reference", marks=pytest.mark.slow), "interp", "translate"]
+)
 def test_crop_of_the_photograph_as_numpy_clusters_it(engine: str) -> None:
     parameters = {"N": 4096, "K": 8, "PARTS": 64, "ITERATIONS": 2, "GENERATE": 0}
     inputs = {"points": crop()}
