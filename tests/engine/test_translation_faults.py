@@ -1,14 +1,27 @@
-"""Each fault that is planted in the translator is noticed by some random program."""
+"""Faults that are planted in the translator are noticed: a few here, `make translation-faults` all.
+
+All of them take as long as the rest of the tests together.
+"""
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 
-from tests.engine.translation_faults import FAULTS, SEEDS_MAX, noticed
+from tests.engine.translation_faults import FAULTS, noticed
+
+#: Noticed by the first programs that are tried.
+SOON_NOTICED: Final = (
+    "stores are not marked",
+    "the last stored byte is not marked",
+    "a window's stores are not marked",
+)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", SOON_NOTICED)
 def test_a_planted_fault_is_noticed(name: str) -> None:
-    found = noticed(name, range(SEEDS_MAX))
-    assert found.how, f"not noticed by {SEEDS_MAX} programs"
+    assert name in FAULTS
+    found = noticed(name, range(10))
+    assert found.how, "not noticed by 10 programs"

@@ -210,10 +210,12 @@ def test_a_dev_shm_without_room_for_windows(tmp_path: Path) -> None:
 
 def test_an_address_space_that_ulimit_bounds(tmp_path: Path) -> None:
     bounded = ("sh", "-c", 'ulimit -v 16000000; exec "$0" "$@"', *PYTHON_DVM)
-    text = find(tmp_path, "address space", "wrong", command=bounded)
+    text = find(tmp_path, "address space", "slow", command=bounded)
     assert "15,625 MiB of address space (ulimit -v)" in text
     assert "ulimit -v unlimited" in text
-    run_says(tmp_path, text, ExitCode.LIMIT, command=bounded)
+    seen = examine(tmp_path, HELLO, "--engine", "interp", command=bounded)
+    assert text in words(seen.err), (text, seen)
+    assert seen.code == ExitCode.LIMIT, seen
 
 
 # --- cores ----------------------------------------------------------------------------------------
