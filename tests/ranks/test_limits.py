@@ -85,7 +85,10 @@ def test_a_rank_that_rests_for_its_share_does_not_seem_to_execute(
     dvm: Run, tmp_path: Path, rank_count: int
 ) -> None:
     (tmp_path / "counts.dasm").write_text(COUNTS)
-    words = ("counts.dasm", "--memory", "64M", "--cpu-share", "0.05", "--report", "report.json")
+    words = (
+        *("counts.dasm", "--engine", "interp", "--memory", "64M", "--cpu-share", "0.05"),
+        *("--report", "report.json"),
+    )
     ended = dvm(rank_count, *words)
     assert ended.code == ExitCode.OK, ended.err
     by_rank = json.loads((tmp_path / "report.json").read_text())["by_rank"]
