@@ -200,7 +200,8 @@ def _try(windows: ProbedWindows, target: int) -> Generator[None, None, int]:
         times_s, looks = yield from _read_while_busy(windows, target, attempt)
         if len(times_s) == config.PROBE_READS:
             windows.write_mailbox(target, Cell.SATISFIED, np.array([attempt + 1], np.uint8))
-            median_us = max(round(float(np.median(times_s)) * 1e6), 1)
+            # Not numpy's, which loads masked arrays for it: 9 ms on every rank.
+            median_us = max(round(sorted(times_s)[len(times_s) // 2] * 1e6), 1)
             break
         refusals += looks >= config.PROBE_LOOKS_MIN
         if refusals == config.PROBE_ATTEMPTS:
