@@ -14,8 +14,8 @@ from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.engine.predecode import Program
 from dvm_mpi.engine.translate import translate
 from dvm_mpi.engine.translation.code import Code
-from dvm_mpi.engine.translation.frame import SYMBOL
 from dvm_mpi.engine.translation.units import Chooser, Unit, ways_out
+from dvm_mpi.engine.unit_file import SYMBOL
 
 #: Programs whose code is kept for the next engine that loads them.
 KEPT: Final = 8

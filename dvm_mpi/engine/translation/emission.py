@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 from llvmlite import binding
-
-#: What native code may take from elsewhere.
-EXTERNALS: Final = frozenset({"memcpy", "memmove", "memset", "floor", "sqrt"})
 
 
 def _features() -> str:

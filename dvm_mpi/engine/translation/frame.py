@@ -17,10 +17,8 @@ from dvm_mpi.engine.address_space import VIEW
 from dvm_mpi.engine.reference_arithmetic import CANONICAL_NAN
 from dvm_mpi.engine.state import Field
 from dvm_mpi.engine.translation.cells import Cell, Place
+from dvm_mpi.engine.unit_file import SYMBOL
 from dvm_mpi.layout import WORD_BYTES
-
-#: The name of a unit's function in its library.
-SYMBOL: Final = "dvm_unit"
 
 BIT, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 F32, F64 = ir.FloatType(), ir.DoubleType()
