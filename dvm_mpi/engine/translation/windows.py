@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-
-from llvmlite import ir
+from typing import Final
 
 from dvm_mpi.disa.instruction import Operand
 from dvm_mpi.engine.address_space import TRACK
@@ -46,30 +44,30 @@ class _Ready:
     is_tracked: Value
 
 
-class _Run:
-    """What is known of the pages under a stream: a run of them that all have the same flags."""
+class _Kept:
+    """A stretch of bytes of which something is known until the unit is left; empty at first."""
 
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
-        self._variables = [frame.kept() for _ in range(3)]
+        self._first, self._size = frame.kept(), frame.kept()
 
-    def values(self) -> list[Value]:
-        """Return its first byte, its bytes, and the flags; no bytes while nothing is known."""
-        return [self._frame.builder.load(variable, typ=I64) for variable in self._variables]
+    def ends(self) -> tuple[Value, Value]:
+        """Return its first byte, and how many there are."""
+        load = self._frame.builder.load
+        return load(self._first, typ=I64), load(self._size, typ=I64)
 
-    def store(self, run: Value) -> None:
-        """Take what a function has found."""
-        for index, variable in enumerate(self._variables):
-            builder = self._frame.builder
-            builder.store(builder.extract_value(run, index), variable)
+    def keep(self, first: Value, size: Value) -> None:
+        """Take another stretch in its place."""
+        self._frame.builder.store(first, self._first)
+        self._frame.builder.store(size, self._size)
 
-
-def _is_within(builder: Any, low: Value, length: Value, first: Value, size: Value) -> Value:
-    """Return whether `length` bytes from `low` on are among `size` bytes from `first` on."""
-    offset = builder.sub(low, first)
-    begins = builder.icmp_unsigned("<", offset, size)
-    rest = builder.sub(size, offset)
-    return builder.and_(begins, builder.icmp_unsigned("<=", length, rest))
+    def holds(self, start: Value, length: Value) -> Value:
+        """Return whether `length` bytes from `start` on are within."""
+        builder = self._frame.builder
+        first, size = self.ends()
+        offset = builder.sub(start, first)
+        begins = builder.icmp_unsigned("<", offset, size)
+        return builder.and_(begins, builder.icmp_unsigned("<=", length, builder.sub(size, offset)))
 
 
 class _WindowLowering(Lowering):
@@ -289,24 +287,22 @@ class Window:
             start = frame.builder.add(pointer, word(stream.offset + group.low))
         span = word(group.high - group.low)
         builder = frame.builder
-        run = _Run(frame)
+        run, flags = _Kept(frame), frame.kept()
         # The first and last of all the bytes that `most` iterations reach.
         reach = builder.mul(builder.sub(most, word(1)), word(abs(step)))
         low = builder.sub(start, reach) if step < 0 else start
         length = builder.add(reach, span)
         known, look, some, ready = map(frame.block, ("known", "look", "some", "ready"))
-        first, size, _ = run.values()
-        builder.cbranch(_is_within(builder, low, length, first, size), known, look)
+        builder.cbranch(run.holds(low, length), known, look)
         frame.at(look)
-        run.store(self._look(stream, start, length))
-        first, size, _ = run.values()
-        builder = frame.builder
-        builder.cbranch(_is_within(builder, low, length, first, size), known, some)
+        found = self._look(stream, start, length)
+        run.keep(*(frame.builder.extract_value(found, index) for index in range(2)))
+        frame.builder.store(frame.builder.extract_value(found, 2), flags)
+        frame.builder.cbranch(run.holds(low, length), known, some)
         frame.at(some)
+        frame.unless(failed, run.holds(start, span))
         builder = frame.builder
-        permitted = _is_within(builder, start, span, first, size)
-        frame.unless(failed, permitted)
-        builder = frame.builder
+        first, size = run.ends()
         if step < 0:
             beyond = builder.sub(start, first)
         else:
@@ -322,9 +318,8 @@ class Window:
         count = builder.phi(I64)
         count.add_incoming(fewer, partly)
         count.add_incoming(most, known)
-        flags = builder.trunc(run.values()[2], I8)
-        tracked = builder.and_(flags, ir.Constant(I8, TRACK))
-        is_tracked = builder.icmp_unsigned("!=", tracked, ir.Constant(I8, 0))
+        tracked = builder.and_(builder.load(flags, typ=I64), word(TRACK))
+        is_tracked = builder.icmp_unsigned("!=", tracked, word(0))
         return _Ready(stream, start, is_tracked), count
 
     def _look(self, stream: Stream, start: Value, length: Value) -> Value:
@@ -373,17 +368,12 @@ class Window:
         matrix stores to one row as often as there are rows.
         """
         frame = self._frame
-        first, size = frame.kept(), frame.kept()
+        last = _Kept(frame)
         marking, marked = frame.block("marking"), frame.block("marked")
-        builder = frame.builder
-        known = _is_within(
-            *(builder, start, length, builder.load(first, typ=I64), builder.load(size, typ=I64))
-        )
-        builder.cbranch(known, marked, marking)
+        frame.builder.cbranch(last.holds(start, length), marked, marking)
         frame.at(marking)
         self._runtime.mark_range(start, length)
-        frame.builder.store(start, first)
-        frame.builder.store(length, size)
+        last.keep(start, length)
         frame.go(marked)
 
 
