@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from bench.run import note
 from dvm_mpi.io.report import host, versions
 from dvm_mpi.job.parts import revision
 
@@ -121,6 +122,17 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)
+
+
+def conclude(path: Path, load_before: Sequence[float], content: dict[str, Any], table: str) -> None:
+    """Write results, and print them as a table; `content` has the `warnings` of both."""
+    write_results(path, load_before, content)
+    note("")
+    print(table)
+    print(f"load average before {load_before[0]:.1f}, after {os.getloadavg()[0]:.1f}")
+    for remark in content["warnings"]:
+        print(f"warning: {remark}")
+    print(f"all samples: {path}")
 
 
 def write_results(path: Path, load_before: Sequence[float], content: dict[str, Any]) -> None:

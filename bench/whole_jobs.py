@@ -28,12 +28,12 @@ from bench.run import OUTPUT, note
 from bench.tasks import BIN
 from bench.timings import (
     Timings,
+    conclude,
     fastest,
     markdown,
     ratio,
     seconds_text,
     warnings,
-    write_results,
 )
 
 PEERS: Final = ROOT / "bench" / "peers"
@@ -289,13 +289,7 @@ def main() -> None:
         "iterations": ITERATIONS, "ranks": RANKS, "parts": options.parts,
     }  # fmt: skip
     results = {"warnings": remarks, "sizes": sizes, "systems": [s.as_json() for s in systems]}
-    write_results(options.output, load, results)
-    note("")
-    print(table(systems))
-    print(f"load average before {load[0]:.1f}, after {os.getloadavg()[0]:.1f}")
-    for remark in remarks:
-        print(f"warning: {remark}")
-    print(f"all samples: {options.output}")
+    conclude(options.output, load, results, table(systems))
 
 
 if __name__ == "__main__":

@@ -23,12 +23,12 @@ from bench.launch import ROOT, TIMEOUT_S
 from bench.run import OUTPUT, note
 from bench.timings import (
     Timings,
+    conclude,
     fastest,
     markdown,
     ratio,
     seconds_text,
     warnings,
-    write_results,
 )
 
 FOLDER: Final = ROOT / "bench" / "kernels"
@@ -221,21 +221,9 @@ def main() -> None:
             note(f"round {number + 1} of {options.rounds}: {item.kernel.title}")
             item.sample()
     remarks = warnings([(item.kernel.title, item.timings) for item in compared], load[0], 1)
-    write_results(
-        options.output,
-        load,
-        {
-            "clock": options.clock,
-            "warnings": remarks,
-            "kernels": [item.as_json() for item in compared],
-        },
-    )
-    note("")
-    print(table(compared))
-    print(f"load average before {load[0]:.1f}, after {os.getloadavg()[0]:.1f}")
-    for remark in remarks:
-        print(f"warning: {remark}")
-    print(f"all samples: {options.output}")
+    kernels = [item.as_json() for item in compared]
+    results = {"clock": options.clock, "warnings": remarks, "kernels": kernels}
+    conclude(options.output, load, results, table(compared))
 
 
 if __name__ == "__main__":
