@@ -147,6 +147,8 @@ class Scheduler:
         What `random` draws from.
     near_wait_us
         How long runners wait for the worker that they are near to, while others are idle.
+    moved_bytes_per_us
+        How fast memory moves to another worker: for a large range they wait longer.
     tree
         Through whom homes hear of epochs; None: each by itself.
     recall_fuel_min

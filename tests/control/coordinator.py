@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dvm_mpi.config import BATCH_FUEL, NEAR_WAIT_US, RUNNER_FUEL
+from dvm_mpi.config import BATCH_FUEL, MOVED_BYTES_PER_US, NEAR_WAIT_US, RUNNER_FUEL
 from dvm_mpi.control.coordinator_state import (
     Action,
     Claim,
@@ -125,6 +125,7 @@ class Coordinator:
     #: Runners go wherever there is room, unless a test asks for more.
     placement: Placement = "load"
     near_wait_us: int = NEAR_WAIT_US
+    moved_bytes_per_us: int = MOVED_BYTES_PER_US
     #: A few runners are shared out too, and wait for nobody.
     share_fuel_min: int = 0
     #: Through whom workers are sent batches, and those messages with their leaders.
@@ -143,6 +144,7 @@ class Coordinator:
             deterministic=self.deterministic,
             placement=self.placement,
             near_wait_us=self.near_wait_us,
+            moved_bytes_per_us=self.moved_bytes_per_us,
             share_fuel_min=self.share_fuel_min,
             tree=self.tree,
         )

@@ -8,6 +8,7 @@ from dvm_mpi.config import (
     EPOCH_US_MAX,
     GATHER_US,
     MOVED_BYTES_PER_US,
+    MOVED_BYTES_PER_US_ON_HOST,
     NEAR_WAIT_US,
     RUNNER_FUEL,
     SHARE_FUEL_MIN,
@@ -120,9 +121,11 @@ def test_who_comes_later_is_looked_at_while_others_wait_that_are_near_to_somebod
     assert c.runs(A)[-1].grants[0][0] == Y
 
 
-def many_near_to_a_busy_worker(batch: int, pages: int) -> Coordinator:
+def many_near_to_a_busy_worker(
+    batch: int, pages: int, moved_bytes_per_us: int = MOVED_BYTES_PER_US
+) -> Coordinator:
     """Return a machine with six runners near to worker 0, which runs A; worker 1 has just ended."""
-    c = Coordinator(workers=2, placement="data", batch=batch)
+    c = Coordinator(workers=2, placement="data", batch=batch, moved_bytes_per_us=moved_bytes_per_us)
     parts = [Child(W, heap=[(X, pages * PAGE_BYTES)])] * 6
     c.ends(c.one(FIRST), children=[Child(A, heap=[(X, PAGE_BYTES)]), Child(B), Child(C)])
     c.apply()
@@ -145,6 +148,10 @@ def test_what_costs_more_to_move_than_to_wait_stays() -> None:
     assert moved(long) > 0, "who waits for milliseconds moves"
     large = many_near_to_a_busy_worker(batch=1, pages=1 << 12)
     assert moved(large) == 0, "not where much has to move"
+    on_host = many_near_to_a_busy_worker(
+        batch=1, pages=1 << 12, moved_bytes_per_us=MOVED_BYTES_PER_US_ON_HOST
+    )
+    assert moved(on_host) > 0, "but where that is fast"
 
 
 def test_and_nobody_stays_longer_than_a_move_takes() -> None:
