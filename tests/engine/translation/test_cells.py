@@ -53,6 +53,32 @@ main:   mov     $x, p
     assert seen.place("i") in seen.cells()
 
 
+POINTERS = """
+        .private p, q, x, y
+        .entry  main
+        .text
+main:   mov     $x, p
+        add     p, $0, q
+        add     {reach}, $1, {reach}
+        add     y, $1, y
+        br:l    y, $100, main
+        exit:c
+"""
+
+
+def test_a_constant_leads_where_pointers_that_took_it_reach() -> None:
+    """`y` lies eight bytes behind `x`, to which `p` points, and `q`, which has it from `p`."""
+    for reach in ("8(p)", "8(q)"):
+        seen = Seen(POINTERS.format(reach=reach))
+        assert seen.at("y") == seen.at("x") + 8
+        assert seen.place("y") not in seen.cells(), reach
+
+
+def test_and_not_where_only_other_pointers_reach() -> None:
+    seen = Seen(POINTERS.format(reach="8(x)"))
+    assert {seen.place("x"), seen.place("y")} <= seen.cells().keys()
+
+
 MOVED = """
         .private p, x, least
         .array  a, fd, 100
