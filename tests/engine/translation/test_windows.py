@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from dvm_mpi.engine.interface import Reason
+from dvm_mpi.engine.interface import Reason, TrapKind
 from dvm_mpi.engine.reference import ReferenceEngine
-from tests.engine.agreement import disagreements
-from tests.engine.machine import at, imm, op
+from dvm_mpi.layout import DATA_START, PAGE_BYTES
+from tests.engine.agreement import ALL_ENGINES, disagreements
+from tests.engine.hot_programs import hot_scene
+from tests.engine.machine import Task, at, imm, op, via
 from tests.engine.random_programs import VALUES, Scene
 from tests.engine.translated import TranslatedEngine
 
 ENGINES = {"reference": ReferenceEngine, "translate": TranslatedEngine}
-COUNTER, VALUE = VALUES[:2]
+COUNTER, VALUE, END = VALUES[:3]
 
 #: A loop that may run without checks; what follows it is executed without one.
 COUNTED = [
@@ -40,3 +42,71 @@ def test_a_loop_without_checks_leaves_fuel_for_what_follows(fuel: int) -> None:
 def test_the_limit_of_an_attempt_is_exact_behind_a_loop(fuel_max: int) -> None:
     found, _ = disagreements(Scene(COUNTED, changes={"fuel_max": fuel_max}), ENGINES)
     assert not found, "\n".join(found)
+
+
+def sweeping(step: int, width: str, first: int, passes: int, moves: int) -> Scene:
+    """Return a program that stores at even distances, some times, each time further on.
+
+    Each pass stores from where the last one began plus `moves`, to 2 KiB further. What it may touch
+    are three pages.
+    """
+    last = DATA_START + first + moves * passes
+    return Scene(
+        [
+            op("mov", imm(DATA_START + first), at(END)),
+            op("mov", at(END), at(COUNTER)),
+            op("add", at(END), imm(2_048), at(VALUE)),
+            op("mov", imm(0x5A), via(COUNTER), types=width),
+            op("add", at(COUNTER), imm(step), at(COUNTER)),
+            op("br:l", at(COUNTER), at(VALUE), target=3),
+            op("add", at(END), imm(moves), at(END)),
+            op("br:l", at(END), imm(last), target=1),
+            op("exit:c"),
+        ],
+        tasks=[Task(grants=((DATA_START, 3 * PAGE_BYTES, 0),))],
+        slice_fuel=100_000,
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "width", "first"),
+    [(8, "sq", 0), (8, "sq", 3), (1, "ub", 5), (2, "ub", 1), (24, "sd", 0), (4, "sd", 6)],
+)
+def test_every_pass_of_a_loop_marks_what_it_stores(step: int, width: str, first: int) -> None:
+    """Also where passes overlap, and where one goes on where the last one ended."""
+    for moves in (8, 1_000, 2_048):
+        found, _ = disagreements(sweeping(step, width, first, 4, moves), ENGINES)
+        assert not found, "\n".join([f"moves {moves}", *found])
+
+
+@pytest.mark.parametrize("beyond", [1, 8, 9, 16, 2_048])
+def test_a_loop_is_stopped_at_the_first_byte_that_it_may_not_touch(beyond: int) -> None:
+    """The last of its passes reaches beyond pages that the others have stored to before."""
+    end = DATA_START + 3 * PAGE_BYTES
+    scene = Scene(
+        [
+            op("mov", imm(end), at(END)),
+            op("mov", imm(DATA_START), at(COUNTER)),
+            op("mov", imm(7), via(COUNTER)),
+            op("add", at(COUNTER), imm(8), at(COUNTER)),
+            op("br:l", at(COUNTER), at(END), target=2),
+            op("add", at(END), imm(beyond), at(END)),
+            op("br:le", at(END), imm(end + beyond), target=1),
+            op("exit:c"),
+        ],
+        tasks=[Task(grants=((DATA_START, 3 * PAGE_BYTES, 0),))],
+        slice_fuel=100_000,
+    )
+    found, expected = disagreements(scene, ENGINES)
+    assert not found, "\n".join(found)
+    (ended,) = expected["ended"]
+    assert ended.row["trap"] == TrapKind.UNDECLARED
+    assert ended.row["trap_address"] == end
+
+
+@pytest.mark.parametrize("engine", ["translate", "translate-hard"])
+def test_hot_programs_have_one_meaning(engine: str) -> None:
+    engines = {name: ALL_ENGINES[name] for name in ("reference", engine)}
+    for seed in range(24):
+        found, _ = disagreements(hot_scene(seed), engines)
+        assert not found, "\n".join([f"seed {seed}", *found])
