@@ -21,7 +21,7 @@ MEMORY_BYTES = 8 * config.MIB
 TRIAL_BYTES_MAX = 64 * config.KIB
 
 
-def machine_on(comm: Any, *, is_one_host: bool = False) -> tuple[Any, Any]:
+def machine_on(comm: Any, *, is_one_host: bool = False, **parts: Any) -> tuple[Any, Any]:
     """Return a machine that chose its plane, and its transport; to be closed."""
     machines = import_module("dvm_mpi.control.rank_machine")
     transport = import_module("dvm_mpi.control.transport").Transport(comm)
@@ -30,7 +30,8 @@ def machine_on(comm: Any, *, is_one_host: bool = False) -> tuple[Any, Any]:
     settings = machines.RankSettings(
         plane=machines.AUTO, memory_bytes=MEMORY_BYTES, is_one_host=is_one_host
     )
-    return machines.RankMachine(transport, image, settings, write_nothing, host=owner), transport
+    machine = machines.RankMachine(transport, image, settings, write_nothing, host=owner, **parts)
+    return machine, transport
 
 
 def write_nothing(visible: int, places: str) -> Generator[bool, None, str]:
@@ -101,6 +102,27 @@ def test_ranks_that_load_each_others_memory_try_no_windows(
         assert machine.windows.memory_of((comm.rank + 1) % comm.size) is not None
     else:
         assert tried == [comm.rank]
+    transport.drain(lambda: None)
+    machine.close()
+    transport.close()
+
+
+@pytest.mark.mpi(min_size=2)
+@pytest.mark.parametrize(
+    ("is_one_host", "expected"),
+    [(True, config.MOVED_BYTES_PER_US_ON_HOST), (False, config.MOVED_BYTES_PER_US)],
+)
+def test_runners_are_dealt_by_how_fast_memory_moves(
+    comm: Any, is_one_host: bool, expected: int
+) -> None:
+    told: list[int] = []
+
+    def noted(*words: Any, **settings: Any) -> Any:
+        told.append(settings["moved_bytes_per_us"])
+        return import_module("dvm_mpi.control.scheduler").Scheduler(*words, **settings)
+
+    machine, transport = machine_on(comm, is_one_host=is_one_host, make_scheduler=noted)
+    assert told == ([expected] if comm.rank == 0 else [])
     transport.drain(lambda: None)
     machine.close()
     transport.close()
