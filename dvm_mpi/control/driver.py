@@ -36,6 +36,7 @@ from dvm_mpi.dsm.local_plane import LatePlane, LateRead, LocalDataPlane
 from dvm_mpi.dsm.message_plane import MessagePlane
 from dvm_mpi.dsm.messages import BetweenHomes
 from dvm_mpi.dsm.migration import Limits
+from dvm_mpi.dsm.ranges import distinct
 from dvm_mpi.dsm.snapshot import DataPlane
 from dvm_mpi.engine.interface import Engine
 from dvm_mpi.errors import LimitError
@@ -302,7 +303,7 @@ class LocalMachine:
         content = np.zeros((page_count, PAGE_BYTES), dtype=np.uint8)
         visible = self.scheduler.state.log.visible
         homes = self.geometry.home_of(pages, visible)
-        for number in np.unique(homes).tolist():
+        for number in distinct(homes).tolist():
             chosen = homes == number
             content[chosen] = self._parts.homes[number].read(pages[chosen], visible)
         return content

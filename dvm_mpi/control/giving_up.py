@@ -24,6 +24,7 @@ from dvm_mpi.control.coordinator_state import (
 from dvm_mpi.control.lifecycle import Event, State
 from dvm_mpi.control.messages import AnswerRequested
 from dvm_mpi.dsm.messages import StagingEnded
+from dvm_mpi.dsm.ranges import distinct
 from dvm_mpi.errors import LimitError
 
 
@@ -95,7 +96,7 @@ def settle(state: CoordinatorState, workers: NDArray[np.int64], numbers: NDArray
 
     `workers` says who had executed each of the `numbers`.
     """
-    for worker in np.unique(workers).tolist():
+    for worker in distinct(workers).tolist():
         if worker in state.given_up:
             _settle(state, worker, numbers[workers == worker])
 
@@ -126,7 +127,7 @@ def snapshots_of(
     kept: the newest snapshot stands for theirs.
     """
     snapshots = np.full(len(numbers), state.log.visible)
-    for worker in np.unique(workers).tolist():
+    for worker in distinct(workers).tolist():
         waiting = state.given_up.get(worker)
         if waiting is None:
             continue

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi.config import LENGTH_ENTRIES_KEPT
 from dvm_mpi.control import record_loops
+from dvm_mpi.dsm.ranges import distinct
 from dvm_mpi.values import dataclass
 
 Ints = NDArray[np.int64]
@@ -48,7 +49,7 @@ class RunnerLengths:
         # Nearly always a batch has runners of one sort only.
         if self._add(entries, instructions):
             return
-        for entry in np.unique(entries).tolist():
+        for entry in distinct(entries).tolist():
             is_one = entries == entry
             self._add(entries[is_one], instructions[is_one])
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi.config import BATCH_FUEL, BATCH_RUNNERS_MAX, LENGTH_ENTRIES_KEPT, RUNNER_FUEL
 from dvm_mpi.control import row_loops
+from dvm_mpi.dsm.ranges import distinct
 from dvm_mpi.values import dataclass
 
 Ints = NDArray[np.int64]
@@ -114,7 +115,7 @@ class LengthEstimate:
             self.observe_one(int(entries[0]), float(instructions.mean()), len(instructions))
             return
         self.all.observe(float(instructions.mean()), len(instructions))
-        for entry in np.unique(entries).tolist():
+        for entry in distinct(entries).tolist():
             own = instructions[entries == entry]
             self._observe(entry, float(own.mean()), len(own))
 

@@ -21,6 +21,7 @@ from dvm_mpi.control.coordinator_state import (
 )
 from dvm_mpi.control.lifecycle import Event, RunnersLimitError, State
 from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied
+from dvm_mpi.dsm.ranges import distinct
 from dvm_mpi.dsm.rows import joined
 
 
@@ -63,7 +64,7 @@ class Publishing:
         if not templates:
             return
         state = self._state
-        rows = np.unique(np.array(templates, dtype=np.int64))
+        rows = distinct(np.array(templates, dtype=np.int64))
         rows = rows[state.table.rows["state"][rows] == State.ARMED]
         if len(rows) == 0:
             return

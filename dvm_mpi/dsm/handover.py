@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dvm_mpi.dsm import byte_copy, ranges
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import RUN, BetweenHomes, BlocksMoved, PagesHanded, StoresPassed
+from dvm_mpi.dsm.ranges import distinct
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 
 Ints = NDArray[np.int64]
@@ -129,7 +130,7 @@ class Handover:
         return self._geometry.home_of(event.moved * self._geometry.block_pages, event.epoch - 1)
 
     def _sources(self, event: BlocksMoved) -> list[int]:
-        homes: list[int] = np.unique(self._before(event)[event.homes == self._index]).tolist()
+        homes: list[int] = distinct(self._before(event)[event.homes == self._index]).tolist()
         return homes
 
     # --- stores --------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ class Handover:
         gone: dict[int, list[Part]] = {}
         for runs, data in parts:
             pieces, _, homes = self._geometry.cut(runs, epoch)
-            for home in np.unique(homes).tolist():
+            for home in distinct(homes).tolist():
                 part = byte_copy.gather(pieces[homes == home], data)
                 (kept if home == self._index else gone.setdefault(home, [])).append(part)
         told: list[Told] = []

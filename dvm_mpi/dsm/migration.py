@@ -19,6 +19,7 @@ from dvm_mpi.dsm import ranges
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.hashing import IntMap
 from dvm_mpi.dsm.moves import SINCE, TIMES
+from dvm_mpi.dsm.ranges import distinct
 from dvm_mpi.layout import PAGE_SHIFT
 from dvm_mpi.values import dataclass
 
@@ -152,7 +153,7 @@ class Migration:
     def _has_room(self, homes: Ints) -> NDArray[np.bool_]:
         """Say which moves, in this order, their homes still have room for."""
         earlier = np.zeros(homes.size, np.int64)
-        for home in np.unique(homes).tolist():
+        for home in distinct(homes).tolist():
             goes = homes == home
             earlier[goes] = np.arange(1, int(goes.sum()) + 1)
         taken = self._taken[homes] + earlier * self._geometry.block_pages

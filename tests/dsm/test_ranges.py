@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -130,3 +132,21 @@ def test_join_consecutive():
     assert counts.tolist() == [3, 1, 2, 1]
     assert ranges.join_consecutive(np.empty(0, np.int64))[0].size == 0
     assert ranges.expand(firsts, counts).tolist() == [4, 5, 6, 9, 8, 9, 1]
+
+
+@given(st.lists(st.integers(-3, 8) | st.sampled_from([2**62, -(2**62)]), max_size=12))
+def test_distinct_numbers_come_once_and_ascending(numbers):
+    """As in a Python set, which is sorted."""
+    found = ranges.distinct(np.array(numbers, np.int64))
+    assert found.tolist() == sorted(set(numbers))
+
+
+def test_distinct_numbers_load_no_masked_arrays():
+    """That takes 10 ms, in the midst of a run."""
+    program = (
+        "import sys, numpy as np\n"
+        "from dvm_mpi.dsm.ranges import distinct\n"
+        "distinct(np.array([2, 1, 2]))\n"
+        "assert 'numpy.ma' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
