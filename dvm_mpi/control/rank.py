@@ -223,7 +223,7 @@ class Rank:
     # --- turns ----------------------------------------------------------------------------------
     def run(self, each_turn: Callable[[], None]) -> int:
         """Take turns until the run is over, and return its exit code; sleeps when idle."""
-        nap = Nap()
+        nap = Nap(self.transport.wait)
         with _without_long_collections():
             while self.exit_code is None:
                 each_turn()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ mpi4py.rc.thread_level = "single"
 from mpi4py import MPI  # noqa: E402
 
 from dvm_mpi import config  # noqa: E402
+from dvm_mpi.control.bells import Bells  # noqa: E402
 from dvm_mpi.control.messages import Message  # noqa: E402
 from dvm_mpi.control.payload import payload_of  # noqa: E402
 from dvm_mpi.control.wire import CodecError, decode, encode  # noqa: E402
@@ -46,14 +47,21 @@ _ALL_TO_COME: Final = "all ranks to come to the end"
 
 
 class Nap:
-    """Sleeps that grow while nothing happens, so that idle ranks leave the cores to others."""
+    """Sleeps that grow while nothing happens, so that idle ranks leave the cores to others.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    wait
+        Sleeps for so many seconds, or until there is a reason to wake; None: just sleeps.
+    """
+
+    def __init__(self, wait: Callable[[float], object] | None = None) -> None:
+        self._wait = wait
         self._next_s = config.NAP_S_MIN
 
     def sleep(self) -> None:
         """Sleep, twice as long as the last time."""
-        time.sleep(self._next_s)
+        (self._wait or time.sleep)(self._next_s)
         self._next_s = min(2 * self._next_s, config.NAP_S_MAX)
 
     def end(self) -> None:
@@ -118,6 +126,8 @@ class Transport:
         self.size: int = self.comm.Get_size()
         #: What this rank moves; windows of the same rank count here as well.
         self.traffic = Ledger(self.size)
+        #: Of the ranks of this host; None: nobody is woken, and all sleep as long as they meant to.
+        self._bells: Bells | None = None
         #: Messages not sent yet, by rank.
         self._outbox: dict[int, list[Message]] = {}
         #: Messages from this rank to itself.
@@ -138,6 +148,26 @@ class Transport:
         self.waits_for = ""
         self.missing: list[int] = []
 
+    # --- sleep ----------------------------------------------------------------------------------
+    def hang_bells(self, job: str, hosts: Sequence[int]) -> None:
+        """Let messages wake ranks of the same host, where the system allows it.
+
+        Every rank does so before the first message. `job` is unique among the runs of a host;
+        `hosts` says by rank which one it is on.
+        """
+        own = hosts[self.rank]
+        neighbours = [rank for rank, host in enumerate(hosts) if host == own and rank != self.rank]
+        if neighbours:
+            with suppress(OSError):
+                self._bells = Bells(job, self.rank, neighbours)
+
+    def wait(self, sleep_s: float) -> bool:
+        """Sleep for so long at most; return whether a message from a rank of this host ended it."""
+        if self._bells is not None:
+            return self._bells.wait(sleep_s)
+        time.sleep(sleep_s)
+        return False
+
     # --- messages -------------------------------------------------------------------------------
     def send(self, rank: int, message: Message) -> None:
         """Queue a message; it leaves with the next `flush`. Its arrays must not change any more."""
@@ -155,6 +185,8 @@ class Transport:
             self._sends.append(self.comm.Isend([buffer, MPI.BYTE], rank, _TAG))
             self._sent_buffers.append(buffer)
             self._sent_counts[rank] += 1
+            if self._bells is not None:
+                self._bells.ring(rank)
         self._outbox.clear()
 
     @property
@@ -332,6 +364,8 @@ class Transport:
 
     def close(self) -> None:
         """Give the communicator back. *Collective*, after `drain` and when no window is left."""
+        if self._bells is not None:
+            self._bells.close()
         self.comm.Free()
 
 

@@ -24,7 +24,7 @@ from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import image_from_bytes
 from dvm_mpi.dsm.staging import arena_slice_bytes
 from dvm_mpi.errors import DvmError, ExitCode, WindowError
-from dvm_mpi.job.greeting import VERDICT, first_failure, verdict_row
+from dvm_mpi.job.greeting import VERDICT, Welcome, first_failure, verdict_row
 from dvm_mpi.job.parts import (
     age_of_process_s,
     find_native_code,
@@ -130,8 +130,7 @@ class RanksRun:
             if owner is not None:
                 owner.kernels_s = time.perf_counter() - waiting_at
             plan = replace(plan, plane=welcome.plane)
-            self._hosts = welcome.hosts
-            self._tree = choose_leaders(welcome.hosts, options.leaders)
+            self._know_hosts(transport, welcome)
             failed = self._build(transport, image, plan, start.met_at_us)
             if failed:
                 return self._part(transport, failed)
@@ -155,6 +154,12 @@ class RanksRun:
             exit_code = owner.conclude(exit_code, peak_memory_bytes())
             self._vigil.settle(owner, ExitCode(exit_code))
         return self._finish(exit_code)
+
+    def _know_hosts(self, transport: Transport, welcome: Welcome) -> None:
+        """Note which rank is on which host, and let those of one host wake each other."""
+        self._hosts = welcome.hosts
+        self._tree = choose_leaders(welcome.hosts, self._options.leaders)
+        transport.hang_bells(welcome.job, welcome.hosts)
 
     def _build(
         self, transport: Transport, image: Image, plan: memory.MemoryPlan, met_at_us: int

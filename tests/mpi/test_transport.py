@@ -15,6 +15,7 @@ from dvm_mpi import config
 from dvm_mpi.control.messages import LeaseGranted, RunEnded
 from dvm_mpi.dsm.messages import RUN, Staged
 from tests.mpi.waiting import POLL_S, wait
+from tests.patience import PATIENCE_S
 
 MESSAGES = 60
 #: Tags of a test's own signs.
@@ -45,6 +46,22 @@ def large_message(number: int) -> Staged:
 
 def message(source: int, target: int, number: int) -> Staged:
     return Staged(source, number, 0, True, NO_RUNS, content(source, target, number))
+
+
+def test_a_message_wakes_a_rank_of_the_same_host_that_sleeps(comm: Any) -> None:
+    """The first rank is on another host, and sleeps as long as it meant to."""
+    transport = transport_of(comm)
+    hosts = [0, *[1] * (comm.size - 1)]
+    transport.hang_bells(f"test-{comm.bcast(time.monotonic_ns())}", hosts)
+    # All hang before the first message.
+    comm.Barrier()
+    for rank in range(comm.size):
+        if rank != comm.rank:
+            transport.send(rank, RunEnded(comm.rank))
+    transport.flush()
+    has_neighbours = comm.rank > 0 and comm.size > 2
+    assert transport.wait(PATIENCE_S if has_neighbours else 0) == has_neighbours
+    part(transport)
 
 
 def test_messages_of_each_pair_come_in_order_and_whole(comm: Any) -> None:
