@@ -47,6 +47,9 @@ SLICE_FUEL: Final = 400_000
 SLICE_US: Final = 1_000
 SLICE_FUEL_MAX: Final = 64 * SLICE_FUEL
 LONG_SLICE_FUEL: Final = SLICE_FUEL_MAX
+#: Slices of one turn, as long as nobody says anything: a look whether somebody has takes 10 us, all
+#: else of a turn 100.
+SLICES_PER_TURN: Final = 4
 #: Instructions that the runners of one batch have together, if they are short enough, and that a
 #: worker executes before it reports ends: a message costs the coordinator as much time as a slice.
 BATCH_FUEL: Final = 4 * SLICE_FUEL

@@ -424,17 +424,24 @@ class Rank:
         did = bool(arrived) or bool(woken)
         if not worker.is_runnable or self.transport.sends_pending > config.SENDS_PENDING_MAX:
             return did
-        begun_us = now_us()
-        self._meter.mark(Activity.SERVING, begun_us)
-        if tracing is not None:
-            tracing.slice_begins(worker)
-        sent, instructions = self._run_slice(worker, begun_us)
+        self._meter.mark(Activity.SERVING, now_us())
+        for _ in range(config.SLICES_PER_TURN):
+            if tracing is not None:
+                tracing.slice_begins(worker)
+            sent, instructions = self._run_slice(worker, now_us())
+            self._meter.executed(instructions)
+            if tracing is not None:
+                tracing.slice_ended(worker, instructions, sent)
+            self._send(sent)
+            if sent or not self._may_go_on(worker):
+                break
         self._meter.mark(Activity.EXECUTING, now_us())
-        self._meter.executed(instructions)
-        if tracing is not None:
-            tracing.slice_ended(worker, instructions, sent)
-        self._send(sent)
         return True
+
+    def _may_go_on(self, worker: Worker) -> bool:
+        """Whether all that a turn would do now is the next slice: nobody has said anything."""
+        is_alone = not self.tasks and self._cpu_share is None and self._slice_fuel is None
+        return is_alone and worker.is_runnable and self.transport.is_quiet()
 
     def _run_slice(self, worker: Worker, begun_us: int) -> tuple[tuple[Sent, ...], int]:
         """Let the worker execute for about a millisecond, or as much as was asked for."""

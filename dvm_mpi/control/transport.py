@@ -218,6 +218,14 @@ class Transport:
         self._forget_sent()
         return arrived
 
+    def is_quiet(self) -> bool:
+        """Whether nothing is here, on its way in or waits to leave; a look that takes nothing."""
+        if self._arriving or self._outbox or self._to_self or self._sends:
+            return False
+        # Twice, as in `_next_arrived`.
+        is_here = self.comm.Iprobe(MPI.ANY_SOURCE, _TAG) or self.comm.Iprobe(MPI.ANY_SOURCE, _TAG)
+        return not is_here
+
     def take_own(self) -> list[tuple[int, Message]]:
         """Return what this rank has sent to itself since the last time, as `receive` does."""
         own = [(self.rank, message) for message in self._to_self]

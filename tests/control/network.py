@@ -48,6 +48,10 @@ class MemoryTransport:
         """Do not sleep: nobody else runs meanwhile."""
         return False
 
+    def is_quiet(self) -> bool:
+        queues = self._network.queues
+        return not (self._outbox or any(queues[rank, self.rank] for rank in range(self.size)))
+
     def take_own(self) -> list[tuple[int, Message]]:
         queue = self._network.queues[self.rank, self.rank]
         own = [(self.rank, message) for message in queue]

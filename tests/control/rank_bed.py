@@ -84,8 +84,7 @@ class Ranks:
             self.network.transports[1],  # type: ignore[arg-type]
             home,
             self.write,
-            slice_fuel=lambda: 7,
-            **options,
+            **{"slice_fuel": lambda: 7, **options},
         )
         self.worker = worker
         if worker is not None:

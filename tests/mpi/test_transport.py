@@ -176,6 +176,28 @@ def test_what_is_not_flushed_does_not_leave_and_own_messages_come_back(comm: Any
     assert late == [RunEnded(1)] * (comm.rank == 1), "what is left leaves at the end"
 
 
+def test_a_look_whether_anybody_speaks_takes_nothing(comm: Any) -> None:
+    transport = transport_of(comm)
+    assert transport.is_quiet(), "nobody has said anything"
+    transport.send(comm.rank, LeaseGranted(1, 2, 3))
+    assert not transport.is_quiet(), "it has said something to itself"
+    assert transport.take_own() == [(comm.rank, LeaseGranted(1, 2, 3))]
+    wait(comm.Ibarrier())
+    if comm.rank == 0 and comm.size > 1:
+        transport.send(1, RunEnded(1))
+        assert not transport.is_quiet(), "that is to leave"
+        transport.flush()
+    if comm.rank == 1:
+        while transport.is_quiet():
+            time.sleep(POLL_S)
+        assert not transport.is_quiet(), "it was a look only"
+        arrived: list[Any] = []
+        while not arrived:
+            arrived = transport.receive()
+        assert arrived == [(0, RunEnded(1))]
+    part(transport)
+
+
 class Arrivals:
     """A communicator with which two large buffers of rank 1 arrive, the second one first."""
 
