@@ -20,23 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.dsm.hashing import IntMap
-from dvm_mpi.dsm.kernels import entry_kernel
 from dvm_mpi.dsm.messages import NO_FRAME
+from dvm_mpi.dsm.page_loops import enter_versions, sift, unlink
 from dvm_mpi.errors import LimitError
 
 Ints = NDArray[np.int64]
-
-
-@entry_kernel("void(int64[::1], int64[::1], int64[::1])")
-def unlink(frames: Ints, older: Ints, newer: Ints) -> None:
-    """Take superseded versions out of their chains, one after the other."""
-    for row in range(frames.size):
-        before = older[frames[row]]
-        behind = newer[frames[row]]
-        if behind != NO_FRAME:
-            older[behind] = before
-        if before != NO_FRAME:
-            newer[before] = behind
 
 
 class Directory:
@@ -51,6 +39,8 @@ class Directory:
     _superseded: Ints
     _older: Ints
     _newer: Ints
+    #: All of these, in this order, as rows.
+    _versions: Ints
     #: `(epoch, frames that it superseded)`, ascending: those that `collect` has not yet looked at.
     _recent: deque[tuple[int, Ints]]
     #: Superseded frames that were kept, by the oldest pin that holds them.
@@ -64,41 +54,48 @@ class Directory:
         """Prepare for that many frames; `LimitError` if the system does not give the memory."""
         # Left unset on purpose: pages of these arrays that no frame uses take no memory.
         try:
-            arrays = [np.empty(frame_count, np.int64) for _ in range(5)]
-        except MemoryError as error:
+            self._versions = np.empty((5, frame_count), np.int64)
+        except (MemoryError, ValueError) as error:
             raise LimitError(
                 f"no room for the directory of {frame_count:,} pages: {error}; "
                 "give less with --memory"
             ) from error
-        self._page, self._epoch, self._superseded, self._older, self._newer = arrays
+        self._page, self._epoch, self._superseded, self._older, self._newer = self._versions
         self._newest = IntMap()
         self._recent = deque()
         self._held = {}
         self._retired_count = 0
         self.version_count = 0
 
-    def insert(self, epoch: int | Ints, pages: Ints, frames: Ints) -> None:
-        """Enter one new version for each of `pages` (each once), newer than any it has.
+    def insert(self, epoch: int, pages: Ints, frames: Ints) -> None:
+        """Enter one new version for each of `pages` (each once), newer than any it has."""
+        assert pages.size == 0 or int(pages.min()) >= 0, "pages are not negative"
+        keys, values = self._newest.tables(pages.size)
+        superseded = np.empty(pages.size, np.int64)
+        new = enter_versions(
+            keys,
+            values,
+            epoch,
+            np.ascontiguousarray(pages),
+            np.ascontiguousarray(frames),
+            self._versions,
+            superseded,
+        )
+        assert new >= 0, "a version is not newer than the last"
+        self._newest.entered(new)
+        self.version_count += frames.size
+        if new < pages.size:
+            self._recent.append((epoch, superseded[: pages.size - new]))
 
-        `epoch` is one for all; or one for each, of pages that have no version here.
-        """
-        superseded = self._newest.get(pages, NO_FRAME)
+    def adopt(self, epochs: Ints, pages: Ints, frames: Ints) -> None:
+        """Enter the versions, with their epochs, of pages that have none here and come to live."""
+        assert np.all(self._newest.get(pages, NO_FRAME) == NO_FRAME), "pages have versions here"
         self._page[frames] = pages
-        self._epoch[frames] = epoch
+        self._epoch[frames] = epochs
         self._superseded[frames] = 0
-        self._older[frames] = superseded
-        self._newer[frames] = NO_FRAME
-        has_older = superseded != NO_FRAME
-        superseded = superseded[has_older]
-        epochs = np.broadcast_to(epoch, pages.shape)[has_older]
-        assert np.all(self._epoch[superseded] < epochs), "a version is not newer than the last"
-        self._superseded[superseded] = epochs
-        self._newer[superseded] = frames[has_older]
+        self._older[frames] = self._newer[frames] = NO_FRAME
         self._newest.put(pages, frames)
         self.version_count += frames.size
-        if superseded.size:
-            assert isinstance(epoch, int), "pages that come from elsewhere have versions here"
-            self._recent.append((epoch, superseded))
 
     def retire(self, epoch: int, pages: Ints) -> tuple[Ints, Ints, Ints]:
         """Let pages end here: from `epoch`, later than any version, they are found elsewhere.
@@ -158,18 +155,21 @@ class Directory:
         candidates = []
         while self._recent and self._recent[0][0] <= visible:
             candidates.append(self._recent.popleft()[1])
-        held = np.array(list(self._held), np.int64)
-        for pin in held[~np.isin(held, pins)].tolist():
-            candidates += self._held.pop(pin)
+        if self._held:
+            held = np.array(list(self._held), np.int64)
+            for pin in held[~np.isin(held, pins)].tolist():
+                candidates += self._held.pop(pin)
         if not candidates:
             return np.empty(0, np.int64)
         frames = np.concatenate(candidates)
-        is_garbage = self._is_garbage(self._epoch[frames], self._superseded[frames], pins)
-        self._hold(frames[~is_garbage], pins)
-        garbage = frames[is_garbage]
+        kept = np.empty(frames.size, np.int64)
+        count = sift(frames, np.ascontiguousarray(pins, np.int64), self._versions, kept)
+        if count < frames.size:
+            self._hold(kept[: frames.size - count], pins)
+        garbage = frames[:count]
         if self._retired_count:
             self._behead(garbage)
-        unlink(garbage, self._older, self._newer)
+        unlink(garbage, self._versions)
         self.version_count -= garbage.size
         return garbage
 
@@ -204,10 +204,6 @@ class Directory:
         assert count == self.version_count
         listed = [part for _, part in self._recent] + [p for ps in self._held.values() for p in ps]
         assert np.array_equal(_sorted(waiting), _sorted(listed)), "a superseded frame is lost"
-
-    def _is_garbage(self, epochs: Ints, superseded: Ints, pins: Ints) -> NDArray[np.bool_]:
-        """Tell which versions, all superseded at a visible epoch, no pin lies within."""
-        return np.asarray(np.searchsorted(pins, epochs) == np.searchsorted(pins, superseded))
 
     def _hold(self, frames: Ints, pins: Ints) -> None:
         """Keep frames until the oldest pin that needs each of them is gone.

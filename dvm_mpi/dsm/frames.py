@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dvm_mpi import config
 from dvm_mpi.dsm import byte_copy, ranges
 from dvm_mpi.dsm.messages import NO_FRAME
+from dvm_mpi.dsm.page_loops import give_back, take_together
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 
@@ -58,7 +59,7 @@ class FramePool:
     in_use: int
     #: Whose frames these are, in words for errors.
     owner: str
-    #: Stretches of free frames, ascending, never touching one another.
+    #: Stretches of free frames, ascending, never touching one another; some may be empty.
     _firsts: Ints
     _counts: Ints
 
@@ -101,17 +102,14 @@ class FramePool:
                 "give it more with --memory"
             )
         self.in_use += count
-        fits = np.flatnonzero(self._counts >= count)
-        if fits.size:
-            stretch = fits[0]
-            frames = np.arange(self._firsts[stretch], self._firsts[stretch] + count)
-            self._firsts[stretch] += count
-            self._counts[stretch] -= count
-        else:
-            frames = ranges.expand(self._firsts, np.minimum(self._counts, self._left_before(count)))
-            taken = np.diff(np.searchsorted(frames, np.append(self._firsts, self.frame_count)))
-            self._firsts += taken
-            self._counts -= taken
+        first = take_together(self._firsts, self._counts, count)
+        if first >= 0:
+            # An empty stretch that is left goes with the next frames that are given back.
+            return np.arange(first, first + count)
+        frames = ranges.expand(self._firsts, np.minimum(self._counts, self._left_before(count)))
+        taken = np.diff(np.searchsorted(frames, np.append(self._firsts, self.frame_count)))
+        self._firsts += taken
+        self._counts -= taken
         kept = self._counts > 0
         self._firsts = self._firsts[kept]
         self._counts = self._counts[kept]
@@ -121,17 +119,14 @@ class FramePool:
         """Give back frames, in any order; each must be allocated."""
         if frames.size == 0:
             return
-        firsts, counts = ranges.join_consecutive(np.sort(frames))
-        assert firsts[0] >= 0
-        assert firsts[-1] + counts[-1] <= self.frame_count
-        all_firsts = np.concatenate((self._firsts, firsts))
-        order = np.argsort(all_firsts, kind="stable")
-        all_firsts = all_firsts[order]
-        ends = all_firsts + np.concatenate((self._counts, counts))[order]
-        assert np.all(ends[:-1] <= all_firsts[1:]), "a frame was freed twice"
-        begins = np.flatnonzero(np.concatenate(([True], ends[:-1] != all_firsts[1:])))
-        self._firsts = all_firsts[begins]
-        self._counts = ends[np.append(begins[1:], ends.size) - 1] - self._firsts
+        returned = np.sort(frames)
+        assert 0 <= returned[0]
+        assert returned[-1] < self.frame_count
+        stretches = self._firsts.size + returned.size
+        firsts, counts = np.empty(stretches, np.int64), np.empty(stretches, np.int64)
+        count = give_back(self._firsts, self._counts, returned, firsts, counts)
+        assert count >= 0, "a frame was freed twice"
+        self._firsts, self._counts = firsts[:count], counts[:count]
         self.in_use -= frames.size
 
     def read(self, frames: Ints) -> NDArray[np.uint8]:
@@ -144,7 +139,7 @@ class FramePool:
 
     def check_invariants(self) -> None:
         """Assert what holds between any two calls."""
-        assert np.all(self._counts > 0)
+        assert np.all(self._counts >= 0)
         ends = self._firsts + self._counts
         assert np.all(ends[:-1] < self._firsts[1:]), "free stretches touch or overlap"
         assert self._firsts.size == 0 or (self._firsts[0] >= 0 and ends[-1] <= self.frame_count)

@@ -137,6 +137,8 @@ class Handover:
     def note_tokens(self, tokens: NDArray[Any], epoch: int) -> None:
         """Note which write sets of an epoch are to be looked through for pages that have moved."""
         newest = self._geometry.moves.newest
+        if newest == 0:
+            return
         older = tokens[(tokens["staged"] > 0) & (tokens["staged"] < newest)]
         self._owed.update(dict.fromkeys(older[["worker", "serial"]].tolist(), epoch))
 
@@ -167,7 +169,8 @@ class Handover:
 
     def has_stores(self, tokens: NDArray[Any], runs: NDArray[Any]) -> bool:
         """Say whether all that an epoch's tokens expect of others is here."""
-        for token in tokens[tokens["staged"] < 0]:
+        is_passed = tokens["staged"] < 0
+        for token in tokens[is_passed] if is_passed.any() else ():
             first, count = int(token["run_first"]), int(token["run_count"])
             wanted = ranges.total_bytes(runs[first : first + count])
             if self._bytes_of((int(token["worker"]), int(token["serial"]))) < wanted:

@@ -44,6 +44,8 @@ from dvm_mpi.dsm.messages import (
     StagingEnded,
     StoresPassed,
 )
+from dvm_mpi.dsm.page_loops import copy_bases, lay_over, pages_stored
+from dvm_mpi.dsm.rows import joined, words_of
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 from dvm_mpi.values import dataclass, field
@@ -59,6 +61,9 @@ Addressed = tuple[int, HomeAction]
 Closed = ApplyRequested | BlocksMoved
 #: Write sets that a message about a wait names.
 _TOLD_MAX: Final = 3
+#: Up to so many runs, and pages that they touch, loops over each pair of them are quick.
+FEW_RUNS: Final = 64
+FEW_PAGES: Final = 64
 
 
 @dataclass(slots=True)
@@ -401,7 +406,7 @@ class Home:
         for handed in self._handover.adopt(event):
             frames = self.pool.allocate(handed.pages.size)
             self.pool.memory[frames] = handed.content.reshape(-1, PAGE_BYTES)
-            self.directory.insert(handed.versions, handed.pages, frames)
+            self.directory.adopt(handed.versions, handed.pages, frames)
 
     def _can_apply(self, event: Closed) -> bool:
         """Whether an epoch's bytes are here, and frames for it, or no hope for frames."""
@@ -418,7 +423,7 @@ class Home:
             wanted = self._handover.page_count(event)
             return free < wanted <= self.pool.frame_count - self.directory.pages().size
         # Counting pages exactly takes a while; mostly there is more than enough.
-        if sum(_page_count_most(runs) for runs in self._runs_of(event)) <= free:
+        if sum(map(_page_count_most, self._runs_of(event))) <= free:
             return False
         wanted = self._frames_wanted(event)
         return free < wanted <= self.pool.frame_count - self.directory.pages().size
@@ -452,6 +457,9 @@ class Home:
             return []
         written = []
         is_staged = tokens["staged"] != 0
+        if not is_staged.any():
+            # As most epochs of small write sets.
+            return [(_runs_of_tokens(event, tokens), event.data)]
         begins = np.flatnonzero(np.concatenate(([True], is_staged[1:] | is_staged[:-1])))
         for group in np.split(tokens, begins[1:]):
             key = (int(group[0]["worker"]), int(group[0]["serial"]))
@@ -463,22 +471,24 @@ class Home:
                 self._staged_bytes -= staged.held_bytes
                 written += staged.parts
             else:
-                rows = ranges.expand(group["run_first"], group["run_count"])
-                written.append((event.runs[rows], event.data))
+                written.append((_runs_of_tokens(event, group), event.data))
         return written
 
     def _apply(self, epoch: int, written: list[tuple[NDArray[Any], Bytes]]) -> None:
         """Make one new version of every page that the write sets touch."""
-        runs = np.concatenate([np.empty(0, RUN), *(runs for runs, _ in written)])
-        stored = ranges.normalise(runs)
-        pages = ranges.pages_of(stored)
+        runs = joined([runs for runs, _ in written]) if written else np.empty(0, RUN)
+        pages = _pages_of(runs)
         homes = self.geometry.home_of(pages, epoch)
         assert np.all(homes == self.index), "pages of another home"
         self.hot_pages.note("versions", pages)
         frames = self.pool.allocate(pages.size)
-        starts = pages << PAGE_SHIFT
-        is_partial = ~ranges.covers(stored, ranges.from_bounds(starts, starts + PAGE_BYTES))
-        self._copy_bases(frames[is_partial], self._base_frames(pages[is_partial]))
+        bases = self._base_frames(pages)
+        if runs.size <= FEW_RUNS:
+            copy_bases(words_of(runs), pages, frames, bases, self.pool.flat)
+        else:
+            starts, stored = pages << PAGE_SHIFT, ranges.normalise(runs)
+            is_partial = ~ranges.covers(stored, ranges.from_bounds(starts, starts + PAGE_BYTES))
+            self._copy_bases(frames[is_partial], bases[is_partial])
         for runs, data in written:
             self._overlay(pages, frames, runs, data)
         self.directory.insert(epoch, pages, frames)
@@ -497,13 +507,23 @@ class Home:
 
     def _overlay(self, pages: Ints, frames: Ints, runs: NDArray[Any], data: Bytes) -> None:
         """Write runs into the frames of `pages` (ascending), in order."""
-        pieces, _ = ranges.cut_at(runs, PAGE_BYTES)
-        rows = np.searchsorted(pages, pieces["start"] >> PAGE_SHIFT)
-        targets = (frames[rows] << PAGE_SHIFT) + (pieces["start"] & (PAGE_BYTES - 1))
-        sources = np.ascontiguousarray(pieces["data_first"])
-        lengths = np.ascontiguousarray(pieces["length"])
-        assert lengths.size == 0 or int((sources + lengths).max()) <= data.size, "run beyond data"
-        byte_copy.copy_runs(data, sources, self.pool.flat, targets, lengths)
+        failed = lay_over(words_of(runs), data, pages, frames, self.pool.flat)
+        assert not failed, "a run beyond data, or beyond the pages"
+
+
+def _runs_of_tokens(event: ApplyRequested, tokens: NDArray[Any]) -> NDArray[Any]:
+    """Return the runs that write sets of an epoch's message have there, in order."""
+    return event.runs.take(ranges.expand(tokens["run_first"], tokens["run_count"]))
+
+
+def _pages_of(runs: NDArray[Any]) -> Ints:
+    """Return the numbers of all pages that runs touch, ascending, each once."""
+    if runs.size <= FEW_RUNS:
+        pages = np.empty(FEW_PAGES, np.int64)
+        count = pages_stored(words_of(runs), pages)
+        if count <= FEW_PAGES:
+            return pages[:count]
+    return ranges.pages_of(ranges.normalise(runs))
 
 
 def _page_count_most(runs: NDArray[Any]) -> int:
@@ -515,5 +535,7 @@ def _page_count_most(runs: NDArray[Any]) -> int:
 
 def _staged_keys(tokens: NDArray[Any]) -> list[tuple[int, int]]:
     """Return (worker, serial) of the staged ones of messages.TOKEN rows, in order."""
+    if not tokens["staged"].any():
+        return []
     keys: list[tuple[int, int]] = tokens[tokens["staged"] > 0][["worker", "serial"]].tolist()
     return keys

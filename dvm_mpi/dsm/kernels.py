@@ -14,7 +14,7 @@ from dvm_mpi.native.library import Library
 
 _FOLDER: Final = Path(__file__).parent
 _MODULES: Final = (
-    "byte_copy", "directory", "dividing", "hashing", "holders", "last_writers", "moves",
+    "byte_copy", "dividing", "hashing", "holders", "last_writers", "moves", "page_loops",
     "range_leaves", "watch_tree",
 )  # fmt: skip
 #: Where constants in kernels come from.

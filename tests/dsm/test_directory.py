@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from numpy.typing import NDArray
 
+from dvm_mpi.dsm import page_loops
 from dvm_mpi.dsm.directory import Directory
 from dvm_mpi.dsm.messages import NO_FRAME
 from dvm_mpi.errors import LimitError
@@ -150,13 +151,12 @@ def test_what_a_pin_held_is_freed_when_it_goes_and_not_looked_at_before(
     directory.insert(3, pages, pages + 1_000)
     assert directory.collect(3, np.array([2])).size == 0
     examined: list[int] = []
-    judge = directory._is_garbage
 
-    def count_and_judge(epochs: NDArray[np.int64], *rest: Any) -> Any:
-        examined.append(epochs.size)
-        return judge(epochs, *rest)
+    def count_and_sift(frames: NDArray[np.int64], *rest: Any) -> Any:
+        examined.append(frames.size)
+        return page_loops.sift(frames, *rest)
 
-    monkeypatch.setattr(directory, "_is_garbage", count_and_judge)
+    monkeypatch.setattr("dvm_mpi.dsm.directory.sift", count_and_sift)
     for epoch in range(4, 204):
         insert(directory, epoch, 5_000, 9_000 + epoch % 2)
         directory.collect(epoch, np.array([2, epoch]))

@@ -248,6 +248,6 @@ def test_what_has_left_a_directory_goes_when_no_snapshot_needs_it() -> None:
     assert directory.lookup(np.array([7, 8]), 3)[0].tolist() == [0, 1]
     assert sorted(directory.collect(7, NO_PAGES).tolist()) == [0, 1]
     assert directory.pages().size == directory.version_count == 0
-    directory.insert(np.array([4]), np.array([7]), np.array([5]))
+    directory.adopt(np.array([4]), np.array([7]), np.array([5]))
     directory.check_invariants()
     assert directory.lookup(np.array([7, 8]), 9)[0].tolist() == [5, NO_FRAME]

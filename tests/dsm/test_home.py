@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from dvm_mpi.dsm import page_loops
 from dvm_mpi.dsm.frames import FramePool, reserve_frames
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import COORDINATOR, Home
@@ -297,13 +297,11 @@ def test_a_page_that_is_stored_wholly_needs_no_copy(monkeypatch: pytest.MonkeyPa
     home = make_home()
     home.handle(apply_event(2, (0, b"x" * 2 * PAGE_BYTES)))
     copied: list[int] = []
-    choose = home._base_frames
 
-    def note_and_choose(pages: NDArray[np.int64]) -> Any:
-        copied.extend(pages.tolist())
-        return choose(pages)
+    def copy_and_note(*arguments: Any) -> None:
+        copied.append(page_loops.copy_bases(*arguments))
 
-    monkeypatch.setattr(home, "_base_frames", note_and_choose)
+    monkeypatch.setattr("dvm_mpi.dsm.home.copy_bases", copy_and_note)
     half = b"y" * (PAGE_BYTES // 2)
     home.handle(
         apply_event(
