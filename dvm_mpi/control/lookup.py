@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi.config import LOOKUP_PAGES_MAX
+from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.snapshot import Fetch
 from dvm_mpi.io.report import counted
 from dvm_mpi.layout import PAGE_SHIFT
@@ -30,3 +34,12 @@ class Lookup:
             f"{counted(len(self.pages), 'page')} in [{first:#x}, {end:#x}) "
             f"as of epoch {self.snapshot} ({step} of home {self.home})"
         )
+
+
+def questions(
+    geometry: Geometry, pages: NDArray[np.int64], snapshot: int
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield homes and those of `pages` that each is asked for at a time."""
+    for home, positions in geometry.group_pages(pages, snapshot):
+        for first in range(0, len(positions), LOOKUP_PAGES_MAX):
+            yield home, pages[positions[first : first + LOOKUP_PAGES_MAX]]

@@ -33,13 +33,14 @@ class Roster:
 
     def add(self, numbers: Ints, attempts: NDArray[Any]) -> None:
         """Take a batch: the numbers of its attempts, and the attempts (ATTEMPT)."""
-        rows = np.zeros(len(numbers), _ATTEMPT)
+        rows = np.empty(len(numbers), _ATTEMPT)
         rows["number"] = numbers
         rows["runner"], rows["entry"] = attempts["runner"], attempts["entry"]
         # Those that are set aside: as a rule there is none.
         kept = self._rows[~self._ended] if self._count else self._rows[:0]
-        self._rows = np.concatenate([kept, rows])
-        assert (np.diff(self._rows["number"]) > 0).all(), "attempts are numbered upwards"
+        self._rows = np.concatenate([kept, rows]) if kept.size else rows
+        in_order = self._rows["number"]
+        assert (in_order[1:] > in_order[:-1]).all(), "attempts are numbered upwards"
         self._ended = np.zeros(len(self._rows), bool)
         self._count = len(self._rows)
 

@@ -9,19 +9,19 @@ installed, and a record leaves only after all its staged bytes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from enum import Enum
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import BATCH_FUEL, INLINE_BYTES_MAX, LOOKUP_PAGES_MAX
+from dvm_mpi.config import BATCH_FUEL, INLINE_BYTES_MAX
 from dvm_mpi.control.asking import Asking
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.eagerness import Eagerness
 from dvm_mpi.control.joining import encode_traps, without_staged
-from dvm_mpi.control.lookup import Lookup
+from dvm_mpi.control.lookup import Lookup, questions
 from dvm_mpi.control.messages import (
     RECORD,
     AnswerRequested,
@@ -56,6 +56,7 @@ from dvm_mpi.dsm.snapshot import (
     eager_pages,
     plan_delivery,
     plan_fetch,
+    with_companions,
 )
 from dvm_mpi.dsm.staging import Division, StagingArena
 from dvm_mpi.engine.interface import (
@@ -78,8 +79,6 @@ Sent = tuple[Part, Message]
 _COORDINATOR: Part = ("coordinator", 0)
 _NOTHING: Final = np.empty(0, np.int64)
 _NO_BYTES: Final = np.empty(0, np.uint8)
-
-
 #: Lookups that a message about a long wait names.
 _TOLD_MAX: Final = 3
 
@@ -180,6 +179,8 @@ class Worker:
         #: The attempts that this worker has, how long they are, and for whom pages come early.
         self._roster, self._pace = Roster(), Pace()
         self._eagerness = Eagerness()
+        #: Whether pages of the last batch were left to be fetched where they are touched.
+        self._was_late = False
         #: Lookups under way, until their pages are installed; by ticket.
         self._lookups: dict[int, Lookup] = {}
         self._last_ticket = self._last_serial = 0
@@ -454,16 +455,20 @@ class Worker:
             AttemptBatch(attempts, batch.grants, batch.image_runs, batch.image_data, batch.leases)
         )
         self._read_ahead, self._read_ahead_index = ReadAhead(), -1
-        pages, newest = eager_pages(self._eagerness.grants(batch.attempts, batch.grants))
-        return self._look_up(self.engine.missing(pages, newest, batch.snapshot))
+        early = self._eagerness.grants(batch.attempts, batch.grants)
+        self._was_late = len(early) < len(batch.grants)
+        return self._look_up(self.engine.missing(*eager_pages(early), batch.snapshot))
 
     # --- pages ----------------------------------------------------------------------------------
     def _fetch_missed(self, stopped: Exit) -> list[Sent]:
         """Ask for a page that was touched, and for those that will probably follow."""
-        if stopped.index != self._read_ahead_index:
+        is_first = stopped.index != self._read_ahead_index
+        if is_first:
             self._read_ahead, self._read_ahead_index = ReadAhead(), stopped.index
         grants = self._grants(stopped.index)
         pages, newest = self._read_ahead.plan(stopped.page, grants, self._holds)
+        if is_first and self._was_late:
+            pages, newest = with_companions(pages, newest, grants)
         missing = self.engine.missing(pages, newest, self._snapshot)
         if stopped.page not in missing:
             # The engine is the judge of what it needs: without an answer it would ask for ever.
@@ -479,7 +484,7 @@ class Worker:
     def _look_up(self, pages: NDArray[np.int64]) -> list[Sent]:
         """Ask the homes of `pages`; the engine waits until all of them are installed."""
         sent: list[Sent] = []
-        for home, wanted in self._questions(pages):
+        for home, wanted in questions(self._geometry, pages, self._snapshot):
             self._last_ticket += 1
             held = self.engine.cached_versions(wanted) if self._plane.carries_content else _NOTHING
             self._lookups[self._last_ticket] = Lookup(home, self._snapshot, wanted, held)
@@ -487,12 +492,6 @@ class Worker:
             sent.append((("home", home), request))
         self._phase = Phase.FETCHING if sent else Phase.READY
         return sent
-
-    def _questions(self, pages: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Yield homes and those of `pages` that each is asked for at a time."""
-        for home, positions in self._geometry.group_pages(pages, self._snapshot):
-            for first in range(0, len(positions), LOOKUP_PAGES_MAX):
-                yield home, pages[positions[first : first + LOOKUP_PAGES_MAX]]
 
     def _take_answer(self, answer: LookupAnswered) -> None:
         """Install what the view does not hold yet, or begin to read it."""

@@ -482,6 +482,13 @@ class Home:
         assert np.all(homes == self.index), "pages of another home"
         self.hot_pages.note("versions", pages)
         frames = self.pool.allocate(pages.size)
+        self._lay_bases(pages, frames, runs)
+        for runs, data in written:
+            self._overlay(pages, frames, runs, data)
+        self.directory.insert(epoch, pages, frames)
+
+    def _lay_bases(self, pages: Ints, frames: Ints, runs: NDArray[Any]) -> None:
+        """Give new frames what pages hold now, but those that runs will cover as a whole."""
         bases = self._base_frames(pages)
         if runs.size <= FEW_RUNS:
             copy_bases(words_of(runs), pages, frames, bases, self.pool.flat)
@@ -489,9 +496,6 @@ class Home:
             starts, stored = pages << PAGE_SHIFT, ranges.normalise(runs)
             is_partial = ~ranges.covers(stored, ranges.from_bounds(starts, starts + PAGE_BYTES))
             self._copy_bases(frames[is_partial], bases[is_partial])
-        for runs, data in written:
-            self._overlay(pages, frames, runs, data)
-        self.directory.insert(epoch, pages, frames)
 
     def _base_frames(self, pages: Ints) -> Ints:
         """Return the frames on which an epoch's stores are laid: the newest, NO_FRAME if none."""

@@ -1,4 +1,4 @@
-"""Compiled loops of a home over few pages: what an epoch stores to, new versions, free frames.
+"""Compiled loops over few pages: what an epoch stores to, new versions, free frames, fetches.
 
 Most epochs store some hundred bytes to a few pages. numpy takes a microsecond for each of a hundred
 calls then, and several where the processor has had other things in its caches since.
@@ -218,6 +218,70 @@ def unlink(frames: Ints, versions: Ints) -> None:
             versions[4, older] = newer
 
 
+# --- fetches -------------------------------------------------------------------------------------
+
+
+@entry_kernel("int64(int64[::1])")
+def extent_count(frames: Ints) -> int:
+    """Return how many stretches frames that follow each other make; NO_FRAME is in none."""
+    count = 0
+    for row in range(frames.size):
+        if frames[row] == NO_FRAME:
+            continue
+        if row == 0 or frames[row - 1] == NO_FRAME or frames[row - 1] + 1 != frames[row]:
+            count += 1
+    return count
+
+
+@entry_kernel("int64(int64[::1], int64[::1], int64[::1], int64, int64, int64[:, ::1])")
+def few_eager_pages(
+    starts: Ints, lengths: Ints, newest: Ints, bytes_max: int, pages_max: int, found: Ints
+) -> int:
+    """Choose pages as `snapshot.eager_pages` does; return how many.
+
+    -1: there are too many for `found`, (5, n), in which pages and their newest epochs are the first
+    two rows, and the others are at work.
+    """
+    extents = 0
+    for row in range(starts.size):
+        if lengths[row] <= 0 or lengths[row] > bytes_max:
+            continue
+        first = starts[row] >> PAGE_SHIFT
+        count = ((starts[row] + lengths[row] - 1) >> PAGE_SHIFT) + 1 - first
+        at = 0
+        while at < extents and (found[2, at] != first or found[3, at] != count):
+            at += 1
+        if at == found.shape[1]:
+            return -1
+        if at == extents:
+            found[2, at] = first
+            found[3, at] = count
+            found[4, at] = 0
+            extents += 1
+        found[4, at] = max(found[4, at], newest[row])
+    count = 0
+    for at in range(extents):
+        pages_max -= found[3, at]
+        if pages_max < 0:
+            break
+        for page in range(found[2, at], found[2, at] + found[3, at]):
+            place = count
+            while place > 0 and found[0, place - 1] > page:
+                place -= 1
+            if place > 0 and found[0, place - 1] == page:
+                found[1, place - 1] = max(found[1, place - 1], found[4, at])
+                continue
+            if count == found.shape[1]:
+                return -1
+            for row in range(count, place, -1):
+                found[0, row] = found[0, row - 1]
+                found[1, row] = found[1, row - 1]
+            found[0, place] = page
+            found[1, place] = found[4, at]
+            count += 1
+    return count
+
+
 # --- free frames ---------------------------------------------------------------------------------
 
 
@@ -229,10 +293,9 @@ def take_together(firsts: Ints, counts: Ints, count: int) -> int:
     """
     for row in range(counts.size):
         if counts[row] >= count:
-            first = firsts[row]
             firsts[row] += count
             counts[row] -= count
-            return first
+            return int(firsts[row] - count)
     return -1
 
 

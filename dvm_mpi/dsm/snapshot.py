@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from dvm_mpi import config
 from dvm_mpi.dsm import ranges
 from dvm_mpi.dsm.messages import NO_FRAME, LookupAnswered
+from dvm_mpi.dsm.page_loops import few_eager_pages
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT
 from dvm_mpi.values import dataclass
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
+#: Up to so many ranges, and pages of them, loops over each pair of them are quick.
+FEW: Final = 64
 #: Later than every epoch: of a page about which nothing is declared, nothing is known.
 UNKNOWN_EPOCH: Final = 2**62
 #: Scans that are followed at a time; the one that was idle longest is forgotten.
@@ -110,6 +113,18 @@ def eager_pages(grants: NDArray[Any]) -> tuple[Ints, Ints]:
     Pages, ascending, each once; and for each an epoch after which nobody stored into any granted
     byte of it.
     """
+    if len(grants) <= FEW:
+        found = np.empty((5, FEW), np.int64)
+        count = few_eager_pages(
+            np.ascontiguousarray(grants["start"]),
+            np.ascontiguousarray(grants["length"]),
+            np.ascontiguousarray(grants["newest"]),
+            config.EAGER_BYTES_MAX,
+            config.EAGER_BATCH_BYTES_MAX >> PAGE_SHIFT,
+            found,
+        )
+        if count >= 0:
+            return found[0, :count], found[1, :count]
     is_small = (grants["length"] > 0) & (grants["length"] <= config.EAGER_BYTES_MAX)
     small = grants[is_small]
     rounded = ranges.round_to_pages(small)
@@ -129,6 +144,30 @@ def eager_pages(grants: NDArray[Any]) -> tuple[Ints, Ints]:
     return pages, newest_of_page
 
 
+def with_companions(pages: Ints, newest: Ints, grants: NDArray[Any]) -> tuple[Ints, Ints]:
+    """Add the pages of an attempt's small ranges to one that it has touched, if they are few.
+
+    They were not fetched early, since attempts like this one often end before they need them. But a
+    home answers about a few pages in the time in which it answers about one, and whoever went on
+    would wait once more for each range.
+
+    Parameters
+    ----------
+    pages, newest
+        The one page, and its newest epoch, as `ReadAhead.plan` returns them.
+    grants
+        As for `eager_pages`, of the one attempt.
+    """
+    others, newest_of_others = eager_pages(grants)
+    is_other = others != pages[0]
+    if is_other.sum() > config.COMPANION_PAGES_MAX:
+        return pages, newest
+    return (
+        np.concatenate([pages, others[is_other]]),
+        np.concatenate([newest, newest_of_others[is_other]]),
+    )
+
+
 def plan_fetch(answer: LookupAnswered, cached_versions: Ints) -> Fetch:
     """Divide a home's answer into pages that the worker has already and pages to read.
 
@@ -136,6 +175,12 @@ def plan_fetch(answer: LookupAnswered, cached_versions: Ints) -> Fetch:
     to read are sorted by frame, so that neighbours become one transfer (`frames.frame_extents`).
     """
     is_held = cached_versions == answer.versions
+    if not is_held.any() and (answer.frames[1:] >= answer.frames[:-1]).all():
+        # Most often: few pages, all of which others have stored to.
+        none = answer.pages[:0]
+        return Fetch(
+            answer.home, none, none, answer.pages, answer.frames, answer.versions, answer.until
+        )
     wanted = np.flatnonzero(~is_held)
     wanted = wanted[np.argsort(answer.frames[wanted], kind="stable")]
     return Fetch(
@@ -202,7 +247,8 @@ class ReadAhead:
     """How many pages to fetch at a first touch: one at first, more and more as a scan goes on.
 
     A single touch fetches a single page, since large ranges are often sparse. A touch just behind
-    the pages of an earlier one is a scan: READ_AHEAD_PAGES, then twice as many each time. If the
+    the pages of an earlier one is a scan: READ_AHEAD_PAGES, then READ_AHEAD_GROWTH times as many
+    each time. If the
     rank held what follows before, in older versions, all of that is fetched: others have walked
     through it here. One object serves one attempt.
     """
@@ -256,7 +302,7 @@ class ReadAhead:
             if scan.next_page <= missed < scan.next_page + config.READ_AHEAD_PAGES:
                 self._scans.append(self._scans.pop(position))
                 window = scan.window
-                scan.window = min(2 * window, config.READ_AHEAD_PAGES_MAX)
+                scan.window = min(config.READ_AHEAD_GROWTH * window, config.READ_AHEAD_PAGES_MAX)
                 return window
         del self._scans[: len(self._scans) - SCANS_MAX + 1]
         self._scans.append(_Scan(missed + 1, config.READ_AHEAD_PAGES))

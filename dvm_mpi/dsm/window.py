@@ -29,6 +29,7 @@ from mpi4py import MPI  # noqa: E402
 from dvm_mpi import config  # noqa: E402
 from dvm_mpi.dsm.frames import frame_extents  # noqa: E402
 from dvm_mpi.dsm.messages import NO_FRAME  # noqa: E402
+from dvm_mpi.dsm.page_loops import extent_count  # noqa: E402
 from dvm_mpi.dsm.snapshot import Content  # noqa: E402
 from dvm_mpi.dsm.traffic import Ledger  # noqa: E402
 from dvm_mpi.errors import WindowError  # noqa: E402
@@ -243,15 +244,15 @@ class WindowPlane:
 
     def read_frames(self, home: int, frames: Ints, ticket: int) -> Content | None:
         """Read published frames; NO_FRAME is a page of zeros; None: `arrived` has them."""
-        extents = frame_extents(frames)
-        counts = extents[1]
-        self._windows.traffic.read(home, int(counts.sum()) << PAGE_SHIFT, counts.size)
+        read_count = int((frames != NO_FRAME).sum())
+        self._windows.traffic.read(home, read_count << PAGE_SHIFT, extent_count(frames))
         memory = self._windows.memory_of(home)
         if memory is not None:
             self._windows.sync()
             return Content(memory.reshape(-1, PAGE_BYTES), frames)
         content = np.empty((frames.size, PAGE_BYTES), np.uint8)
         content[frames == NO_FRAME] = 0
+        extents = frame_extents(frames)
         listed = zip(*(part.tolist() for part in extents), strict=True)
         read = _Read(home, ticket, content, deque(listed), [])
         if self._advance(read):

@@ -74,6 +74,8 @@ class PageCache:
 
     def renew(self, pages: NDArray[np.int64], until: NDArray[np.int64]) -> None:
         """Note until when cached pages are known unchanged."""
+        if pages.size == 0:
+            return
         is_cached = (self._space.flags[pages] & CACHED) != 0
         kept = pages[is_cached]
         self._space.epochs[kept, 1] = np.maximum(self._space.epochs[kept, 1], until[is_cached])

@@ -276,6 +276,27 @@ def test_what_was_pushed_out_meanwhile_is_asked_for_when_it_is_missed() -> None:
     assert engine.held[FIRST] == (5, 4)
 
 
+def test_where_attempts_abort_pages_come_late_and_few_of_them_together() -> None:
+    engine = Shelf()
+    worker = worker_of(engine, Plane(is_late=False), home_count=1)
+    for number in range(1, 3):
+        ended = outcomes((0, 1))
+        ended.outcomes["end"] = End.ABORT
+        engine.ended, engine.stops = [ended], [Exit(Reason.BATCH_DONE, 0, 10)]
+        handle(worker, batch([], first_number=number))
+        worker.run_slice(100, 0)
+    assert handle(worker, batch([0, 1, 2], first_number=3)) == (), "nothing is fetched early"
+    engine.stops = [
+        Exit(Reason.PAGE_MISSED, 0, 10, page=FIRST + 1),
+        Exit(Reason.PAGE_MISSED, 0, 10, page=FIRST + 2),
+    ]
+    ((home, request),) = requests_of(worker.run_slice(100, 0)[0])
+    assert request.pages.tolist() == [FIRST + 1, FIRST, FIRST + 2]
+    handle(worker, answer_to(request, home, [7, 8, 9], [5, 5, 5]))
+    ((_, again),) = requests_of(worker.run_slice(100, 0)[0])
+    assert again.pages.tolist() == [FIRST + 2], "as any touch after the first"
+
+
 # --- large write sets ---------------------------------------------------------------------------
 def finish(worker: Worker, engine: Shelf, *write_sets: tuple[int, int]) -> Any:
     """Run a batch to its end, with these commits."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from dvm_mpi.dsm import page_loops
 from dvm_mpi.dsm.messages import NO_FRAME, RUN
@@ -22,7 +25,7 @@ PLACES = st.builds(
 )
 
 
-def runs_of(bounds: list[tuple[int, int]]) -> tuple[np.ndarray, bytes]:
+def runs_of(bounds: list[tuple[int, int]]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
     """Return runs between bounds, in any order, and bytes of which no two are alike nearby."""
     runs = np.zeros(len(bounds), RUN)
     first = 0

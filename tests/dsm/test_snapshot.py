@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dvm_mpi import config
 from dvm_mpi.dsm.messages import NO_FRAME, LookupAnswered
 from dvm_mpi.dsm.snapshot import (
+    FEW,
     SCANS_MAX,
     UNKNOWN_EPOCH,
     ReadAhead,
     eager_pages,
     plan_delivery,
     plan_fetch,
+    with_companions,
 )
 from dvm_mpi.engine.interface import gathered
 from dvm_mpi.layout import PAGE_BYTES
+from tests.properties import tried
 
 GRANT = np.dtype([("start", "<i8"), ("length", "<i8"), ("newest", "<i8")])
 FIRST = 1 << 30
 WINDOW = config.READ_AHEAD_PAGES
+GROWTH = config.READ_AHEAD_GROWTH
 
 
 def grants(*rows):
@@ -70,6 +76,44 @@ def test_nothing_declared_is_nothing_to_fetch():
     assert pages.size == newest.size == 0
 
 
+ROWS = st.lists(
+    st.tuples(
+        st.integers(0, 40 * PAGE_BYTES),
+        st.sampled_from([0, 1, 8, 5_000, 20_000]),
+        st.integers(0, 9),
+    ),
+    max_size=12,
+)
+
+
+@tried(100)
+@given(rows=ROWS, most=st.integers(1, 30))
+def test_few_ranges_are_fetched_as_many_are(rows, most):
+    """The compiled loop and numpy agree; nobody fetches a page that nobody declared."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "EAGER_BATCH_BYTES_MAX", most * PAGE_BYTES)
+        patch.setattr(config, "EAGER_BYTES_MAX", 19_000)
+        few = eager_pages(grants(*rows))
+        patch.setattr("dvm_mpi.dsm.snapshot.FEW", -1)
+        many = eager_pages(grants(*rows))
+    assert few[0].tolist() == many[0].tolist()
+    assert few[1].tolist() == many[1].tolist()
+
+
+def test_more_pages_than_few_are_found_as_well():
+    pages, _ = eager_pages(grants((page(5), FEW * PAGE_BYTES, 1), (page(1), 1, 1)))
+    assert pages.tolist() == [1, *range(5, 5 + FEW)]
+
+
+def test_few_pages_that_may_be_needed_come_along_with_the_first():
+    rows = grants((page(3), 8, 4), (page(7), 8, 2), (page(8), 8, 6), (page(50), 2 << 20, 9))
+    touched = np.array([7]), np.array([2])
+    pages, newest = with_companions(*touched, rows)
+    assert (pages.tolist(), newest.tolist()) == ([7, 3, 8], [2, 4, 6])
+    large = grants((page(7), 8, 2), (page(20), (config.COMPANION_PAGES_MAX + 1) * PAGE_BYTES, 5))
+    assert with_companions(*touched, large)[0].tolist() == [7], "they would travel for nothing"
+
+
 def nothing_held(pages):
     return np.zeros(len(pages), bool)
 
@@ -81,14 +125,14 @@ def follow(ahead, missed, *rows, held=nothing_held):
     return pages.size
 
 
-def test_a_scan_is_read_ahead_of_in_doubling_steps():
+def test_a_scan_is_read_ahead_of_in_growing_steps():
     ahead, whole = ReadAhead(), (page(FIRST), 1 << 42, 1)
     sizes, missed = [], FIRST + 5
     for _ in range(8):
         sizes.append(follow(ahead, missed, whole))
         missed += sizes[-1]
     most = config.READ_AHEAD_PAGES_MAX
-    assert sizes == [1, *(min(WINDOW << k, most) for k in range(7))]
+    assert sizes == [1, *(min(WINDOW * GROWTH**k, most) for k in range(7))]
     assert sizes[-1] == most
 
 
@@ -104,7 +148,7 @@ def test_several_scans_at_a_time():
     for step in range(3):
         for number in range(3):
             size = follow(ahead, places[number], whole)
-            assert size == (1, WINDOW, 2 * WINDOW)[step]
+            assert size == (1, WINDOW, GROWTH * WINDOW)[step]
             places[number] += size
 
 
@@ -127,7 +171,7 @@ def test_a_scan_fetches_at_once_what_was_held_before():
 
     assert follow(ahead, FIRST, whole, held=held) == 1
     assert follow(ahead, FIRST + 1, whole, held=held) == count - 1
-    assert follow(ahead, FIRST + count, whole, held=held) == 2 * WINDOW
+    assert follow(ahead, FIRST + count, whole, held=held) == GROWTH * WINDOW
     short = (page(FIRST), (count - 5) * PAGE_BYTES, 1)
     ahead = ReadAhead()
     assert follow(ahead, FIRST, short, held=held) == 1

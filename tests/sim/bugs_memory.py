@@ -121,9 +121,10 @@ class EmptyFrames(Home):
 class UncleanFrames(Home):
     """A frame that begins a page holds what the frame last held."""
 
-    def _copy_bases(self, frames: Ints, bases: Ints) -> None:
-        has_base = bases != NO_FRAME
-        super()._copy_bases(frames[has_base], bases[has_base])
+    def _lay_bases(self, pages: Ints, frames: Ints, runs: NDArray[Any]) -> None:
+        held, is_new = self.pool.memory[frames], self._base_frames(pages) == NO_FRAME
+        super()._lay_bases(pages, frames, runs)
+        self.pool.memory[frames[is_new]] = held[is_new]
 
 
 class StagedPartsLost(Home):
