@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from dvm_mpi.engine.address_space import PAGE_COUNT, STATIC, TRACK
+from dvm_mpi.engine.address_space import FLAGS, MASK_BYTES, MASKS, PAGE_COUNT, STATIC, TRACK
 from dvm_mpi.engine.translation.frame import (
     BIT,
     I8,
@@ -22,7 +22,7 @@ from dvm_mpi.engine.translation.frame import (
     word,
 )
 from dvm_mpi.engine.translation.memory import Memory
-from dvm_mpi.layout import PAGE_SHIFT, WORD_BYTES
+from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, WORD_BYTES
 
 _VOID: Final = ir.VoidType()
 _RUN: Final = ir.LiteralStructType([I64, I64, I64])
@@ -189,7 +189,71 @@ class Runtime:
         builder = frame.builder
         words = builder.lshr(builder.sub(last, first), word(3))
         self._fill(memory.mask_pointer(first), words)
+        self._settle(function, start, end)
         frame.builder.ret_void()
+
+    def _settle(self, function: Any, start: Value, end: Value) -> None:
+        """Ask for no more marks on pages of `[start, end)` of which all bytes are marked.
+
+        So what fills a table pays for marks, and what then changes it at random does not: a mask
+        takes a line of the cache of its own. A page is looked at when its first or its last byte is
+        marked, so that short ranges do not look at the same page again and again.
+        """
+        frame, builder = self._frame, self._frame.builder
+        first = builder.lshr(start, word(PAGE_SHIFT))
+        last = builder.lshr(builder.sub(end, word(1)), word(PAGE_SHIFT))
+        edge = builder.and_(start, word(PAGE_BYTES - 1))
+        ends = builder.and_(end, word(PAGE_BYTES - 1))
+        meets = builder.icmp_unsigned("==", builder.mul(edge, ends), word(0))
+        meets = builder.or_(meets, builder.icmp_unsigned("!=", first, last))
+        looking, done = function.append_basic_block("looking"), function.append_basic_block("done")
+        builder.cbranch(meets, looking, done)
+        frame.at(looking)
+        settle = self._function("settle", _VOID, 2, self._build_settle)
+        settle.attributes.add("noinline")
+        frame.builder.call(settle, [first, last])
+        frame.go(done)
+
+    def _build_settle(self, function: Any, args: Any) -> None:
+        """Build `settle(first page, last page)`."""
+        frame, memory = self._frame, self._memory
+        first, last = args
+        pages, look, words, step, settled, following, done = (
+            function.append_basic_block(name)
+            for name in ("pages", "look", "words", "step", "settled", "following", "done")
+        )
+        enter = frame.builder.block
+        frame.go(pages)
+        page = frame.builder.phi(I64)
+        page.add_incoming(first, enter)
+        tracked = frame.builder.and_(memory.flag_of(page), ir.Constant(I8, TRACK))
+        is_tracked = frame.builder.icmp_unsigned("!=", tracked, ir.Constant(I8, 0))
+        frame.builder.cbranch(is_tracked, look, following)
+        frame.at(look)
+        builder = frame.builder
+        masks = builder.add(builder.mul(page, word(MASK_BYTES)), word(MASKS))
+        builder.branch(words)
+        frame.at(words)
+        offset = builder.phi(I64)
+        offset.add_incoming(word(0), look)
+        pointer = builder.inttoptr(builder.add(masks, offset), POINTER)
+        found = builder.load(pointer, typ=I64)
+        found.set_metadata("tbaa", memory.masks_kind)
+        builder.cbranch(builder.icmp_signed("==", found, word(-1)), step, following)
+        frame.at(step)
+        behind = builder.add(offset, word(WORD_BYTES))
+        offset.add_incoming(behind, step)
+        builder.cbranch(builder.icmp_unsigned("<", behind, word(MASK_BYTES)), words, settled)
+        frame.at(settled)
+        flags = builder.and_(memory.flag_of(page), ir.Constant(I8, ~TRACK & 0xFF))
+        place = builder.inttoptr(builder.add(page, word(FLAGS)), POINTER)
+        builder.store(flags, place).set_metadata("tbaa", memory.flags_kind)
+        builder.branch(following)
+        frame.at(following)
+        after = builder.add(page, word(1))
+        page.add_incoming(after, following)
+        builder.cbranch(builder.icmp_unsigned("<=", after, last), pages, done)
+        ir.IRBuilder(done).ret_void()
 
     def _mark_bits(self, address: Value, length: Value) -> None:
         """Mark `length` bytes, less than eight, of one word."""

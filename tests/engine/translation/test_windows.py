@@ -110,3 +110,54 @@ def test_hot_programs_have_one_meaning(engine: str) -> None:
     for seed in range(24):
         found, _ = disagreements(hot_scene(seed), engines)
         assert not found, "\n".join([f"seed {seed}", *found])
+
+
+def filled_and_changed(parts: list[tuple[int, int]], step: int) -> Scene:
+    """Return a program that fills parts of three pages, and then stores bytes all over them.
+
+    `parts`: first byte and the one behind the last, from the beginning of the pages. Two runners
+    execute it one after the other.
+    """
+    instructions = []
+    for first, end in parts:
+        start, bound = (first, end) if step > 0 else (end - abs(step), first - 1)
+        begin, ends = len(instructions), (at(COUNTER), imm(DATA_START + bound))
+        instructions += [
+            op("mov", imm(DATA_START + start), at(COUNTER)),
+            op("mov", imm(0x5A), via(COUNTER)),
+            op("add", at(COUNTER), imm(step), at(COUNTER)),
+            op("br:l", *ends[:: 1 if step > 0 else -1], target=begin + 1),
+        ]  # fmt: skip
+    begin = len(instructions)
+    instructions += [
+        op("mov", imm(DATA_START + 1), at(COUNTER)),
+        op("mul", at(COUNTER), imm(3), at(VALUE)),
+        op("mov", at(VALUE), via(COUNTER), types="ub"),
+        op("add", at(COUNTER), at(END), at(COUNTER)),
+        op("add", at(END), imm(7), at(END)),
+        op("br:l", at(COUNTER), imm(DATA_START + 3 * PAGE_BYTES), target=begin + 1),
+        op("exit:c"),
+    ]
+    grants = ((DATA_START, 3 * PAGE_BYTES, 0),)
+    return Scene(instructions, tasks=[Task(grants=grants)] * 2, slice_fuel=100_000)
+
+
+@pytest.mark.parametrize("step", [8, -8])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [(0, 3 * PAGE_BYTES)],
+        [(0, PAGE_BYTES), (PAGE_BYTES, 3 * PAGE_BYTES)],
+        [(8, 3 * PAGE_BYTES)],
+        [(0, 3 * PAGE_BYTES - 8)],
+        [(0, PAGE_BYTES + 2_048), (PAGE_BYTES + 2_056, 3 * PAGE_BYTES)],
+        [(2_048, PAGE_BYTES), (0, 2_040)],
+        [(2_048, PAGE_BYTES), (0, 2_048)],
+    ],
+)
+def test_pages_of_which_all_is_stored_need_no_more_marks(
+    parts: list[tuple[int, int]], step: int
+) -> None:
+    """Nor is anything lost where some of a page is missing, or for the next runner."""
+    found, _ = disagreements(filled_and_changed(parts, step), ENGINES)
+    assert not found, "\n".join(found)
