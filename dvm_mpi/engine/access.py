@@ -33,6 +33,7 @@ from dvm_mpi.engine.page_flags import PAIR_BYTES, list_page, mark, save
 from dvm_mpi.engine.records import PC, REPORTED
 from dvm_mpi.engine.stacks import log_store, place_in_image, show_own_stack, show_stacks
 from dvm_mpi.engine.state import Field, List, State, Stop
+from dvm_mpi.engine.widening import WIDE_PAGES, follows_a_scan, widen
 from dvm_mpi.layout import (
     CELL_CONSOLE,
     CELL_STDIN,
@@ -268,6 +269,8 @@ def _touch_shared(state: State, address: int, end: int, access: int) -> int:
     if stop == 0 and load_u8(FLAGS + page) & DIRTY == 0:
         # Somebody may have declared a fresh page, and so cached it, before it was given out.
         is_stale = covered == _FRESH and load_u8(FLAGS + page) & CACHED != 0
+        if access == STORE and page % WIDE_PAGES == 0:
+            _widen(state, page)
         if access == STORE or is_stale:
             stop = save(state, page, covered == _FRESH and not is_stale)
             granted |= DIRTY
@@ -284,6 +287,16 @@ def _touch_shared(state: State, address: int, end: int, access: int) -> int:
     if stop == 0 and is_plain and count_max == 0 and load_u8(FLAGS + page - 1) & LISTED:
         _open_ahead(state, page)
     return stop
+
+
+@compiled
+def _widen(state: State, page: int) -> None:
+    """Give a stretch that begins with `page` memory as a whole, if a scan of stores comes to it."""
+    if room_in(state, List.WIDENED) > 0 and follows_a_scan(page):
+        start = page << PAGE_SHIFT
+        end = start + WIDE_PAGES * PAGE_BYTES
+        if first_uncovered(state, start, end) == end:
+            widen(state, page)
 
 
 @compiled

@@ -47,6 +47,7 @@ from dvm_mpi.engine.machine_words import (
 from dvm_mpi.engine.page_flags import PAIR_BYTES
 from dvm_mpi.engine.stacks import collect_logged
 from dvm_mpi.engine.state import Field, List, Phase, State, Stop
+from dvm_mpi.engine.widening import WIDE_PAGES
 from dvm_mpi.layout import (
     CELL_ID,
     CELL_STACK_BASE,
@@ -501,6 +502,23 @@ def clear_view(state: State) -> None:
     set_count(state, List.TOUCHED, 0)
     set_count(state, List.LOADED, 0)
     set_count(state, List.LOADED_PAGES, 0)
+    if count_of(state, List.WIDENED) > 0:
+        _release_widened(state)
+
+
+@compiled
+def _release_widened(state: State) -> None:
+    """Give back what nobody uses of the stretches that got memory as a whole."""
+    for index in range(count_of(state, List.WIDENED)):
+        first = load_i64(row_at(state, List.WIDENED, index, PAIR_BYTES))
+        end = first
+        for page in range(first, first + WIDE_PAGES):
+            if load_u8(FLAGS + page) != 0:
+                _release_pages(first, end)
+                first = page + 1
+            end = page + 1
+        _release_pages(first, end)
+    set_count(state, List.WIDENED, 0)
 
 
 @compiled
@@ -535,6 +553,8 @@ def _release_retired(state: State) -> None:
 @compiled
 def _release_pages(first: int, end: int) -> None:
     """Give the memory of pages back, and that of their masks where no neighbour uses it."""
+    if end <= first:
+        return
     release(VIEW + (first << PAGE_SHIFT), (end - first) << PAGE_SHIFT)
     masked = PAGE_BYTES // MASK_BYTES
     for group in range(first // masked, (end + masked - 1) // masked):

@@ -25,6 +25,8 @@ Binary: TypeAlias = Callable[[int, int], int]
 
 #: Values of madvise's MADV_DONTNEED and MADV_POPULATE_WRITE on Linux.
 _MADV_DONTNEED = 4
+_MADV_HUGEPAGE = 14
+_MADV_NOHUGEPAGE = 15
 _MADV_POPULATE_WRITE = 23
 #: What `stream_page` moves at a time: a line of the processor's caches.
 _LINE = ir.VectorType(_I64, 8)
@@ -214,5 +216,9 @@ release: Callable[[int, int], None] = _bulk(_advice(_MADV_DONTNEED), 2)
 #: `populate(address, length)`: have memory for whole pages that will all be written, at less than
 #: half the cost of touching each; a hint.
 populate: Callable[[int, int], None] = _bulk(_advice(_MADV_POPULATE_WRITE), 2)
+#: `prefer_huge(address, length)`, `prefer_small(address, length)`: which pages of the processor
+#: memory is made of that is touched from now on; a hint.
+prefer_huge: Callable[[int, int], None] = _bulk(_advice(_MADV_HUGEPAGE), 2)
+prefer_small: Callable[[int, int], None] = _bulk(_advice(_MADV_NOHUGEPAGE), 2)
 #: `stream_page(target, source)`: copy a page past the processor's caches; `target` is a page.
 stream_page: Callable[[int, int], None] = _bulk(_emit_stream_page, 2)

@@ -100,6 +100,7 @@ class List(_Counted):
     # Of the engine.
     UNDECLARED = auto()  # (pc, address)
     RETIRED = auto()  # (page, 0): private or fresh memory to give back
+    WIDENED = auto()  # (first page, 0) of stretches that got memory as a whole, used or not
     STATIC = auto()  # private pages that instructions name directly
 
 
@@ -228,6 +229,7 @@ _LISTS: Final[dict[List, tuple[np.dtype[Any], int, int, str]]] = {
     List.DROPPED_STACKS: (_WORD, 1 << 6, 16 * _M, "children that were not created"),
     List.ENDED_LEASES: (LEASES, 1 << 8, 16 * _M, "ended attempts"),
     List.RETIRED: (_PAIR, 1 << 10, 1 << 10, "pages to give back"),
+    List.WIDENED: (_PAIR, 1 << 10, 1 << 10, "stretches with memory of their own"),
     List.STATIC: (_WORD, 1 << 5, 1 << 5, "private pages named directly"),
 }
 assert _LISTS.keys() == set(List)
