@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--form", choices=("raw", "optimised", "assembly"), default="assembly")
     parser.add_argument("--level", type=int, choices=range(4), default=3)
     parser.add_argument("-D", dest="defines", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--notes-loads", action="store_true", help="for --isolation serializable")
     given = parser.parse_args()
     try:
         image = assemble_file(given.program, dict(d.split("=", 1) for d in given.defines))
@@ -38,7 +39,7 @@ def main() -> None:
     unit = Chooser(code, image).around(image.symbols[given.label])
     if unit is None:
         sys.exit(f"nothing around {given.label!r} is translated")
-    text = intermediate(code, unit)
+    text = intermediate(code, unit, notes_loads=given.notes_loads)
     if given.form == "optimised":
         text = str(emission.optimised(text, given.level))
     elif given.form == "assembly":

@@ -38,6 +38,7 @@ ACROSS_MODULES = {
     "tests/engine/test_own_leases.py",
     "tests/engine/test_tiers_agree.py",
     "tests/engine/test_translation_faults.py",
+    "tests/engine/translation/test_notes.py",
 }
 
 #: Who may write to the terminal.

@@ -98,6 +98,8 @@ class NativeCode:
         wait for it; but where slices end then depends on what is translated when.
     starts_after_s
         How long what is wanted may come from elsewhere before a translator is started here.
+    notes_loads
+        Whether the engines that execute it track loads.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class NativeCode:
         *,
         ends_slices: bool = False,
         starts_after_s: float = 0.0,
+        notes_loads: bool = False,
     ) -> None:
         self.ends_slices = ends_slices
         #: Called with the name and the content of each unit that this process had made.
@@ -117,7 +120,8 @@ class NativeCode:
         self._image = image
         self._tell = tell
         self._maker = maker
-        self._folder = UnitFolder.of(image)
+        self._notes_loads = notes_loads
+        self._folder = UnitFolder.of(image, notes_loads=notes_loads)
         #: Units in the order in which they were found; engines take them from here.
         self.units: list[LoadedUnit] = []
         #: Names of files that have been looked at.
@@ -150,7 +154,8 @@ class NativeCode:
     def want(self, pc: int | None, static_pages: Sequence[int]) -> None:
         """Ask for the unit around an address, or for all of the program if it is None."""
         if not self._has_given_up and len(self.units) < UNITS_MAX:
-            request = Request(pc, tuple(int(page) for page in static_pages))
+            pages = tuple(int(page) for page in static_pages)
+            request = Request(pc, pages, notes_loads=self._notes_loads)
             if not self._wanted:
                 self._start_at_s = time.monotonic() + self._starts_after_s
             self._wanted[request.place] = request

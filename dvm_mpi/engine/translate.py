@@ -16,7 +16,7 @@ from dvm_mpi.engine.translation.code import Code
 from dvm_mpi.engine.translation.emission import object_of
 from dvm_mpi.engine.translation.frame import I64, Frame, word
 from dvm_mpi.engine.translation.frame import Block as Native
-from dvm_mpi.engine.translation.loops import is_candidate, loop_of
+from dvm_mpi.engine.translation.loops import is_candidate, is_notable, loop_of
 from dvm_mpi.engine.translation.lowering import Lowering
 from dvm_mpi.engine.translation.memory import Memory
 from dvm_mpi.engine.translation.paths import Node, Paths
@@ -25,23 +25,24 @@ from dvm_mpi.engine.translation.units import Unit, instructions_of
 from dvm_mpi.engine.translation.windows import Window
 
 
-def translate(code: Code, unit: Unit, level: int = 3) -> bytes:
+def translate(code: Code, unit: Unit, level: int = 3, *, notes_loads: bool = False) -> bytes:
     """Return a unit as an object file (ELF) with the one function `dvm_unit`.
 
-    `level`: how hard LLVM tries, 0 to 3.
+    `level`: how hard LLVM tries, 0 to 3. `notes_loads`: for engines that track loads; either code
+    is right for either engine, but leaves what it does not know to the interpreter.
     """
-    return object_of(_Translation(code, unit).module(), level)
+    return object_of(_Translation(code, unit, notes_loads=notes_loads).module(), level)
 
 
-def intermediate(code: Code, unit: Unit) -> str:
+def intermediate(code: Code, unit: Unit, *, notes_loads: bool = False) -> str:
     """Return a unit as LLVM's intermediate representation, before anything is optimised."""
-    return _Translation(code, unit).module()
+    return _Translation(code, unit, notes_loads=notes_loads).module()
 
 
 class _Translation:
     """One unit on its way through."""
 
-    def __init__(self, code: Code, unit: Unit) -> None:
+    def __init__(self, code: Code, unit: Unit, *, notes_loads: bool) -> None:
         self._code = code
         self._unit = unit
         blocks = blocks_of(code, unit)
@@ -51,7 +52,7 @@ class _Translation:
         self._paths = Paths(blocks, unit, cells)
         self._frame = Frame(cells)
         stretches = stretches_of(cells.values())
-        self._memory = Memory(self._frame, stretches)
+        self._memory = Memory(self._frame, stretches, notes_loads=notes_loads)
         self._runtime = Runtime(self._frame, self._memory, stretches)
         self._lowering = Lowering(self._frame, self._memory)
         self._groups = {a: groups_of(code, cells, b.instructions) for a, b in blocks.items()}
@@ -100,6 +101,8 @@ class _Translation:
         loop = loop_of(block, self._frame.cells, groups)
         behind = self._target(node, block.behind)
         if loop is None or behind is None:
+            return
+        if self._memory.notes_loads and not is_notable(loop):
             return
         frame = self._frame
         checked = frame.block("checked")

@@ -71,24 +71,25 @@ class UnitMaker(Protocol[U]):
 class Translator:
     """Works on the requests in one folder; `step` until it says that there was nothing to do.
 
-    `make_maker` takes the program and its static pages.
+    `make_maker` takes the program, its static pages, and whether loads are to be noted.
     """
 
     def __init__(
-        self, folder: UnitFolder, make_maker: Callable[[Image, Iterable[int]], UnitMaker[Any]]
+        self, folder: UnitFolder, make_maker: Callable[[Image, Iterable[int], bool], UnitMaker[Any]]
     ) -> None:
         self._folder = folder
         self._make_maker = make_maker
         self._image: Image | None = None
-        #: The maker for the static pages that were last asked for.
-        self._maker: tuple[tuple[int, ...], UnitMaker[Any]] | None = None
+        #: The maker for the static pages, and the noting of loads, that were last asked for.
+        self._maker: tuple[tuple[tuple[int, ...], bool], UnitMaker[Any]] | None = None
 
     def take_over(self) -> None:
         """Open the requests again that another translator has left, but for those that end all."""
         for request in self._folder.requests(BEGUN):
             tries = request.tries + 1
             if tries < TRANSLATION_TRIES_MAX:
-                self._folder.ask_again(Request(request.pc, request.static_pages, tries))
+                again = Request(request.pc, request.static_pages, tries, request.notes_loads)
+                self._folder.ask_again(again)
             else:
                 self._folder.fail(request, f"{tries} translators have died of it")
 
@@ -108,7 +109,7 @@ class Translator:
 
     def _serve(self, request: Request) -> bool:
         """Make what is asked for; return whether there was anything to make."""
-        maker = self._maker_for(request.static_pages)
+        maker = self._maker_for(request)
         if request.pc is not None:
             unit = maker.around(request.pc)
             if unit is not None:
@@ -126,13 +127,14 @@ class Translator:
         self._folder.complete(made)
         return True
 
-    def _maker_for(self, static_pages: tuple[int, ...]) -> UnitMaker[Any]:
-        if self._maker is None or self._maker[0] != static_pages:
+    def _maker_for(self, request: Request) -> UnitMaker[Any]:
+        how = request.static_pages, request.notes_loads
+        if self._maker is None or self._maker[0] != how:
             if self._image is None:
                 content = self._folder.read(IMAGE)
                 assert content is not None, "the program lies beside the requests"
                 self._image = image_from_bytes(content)
-            self._maker = static_pages, self._make_maker(self._image, static_pages)
+            self._maker = how, self._make_maker(self._image, *how)
         return self._maker[1]
 
     def _make(self, maker: UnitMaker[Any], unit: AnyUnit) -> str:

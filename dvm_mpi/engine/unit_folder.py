@@ -47,12 +47,13 @@ class Request:
     """What should be translated: the unit around an address, or all that there is if it is None.
 
     `static_pages` are those of the program as its records know them; `tries`: during how many
-    translations of it the translator has died.
+    translations of it the translator has died; `notes_loads`: for engines that track loads.
     """
 
     pc: int | None
     static_pages: tuple[int, ...]
     tries: int = 0
+    notes_loads: bool = False
 
     @property
     def place(self) -> str:
@@ -62,7 +63,12 @@ class Request:
     @property
     def content(self) -> bytes:
         """What is in its file."""
-        given = {"pc": self.pc, "static_pages": self.static_pages, "tries": self.tries}
+        given = {
+            "pc": self.pc,
+            "static_pages": self.static_pages,
+            "tries": self.tries,
+            "notes_loads": self.notes_loads,
+        }
         return json.dumps(given).encode()
 
 
@@ -71,14 +77,18 @@ def is_unit_name(name: str) -> bool:
     return re.fullmatch(r"[0-9a-f]+\.unit", name) is not None
 
 
-def name_of(image: Image) -> str:
-    """Return the name of a program's folder: equal for all who may share translated code."""
+def name_of(image: Image, *, notes_loads: bool = False) -> str:
+    """Return the name of a program's folder: equal for all who may share translated code.
+
+    Engines that track loads have code of their own.
+    """
     own = Path(__file__).parent
     language = store.PACKAGE / "disa"
     sources = [*own.glob("*.py"), *own.glob("translation/*.py"), *language.glob("*.py")]
     program = hashlib.sha256(image.text)
     # Where instructions begin decides where control may go.
     program.update(b"flat" if image.lines is None else image.lines.addresses.tobytes())
+    program.update(b"notes loads" if notes_loads else b"")
     digest = program.hexdigest()[:_DIGEST_DIGITS]
     return f"dvm-units-{store.digest_of(sources)}-{digest}"
 
@@ -92,9 +102,9 @@ class UnitFolder:
         self.key = path.name
 
     @classmethod
-    def of(cls, image: Image) -> UnitFolder:
+    def of(cls, image: Image, *, notes_loads: bool = False) -> UnitFolder:
         """Return the folder of a program, which need not exist yet."""
-        return cls(store.choose_folder().path / name_of(image))
+        return cls(store.choose_folder().path / name_of(image, notes_loads=notes_loads))
 
     # --- files ----------------------------------------------------------------------------------
     def names(self) -> set[str]:
@@ -207,6 +217,6 @@ def _request_of(content: bytes) -> Request | None:
         given = json.loads(content)
         pages = tuple(int(page) for page in given["static_pages"])
         pc = None if given["pc"] is None else int(given["pc"])
-        return Request(pc, pages, int(given["tries"]))
+        return Request(pc, pages, int(given["tries"]), bool(given["notes_loads"]))
     except (ValueError, TypeError, KeyError):
         return None

@@ -11,9 +11,13 @@ from dvm_mpi.engine.translation.units import Chooser, Unit, ways_out
 
 
 class ProgramMaker:
-    """Implements `translator.UnitMaker` with the translator."""
+    """Implements `translator.UnitMaker` with the translator.
 
-    def __init__(self, image: Image, static_pages: Iterable[int]) -> None:
+    `notes_loads`: code for engines that track loads.
+    """
+
+    def __init__(self, image: Image, static_pages: Iterable[int], notes_loads: bool) -> None:
+        self._notes_loads = notes_loads
         self._code = Code(image, static_pages)
         self._chooser = Chooser(self._code, image)
 
@@ -32,7 +36,7 @@ class ProgramMaker:
 
     def make(self, unit: Unit) -> bytes:
         """Return the object file (ELF) with a unit's function."""
-        return translate(self._code, unit)
+        return translate(self._code, unit, notes_loads=self._notes_loads)
 
 
 maker = ProgramMaker

@@ -140,6 +140,7 @@ def find_native_code(
         tell,
         ends_slices=ends_slices and not options.deterministic,
         starts_after_s=0.0 if is_on_first_host else config.UNITS_SENT_S,
+        notes_loads=_tracking(options) is not LoadTracking.NONE,
     )
 
 

@@ -42,7 +42,7 @@ def looping(limit: int, *before) -> Image:
 
 
 class LoopMaker:
-    def __init__(self, image: Image, static_pages: Iterable[int]) -> None:
+    def __init__(self, image: Image, static_pages: Iterable[int], notes_loads: bool) -> None:
         assert image.lines is not None
         assert COUNTER >> PAGE_SHIFT in set(static_pages)
         self._image = image

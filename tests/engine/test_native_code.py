@@ -29,7 +29,9 @@ LIMIT = 2_000_000
 def folder(tmp_path, monkeypatch) -> None:
     """Let units be kept in a folder of the test's own; compiled code stays where it is."""
     monkeypatch.setattr(
-        UnitFolder, "of", classmethod(lambda cls, image: cls(tmp_path / f"u-{len(image.text)}"))
+        UnitFolder,
+        "of",
+        classmethod(lambda cls, image, **_: cls(tmp_path / f"u-{len(image.text)}")),
     )
 
 
@@ -211,7 +213,7 @@ def test_without_a_folder_programs_are_interpreted(tmp_path, monkeypatch) -> Non
     """A file lies where the folder should be."""
     blocked = tmp_path / "blocked"
     blocked.write_text("")
-    monkeypatch.setattr(UnitFolder, "of", classmethod(lambda cls, image: cls(blocked / "units")))
+    monkeypatch.setattr(UnitFolder, "of", classmethod(lambda cls, *_, **__: cls(blocked / "units")))
     image, told = looping(50), Told()
     native = translated(image, told)
     assert run(image, native)[1] == 0
@@ -249,7 +251,7 @@ def test_code_that_was_made_elsewhere_is_used(tmp_path, monkeypatch) -> None:
     first.close()
     ((name, content),) = sent
     monkeypatch.setattr(
-        UnitFolder, "of", classmethod(lambda cls, image: cls(tmp_path / "other" / first.key))
+        UnitFolder, "of", classmethod(lambda cls, *_, **__: cls(tmp_path / "other" / first.key))
     )
     second = NativeCode(image, told.take, "no.such.module", starts_after_s=3600.0)
     second.want(0x4_0000_0000, pages_of(image))

@@ -9,7 +9,7 @@ from dvm_mpi.engine import unit_folder
 from dvm_mpi.engine.unit_folder import BEGUN, WANTED, Request, UnitFolder, name_of
 from tests.engine.loop_maker import looping
 
-REQUEST = Request(0x4_0000_0040, (0x10_0000, 0x20_0000))
+REQUEST = Request(0x4_0000_0040, (0x10_0000, 0x20_0000), notes_loads=True)
 
 
 @pytest.fixture
@@ -23,6 +23,8 @@ def test_programs_that_differ_share_nothing() -> None:
     assert name_of(looping(51)) != name_of(image)
     # The same bytes, but control may go to any of them.
     assert name_of(replace(image, lines=None)) != name_of(image)
+    # Code that notes loads.
+    assert name_of(image, notes_loads=True) != name_of(image)
     # What is only loaded beside the text makes no difference.
     assert name_of(replace(image, symbols={"a": 1})) == name_of(image)
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from llvmlite import binding
 
 from dvm_mpi.disa.image import Image
-from dvm_mpi.engine.interface import EngineSettings
+from dvm_mpi.engine.interface import EngineSettings, LoadTracking
 from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.engine.predecode import Program
 from dvm_mpi.engine.translate import translate
@@ -73,6 +73,10 @@ class TranslatedEngine(InterpEngine):
         self._level, self._is_whole = level, is_whole
         self._alive: list[Translated] = []
 
+    @property
+    def _notes_loads(self) -> bool:
+        return self._settings.loads is not LoadTracking.NONE
+
     def load(self, image: Image, stdin: bytes) -> None:
         """Take the program and standard input; translate the program."""
         super().load(image, stdin)
@@ -92,7 +96,8 @@ class TranslatedEngine(InterpEngine):
         lines = None if image.lines is None else image.lines.addresses.tobytes()
         data = tuple((section.start, bytes(section.data)) for section in image.sections)
         pages = tuple(program.static_pages)
-        key = (image.text, image.entry, lines, data, pages, self._level, self._is_whole, type(self))
+        how = self._level, self._is_whole, self._notes_loads, type(self)
+        key = (image.text, image.entry, lines, data, pages, *how)
         if key not in self._kept:
             while len(self._kept) >= KEPT:
                 del self._kept[next(iter(self._kept))]
@@ -103,5 +108,6 @@ class TranslatedEngine(InterpEngine):
         return self._kept[key]
 
     def _translate(self, code: Code, unit: Unit) -> Translated:
-        alive, function = loaded(translate(code, unit, self._level))
+        native = translate(code, unit, self._level, notes_loads=self._notes_loads)
+        alive, function = loaded(native)
         return Translated(unit, frozenset(ways_out(code, unit)), function, alive)

@@ -29,14 +29,17 @@ class Group:
 
     `pointer`: the cell that holds the address, None if it is a constant (and offsets are
     addresses). `low`, `high`: offsets of the first byte and of the one after the last. `flags`:
-    what the page must have. `stores`: offsets and widths of what is stored.
+    what the page must have. `loads` and `stores`: offsets and widths of what is loaded and stored.
+    `is_reread`: some byte is loaded after the same iteration has stored it.
     """
 
     pointer: Place | None
     low: int
     high: int
     flags: int
+    loads: list[tuple[int, int]] = field(default_factory=list)
     stores: list[tuple[int, int]] = field(default_factory=list)
+    is_reread: bool = False
 
 
 #: By the place of an instruction in its block, and of an operand in it: the groups of the access to
@@ -96,6 +99,9 @@ class _Grouping:
         group.flags |= WRITE if is_store else READ
         if is_store:
             group.stores.append((offset, width))
+        else:
+            group.loads.append((offset, width))
+            group.is_reread |= any(o < offset + width and offset < o + w for o, w in group.stores)
         return group
 
     def _change(self, operand: Operand, width: int) -> None:

@@ -126,6 +126,22 @@ def loop_of(block: Block, cells: Mapping[Place, Cell], groups: Groups) -> Loop |
     return Loop(block, even, tuple(streams), _condition(block, steps, cells))
 
 
+def is_notable(loop: Loop) -> bool:
+    """Say whether loads that a window notes behind it are those that would be noted one by one.
+
+    What is stored is not noted when it is loaded later. So of one stream no byte may be loaded
+    behind a store to it, in the same iteration or in another one.
+    """
+    return not any(_may_reread(stream) for stream in loop.streams)
+
+
+def _may_reread(stream: Stream) -> bool:
+    group = stream.group
+    if not group.stores or not group.loads:
+        return False
+    return group.is_reread or 0 < abs(stream.step) < group.high - group.low
+
+
 def _steps(
     instructions: Sequence[Instruction], cells: Mapping[Place, Cell]
 ) -> dict[Place, int | None] | None:

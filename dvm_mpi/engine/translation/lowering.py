@@ -180,7 +180,7 @@ class Lowering:
         cell = self._cell(operand, width)
         builder = self._frame.builder
         if cell is None:
-            value = self._memory.load(self.pointer(operand, index), INTEGERS[width])
+            value = self._memory.load(self.pointer(operand, index, width), INTEGERS[width])
         elif cell.is_float:
             value = builder.bitcast(self._exact(cell), INTEGERS[width])
         else:
@@ -203,7 +203,7 @@ class Lowering:
         width = instruction.width_of(index)
         cell = self._cell(operand, width)
         if cell is None:
-            value = self._memory.load(self.pointer(operand, index), FLOATS[width])
+            value = self._memory.load(self.pointer(operand, index, width), FLOATS[width])
         elif cell.is_float:
             variable = self._frame.variables[cell.address, width]
             value = self._frame.builder.load(variable, typ=FLOATS[width])
@@ -222,9 +222,12 @@ class Lowering:
         return self._frame.cells.get((operand.value, width))
 
     # --- memory -------------------------------------------------------------------------------
-    def pointer(self, operand: Operand, index: int) -> Value:
-        """Return where an operand is, checked for a load."""
-        return self._memory.pointer_to(self.address(operand, index)[0])
+    def pointer(self, operand: Operand, index: int, width: int) -> Value:
+        """Return where an operand is, checked for a load and noted as loaded."""
+        address, checked = self.address(operand, index)
+        if checked is not None:
+            self._memory.note(checked, address, width)
+        return self._memory.pointer_to(address)
 
     def address(self, operand: Operand, index: int) -> tuple[Value, Checked | None]:
         """Return an operand's address, and how it was checked: None if it is static."""
@@ -251,6 +254,7 @@ class Lowering:
             return self._memory.load(self._frame.pointer(VIEW + operand.value), I64)
         if far not in self._checked:
             self._checked[far] = self._memory.check(far, word(0), self.failed)
+        self._memory.note(self._checked[far], word(operand.value), WORD_BYTES)
         return self._memory.load(self._frame.pointer(VIEW + operand.value), I64)
 
     # --- destinations -------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 The rules are those of the interpreter (loop.py): the page's flag byte permits the access or the
 interpreter decides. The invariant to remember: no store without the mark that its page asks for,
-and no access through a pointer that meets a promoted cell.
+no load without the note, where loads are noted, and no access through a pointer that meets a
+promoted cell.
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from dvm_mpi.engine.address_space import FLAGS, MASKS, STATIC, TRACK, VIEW
+from dvm_mpi.engine.address_space import (
+    FLAGS,
+    LOAD_MASKS,
+    LOADED,
+    MASKS,
+    NOTED,
+    READ,
+    STATIC,
+    TRACK,
+    VIEW,
+)
 from dvm_mpi.engine.translation.accesses import Group
 from dvm_mpi.engine.translation.frame import I8, I16, Block, Frame, Value, word
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, SR_END, WORD_BYTES
@@ -20,22 +31,35 @@ from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, SR_END, WORD_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A group that has been checked: the value of its pointer, and whether stores are marked."""
+    """A group that has been checked: the value of its pointer.
+
+    `is_tracked`: whether stores are marked; `is_noted`: whether loads are noted. None: there are
+    none.
+    """
 
     base: Value
     is_tracked: Value | None
+    is_noted: Value | None = None
 
 
 class Memory:
-    """Emits accesses into a frame."""
+    """Emits accesses into a frame.
 
-    def __init__(self, frame: Frame, stretches: Sequence[tuple[int, int]]) -> None:
+    With `notes_loads`, loads are noted as loads.py does; without, pages where they should be belong
+    to the interpreter.
+    """
+
+    def __init__(
+        self, frame: Frame, stretches: Sequence[tuple[int, int]], *, notes_loads: bool = False
+    ) -> None:
         self._frame = frame
         self._stretches = stretches
+        self.notes_loads = notes_loads
         #: Kinds of memory that do not overlap, for LLVM: bytes of the view, flags, masks.
         root = frame.module.add_metadata(["dvm"])
-        kinds = [frame.module.add_metadata([name, root]) for name in ("view", "flags", "masks")]
-        self.view_kind, self.flags_kind, self.masks_kind = (
+        names = ("view", "flags", "masks", "notes")
+        kinds = [frame.module.add_metadata([name, root]) for name in names]
+        self.view_kind, self.flags_kind, self.masks_kind, self.notes_kind = (
             frame.module.add_metadata([kind, kind, word(0)]) for kind in kinds
         )
 
@@ -66,6 +90,14 @@ class Memory:
         loaded.set_metadata("tbaa", self.flags_kind)
         return loaded
 
+    def is_listed(self, page: Value) -> Value:
+        """Return whether a page is on the list of those of which loads are noted."""
+        builder = self._frame.builder
+        pointer = builder.gep(self._frame.pointer(LOADED), [page], source_etype=I8)
+        loaded = builder.load(pointer, typ=I8)
+        loaded.set_metadata("tbaa", self.flags_kind)
+        return builder.icmp_unsigned("!=", loaded, ir.Constant(I8, 0))
+
     # --- checks -------------------------------------------------------------------------------
     def check(self, group: Group, base: Value, failed: Block) -> Checked:
         """Check all accesses of a group at once; to `failed` if the page does not permit them."""
@@ -77,12 +109,42 @@ class Memory:
         inside = builder.and_(start, word(PAGE_BYTES - 1))
         if span > 1:
             frame.unless(failed, builder.icmp_unsigned("<=", inside, word(PAGE_BYTES - span)))
-        flags = self.flag_of(builder.lshr(start, word(PAGE_SHIFT)))
-        self._check_flags(group, start, span, flags, failed)
+        page = builder.lshr(start, word(PAGE_SHIFT))
+        flags = self.flag_of(page)
+        is_noted = None
+        if self.notes_loads and group.loads:
+            is_noted = self.asks_notes(flags, group.flags)
+            self._check_noted(group, start, span, flags, is_noted, page, failed)
+        else:
+            self._check_flags(group, start, span, flags, failed)
         if not group.stores:
-            return Checked(base, None)
+            return Checked(base, None, is_noted)
+        builder = frame.builder
         tracked = builder.and_(flags, ir.Constant(I8, TRACK))
-        return Checked(base, builder.icmp_unsigned("!=", tracked, ir.Constant(I8, 0)))
+        is_tracked = builder.icmp_unsigned("!=", tracked, ir.Constant(I8, 0))
+        return Checked(base, is_tracked, is_noted)
+
+    def asks_notes(self, flags: Value, wanted: int) -> Value:
+        """Return whether flags permit what needs `wanted`, READ among it, if loads are noted."""
+        builder = self._frame.builder
+        # NOTED stands in for READ; with READ the same bit means STATIC.
+        seen = builder.and_(flags, ir.Constant(I8, wanted | READ | NOTED))
+        return builder.icmp_unsigned("==", seen, ir.Constant(I8, wanted & ~READ | NOTED))
+
+    def _check_noted(
+        self, group: Group, start: Value, span: int, flags: Value, is_noted: Value, page: Value,
+        failed: Block,
+    ) -> None:  # fmt: skip
+        """Check flags where loads are noted: the interpreter lists a page at its first load."""
+        frame = self._frame
+        noted, plain, ok = map(frame.block, ("noted", "plain", "ok"))
+        frame.builder.cbranch(is_noted, noted, plain)
+        frame.at(noted)
+        frame.unless(failed, self.is_listed(page))
+        frame.builder.branch(ok)
+        frame.at(plain)
+        self._check_flags(group, start, span, flags, failed)
+        frame.go(ok)
 
     def _check_flags(
         self, group: Group, start: Value, span: int, flags: Value, failed: Block
@@ -129,8 +191,48 @@ class Memory:
         stored = builder.store(builder.or_(loaded, bits), pointer, align=1)
         stored.set_metadata("tbaa", self.masks_kind)
 
-    def mask_pointer(self, address: Value) -> Value:
-        """Return a pointer to the mask byte of an address."""
+    def mask_pointer(self, address: Value, masks: int = MASKS) -> Value:
+        """Return a pointer to the mask byte of an address, among those that begin at `masks`."""
         builder = self._frame.builder
         place = builder.lshr(address, word(3))
-        return builder.gep(self._frame.pointer(MASKS), [place], source_etype=I8)
+        return builder.gep(self._frame.pointer(masks), [place], source_etype=I8)
+
+    # --- loads --------------------------------------------------------------------------------
+    def note(self, checked: Checked, address: Value, width: int) -> None:
+        """Note a load that takes place now, if its page asks for it."""
+        if checked.is_noted is None:
+            return
+        frame, builder = self._frame, self._frame.builder
+        noting, done = frame.block("noting"), frame.block("noted")
+        builder.cbranch(checked.is_noted, noting, done)
+        frame.at(noting)
+        self.note_always(address, width)
+        frame.go(done)
+
+    def note_always(self, address: Value, width: int) -> None:
+        """Note that bytes are loaded, but for those that were stored before."""
+        frame, builder = self._frame, self._frame.builder
+        inside = builder.trunc(builder.and_(address, word(WORD_BYTES - 1)), I16)
+        bits = builder.shl(ir.Constant(I16, (1 << width) - 1), inside)
+        self.note_bits(address, builder.trunc(bits, I8))
+        if width == 1:
+            return
+        # Byte by byte: the processor waits where it loads a part of what it has just stored.
+        builder = frame.builder
+        rest = builder.trunc(builder.lshr(bits, ir.Constant(I16, 8)), I8)
+        further, done = (builder.function.append_basic_block(n) for n in ("further", "done"))
+        builder.cbranch(builder.icmp_unsigned("!=", rest, ir.Constant(I8, 0)), further, done)
+        frame.at(further)
+        self.note_bits(builder.add(address, word(WORD_BYTES)), rest)
+        frame.go(done)
+
+    def note_bits(self, address: Value, bits: Value) -> None:
+        """Note loads from the word of an address, a bit for each of its bytes."""
+        builder = self._frame.builder
+        stored = builder.load(self.mask_pointer(address), typ=I8)
+        stored.set_metadata("tbaa", self.masks_kind)
+        pointer = self.mask_pointer(address, LOAD_MASKS)
+        before = builder.load(pointer, typ=I8)
+        before.set_metadata("tbaa", self.notes_kind)
+        after = builder.or_(before, builder.and_(bits, builder.not_(stored)))
+        builder.store(after, pointer).set_metadata("tbaa", self.notes_kind)

@@ -10,7 +10,15 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from dvm_mpi.engine.address_space import FLAGS, MASK_BYTES, MASKS, PAGE_COUNT, STATIC, TRACK
+from dvm_mpi.engine.address_space import (
+    FLAGS,
+    MASK_BYTES,
+    MASKS,
+    PAGE_COUNT,
+    READ,
+    STATIC,
+    TRACK,
+)
 from dvm_mpi.engine.translation.frame import (
     BIT,
     I8,
@@ -97,8 +105,14 @@ class Runtime:
         seen = memory.flag_of(page)
         builder = frame.builder
         wanted = ir.Constant(I8, flags)
-        unless(builder.icmp_unsigned("==", builder.and_(seen, wanted), wanted))
-        pages = self._pages(function, page, seen, flags, direction, most)
+        permitted = builder.icmp_unsigned("==", builder.and_(seen, wanted), wanted)
+        noted = None
+        if memory.notes_loads and flags & READ:
+            noted = memory.asks_notes(seen, flags)
+            listed = builder.and_(noted, memory.is_listed(page))
+            permitted = builder.or_(permitted, listed)
+        unless(permitted)
+        pages = self._pages(function, page, seen, flags, direction, most, noted)
         builder = frame.builder
         lowest = page
         if direction < 0:
@@ -113,13 +127,19 @@ class Runtime:
         builder.ret(builder.insert_value(run, builder.zext(seen, I64), 2))
 
     def _pages(
-        self, function: Any, page: Value, seen: Value, flags: int, direction: int, most: Value
-    ) -> Value:
-        """Return how many pages from `page` on have the same flags, as far as they matter."""
+        self, function: Any, page: Value, seen: Value, flags: int, direction: int, most: Value,
+        noted: Value | None,
+    ) -> Value:  # fmt: skip
+        """Return how many pages from `page` on have the same flags, as far as they matter.
+
+        `noted`: whether loads from them are noted; then all of them must be listed.
+        """
         frame, builder = self._frame, self._frame.builder
-        mask = ir.Constant(I8, flags | TRACK | STATIC)
+        mask = ir.Constant(I8, flags | TRACK | STATIC | (READ if noted is not None else 0))
         same = builder.and_(seen, mask)
         is_static = builder.and_(seen, ir.Constant(I8, STATIC))
+        if noted is not None:
+            is_static = builder.select(noted, ir.Constant(I8, 0), is_static)
         loop, step, done = (function.append_basic_block(n) for n in ("look", "step", "done"))
         before = builder.block
         # A static page stands alone: whether its neighbours are static is not asked.
@@ -136,6 +156,9 @@ class Runtime:
         frame.at(step)
         found = self._frame.builder.and_(self._memory.flag_of(other), mask)
         equal = builder.icmp_unsigned("==", found, same)
+        if noted is not None:
+            listed = builder.or_(builder.not_(noted), self._memory.is_listed(other))
+            equal = builder.and_(equal, listed)
         following = builder.add(count, word(1))
         count.add_incoming(following, step)
         builder.cbranch(equal, loop, done)
@@ -165,31 +188,54 @@ class Runtime:
     # --- masks in bulk ------------------------------------------------------------------------
     def mark_range(self, start: Value, length: Value) -> None:
         """Mark `length` bytes from `start` on as stored; at least one."""
-        function = self._function("mark_range", _VOID, 2, self._build_mark_range)
-        self._frame.builder.call(function, [start, length])
 
-    def _build_mark_range(self, function: Any, args: Any) -> None:
-        frame, memory = self._frame, self._memory
+        def build(function: Any, args: Any) -> None:
+            self._build_range(function, args, self._mark_bits, self._mark_words, self._settle)
+
+        self._frame.builder.call(self._function("mark_range", _VOID, 2, build), [start, length])
+
+    def note_range(self, start: Value, length: Value) -> None:
+        """Note loads of `length` bytes from `start` on; at least one."""
+
+        def build(function: Any, args: Any) -> None:
+            self._build_range(function, args, self._note_bits, self._note_words)
+
+        self._frame.builder.call(self._function("note_range", _VOID, 2, build), [start, length])
+
+    def _build_range(
+        self,
+        function: Any,
+        args: Any,
+        at_ends: Callable[[Value, Value], None],
+        within: Callable[[Any, Value, Value], None],
+        behind: Callable[[Any, Value, Value], None] | None = None,
+    ) -> None:
+        """Build what treats parts of words at both ends of a range, and whole ones in between.
+
+        `behind` follows where there may be whole ones; it takes the range's two ends.
+        """
+        frame = self._frame
         start, length = args
         builder = frame.builder
         end = builder.add(start, length)
         mask = word(WORD_BYTES - 1)
         first = builder.and_(builder.add(start, mask), word(-WORD_BYTES))
         last = builder.and_(end, word(-WORD_BYTES))
-        within = builder.icmp_unsigned(">", first, last)
+        is_inside = builder.icmp_unsigned(">", first, last)
         inner, whole = function.append_basic_block("inner"), function.append_basic_block("whole")
-        builder.cbranch(within, inner, whole)
+        builder.cbranch(is_inside, inner, whole)
         # Bytes of one word, neither end of it among them.
         frame.at(inner)
-        self._mark_bits(start, length)
+        at_ends(start, length)
         frame.builder.ret_void()
         frame.at(whole)
-        self._mark_bits(start, frame.builder.sub(first, start))
-        self._mark_bits(last, frame.builder.sub(end, last))
+        at_ends(start, frame.builder.sub(first, start))
+        at_ends(last, frame.builder.sub(end, last))
         builder = frame.builder
         words = builder.lshr(builder.sub(last, first), word(3))
-        self._fill(memory.mask_pointer(first), words)
-        self._settle(function, start, end)
+        within(function, first, words)
+        if behind is not None:
+            behind(function, start, end)
         frame.builder.ret_void()
 
     def _settle(self, function: Any, start: Value, end: Value) -> None:
@@ -255,36 +301,68 @@ class Runtime:
         builder.cbranch(builder.icmp_unsigned("<=", after, last), pages, done)
         ir.IRBuilder(done).ret_void()
 
-    def _mark_bits(self, address: Value, length: Value) -> None:
-        """Mark `length` bytes, less than eight, of one word."""
-        frame, builder = self._frame, self._frame.builder
-        pointer = self._memory.mask_pointer(address)
+    def _bits(self, address: Value, length: Value) -> Value:
+        """Return the mask of `length` bytes, less than eight, of one word."""
+        builder = self._frame.builder
         one = ir.Constant(I16, 1)
         ones = builder.sub(builder.shl(one, builder.trunc(length, I16)), one)
         shift = builder.trunc(builder.and_(address, word(WORD_BYTES - 1)), I16)
-        bits = builder.trunc(builder.shl(ones, shift), I8)
-        loaded = builder.load(pointer, typ=I8)
-        frame.builder.store(builder.or_(loaded, bits), pointer)
+        return builder.trunc(builder.shl(ones, shift), I8)
 
-    def _fill(self, pointer: Value, count: Value) -> None:
+    def _mark_bits(self, address: Value, length: Value) -> None:
+        builder = self._frame.builder
+        bits = self._bits(address, length)
+        pointer = self._memory.mask_pointer(address)
+        loaded = builder.load(pointer, typ=I8)
+        builder.store(builder.or_(loaded, bits), pointer)
+
+    def _mark_words(self, _: Any, first: Value, words: Value) -> None:
         name = "llvm.memset.p0.i64"
         memset = self._frame.module.globals.get(name)
         if memset is None:
             signature = ir.FunctionType(_VOID, [POINTER, I8, I64, BIT])
             memset = ir.Function(self._frame.module, signature, name)
-        arguments = [pointer, ir.Constant(I8, 0xFF), count, ir.Constant(BIT, 0)]
+        pointer = self._memory.mask_pointer(first)
+        arguments = [pointer, ir.Constant(I8, 0xFF), words, ir.Constant(BIT, 0)]
         self._frame.builder.call(memset, arguments)
+
+    def _note_bits(self, address: Value, length: Value) -> None:
+        self._memory.note_bits(address, self._bits(address, length))
+
+    def _note_words(self, function: Any, first: Value, words: Value) -> None:
+        frame, builder = self._frame, self._frame.builder
+        loop, step, done = (function.append_basic_block(n) for n in ("loop", "step", "done"))
+        before = builder.block
+        builder.branch(loop)
+        frame.at(loop)
+        index = frame.builder.phi(I64)
+        index.add_incoming(word(0), before)
+        frame.builder.cbranch(frame.builder.icmp_unsigned("<", index, words), step, done)
+        frame.at(step)
+        builder = frame.builder
+        address = builder.add(first, builder.shl(index, word(3)))
+        self._memory.note_bits(address, ir.Constant(I8, 0xFF))
+        index.add_incoming(builder.add(index, word(1)), builder.block)
+        builder.branch(loop)
+        frame.at(done)
 
     def mark_each(self, start: Value, step: Value, count: Value, width: int) -> None:
         """Mark `width` bytes at `start`, and `count` times in all, `step` bytes apart."""
+        self._each(f"mark_each_{width}", [start, step, count], width, self._memory.mark_always)
 
+    def note_each(self, start: Value, step: Value, count: Value, width: int) -> None:
+        """Note a load of `width` bytes at `start`, and `count` in all, `step` bytes apart."""
+        self._each(f"note_each_{width}", [start, step, count], width, self._memory.note_always)
+
+    def _each(
+        self, name: str, arguments: list[Value], width: int, act: Callable[[Value, int], None]
+    ) -> None:
         def build(function: Any, args: Any) -> None:
-            self._build_mark_each(function, args, width)
+            self._build_each(function, args, lambda address: act(address, width))
 
-        function = self._function(f"mark_each_{width}", _VOID, 3, build)
-        self._frame.builder.call(function, [start, step, count])
+        self._frame.builder.call(self._function(name, _VOID, 3, build), arguments)
 
-    def _build_mark_each(self, function: Any, args: Any, width: int) -> None:
+    def _build_each(self, function: Any, args: Any, act: Callable[[Value], None]) -> None:
         frame, builder = self._frame, self._frame.builder
         start, step, count = args
         loop, done = function.append_basic_block("loop"), function.append_basic_block("done")
@@ -295,7 +373,8 @@ class Runtime:
         index, address = builder.phi(I64), builder.phi(I64)
         index.add_incoming(word(0), before)
         address.add_incoming(start, before)
-        self._memory.mark_always(address, width)
+        act(address)
+        builder = frame.builder
         following = builder.add(index, word(1))
         index.add_incoming(following, builder.block)
         address.add_incoming(builder.add(address, step), builder.block)

@@ -8,7 +8,7 @@ The invariant to remember: nothing in a window can leave to the interpreter.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,11 +37,12 @@ _U_MAX: Final = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A stream at the beginning of a window: its first byte, and whether stores are marked."""
+    """A stream at the beginning of a window: its first byte, if stores are marked, loads noted."""
 
     stream: Stream
     start: Value
     is_tracked: Value
+    is_noted: Value | None
 
 
 class _Kept:
@@ -107,11 +108,14 @@ class _WindowLowering(Lowering):
         value = builder.add(self._first[place], moved)
         return builder.add(value, word(self._moved[place])) if self._moved[place] else value
 
-    def pointer(self, operand: Operand, index: int) -> Value:
-        """Return where an operand is: an even distance from where its stream began."""
+    def pointer(self, operand: Operand, index: int, width: int) -> Value:
+        """Return where an operand is: an even distance from where its stream began.
+
+        What is loaded in a window is noted behind it.
+        """
         group, _ = self._groups_here[self._executed, index]
         if group is None:
-            return super().pointer(operand, index)
+            return super().pointer(operand, index, width)
         builder = self._frame.builder
         stream = self._ready[group].stream
         offset = operand.value if group.pointer is None else operand.displacement
@@ -126,7 +130,7 @@ class _WindowLowering(Lowering):
 
     def marked_pointer(self, operand: Operand, index: int, width: int) -> Value:
         """Return where an operand is; what is stored in a window is marked behind it."""
-        return self.pointer(operand, index)
+        return self.pointer(operand, index, width)
 
     def finish(self, count: Value) -> None:
         """Give the cells that moved evenly their values after `count` iterations."""
@@ -185,9 +189,13 @@ class Window:
         for stream in loop.streams:
             one, most = self._open(stream, most, checked)
             ready.append(one)
+        self._keep_apart(ready, most, checked)
         lowering = _WindowLowering(frame, self._memory, loop, self._groups, ready)
         count, goes_on = self._loop_body(lowering, most, trips)
         lowering.finish(count)
+        # Loads first: what the window itself has stored is none of what it has loaded.
+        for one in ready:
+            self._note(one, count)
         for one in ready:
             self._mark(one, count)
         builder = frame.builder
@@ -320,7 +328,11 @@ class Window:
         count.add_incoming(most, known)
         tracked = builder.and_(builder.load(flags, typ=I64), word(TRACK))
         is_tracked = builder.icmp_unsigned("!=", tracked, word(0))
-        return _Ready(stream, start, is_tracked), count
+        is_noted = None
+        if self._memory.notes_loads and group.loads:
+            seen = builder.trunc(builder.load(flags, typ=I64), I8)
+            is_noted = self._memory.asks_notes(seen, group.flags)
+        return _Ready(stream, start, is_tracked, is_noted), count
 
     def _look(self, stream: Stream, start: Value, length: Value) -> Value:
         """Look for the run of pages that a stream may use from `start` on."""
@@ -334,47 +346,95 @@ class Window:
             pages = self._smaller(pages, word(_PAGES_UNCOUNTED))
         return self._runtime.look(first, stream.group.flags, direction, pages)
 
-    # --- what was stored ----------------------------------------------------------------------
+    # --- what was loaded and stored -----------------------------------------------------------
+    def _keep_apart(self, ready: Sequence[_Ready], most: Value, failed: Block) -> None:
+        """To `failed` if one stream stores what another loads, and loads are noted.
+
+        What an iteration has stored, later ones load without a note; all that is known behind a
+        window is whether something was stored before it.
+        """
+        frame = self._frame
+        for one in ready:
+            for other in ready:
+                if one is other or one.is_noted is None or not other.stream.group.stores:
+                    continue
+                apart = self._apart(one, other, most)
+                builder = frame.builder
+                matters = builder.and_(one.is_noted, other.is_tracked)
+                frame.unless(failed, builder.or_(apart, builder.not_(matters)))
+
+    def _apart(self, one: _Ready, other: _Ready, most: Value) -> Value:
+        """Return whether two streams have no byte in common in `most` iterations."""
+        builder = self._frame.builder
+        ends = []
+        for ready in (one, other):
+            step, group = ready.stream.step, ready.stream.group
+            reach = builder.mul(builder.sub(most, word(1)), word(abs(step)))
+            low = builder.sub(ready.start, reach) if step < 0 else ready.start
+            ends.append((low, builder.add(low, builder.add(reach, word(group.high - group.low)))))
+        (low, high), (other_low, other_high) = ends
+        below = builder.icmp_unsigned("<=", high, other_low)
+        return builder.or_(below, builder.icmp_unsigned("<=", other_high, low))
+
+    def _note(self, one: _Ready, count: Value) -> None:
+        """Note what a stream has loaded in `count` iterations."""
+        if one.is_noted is not None:
+            how = self._runtime.note_range, self._runtime.note_each
+            self._tell(one, count, one.is_noted, one.stream.group.loads, *how)
+
     def _mark(self, one: _Ready, count: Value) -> None:
         """Mark what a stream has stored in `count` iterations."""
+        how = self._runtime.mark_range, self._runtime.mark_each
+        self._tell(one, count, one.is_tracked, one.stream.group.stores, *how)
+
+    def _tell(
+        self,
+        one: _Ready,
+        count: Value,
+        matters: Value,
+        accesses: Sequence[tuple[int, int]],
+        tell_range: Callable[[Value, Value], None],
+        tell_each: Callable[[Value, Value, Value, int], None],
+    ) -> None:
+        """Mark or note what a stream's accesses reached, by offset and width, if it `matters`."""
+        if not accesses:
+            return
         frame, stream = self._frame, one.stream
         group = stream.group
-        if not group.stores:
-            return
-        marking, done = frame.block("marking"), frame.block("marked")
-        frame.builder.cbranch(one.is_tracked, marking, done)
-        frame.at(marking)
-        stores = sorted(set(group.stores))
+        telling, done = frame.block("telling"), frame.block("told")
+        frame.builder.cbranch(matters, telling, done)
+        frame.at(telling)
+        places = sorted(set(accesses))
         step = abs(stream.step)
-        low = stores[0][0]
+        low = places[0][0]
         builder = frame.builder
-        if step and _is_gapless(stores) and max(o + w for o, w in stores) - low == step:
+        if step and _is_gapless(places) and max(o + w for o, w in places) - low == step:
             length = builder.mul(count, word(step))
             start = builder.add(one.start, word(low - group.low))
             if stream.step < 0:
                 start = builder.add(builder.sub(start, length), word(step))
-            self._mark_range(start, length)
+            self._tell_new(start, length, tell_range)
         else:
-            for offset, width in stores:
+            for offset, width in places:
                 start = builder.add(one.start, word(offset - group.low))
                 times = count if step else word(1)
-                self._runtime.mark_each(start, word(stream.step), times, width)
+                tell_each(start, word(stream.step), times, width)
         frame.go(done)
 
-    def _mark_range(self, start: Value, length: Value) -> None:
-        """Mark a range, unless the last one that was marked for this stream holds it.
+    def _tell_new(self, start: Value, length: Value, tell: Callable[[Value, Value], None]) -> None:
+        """Mark or note a range, unless the last one that this stream has told holds it.
 
-        Nothing takes marks away before the unit is left; and a loop that adds up the rows of a
-        matrix stores to one row as often as there are rows.
+        Nothing takes marks and notes away before the unit is left; and a loop that adds up the rows
+        of a matrix stores to one row as often as there are rows.
         """
         frame = self._frame
         last = _Kept(frame)
-        marking, marked = frame.block("marking"), frame.block("marked")
-        frame.builder.cbranch(last.holds(start, length), marked, marking)
-        frame.at(marking)
-        self._runtime.mark_range(start, length)
+        telling, told = frame.block("telling"), frame.block("told")
+        frame.builder.cbranch(last.holds(start, length), told, telling)
+        frame.at(telling)
+        tell(start, length)
         last.keep(start, length)
-        frame.go(marked)
+        frame.go(told)
 
 
 def _is_gapless(stores: Sequence[tuple[int, int]]) -> bool:
