@@ -381,7 +381,7 @@ fuzz-translate: $(ENVIRONMENT) ## an hour of random programs, translated in thre
 
 translation-faults: $(ENVIRONMENT) ## plant faults in the translator; random programs must notice each
 	$(begin)
-	run $(BIN)/python -m tests.engine.translation_faults
+	run $(BIN)/python -m tests.engine.fault_trials
 	verdict
 
 coverage: $(ENVIRONMENT) ## say which lines the tests do not reach (compiled loops are not seen)

@@ -107,8 +107,15 @@ def disagreements(
     """Return what differs between engines, in words, and what the first one was seen to do."""
     (first, maker), *others = engines.items()
     expected = observed(maker, scene)
+    return differing(first, expected, scene, dict(others)), expected
+
+
+def differing(
+    first: str, expected: dict[str, Any], scene: Scene, others: Mapping[str, EngineMaker]
+) -> list[str]:
+    """Return what other engines do differently from what the first was seen to do."""
     found = [f"{first} raised {expected[RAISED]}"] if RAISED in expected else []
-    for name, other in others:
+    for name, other in others.items():
         got = observed(other, scene)
         if RAISED in got:
             found.append(f"{name} raised {got[RAISED]}")
@@ -117,4 +124,4 @@ def disagreements(
             for key in expected.keys() & got.keys() - {RAISED}
             for where, was, is_now in _differences(expected[key], got[key])
         ]
-    return found, expected
+    return found

@@ -9,7 +9,8 @@ from typing import Final
 
 import pytest
 
-from tests.engine.translation_faults import FAULTS, noticed
+from tests.engine.fault_trials import noticed
+from tests.engine.translation_faults import FAULTS
 
 #: Noticed by the first programs that are tried.
 SOON_NOTICED: Final = (

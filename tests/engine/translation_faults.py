@@ -1,19 +1,12 @@
 """Faults planted in the translator, one rule left out each: random programs must notice them.
 
-`python -m tests.engine.translation_faults` prints which program noticed which fault, and how; names
-after the command choose. Each fault is tried in a process of its own, since it may write where
-nothing may be written, or never come to an end: that counts as noticed, too.
+Who tries them is fault_trials.py.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-from collections.abc import Callable, Iterable
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
@@ -22,31 +15,18 @@ from llvmlite import ir
 
 from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.engine import operations, translate
-from dvm_mpi.engine.address_space import READ, WRITE
+from dvm_mpi.engine.address_space import LOAD_MASKS, READ, WRITE
 from dvm_mpi.engine.records import Operation
-from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.engine.translation import arithmetic, code, loops, lowering, windows
 from dvm_mpi.engine.translation import cells as cells_module
 from dvm_mpi.engine.translation import paths as paths_module
 from dvm_mpi.engine.translation.accesses import Group, _Grouping
 from dvm_mpi.engine.translation.cells import Cell, Place
-from dvm_mpi.engine.translation.frame import BIT, Block, Frame, Value, word
+from dvm_mpi.engine.translation.frame import BIT, I8, I64, Block, Frame, Value, word
 from dvm_mpi.engine.translation.memory import Checked, Memory
 from dvm_mpi.engine.translation.paths import Paths
 from dvm_mpi.engine.translation.runtime import Runtime
 from dvm_mpi.engine.translation.windows import Window
-from tests.engine.agreement import disagreements
-from tests.engine.grid import results, taken
-from tests.engine.hot_programs import hot_scene
-from tests.engine.machine import EngineMaker
-from tests.engine.operation_rows import branching, computing, moving, odd_floats, programs
-from tests.engine.translated import TranslatedEngine
-
-#: Programs that are tried for one fault, and seconds after which one of them has no end.
-SEEDS_MAX: Final = 300
-CASE_SECONDS: Final = 120
-#: Programs after which single operations are tried, too.
-OPERATIONS_AFTER: Final = 20
 
 _O = Operation
 Patch = pytest.MonkeyPatch
@@ -109,7 +89,112 @@ def _(patch: Patch) -> None:
     patch.setattr(Window, "_mark", upwards)
 
 
+@_fault("the last word of a range is not marked")
+def _(patch: Patch) -> None:
+    words = Runtime._mark_words
+
+    def fewer(runtime: Runtime, function: Any, first: Value, count: Value) -> None:
+        builder = runtime._frame.builder
+        is_some = builder.icmp_unsigned(">", count, word(0))
+        words(runtime, function, first, builder.sub(count, builder.zext(is_some, I64)))
+
+    patch.setattr(Runtime, "_mark_words", fewer)
+
+
+@_fault("a range that is marked is longer than what was marked")
+def _(patch: Patch) -> None:
+    patch.setattr(windows._Kept, "holds", _longer(windows._Kept.holds))
+
+
+def _longer(holds: Callable[..., Value]) -> Callable[..., Value]:
+    def longer(kept: Any, start: Value, length: Value) -> Value:
+        return holds(kept, start, kept._frame.builder.sub(length, word(1)))
+
+    return longer
+
+
+# --- notes of loads ---------------------------------------------------------------------------
+@_fault("loads are not noted")
+def _(patch: Patch) -> None:
+    patch.setattr(Memory, "note", _nothing)
+
+
+@_fault("the last loaded byte is not noted")
+def _(patch: Patch) -> None:
+    noted = Memory.note_always
+
+    def note_always(memory: Memory, address: Value, width: int) -> None:
+        noted(memory, address, width - 1)
+
+    patch.setattr(Memory, "note_always", note_always)
+
+
+@_fault("loads of what the attempt has stored are noted")
+def _(patch: Patch) -> None:
+    def note_bits(memory: Memory, address: Value, bits: Value) -> None:
+        builder = memory._frame.builder
+        pointer = memory.mask_pointer(address, LOAD_MASKS)
+        builder.store(builder.or_(builder.load(pointer, typ=I8), bits), pointer)
+
+    patch.setattr(Memory, "note_bits", note_bits)
+
+
+@_fault("loads are noted of pages that are not listed")
+def _(patch: Patch) -> None:
+    patch.setattr(Memory, "is_listed", lambda *_: ir.Constant(BIT, 1))
+
+
+@_fault("a window's loads are not noted")
+def _(patch: Patch) -> None:
+    patch.setattr(Window, "_note", _nothing)
+
+
+@_fault("a window's last load is not noted")
+def _(patch: Patch) -> None:
+    note = Window._note
+
+    def fewer(window: Window, one: Any, count: Value) -> None:
+        note(window, one, window._frame.builder.sub(count, word(1)))
+
+    patch.setattr(Window, "_note", fewer)
+
+
+@_fault("a window may load what another of its pointers has stored")
+def _(patch: Patch) -> None:
+    patch.setattr(Window, "_keep_apart", _nothing)
+
+
+@_fault("a window may load what the same pointer has stored")
+def _(patch: Patch) -> None:
+    patch.setattr(translate, "is_notable", lambda _: True)
+
+
 # --- windows ----------------------------------------------------------------------------------
+@_fault("a window's last turn is not counted")
+def _(patch: Patch) -> None:
+    body = Window._loop_body
+
+    def uncounted(window: Window, *rest: Any) -> tuple[Value, Value]:
+        count, goes_on = body(window, *rest)
+        builder, left = window._frame.builder, window._frame.left
+        size = word(len(window._loop.block.instructions))
+        builder.store(builder.add(builder.load(left, typ=I64), size), left)
+        return count, goes_on
+
+    patch.setattr(Window, "_loop_body", uncounted)
+
+
+@_fault("what is known of pages outlives the unit")
+def _(patch: Patch) -> None:
+    def kept(frame: Frame) -> Value:
+        name = f"kept_{len(frame.module.globals)}"
+        variable = ir.GlobalVariable(frame.module, I64, name)
+        variable.initializer, variable.linkage = word(0), "internal"
+        return variable
+
+    patch.setattr(Frame, "kept", kept)
+
+
 @_fault("a window has one turn too many")
 def _(patch: Patch) -> None:
     trips = Window._trips
@@ -137,9 +222,9 @@ def _(patch: Patch) -> None:
     pages = Runtime._pages
 
     def all_alike(runtime: Runtime, function: Any, page: Value, seen: Value, flags: int,
-                  direction: int, most: Value) -> Value:  # fmt: skip
+                  *rest: Any) -> Value:  # fmt: skip
         with mock.patch.object(runtime._memory, "flag_of", return_value=seen):
-            return pages(runtime, function, page, seen, flags, direction, most)
+            return pages(runtime, function, page, seen, flags, *rest)
 
     patch.setattr(Runtime, "_pages", all_alike)
 
@@ -280,6 +365,28 @@ def _(patch: Patch) -> None:
     patch.setattr(Frame, "is_tame", lambda *_: ir.Constant(BIT, 1))
 
 
+@_fault("a NaN is left as it is at a way out")
+def _(patch: Patch) -> None:
+    leaving = Frame._build_leaving
+
+    def raw(frame: Frame) -> None:
+        with mock.patch.object(Frame, "canonical", lambda _frame, value, _width: value):
+            leaving(frame)
+
+    patch.setattr(Frame, "_build_leaving", raw)
+
+
+@_fault("any NaN may be where a cell is loaded at the way in")
+def _(patch: Patch) -> None:
+    load_cells = Frame._load_cells
+
+    def unchecked(frame: Frame) -> None:
+        with mock.patch.object(Frame, "is_tame", return_value=ir.Constant(BIT, 1)):
+            load_cells(frame)
+
+    patch.setattr(Frame, "_load_cells", unchecked)
+
+
 @_fault("the lower of two zeros is the second")
 def _(patch: Patch) -> None:
     operations = arithmetic.NUMBER_OPERATIONS
@@ -367,98 +474,3 @@ def _(patch: Patch) -> None:
                    is_safe=is_safe)  # fmt: skip
 
     patch.setattr(lowering.Lowering, "write_word", linked)
-
-
-# --- trying them ------------------------------------------------------------------------------
-@contextmanager
-def planted(name: str) -> Any:
-    """Have a fault in the translator of this process; code from before is forgotten."""
-    TranslatedEngine._kept.clear()
-    with pytest.MonkeyPatch.context() as patch:
-        FAULTS[name](patch)
-        yield
-    TranslatedEngine._kept.clear()
-
-
-@dataclass(frozen=True, slots=True)
-class Noticed:
-    """By which program, and how a fault was noticed; by none if `how` is empty."""
-
-    seed: int
-    how: str
-
-
-def _operations_differ(*makers: EngineMaker) -> bool:
-    """Say whether engines differ about single operations, which programs rarely meet."""
-    signal.alarm(CASE_SECONDS)
-    for part in programs([*computing(), *odd_floats(), *moving()]):
-        first, second = (results(maker, part) for maker in makers)
-        if first != second:
-            return True
-    for part in programs(branching()):
-        first_taken, second_taken = (taken(maker, part) for maker in makers)
-        if first_taken != second_taken:
-            return True
-    return False
-
-
-def _try(name: str, seeds: Iterable[int], tell: Callable[[str], None]) -> None:
-    """Try programs until one notices the fault: the child's side."""
-    engines: dict[str, EngineMaker] = {
-        "reference": ReferenceEngine,
-        "translate": partial(TranslatedEngine, level=0),
-    }
-    with planted(name):
-        for count, seed in enumerate(seeds):
-            if count == OPERATIONS_AFTER and _operations_differ(*engines.values()):
-                tell("an operation at odd operands")
-                return
-            signal.alarm(CASE_SECONDS)
-            tell(f"program {seed}")
-            found, _ = disagreements(hot_scene(seed), engines)
-            if found:
-                tell(found[0].partition("\n")[0].rstrip(":"))
-                return
-
-
-def noticed(name: str, seeds: Iterable[int]) -> Noticed:
-    """Plant a fault in a process of its own, and say which program noticed it."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read)
-        status = 1
-        try:
-            with os.fdopen(write, "w", buffering=1) as file:
-                _try(name, seeds, lambda text: print(text, file=file))
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(write)
-    with os.fdopen(read) as lines:
-        told = lines.read().splitlines()
-    _, status = os.waitpid(child, 0)
-    programs = [line for line in told if line.startswith("program ")]
-    how = told[-1] if told and told[-1] not in programs[-1:] else ""
-    if os.WIFSIGNALED(status):
-        how = signal.Signals(os.WTERMSIG(status)).name
-    elif os.WEXITSTATUS(status):
-        how = "an error of the test itself"
-    return Noticed(int(programs[-1].split()[1]) if programs else -1, how)
-
-
-def main(names: list[str]) -> int:
-    """Print the table; return how many faults were not noticed."""
-    missed = 0
-    for name in names or FAULTS:
-        found = noticed(name, range(SEEDS_MAX))
-        missed += not found.how
-        how = f"by program {found.seed}: {found.how}" if found.how else f"not by {SEEDS_MAX}"
-        print(f"{name:60} {how}", flush=True)
-    count = len(names or FAULTS)
-    print(f"{count - missed} of {count} faults were noticed")
-    return missed
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
