@@ -39,6 +39,7 @@ ACROSS_MODULES = {
     "tests/engine/test_tiers_agree.py",
     "tests/engine/test_translation_faults.py",
     "tests/engine/translation/test_notes.py",
+    "tests/sim/test_translated.py",
 }
 
 #: Who may write to the terminal.

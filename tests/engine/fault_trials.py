@@ -35,7 +35,7 @@ CASE_SECONDS: Final = 30
 #: Programs of which it is found out once for all faults what the reference does.
 PREPARED: Final = 80
 #: Programs after which single operations are tried, too.
-OPERATIONS_AFTER: Final = 20
+OPERATIONS_AFTER: Final = 12
 
 
 @contextmanager

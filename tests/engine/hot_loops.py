@@ -7,12 +7,14 @@ is what a translator must refuse, or leave to the interpreter in the middle of a
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
+from dvm_mpi.disa.instruction import Operand
 from dvm_mpi.disa.table import TABLE, TYPED2, TYPED3, Access
-from dvm_mpi.disa.types import BY_NAME, NUMBERS, Kind
-from dvm_mpi.layout import CELL_CONSOLE, CELL_STDIN
+from dvm_mpi.disa.types import BY_NAME, NUMBERS, Kind, Mode
+from dvm_mpi.layout import CELL_CONSOLE, CELL_STDIN, PR_START
 from tests.engine.hot_draft import (
     COUNTERS,
     INPUT_CELLS,
@@ -20,6 +22,7 @@ from tests.engine.hot_draft import (
     SCRATCH,
     STACK_POINTER,
     STRIDES,
+    TYPED,
     Draft,
     Loop,
     bits_of,
@@ -226,7 +229,10 @@ def _leaf(d: Draft, may_call: bool) -> None:
     if may_call and d.chance(0.4):
         call(d)
     if not is_saved:
-        d.put("br:ji", at(LINKS[0]))
+        if d.chance(0.2):
+            _change_link(d)
+        else:
+            d.put("br:ji", at(LINKS[0]))
         return
     d.put("add", at(STACK_POINTER), imm(16), at(STACK_POINTER))
     if d.chance(0.5):
@@ -234,6 +240,17 @@ def _leaf(d: Draft, may_call: bool) -> None:
     else:
         d.put("mov", via(STACK_POINTER, -16), at(LINKS[2]))
         d.put("br:ji", at(LINKS[2]))
+
+
+def _change_link(d: Draft) -> None:
+    """Write a jump by the link to another place than the caller's, and a return from there."""
+    tail = d.label()
+    d.put("mov", at(LINKS[0]), at(LINKS[2]))
+    d.put("mov", d.address(tail), at(LINKS[0]))
+    d.put("br:ji", at(LINKS[0]))
+    d.place(tail)
+    accumulate(d)
+    d.put("br:ji", at(LINKS[2]))
 
 
 def _recursion(d: Draft, label: int) -> None:
@@ -282,8 +299,11 @@ def simple(d: Draft) -> None:
     d.rng.choices([compute, accumulate, move], [40, 30, 30])[0](d)
 
 
-def straight(d: Draft) -> None:
-    """Write an instruction over memory that moves with the loop: it never traps of itself."""
+def straight(d: Draft, stores_to: Sequence[int]) -> None:
+    """Write an instruction over memory that moves with the loop: it never traps of itself.
+
+    `stores_to`: pointers through which it may store.
+    """
     mnemonic, types = d.rng.choice(
         [c for c in COMPUTING if c[0] not in {"div", "mod", "exp", "log"}]
     )
@@ -295,14 +315,24 @@ def straight(d: Draft) -> None:
         operands = [d.access(pair[0]), cell] if d.chance(0.5) else [cell, d.access(pair[1])]
         if d.chance(0.4):
             operands = [d.access(pair[0]), d.access(pair[1])]
+        if operands[1].mode is not Mode.DIRECT:
+            operands[1] = _stored(d, pair[1], stores_to)
         d.put("mov", *operands, types=" ".join(pair))
         return
     sources = [
         d.rng.choice([d.access(type_name), cell, cell, imm(bits_of(d.rng, type_name))])
         for _ in range(SOURCES[mnemonic])
     ]
-    target = d.access(type_name) if d.chance(0.5) else cell
+    target = _stored(d, type_name, stores_to) if d.chance(0.5) else cell
     d.put(mnemonic, *sources, target, types=type_name)
+
+
+def _stored(d: Draft, type_name: str, stores_to: Sequence[int]) -> Operand:
+    """Return an operand to store to, through one of some pointers if there are any."""
+    if not stores_to:
+        return at(d.value(type_name))
+    operand = d.access(type_name)
+    return replace(operand, value=d.rng.choice(stores_to))
 
 
 def statement(d: Draft, budget: int) -> None:
@@ -353,9 +383,11 @@ def loop(d: Draft, budget: int) -> None:
     left = budget // trips
     count = rng.choice([1, 1, 2, 2, 3, 4, 6])
     is_tight = not is_outer and d.chance(TIGHT_SHARE)
+    # As most programs do, it stores to what it does not load, or stores nothing.
+    stores_to = made.pointers[: d.rng.choice([0, 1, 1, 3])]
     for _ in range(count):
         if is_tight:
-            straight(d)
+            straight(d, stores_to)
         else:
             statement(d, left // count)
     if is_outer:
@@ -381,6 +413,10 @@ def _pointer(d: Draft, made: Loop, trips: int) -> Callable[[], None]:
         if d.chance(0.02):
             # At its own cell, or near to what the loop counts in.
             start = d.rng.choice([pointer, made.counter]) + d.rng.choice([0, 0, 4, -8])
+        elif d.chance(0.05):
+            # Over cells that may be in registers, when the loop is hot.
+            cell = d.rng.choice([*VALUES, *COUNTERS, *TYPED.values()])
+            start = max(cell - stride * d.rng.randrange(4, max(trips, 5)), PR_START)
         d.put("mov", imm(start), at(pointer))
     step = imm(stride)
     if d.chance(0.15):

@@ -141,7 +141,7 @@ def hot_settings(rng: random.Random) -> dict[str, Any]:
     """Return how the engine is set: mostly as usual."""
     common = 3 * [3_000] + 2 * [6_000] + [10_000, rng.randrange(200, 3_000)]
     changes: dict[str, Any] = {"fuel_max": rng.choice(common)}
-    if rng.random() < 0.25:
+    if rng.random() < 0.4:
         changes["loads"] = rng.choice([LoadTracking.PLACES, LoadTracking.CONTENT])
     if rng.random() < 0.12:
         changes["allow_undeclared"] = True
