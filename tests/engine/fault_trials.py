@@ -31,9 +31,9 @@ from tests.engine.translation_faults import FAULTS
 
 #: Programs that are tried for one fault, and the processor's seconds after which one has no end.
 SEEDS_MAX: Final = 300
-CASE_SECONDS: Final = 30
+CASE_SECONDS: Final = 10
 #: Programs of which it is found out once for all faults what the reference does.
-PREPARED: Final = 80
+PREPARED: Final = 60
 #: Programs after which single operations are tried, too.
 OPERATIONS_AFTER: Final = 12
 
