@@ -112,9 +112,10 @@ class Memory:
         page = builder.lshr(start, word(PAGE_SHIFT))
         flags = self.flag_of(page)
         is_noted = None
-        if self.notes_loads and group.loads:
-            is_noted = self.asks_notes(flags, group.flags)
-            self._check_noted(group, start, span, flags, is_noted, page, failed)
+        if self.notes_loads:
+            asked = self.asks_notes(flags, group.flags)
+            self._check_noted(group, start, span, flags, asked, page, failed)
+            is_noted = asked if group.loads else None
         else:
             self._check_flags(group, start, span, flags, failed)
         if not group.stores:
@@ -125,22 +126,23 @@ class Memory:
         return Checked(base, is_tracked, is_noted)
 
     def asks_notes(self, flags: Value, wanted: int) -> Value:
-        """Return whether flags permit what needs `wanted`, READ among it, if loads are noted."""
+        """Return whether flags permit what needs `wanted`, on a page of which loads are noted."""
         builder = self._frame.builder
         # NOTED stands in for READ; with READ the same bit means STATIC.
         seen = builder.and_(flags, ir.Constant(I8, wanted | READ | NOTED))
         return builder.icmp_unsigned("==", seen, ir.Constant(I8, wanted & ~READ | NOTED))
 
     def _check_noted(
-        self, group: Group, start: Value, span: int, flags: Value, is_noted: Value, page: Value,
+        self, group: Group, start: Value, span: int, flags: Value, asked: Value, page: Value,
         failed: Block,
     ) -> None:  # fmt: skip
         """Check flags where loads are noted: the interpreter lists a page at its first load."""
         frame = self._frame
         noted, plain, ok = map(frame.block, ("noted", "plain", "ok"))
-        frame.builder.cbranch(is_noted, noted, plain)
+        frame.builder.cbranch(asked, noted, plain)
         frame.at(noted)
-        frame.unless(failed, self.is_listed(page))
+        if group.loads:
+            frame.unless(failed, self.is_listed(page))
         frame.builder.branch(ok)
         frame.at(plain)
         self._check_flags(group, start, span, flags, failed)

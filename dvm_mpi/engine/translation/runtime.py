@@ -107,10 +107,11 @@ class Runtime:
         wanted = ir.Constant(I8, flags)
         permitted = builder.icmp_unsigned("==", builder.and_(seen, wanted), wanted)
         noted = None
-        if memory.notes_loads and flags & READ:
+        if memory.notes_loads:
             noted = memory.asks_notes(seen, flags)
-            listed = builder.and_(noted, memory.is_listed(page))
-            permitted = builder.or_(permitted, listed)
+            if flags & READ:
+                listed = builder.and_(noted, memory.is_listed(page))
+                permitted = builder.or_(permitted, listed)
         unless(permitted)
         pages = self._pages(function, page, seen, flags, direction, most, noted)
         builder = frame.builder
@@ -156,7 +157,7 @@ class Runtime:
         frame.at(step)
         found = self._frame.builder.and_(self._memory.flag_of(other), mask)
         equal = builder.icmp_unsigned("==", found, same)
-        if noted is not None:
+        if noted is not None and flags & READ:
             listed = builder.or_(builder.not_(noted), self._memory.is_listed(other))
             equal = builder.and_(equal, listed)
         following = builder.add(count, word(1))
