@@ -59,6 +59,8 @@ ODD_CELLS: Final = (0x2_0000_0FFC, 0x2_0000_1FF9, 0x3_0000_0000)
 TABLES: Final = (0x2_0000_3000, DATA + 5 * PAGE_BYTES + 1024)
 #: Shared cells that hold bounds of loops.
 BOUNDS: Final = DATA + 5 * PAGE_BYTES + 512
+#: Cells for numbers that are computed side by side, the last for what is in between.
+SUMS: Final = tuple(0x2_0000_0280 + 8 * i for i in range(10))
 #: What differs between the runners of a program: words that the creator left on the stack.
 INPUTS: Final = OWN_STACK + 64
 #: The cells that they are loaded to: a number of turns, one more, an address, a value.

@@ -22,6 +22,7 @@ from tests.engine.hot_draft import (
     SCRATCH,
     STACK_POINTER,
     STRIDES,
+    SUMS,
     TYPED,
     Draft,
     Loop,
@@ -49,6 +50,8 @@ COUNTER_TYPES: Final = {"sq": 50, "uq": 12, "sd": 14, "ud": 9, "sb": 5, "ub": 5,
 TRIPS: Final = (1, 17, 60, *range(104, 260, 13))
 #: Of the loops without others in them, those that are one block and do nothing rare.
 TIGHT_SHARE: Final = 0.5
+#: Of those, what computes numbers side by side.
+SIDE_BY_SIDE_SHARE: Final = 0.4
 #: Loops in loops.
 LEVELS_MAX: Final = 3
 
@@ -335,6 +338,26 @@ def _stored(d: Draft, type_name: str, stores_to: Sequence[int]) -> Operand:
     return replace(operand, value=d.rng.choice(stores_to))
 
 
+def side_by_side(d: Draft) -> None:
+    """Write numbers that are computed in the same way, of what lies side by side; or nearly so."""
+    rng = d.rng
+    lanes = list(range(rng.choice([2, 4, 5, 8, 8, 9])))
+    if d.chance(0.3):
+        rng.shuffle(lanes)
+    pointer = rng.choice(d.loops[-1].pointers)
+    base = rng.choice([0, 0, 8, -16, 64])
+    factor = rng.choice([at(d.value("fd")), at(SUMS[0]), imm(bits_of(rng, "fd"))])
+    first, second = (rng.choice(["add", "mul", "sub", "div"]) for _ in range(2))
+    between = at(SUMS[-1])
+    for lane in lanes:
+        cell, number = at(SUMS[lane]), via(pointer, base + 8 * lane)
+        if d.chance(0.1):
+            number = via(pointer, base + 8 * rng.choice(lanes))
+        d.put(first, factor, number, between, types="fd")
+        pair = [cell, between] if d.chance(0.95) else [between, cell]
+        d.put(second, *pair, cell, types="fd")
+
+
 def statement(d: Draft, budget: int) -> None:
     """Write anything that a loop may hold; `budget` is in instructions executed."""
     ways = {"simple": 62, "choose": 9, "index": 8, "step": 2, "leave": 4, "rare": 4, "call": 5,
@@ -385,6 +408,9 @@ def loop(d: Draft, budget: int) -> None:
     is_tight = not is_outer and d.chance(TIGHT_SHARE)
     # As most programs do, it stores to what it does not load, or stores nothing.
     stores_to = made.pointers[: d.rng.choice([0, 1, 1, 3])]
+    if is_tight and made.pointers and d.chance(SIDE_BY_SIDE_SHARE):
+        side_by_side(d)
+        count = rng.choice([0, 0, 0, 1])
     for _ in range(count):
         if is_tight:
             straight(d, stores_to)

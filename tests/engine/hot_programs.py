@@ -22,6 +22,7 @@ from tests.engine.hot_draft import (
     LINKS,
     ODD_CELLS,
     STACK_POINTER,
+    SUMS,
     Draft,
     bits_of,
 )
@@ -50,6 +51,7 @@ def hot_listing(d: Draft) -> None:
         d.put("mov", imm(d.pointee(8, 64, 0.02)), at(pointer))
     for cell, type_name in d.types.items():
         d.put("mov", imm(bits_of(rng, type_name)), at(cell), types=type_name)
+    _begin_sums(d)
     stack = OWN_STACK + STACK_BYTES - 64 if d.chance(0.6) else PRIVATE_STACK
     d.put("mov", imm(stack), at(STACK_POINTER))
     for number, cell in enumerate(INPUT_CELLS):
@@ -71,11 +73,22 @@ def hot_listing(d: Draft) -> None:
         if not d.is_strict and BY_NAME[type_name].width_bytes < WORD_BYTES:
             type_name = "sq"
         d.put("mov", at(cell), via(CELL_ID, LEFT_AT + 8 * number), types=type_name)
+    _leave_sums(d)
     typed = [cell for cell in d.types if cell not in LEFT]
     for number, cell in enumerate(rng.sample(typed, min(len(typed), 4))):
         d.put("mov", at(cell), via(CELL_ID, LEFT_AT + 512 + 8 * number), types=d.types[cell])
     d.put("exit:c" if d.chance(0.9) else "exit:a")
     write_functions(d)
+
+
+def _begin_sums(d: Draft) -> None:
+    for cell in SUMS:
+        d.put("mov", imm(bits_of(d.rng, "fd")), at(cell), types="fd")
+
+
+def _leave_sums(d: Draft) -> None:
+    for number, cell in enumerate(SUMS):
+        d.put("mov", at(cell), via(CELL_ID, LEFT_AT + 640 + 8 * number), types="fd")
 
 
 def hot_memory(rng: random.Random) -> dict[int, int]:

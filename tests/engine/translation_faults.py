@@ -17,7 +17,15 @@ from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.engine import operations, translate
 from dvm_mpi.engine.address_space import LOAD_MASKS, READ, WRITE
 from dvm_mpi.engine.records import Operation
-from dvm_mpi.engine.translation import arithmetic, code, loops, lowering, windows
+from dvm_mpi.engine.translation import (
+    arithmetic,
+    code,
+    lanes,
+    loops,
+    lowering,
+    packing,
+    windows,
+)
 from dvm_mpi.engine.translation import cells as cells_module
 from dvm_mpi.engine.translation import paths as paths_module
 from dvm_mpi.engine.translation.accesses import Group, _Grouping
@@ -436,6 +444,28 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     operations = arithmetic.WORD_OPERATIONS
     patch.setitem(operations, _O.USHR, operations[_O.SHR])
+
+
+# --- lanes of vectors -------------------------------------------------------------------------
+@_fault("any numbers of a pointer are taken for a row")
+def _(patch: Patch) -> None:
+    def is_row(given: Any) -> bool:
+        return given[0].group is not None and all(n.group is given[0].group for n in given)
+
+    patch.setattr(lanes, "is_row", is_row)
+    patch.setattr(packing, "is_row", is_row)
+
+
+@_fault("two lanes change places")
+def _(patch: Patch) -> None:
+    finish = packing.Packed.finish
+
+    def crossed(packed: packing.Packed) -> None:
+        first, second, *rest = packed._lanes.places
+        packed._lanes = replace(packed._lanes, places=(second, first, *rest))
+        finish(packed)
+
+    patch.setattr(packing.Packed, "finish", crossed)
 
 
 # --- control ----------------------------------------------------------------------------------

@@ -19,9 +19,11 @@ from dvm_mpi.engine.records import Word
 from dvm_mpi.engine.translation.accesses import Groups
 from dvm_mpi.engine.translation.cells import Cell, Place
 from dvm_mpi.engine.translation.frame import I8, I64, Block, Frame, Value, word
+from dvm_mpi.engine.translation.lanes import Number, lanes_of
 from dvm_mpi.engine.translation.loops import Condition, Loop, Stream, step_of
 from dvm_mpi.engine.translation.lowering import Lowering
 from dvm_mpi.engine.translation.memory import Memory
+from dvm_mpi.engine.translation.packing import Packed
 from dvm_mpi.engine.translation.runtime import Runtime
 from dvm_mpi.layout import PAGE_SHIFT
 
@@ -128,6 +130,13 @@ class _WindowLowering(Lowering):
         place = word(offset - group.low)
         return builder.gep(pointer, [place], inbounds=True, source_etype=I8)
 
+    def pointer_of(self, number: Number) -> Value:
+        """Return where a number lies that the iteration loads."""
+        position, index = number.at
+        instruction = self._loop.block.instructions[position]
+        self.place(position, instruction)
+        return self.pointer(instruction.operands[index], index)
+
     def marked_pointer(self, operand: Operand, index: int, width: int) -> Value:
         """Return where an operand is; what is stored in a window is marked behind it."""
         return self.pointer(operand, index, width)
@@ -216,9 +225,15 @@ class Window:
         counter = frame.variable(I64)
         frame.builder.store(word(0), counter)
         body, done = frame.block("window"), frame.block("done")
+        found = lanes_of(loop.block.instructions, frame.cells, self._groups)
+        packed = [Packed(frame, self._memory, lanes, lowering.pointer_of) for lanes in found]
+        for one in packed:
+            one.begin()
         frame.go(body)
         index = frame.builder.load(counter, typ=I64)
         lowering.index = index
+        for one in packed:
+            one.begin_iteration()
         for position, instruction in enumerate(loop.block.instructions[:-1]):
             lowering.place(position, instruction)
             moved = step_of(instruction, frame.cells)
@@ -227,8 +242,10 @@ class Window:
             else:
                 lowering.lower(instruction)
         last = loop.block.instructions[-1]
-        lowering.place(len(loop.block.instructions) - 1, last)
+        for one in packed:
+            one.end_iteration()
         # Whether the loop itself would go on; where it is counted, that is known beforehand.
+        lowering.place(len(loop.block.instructions) - 1, last)
         goes_on = None if trips is not None else lowering.compare(last)
         builder = frame.builder
         count = builder.add(index, word(1), flags=("nuw", "nsw"))
@@ -238,6 +255,8 @@ class Window:
             more = builder.and_(more, goes_on)
         builder.cbranch(more, body, done)
         frame.at(done)
+        for one in packed:
+            one.finish()
         if goes_on is None:
             assert trips is not None
             goes_on = frame.builder.icmp_unsigned("<", count, trips)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import struct
+from typing import Any
+
 import pytest
 
 from dvm_mpi.engine.interface import Reason, TrapKind
 from dvm_mpi.engine.reference import ReferenceEngine
-from dvm_mpi.layout import DATA_START, PAGE_BYTES
+from dvm_mpi.layout import CELL_ID, DATA_START, PAGE_BYTES, PR_START
 from tests.engine.agreement import ALL_ENGINES, disagreements
 from tests.engine.hot_programs import hot_scene
 from tests.engine.machine import Task, at, imm, op, via
@@ -14,7 +18,7 @@ from tests.engine.random_programs import VALUES, Scene
 from tests.engine.translated import TranslatedEngine
 
 ENGINES = {"reference": ReferenceEngine, "translate": TranslatedEngine}
-COUNTER, VALUE, END = VALUES[:3]
+COUNTER, VALUE, END, PRODUCT = VALUES[:4]
 
 #: A loop that may run without checks; what follows it is executed without one.
 COUNTED = [
@@ -102,6 +106,61 @@ def test_a_loop_is_stopped_at_the_first_byte_that_it_may_not_touch(beyond: int) 
     (ended,) = expected["ended"]
     assert ended.row["trap"] == TrapKind.UNDECLARED
     assert ended.row["trap_address"] == end
+
+
+#: Cells of their own, side by side.
+SUMS = [PR_START + 0x400 + 8 * lane for lane in range(9)]
+#: NaNs with bits of their own, infinities, numbers whose sums depend on their order.
+ODD = [0x7FF4_0000_0000_0001, 0xFFF8_0000_0000_1234, 0x7FF0_0000_0000_0000, 0xFFF0_0000_0000_0000,
+       0x3FF0_0000_0000_0001, 0x4340_0000_0000_0000, 0xC340_0000_0000_0000]  # fmt: skip
+
+
+def bits_of(number: float) -> int:
+    return int.from_bytes(struct.pack("<d", number), "little")
+
+
+def columns(count: int, odd_from: int, **changes: Any) -> Scene:
+    """Return a program that adds up `count` columns of 60 rows, odd numbers from a row on."""
+    rows, lanes = 60, SUMS[:count]
+    rng = random.Random(odd_from)
+    data = b"".join(
+        (rng.choice(ODD) if row >= odd_from else bits_of(rng.uniform(-9, 9))).to_bytes(8, "little")
+        for row in range(rows)
+        for _ in range(16)
+    )
+    body = [
+        part
+        for lane, cell in enumerate(lanes)
+        for part in (
+            op("mul", at(VALUE), via(COUNTER, 8 * lane), at(PRODUCT), types="fd"),
+            op("sub", at(cell), at(PRODUCT), at(cell), types="fd"),
+        )
+    ]
+    end = DATA_START + 128 * rows
+    return Scene(
+        [
+            *(op("mov", imm(ODD[lane % 7]), at(cell), types="fd")
+              for lane, cell in enumerate(lanes) if odd_from == lane),
+            op("mov", imm(DATA_START), at(COUNTER)),
+            op("mov", imm(bits_of(1.1)), at(VALUE), types="fd"),
+            *body,
+            op("add", at(COUNTER), imm(128), at(COUNTER)),
+            op("br:l", at(COUNTER), imm(end), target=2 + (odd_from < count)),
+            *(op("mov", at(cell), via(CELL_ID, 1024 + 8 * lane), types="fd")
+              for lane, cell in enumerate([*lanes, PRODUCT])),
+            op("exit:c"),
+        ],
+        memory=dict(enumerate(data, DATA_START)),
+        **changes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [2, 3, 8, 9])
+@pytest.mark.parametrize("odd_from", [0, 30, 59, 60])
+def test_sums_side_by_side_are_those_that_are_computed_alone(count: int, odd_from: int) -> None:
+    for fuel in (100_000, 97, 301):
+        found, _ = disagreements(columns(count, odd_from, slice_fuel=fuel), ENGINES)
+        assert not found, "\n".join([f"fuel {fuel}", *found])
 
 
 @pytest.mark.parametrize("engine", ["translate", "translate-hard"])
