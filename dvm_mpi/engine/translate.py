@@ -7,16 +7,19 @@ instruction, or leaves to it; whatever is rare is left to it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.engine.records import Word
-from dvm_mpi.engine.translation.accesses import groups_of
-from dvm_mpi.engine.translation.blocks import blocks_of
-from dvm_mpi.engine.translation.cells import promoted_cells, stretches_of
+from dvm_mpi.engine.translation.accesses import Groups, groups_of
+from dvm_mpi.engine.translation.blocks import Block, blocks_of
+from dvm_mpi.engine.translation.cells import Cell, Place, promoted_cells, stretches_of
 from dvm_mpi.engine.translation.code import Code
 from dvm_mpi.engine.translation.emission import object_of
 from dvm_mpi.engine.translation.frame import I64, Frame, word
 from dvm_mpi.engine.translation.frame import Block as Native
-from dvm_mpi.engine.translation.loops import is_candidate, is_notable, loop_of
+from dvm_mpi.engine.translation.hammocks import body_of
+from dvm_mpi.engine.translation.loops import Loop, is_notable, loop_of
 from dvm_mpi.engine.translation.lowering import Lowering
 from dvm_mpi.engine.translation.memory import Memory
 from dvm_mpi.engine.translation.paths import Node, Paths
@@ -39,6 +42,21 @@ def intermediate(code: Code, unit: Unit, *, notes_loads: bool = False) -> str:
     return _Translation(code, unit, notes_loads=notes_loads).module()
 
 
+def loops_of(
+    code: Code, blocks: Mapping[int, Block], cells: Mapping[Place, Cell]
+) -> dict[int, tuple[Loop, Groups]]:
+    """Return a unit's loops that have windows, and the groups of each, by their heads."""
+    found = {}
+    for address, block in blocks.items():
+        body = body_of(blocks, block)
+        if body is not None:
+            groups = groups_of(code, cells, body.instructions)
+            loop = loop_of(body, cells, groups)
+            if loop is not None:
+                found[address] = loop, groups
+    return found
+
+
 class _Translation:
     """One unit on its way through."""
 
@@ -46,9 +64,10 @@ class _Translation:
         self._code = code
         self._unit = unit
         blocks = blocks_of(code, unit)
-        candidates = [block for block in blocks.values() if is_candidate(block)]
-        within = {i.address for block in candidates for i in block.instructions}
+        loops = loops_of(code, blocks, promoted_cells(code, instructions_of(code, unit), ()))
+        within = {i.address for loop, _ in loops.values() for i in loop.body.instructions}
         cells = promoted_cells(code, instructions_of(code, unit), within)
+        self._loops = loops_of(code, blocks, cells)
         self._paths = Paths(blocks, unit, cells)
         self._frame = Frame(cells)
         stretches = stretches_of(cells.values())
@@ -94,20 +113,19 @@ class _Translation:
 
     def _build_window(self, node: Node) -> None:
         """Build the loop without checks, if it may be one; go on here where it is not possible."""
-        block = node.block
-        if not is_candidate(block):
+        if node.block.address not in self._loops:
             return
-        groups = self._groups[block.address]
-        loop = loop_of(block, self._frame.cells, groups)
-        behind = self._target(node, block.behind)
-        if loop is None or behind is None:
+        loop, groups = self._loops[node.block.address]
+        latch = node.way_to(loop.body.latch.address)
+        behind = self._target(latch, latch.block.behind)
+        if behind is None:
             return
         if self._memory.notes_loads and not is_notable(loop):
             return
         frame = self._frame
         checked = frame.block("checked")
         window = Window(frame, self._memory, self._runtime, loop, groups)
-        fuel_behind = node.fuel - len(block.instructions)
+        fuel_behind = latch.fuel - len(latch.block.instructions)
         window.build(checked, self._heads[node], behind, fuel_behind)
         frame.at(checked)
 

@@ -256,6 +256,12 @@ class Draft:
             return via(pointer)
         return via(pointer, rng.choice([0, width, width, 2 * width, -width, 1, 8, 64, 100]))
 
+    def cell_or_constant(self, type_name: str) -> Operand:
+        """Return an operand that no pointer leads to."""
+        if self.chance(0.25):
+            return imm(bits_of(self.rng, type_name))
+        return at(self.value(type_name))
+
     def source(self, type_name: str) -> Operand:
         """Return an operand to load."""
         odd = 0.1 if self.is_strict else 2

@@ -48,10 +48,11 @@ MOV_TYPES: Final = sorted(BY_NAME)
 COMPARING: Final = ("l", "le", "e", "ne")
 COUNTER_TYPES: Final = {"sq": 50, "uq": 12, "sd": 14, "ud": 9, "sb": 5, "ub": 5, "fd": 4, "fs": 1}
 TRIPS: Final = (1, 17, 60, *range(104, 260, 13))
-#: Of the loops without others in them, those that are one block and do nothing rare.
+#: Of the loops without others in them, those that do nothing rare; of what is in these, branches.
 TIGHT_SHARE: Final = 0.5
 #: Of those, what computes numbers side by side.
 SIDE_BY_SIDE_SHARE: Final = 0.4
+AROUND_SHARE: Final = 0.25
 #: Loops in loops.
 LEVELS_MAX: Final = 3
 
@@ -358,6 +359,51 @@ def side_by_side(d: Draft) -> None:
         d.put(second, *pair, cell, types="fd")
 
 
+def pure(d: Draft) -> None:
+    """Write an instruction that computes with cells alone, and never traps."""
+    mnemonic, types = d.rng.choice(
+        [c for c in COMPUTING if c[0] not in {"div", "mod", "exp", "log"}]
+    )
+    type_name = d.rng.choice([t for t in ("fd", "sq", "sd", *sorted(types)) if t in types])
+    if d.chance(0.15):
+        # Counts, in a cell that would move evenly if it were not skipped.
+        cell = at(d.value("sq"))
+        d.put(d.rng.choice(["add", "sub"]), cell, imm(d.rng.choice([1, 8, -3])), cell)
+        return
+    if d.chance(0.4):
+        d.put("mov", d.cell_or_constant(type_name), at(d.value(type_name)), types=type_name)
+        return
+    sources = [d.cell_or_constant(type_name) for _ in range(SOURCES[mnemonic])]
+    d.put(mnemonic, *sources, at(d.value(type_name)), types=type_name)
+
+
+def around(d: Draft) -> None:
+    """Write what is skipped at times, or one of two, and rarely touches memory or a pointer."""
+    type_name = d.rng.choice(["fd", "fd", "sq", "uq", "sd", "fs"])
+    over, other = d.label(), d.label()
+    operands = [at(d.value(type_name)), d.cell_or_constant(type_name)]
+    if d.chance(0.3):
+        operands[1] = d.access(type_name)
+    d.rng.shuffle(operands)
+    d.put(f"br:{d.rng.choice(COMPARING)}", *operands, types=type_name, target=other)
+    stores_to = d.loops[-1].pointers
+    inner = [
+        lambda: pure(d),
+        lambda: straight(d, stores_to),
+        lambda: step_pointer(d),
+        lambda: around(d),
+    ]
+    for _ in range(d.rng.choice([1, 1, 2, 3])):
+        d.rng.choices(inner, weights=[88, 4, 2, 6])[0]()
+    if d.chance(0.35):
+        d.put("br:j", target=over)
+        d.place(other)
+        pure(d)
+    else:
+        d.place(other)
+    d.place(over)
+
+
 def statement(d: Draft, budget: int) -> None:
     """Write anything that a loop may hold; `budget` is in instructions executed."""
     ways = {"simple": 62, "choose": 9, "index": 8, "step": 2, "leave": 4, "rare": 4, "call": 5,
@@ -412,7 +458,9 @@ def loop(d: Draft, budget: int) -> None:
         side_by_side(d)
         count = rng.choice([0, 0, 0, 1])
     for _ in range(count):
-        if is_tight:
+        if is_tight and d.chance(AROUND_SHARE):
+            around(d)
+        elif is_tight:
             straight(d, stores_to)
         else:
             statement(d, left // count)

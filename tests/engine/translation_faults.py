@@ -5,7 +5,7 @@ Who tries them is fault_trials.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
@@ -31,6 +31,8 @@ from dvm_mpi.engine.translation import paths as paths_module
 from dvm_mpi.engine.translation.accesses import Group, _Grouping
 from dvm_mpi.engine.translation.cells import Cell, Place
 from dvm_mpi.engine.translation.frame import BIT, I8, I64, Block, Frame, Value, word
+from dvm_mpi.engine.translation.hammocks import Body
+from dvm_mpi.engine.translation.iterations import Spent
 from dvm_mpi.engine.translation.memory import Checked, Memory
 from dvm_mpi.engine.translation.paths import Paths
 from dvm_mpi.engine.translation.runtime import Runtime
@@ -185,7 +187,7 @@ def _(patch: Patch) -> None:
     def uncounted(window: Window, *rest: Any) -> tuple[Value, Value]:
         count, goes_on = body(window, *rest)
         builder, left = window._frame.builder, window._frame.left
-        size = word(len(window._loop.block.instructions))
+        size = word(window._loop.body.least)
         builder.store(builder.add(builder.load(left, typ=I64), size), left)
         return count, goes_on
 
@@ -261,6 +263,34 @@ def _(patch: Patch) -> None:
 @_fault("a window forgets that cells have moved")
 def _(patch: Patch) -> None:
     patch.setattr(windows._WindowLowering, "finish", _nothing)
+
+
+# --- branches within windows ------------------------------------------------------------------
+@_fault("what a branch goes around is not counted")
+def _(patch: Patch) -> None:
+    patch.setattr(Spent, "add", _nothing)
+
+
+@_fault("a window has fuel for the shortest ways through its loop only")
+def _(patch: Patch) -> None:
+    patch.setattr(Body, "most", Body.least)
+
+
+@_fault("what a branch goes around may touch memory")
+def _(patch: Patch) -> None:
+    patch.setattr(loops, "is_pure", lambda *_: True)
+
+
+@_fault("a step that is skipped at times is taken for an even one")
+def _(patch: Patch) -> None:
+    steps = loops._steps
+
+    def always(body: Body, cells: Mapping[Place, Cell]) -> Any:
+        straight = Body(body.blocks)
+        vars(straight)["conditional"] = frozenset()
+        return steps(straight, cells)
+
+    patch.setattr(loops, "_steps", always)
 
 
 # --- checks of memory -------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from dvm_mpi.engine.records import Operation
 from dvm_mpi.engine.translation.accesses import Group, Groups
 from dvm_mpi.engine.translation.cells import Cell, Place
 from dvm_mpi.engine.translation.code import reads, writes
+from dvm_mpi.engine.translation.hammocks import Body
 from dvm_mpi.layout import WORD_BYTES
 
 _O = Operation
@@ -62,13 +63,15 @@ class Lanes:
     results: tuple[Number, ...]
 
 
-def lanes_of(
-    instructions: Sequence[Instruction], cells: Mapping[Place, Cell], groups: Groups
-) -> list[Lanes]:
-    """Return the vectors of a block that is a loop, none of which have a cell in common.
+def lanes_of(body: Body, cells: Mapping[Place, Cell], groups: Groups) -> list[Lanes]:
+    """Return the vectors of a loop, none of which have a cell in common.
 
-    None if it stores anything in memory: what is loaded could be loaded again then.
+    None if it stores anything in memory: what is loaded could be loaded again then. None if it
+    branches: not all lanes would do the same.
     """
+    if body.conditional:
+        return []
+    instructions = body.instructions
     targets = [(o, i.width_of(index)) for i in instructions for index, o in writes(i)]
     if any(o.mode is not Mode.DIRECT or (o.value, width) not in cells for o, width in targets):
         return []

@@ -1,9 +1,10 @@
-"""Loops of one block that may run many times without a check: what is known of them.
+"""Loops that may run many times without a check: what is known of them.
 
 Pure. A *window* of such a loop is so many iterations that fuel lasts, that its pointers stay on
 pages with the flags that they need, and that its condition holds, if that can be counted. It needs
 every pointer to move by the same distance in each iteration, or not at all, and no instruction that
-may have to be left to the interpreter for another reason.
+may have to be left to the interpreter for another reason. What branches of the body may skip must
+be pure (hammocks.py).
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import Final
 
 from dvm_mpi.disa.instruction import Instruction, Operand
 from dvm_mpi.disa.types import Mode
-from dvm_mpi.engine.operations import DIVISIONS, plan
+from dvm_mpi.engine.operations import plan
 from dvm_mpi.engine.records import Operation
 from dvm_mpi.engine.translation.accesses import Group, Groups, in_order
-from dvm_mpi.engine.translation.blocks import Block
 from dvm_mpi.engine.translation.cells import Cell, Place
 from dvm_mpi.engine.translation.code import reads, writes
+from dvm_mpi.engine.translation.hammocks import Body, is_pure
 from dvm_mpi.layout import WORD_BYTES
 
 _O = Operation
@@ -71,27 +72,10 @@ class Loop:
     `condition` is None where it must be evaluated in each iteration.
     """
 
-    block: Block
+    body: Body
     steps: Mapping[Place, int]
     streams: tuple[Stream, ...]
     condition: Condition | None
-
-
-def is_candidate(block: Block) -> bool:
-    """Say whether a block is a loop of its own in which nothing but memory needs a check."""
-    if block.flow is None or block.is_left or block.address not in block.flow.targets:
-        return False
-    last = block.instructions[-1]
-    if last.target != block.address or last.condition in {"j", "ji", None}:
-        return False
-    return not any(_may_divide_by_zero(i) for i in block.instructions[:-1])
-
-
-def _may_divide_by_zero(instruction: Instruction) -> bool:
-    if plan(instruction).operation not in DIVISIONS:
-        return False
-    divisor = instruction.operands[1]
-    return divisor.mode is not Mode.IMMEDIATE or divisor.value == 0
 
 
 def step_of(instruction: Instruction, cells: Mapping[Place, Cell]) -> tuple[Place, int] | None:
@@ -111,19 +95,22 @@ def step_of(instruction: Instruction, cells: Mapping[Place, Cell]) -> tuple[Plac
     return place, amount if instruction.mnemonic == "add" else -amount
 
 
-def loop_of(block: Block, cells: Mapping[Place, Cell], groups: Groups) -> Loop | None:
-    """Return what is known of a candidate; None if no window of it is possible."""
-    steps = _steps(block.instructions, cells)
-    if steps is None:
+def loop_of(body: Body, cells: Mapping[Place, Cell], groups: Groups) -> Loop | None:
+    """Return what is known of a loop; None if no window of it is possible.
+
+    `groups`: of the body's accesses, by positions in all of it.
+    """
+    if not is_pure(body, cells):
         return None
+    steps = _steps(body, cells)
     streams = []
     for group in in_order(groups):
-        stream = _stream(block.instructions, group, groups, steps, cells)
+        stream = _stream(body.instructions, group, groups, steps, cells)
         if stream is None:
             return None
         streams.append(stream)
     even = {place: step for place, step in steps.items() if step is not None}
-    return Loop(block, even, tuple(streams), _condition(block, steps, cells))
+    return Loop(body, even, tuple(streams), _condition(body.instructions, steps, cells))
 
 
 def is_notable(loop: Loop) -> bool:
@@ -142,19 +129,17 @@ def _may_reread(stream: Stream) -> bool:
     return group.is_reread or 0 < abs(stream.step) < group.high - group.low
 
 
-def _steps(
-    instructions: Sequence[Instruction], cells: Mapping[Place, Cell]
-) -> dict[Place, int | None] | None:
+def _steps(body: Body, cells: Mapping[Place, Cell]) -> dict[Place, int | None]:
     """Return the steps of the cells that are written, None for those that move unevenly."""
     steps: dict[Place, int | None] = {}
-    for instruction in instructions:
+    for position, instruction in enumerate(body.instructions):
         for index, operand in writes(instruction):
             if operand.mode is not Mode.DIRECT:
                 continue
             place = operand.value, instruction.width_of(index)
             if place not in cells:
                 continue
-            found = step_of(instruction, cells)
+            found = None if position in body.conditional else step_of(instruction, cells)
             before = steps.get(place, 0)
             steps[place] = None if found is None or before is None else before + found[1]
     return steps
@@ -187,9 +172,11 @@ def _stream(
 
 
 def _condition(
-    block: Block, steps: Mapping[Place, int | None], cells: Mapping[Place, Cell]
+    instructions: Sequence[Instruction],
+    steps: Mapping[Place, int | None],
+    cells: Mapping[Place, Cell],
 ) -> Condition | None:
-    last = block.instructions[-1]
+    last = instructions[-1]
     planned = plan(last)
     if planned.operation not in COUNTABLE:
         return None
@@ -213,7 +200,7 @@ def _condition(
     approaches = kind is None or (step > 0) == (moving[0] == 0)
     if step == 0 or not approaches:
         return None
-    offset = _moved_before(block.instructions, len(block.instructions) - 1, place, cells)
+    offset = _moved_before(instructions, len(instructions) - 1, place, cells)
     signed, equal = kind if kind is not None else (False, False)
     return Condition(place, step, offset, 1 - moving[0], signed, equal, kind is None)
 

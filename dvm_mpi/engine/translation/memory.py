@@ -25,7 +25,7 @@ from dvm_mpi.engine.address_space import (
     VIEW,
 )
 from dvm_mpi.engine.translation.accesses import Group
-from dvm_mpi.engine.translation.frame import I8, I16, Block, Frame, Value, word
+from dvm_mpi.engine.translation.frame import I8, I16, POINTER, Block, Frame, Value, word
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, SR_END, WORD_BYTES
 
 
@@ -70,6 +70,15 @@ class Memory:
         if isinstance(address, ir.Constant):
             return self._frame.pointer(VIEW + address.constant)
         return builder.gep(self._frame.pointer(VIEW), [address], source_etype=I8)
+
+    def origin_at(self, address: Value) -> Value:
+        """Return a DISA address as a pointer that LLVM takes for the origin of an object.
+
+        It vectorises loops over objects of which it knows no distance, if they lie apart when the
+        loop begins. Within one object it wants all strides to be the same.
+        """
+        builder = self._frame.builder
+        return builder.inttoptr(builder.add(address, word(VIEW)), POINTER)
 
     def load(self, pointer: Value, element: Value) -> Value:
         """Load from the view."""

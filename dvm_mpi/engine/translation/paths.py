@@ -43,6 +43,15 @@ class Node:
     is_cut: bool = False
     fuel: int = 0
 
+    def way_to(self, address: int) -> Node:
+        """Return the nearest node of a block's address to which control leads from here."""
+        waiting = [self]
+        for node in waiting:
+            if node.block.address == address:
+                return node
+            waiting += [successor for successor in node.successors if successor not in waiting]
+        raise AssertionError(f"{address:#x} is not reached from {self.block.address:#x}")
+
 
 class Paths:
     """The nodes of a unit. `nodes`: all; `by_address`: those that entries and jumps lead to."""

@@ -12,20 +12,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dvm_mpi.disa.instruction import Operand
+from dvm_mpi.disa.instruction import Instruction, Operand
 from dvm_mpi.engine.address_space import TRACK
 from dvm_mpi.engine.operations import plan
 from dvm_mpi.engine.records import Word
 from dvm_mpi.engine.translation.accesses import Groups
 from dvm_mpi.engine.translation.cells import Cell, Place
 from dvm_mpi.engine.translation.frame import I8, I64, Block, Frame, Value, word
+from dvm_mpi.engine.translation.iterations import Spent, build_iteration
 from dvm_mpi.engine.translation.lanes import Number, lanes_of
 from dvm_mpi.engine.translation.loops import Condition, Loop, Stream, step_of
 from dvm_mpi.engine.translation.lowering import Lowering
 from dvm_mpi.engine.translation.memory import Memory
 from dvm_mpi.engine.translation.packing import Packed
 from dvm_mpi.engine.translation.runtime import Runtime
-from dvm_mpi.layout import PAGE_SHIFT
+from dvm_mpi.layout import PAGE_SHIFT, WORD_BYTES
 
 #: Iterations below which preparing a window takes longer than it saves.
 ITERATIONS_MIN: Final = 4
@@ -84,21 +85,37 @@ class _WindowLowering(Lowering):
         self._groups_here = groups
         self._loop = loop
         self._ready = {r.stream.group: r for r in ready}
-        self._pointers = {r.stream.group: memory.pointer_to(r.start) for r in ready}
+        self._origins: dict[Place, Value] = {}
+        self._pointers = {r.stream.group: self._origin(r) for r in ready}
         self._first: dict[Place, Value] = {}
         for place in loop.steps:
             self._first[place] = super().cell_word(frame.cells[place])
         self._moved = dict.fromkeys(loop.steps, 0)
         self.index: Value = None
 
+    def _origin(self, one: _Ready) -> Value:
+        """Return where a stream begins: within one object for all streams of a pointer."""
+        group = one.stream.group
+        if group.pointer is None:
+            return self._memory.pointer_to(one.start)
+        if group.pointer not in self._origins:
+            value = super().cell_word(self._frame.cells[group.pointer])
+            self._origins[group.pointer] = self._memory.origin_at(value)
+        offset = word(one.stream.offset + group.low)
+        return self._frame.builder.gep(self._origins[group.pointer], [offset], source_etype=I8)
+
     @property
     def failed(self) -> Value:
         """There is no way out of a window."""
         raise AssertionError(f"{self._instruction} cannot be left to the interpreter here")
 
-    def move(self, place: Place, amount: int) -> None:
-        """Note that a cell has been moved by an instruction of the iteration."""
-        self._moved[place] += amount
+    def lower(self, instruction: Instruction) -> None:
+        """Lower an instruction; what only moves a cell evenly is noted."""
+        moved = step_of(instruction, self._frame.cells)
+        if moved is not None and moved[0] in self._loop.steps:
+            self._moved[moved[0]] += moved[1]
+        else:
+            super().lower(instruction)
 
     def cell_word(self, cell: Cell) -> Value:
         """Return what a cell holds: computed from the count where it moves evenly."""
@@ -133,9 +150,9 @@ class _WindowLowering(Lowering):
     def pointer_of(self, number: Number) -> Value:
         """Return where a number lies that the iteration loads."""
         position, index = number.at
-        instruction = self._loop.block.instructions[position]
+        instruction = self._loop.body.instructions[position]
         self.place(position, instruction)
-        return self.pointer(instruction.operands[index], index)
+        return self.pointer(instruction.operands[index], index, WORD_BYTES)
 
     def marked_pointer(self, operand: Operand, index: int, width: int) -> Value:
         """Return where an operand is; what is stored in a window is marked behind it."""
@@ -179,7 +196,7 @@ class Window:
             What is executed there at most until fuel is checked again.
         """
         frame, loop = self._frame, self._loop
-        size = len(loop.block.instructions)
+        size = loop.body.most
         left = frame.builder.load(frame.left, typ=I64)
         if fuel_behind:
             # A window may be the loop's last one, and nobody checks between it and what follows.
@@ -200,17 +217,16 @@ class Window:
             ready.append(one)
         self._keep_apart(ready, most, checked)
         lowering = _WindowLowering(frame, self._memory, loop, self._groups, ready)
-        count, goes_on = self._loop_body(lowering, most, trips)
+        spent = Spent(frame, loop.body)
+        count, goes_on = self._loop_body(lowering, most, trips, spent)
         lowering.finish(count)
         # Loads first: what the window itself has stored is none of what it has loaded.
         for one in ready:
             self._note(one, count)
         for one in ready:
             self._mark(one, count)
-        builder = frame.builder
-        used = builder.mul(count, word(size))
-        builder.store(builder.sub(builder.load(frame.left, typ=I64), used), frame.left)
-        builder.cbranch(goes_on, again, behind)
+        spent.finish(count)
+        frame.builder.cbranch(goes_on, again, behind)
 
     def _smaller(self, x: Value, y: Value) -> Value:
         builder = self._frame.builder
@@ -218,14 +234,14 @@ class Window:
 
     # --- the loop -----------------------------------------------------------------------------
     def _loop_body(
-        self, lowering: _WindowLowering, most: Value, trips: Value | None
+        self, lowering: _WindowLowering, most: Value, trips: Value | None, spent: Spent
     ) -> tuple[Value, Value]:
         """Build the loop of at most `most` iterations; return how many were, and if it goes on."""
         frame, loop = self._frame, self._loop
         counter = frame.variable(I64)
         frame.builder.store(word(0), counter)
         body, done = frame.block("window"), frame.block("done")
-        found = lanes_of(loop.block.instructions, frame.cells, self._groups)
+        found = lanes_of(loop.body, frame.cells, self._groups)
         packed = [Packed(frame, self._memory, lanes, lowering.pointer_of) for lanes in found]
         for one in packed:
             one.begin()
@@ -234,18 +250,11 @@ class Window:
         lowering.index = index
         for one in packed:
             one.begin_iteration()
-        for position, instruction in enumerate(loop.block.instructions[:-1]):
-            lowering.place(position, instruction)
-            moved = step_of(instruction, frame.cells)
-            if moved is not None and moved[0] in loop.steps:
-                lowering.move(*moved)
-            else:
-                lowering.lower(instruction)
-        last = loop.block.instructions[-1]
+        last = build_iteration(frame, lowering, loop.body, spent)
         for one in packed:
             one.end_iteration()
         # Whether the loop itself would go on; where it is counted, that is known beforehand.
-        lowering.place(len(loop.block.instructions) - 1, last)
+        lowering.place(len(loop.body.instructions) - 1, last)
         goes_on = None if trips is not None else lowering.compare(last)
         builder = frame.builder
         count = builder.add(index, word(1), flags=("nuw", "nsw"))
@@ -266,8 +275,9 @@ class Window:
     def _trips(self, condition: Condition, failed: Block) -> Value:
         """Return how many iterations the loop takes from here on; to `failed` if it may wrap."""
         frame, builder = self._frame, self._frame.builder
-        last = self._loop.block.instructions[-1]
-        self._plain.place(len(self._loop.block.instructions) - 1, last)
+        instructions = self._loop.body.instructions
+        last = instructions[-1]
+        self._plain.place(len(instructions) - 1, last)
         cell = frame.cells[condition.moving]
         moving = builder.add(self._plain.cell_word(cell), word(condition.offset))
         if condition.bound < len(last.operands):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dvm_mpi.engine.translation.hammocks import Body
 from dvm_mpi.engine.translation.lanes import Lanes, lanes_of
 from tests.engine.translation.texts import Seen
 
@@ -31,7 +32,7 @@ def column(lane: int, cell: int | None = None, step: str = "mul:fd value") -> st
 
 def lanes(*body: str) -> tuple[Seen, list[Lanes]]:
     seen = Seen(LOOP.format(body="\n".join(body)))
-    found = lanes_of(seen.block("main").instructions, seen.cells(), seen.groups("main"))
+    found = lanes_of(Body((seen.block("main"),)), seen.cells(), seen.groups("main"))
     return seen, found
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dvm_mpi.engine.translation.loops import Condition, Loop, is_candidate, loop_of
+from dvm_mpi.engine.translation.hammocks import body_of
+from dvm_mpi.engine.translation.loops import Condition, Loop, loop_of
 from tests.engine.translation.texts import Seen
 
 LOOP = """
@@ -24,9 +25,9 @@ main:   mov     (p), x
 
 def loop(branch: str) -> tuple[Seen, Loop | None]:
     seen = Seen(LOOP.format(branch=branch))
-    block = seen.block("main")
-    assert is_candidate(block)
-    return seen, loop_of(block, seen.cells(), seen.groups("main"))
+    body = body_of(seen.blocks, seen.block("main"))
+    assert body is not None
+    return seen, loop_of(body, seen.cells(), seen.groups("main"))
 
 
 def test_streams_move_by_what_is_added_to_their_pointers() -> None:
@@ -74,7 +75,9 @@ main:   mov     (p), p
         br:l    n, $100, main
         exit:c
 """)
-    assert loop_of(seen.block("main"), seen.cells(), seen.groups("main")) is None
+    body = body_of(seen.blocks, seen.block("main"))
+    assert body is not None
+    assert loop_of(body, seen.cells(), seen.groups("main")) is None
 
 
 def test_a_division_that_may_trap_makes_no_candidate() -> None:
@@ -87,4 +90,4 @@ main:   div     x, n, x
         br:l    n, $100, main
         exit:c
 """)
-    assert not is_candidate(seen.block("main"))
+    assert body_of(seen.blocks, seen.block("main")) is None

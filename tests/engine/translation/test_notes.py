@@ -7,6 +7,7 @@ import pytest
 from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.engine.interface import LoadTracking
 from dvm_mpi.engine.reference import ReferenceEngine
+from dvm_mpi.engine.translation.hammocks import Body
 from dvm_mpi.engine.translation.loops import is_notable, loop_of
 from dvm_mpi.layout import DATA_START, PAGE_BYTES
 from tests.engine.agreement import ALL_ENGINES, disagreements, observed
@@ -164,7 +165,7 @@ def test_which_loops_may_note_behind_them(body: str, expected: bool) -> None:
             exit:c
     """
     seen = Seen(text)
-    found = loop_of(seen.block("main"), seen.cells(), seen.groups("main"))
+    found = loop_of(Body((seen.block("main"),)), seen.cells(), seen.groups("main"))
     assert found is not None
     assert is_notable(found) == expected
 

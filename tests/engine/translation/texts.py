@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.disa.image import Image
 from dvm_mpi.disa.instruction import Instruction
@@ -49,7 +51,11 @@ class Seen:
 
     def groups(self, label: str) -> Groups:
         """Return the groups of a block's accesses."""
-        return groups_of(self.code, self.cells(), self.block(label).instructions)
+        return self.groups_of(self.block(label).instructions)
+
+    def groups_of(self, instructions: Sequence[Instruction]) -> Groups:
+        """Return the groups of the accesses of some instructions."""
+        return groups_of(self.code, self.cells(), instructions)
 
     def place(self, cell: str) -> Place:
         """Return the place of a named cell of eight bytes."""
