@@ -344,6 +344,9 @@ MOVE_US: Final = 1_000
 #: Shorter declared ranges have no part in where a runner goes: what they would save in transfers
 #: costs the coordinator more.
 NEAR_BYTES_MIN: Final = 1 * KIB
+#: A worker that lacks more than this part of what a runner declares, and has less than this part
+#: more than the next one, is not worth waiting for.
+NEAR_PART: Final = 4
 #: Pages of which it is remembered who has them, a power of two; workers that are remembered of
 #: each; pages that stand for one declared range, at most.
 HOLDERS_SLOTS: Final = 65_536

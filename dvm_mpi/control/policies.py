@@ -12,8 +12,9 @@ from typing import Any, Final, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi.config import NEAR_PART
 from dvm_mpi.dsm.geometry import Geometry
-from dvm_mpi.dsm.holders import Holders
+from dvm_mpi.dsm.holders import ANYONE, ASKED, BEST, SECOND, Holders
 from dvm_mpi.dsm.ranges import firsts_of
 from dvm_mpi.layout import RANGE
 from dvm_mpi.values import dataclass
@@ -75,9 +76,17 @@ class ByData:
         self._holders = Holders(geometry, worker_count)
 
     def near(self, count: int, declared: Declared) -> Ints:
-        """Return who has most of what each declares."""
+        """Return who has most of what each declares; ANYONE if others have nearly as much.
+
+        That is so where its pages lie at many homes and nobody has read them yet: to wait for who
+        has a few of them more than others would save next to nothing.
+        """
         assert count == len(declared.counts)
-        return self._holders.nearest(declared.ranges, declared.counts, declared.newest)
+        near, had = self._holders.nearest(declared.ranges, declared.counts, declared.newest)
+        asked, best, second = had[:, ASKED], had[:, BEST], had[:, SECOND]
+        part = asked // NEAR_PART
+        near[(asked - best > part) & (best - second < part)] = ANYONE
+        return near
 
     def sent(self, workers: Ints, epoch: int, declared: Declared) -> None:
         """Remember that workers have what their runners declare."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from dvm_mpi.config import GATHER_US, RUNNER_FUEL
 from dvm_mpi.control.coordinator_state import CoordinatorState
 
@@ -43,7 +45,7 @@ class ShortWaits:
     def _awake_count(self) -> int:
         state = self._state
         # Some of those that sleep may have been given up on.
-        return max(state.running_count - int(state.asleep.sum()), 0)
+        return max(int(np.add.reduce(state.running - state.asleep)), 0)
 
     @property
     def are_short(self) -> bool:
@@ -84,7 +86,9 @@ class ShortWaits:
         if self._has_heard:
             self._has_heard = False
             self.until_us = now_us + GATHER_US
-        self.in_vain |= now_us >= self.until_us and self.are_short and not self.is_settled
+        # Asked in every turn, and most often it is too early to ask, or has been asked.
+        if not self.in_vain and now_us >= self.until_us:
+            self.in_vain = self.are_short and not self.is_settled
 
     def begin_anew(self) -> None:
         """Await others again if all has ended; to be asked before runners start."""

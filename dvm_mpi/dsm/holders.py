@@ -6,7 +6,8 @@ only the home has, whoever stored: a worker reads anew what has changed since it
 
 A hint of fixed size, and no more: pages that share a slot push each other out. Of a long stretch
 only every 2nd, 4th, 8th ... page is looked at, on multiples of that distance, so that stretches of
-about the same length that overlap are looked at in the same places.
+about the same length that overlap are looked at in the same places. Which home such a page has is
+asked of one of those that it stands for, drawn by its number.
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ NOBODY: Final = -1
 #: What has been stored to since somebody had it will most likely be stored to again: elsewhere it
 #: travels there and back.
 BOTH_WAYS: Final = 2
+#: Columns of what is told of one runner beside whom it is near to, in bytes, those that count twice
+#: counted so: of all that it declares; what the nearest has of that; and whoever comes after it.
+ASKED: Final = 0
+BEST: Final = 1
+SECOND: Final = 2
+_TOLD: Final = 3
 
 assert HOLDERS_SLOTS & (HOLDERS_SLOTS - 1) == 0, "a power of two"
 
@@ -51,6 +58,16 @@ def distance_of(first: int, end: int) -> int:
 
 
 @kernel
+def stand_in(page: int, distance: int, end: int) -> int:
+    """Return the page by whose home those from `page` on are taken that it stands for.
+
+    They may be of many blocks, which go round the homes: if each first one stood for the others,
+    all of them would seem to be at one home.
+    """
+    return min(page + home_slot(page, distance - 1), end - 1)
+
+
+@kernel
 def add_score(scores: Ints, touched: Ints, count: int, worker: int, weight: int) -> int:
     """Add to a worker's score; return how many have one, which `touched` lists."""
     if scores[worker] == 0:
@@ -62,7 +79,7 @@ def add_score(scores: Ints, touched: Ints, count: int, worker: int, weight: int)
 
 @entry_kernel(
     "void(int64[:, ::1], int64[:, ::1], int64[::1], int64[::1], int64, int64, int64[:, ::1], "
-    "int64, int64[::1], int64[::1], int64[::1])"
+    "int64, int64[::1], int64[::1], int64[::1], int64[:, ::1])"
 )
 def nearest_each(
     table: Ints,
@@ -76,12 +93,16 @@ def nearest_each(
     scores: Ints,
     touched: Ints,
     near: Ints,
+    had: Ints,
 ) -> None:
-    """Fill `near`; see `Holders.nearest`. `scores` is zero, and left so; both: (worker_count,)."""
+    """Fill `near` and `had`; see `Holders.nearest`.
+
+    `scores` is zero, and left so; it and `touched`: (worker_count,).
+    """
     row = 0
     mask = table.shape[0] - 1
     for runner in range(counts.size):
-        count = 0
+        count = asked = 0
         for _ in range(counts[runner]):
             start, length = ranges[row, 0], ranges[row, 1]
             changed = newest[row]
@@ -95,10 +116,13 @@ def nearest_each(
             page = (first + distance - 1) // distance * distance
             while page < end:
                 slot = home_slot(page, mask)
-                home = home_at(moved, page // block_pages, NEWEST, home_count) % worker_count
+                lies = stand_in(page, distance, end)
+                home = home_at(moved, lies // block_pages, NEWEST, home_count) % worker_count
+                asked += weight
                 if table[slot, PAGE] != page:
                     count = add_score(scores, touched, count, home, weight)
                 elif changed > table[slot, EPOCH]:
+                    asked += weight * (BOTH_WAYS - 1)
                     count = add_score(scores, touched, count, home, BOTH_WAYS * weight)
                 else:
                     # Who had them last comes first: where all are as good, work stays where it is.
@@ -108,14 +132,17 @@ def nearest_each(
                             count = add_score(scores, touched, count, holder, weight)
                     count = add_score(scores, touched, count, home, weight)
                 page += distance
-        best = 0
+        best = second = 0
         near[runner] = ANYONE
         for position in range(count):
             worker = touched[position]
             if scores[worker] > best:
-                best = scores[worker]
+                second, best = best, scores[worker]
                 near[runner] = worker
+            elif scores[worker] > second:
+                second = scores[worker]
             scores[worker] = 0
+        had[runner, ASKED], had[runner, BEST], had[runner, SECOND] = asked, best, second
 
 
 @entry_kernel("void(int64[:, ::1], int64[:, ::1], int64[::1], int64[::1], int64)")
@@ -165,7 +192,7 @@ class Holders:
         self._scores: Ints = np.zeros(worker_count, np.int64)
         self._touched: Ints = np.zeros(worker_count, np.int64)
 
-    def nearest(self, ranges: NDArray[Any], counts: Ints, newest: Ints) -> Ints:
+    def nearest(self, ranges: NDArray[Any], counts: Ints, newest: Ints) -> tuple[Ints, Ints]:
         """Return the worker that has most bytes of what each runner declares.
 
         A home has its pages, and so has who was sent them since they last changed. What has
@@ -183,9 +210,9 @@ class Holders:
         Returns
         -------
         (n,) workers; of several that have as much, who had the first of it last. ANYONE where
-        nothing counts.
+        nothing counts. And (n, 3), with columns ASKED, BEST and SECOND: how much that is.
         """
-        near = np.empty(counts.size, np.int64)
+        near, had = np.empty(counts.size, np.int64), np.empty((counts.size, _TOLD), np.int64)
         nearest_each(
             self._table,
             _pairs(ranges),
@@ -198,8 +225,9 @@ class Holders:
             self._scores,
             self._touched,
             near,
+            had,
         )
-        return near
+        return near, had
 
     def note(self, ranges: NDArray[Any], newest: Ints, workers: Ints, epoch: int) -> None:
         """Remember that workers are sent runners that declare `ranges`, on the snapshot `epoch`.

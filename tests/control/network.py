@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
 from dvm_mpi.control.messages import Message
@@ -45,7 +46,8 @@ class MemoryTransport:
         self._outbox.clear()
 
     def wait(self, sleep_s: float) -> bool:
-        """Do not sleep: nobody else runs meanwhile."""
+        """Sleep: nobody else runs meanwhile, who could send something."""
+        time.sleep(sleep_s)
         return False
 
     def is_quiet(self) -> bool:

@@ -127,7 +127,9 @@ def many_near_to_a_busy_worker(
     """Return a machine with six runners near to worker 0, which runs A; worker 1 has just ended."""
     c = Coordinator(workers=2, placement="data", batch=batch, moved_bytes_per_us=moved_bytes_per_us)
     parts = [Child(W, heap=[(X, pages * PAGE_BYTES)])] * 6
-    c.ends(c.one(FIRST), children=[Child(A, heap=[(X, PAGE_BYTES)]), Child(B), Child(C)])
+    # Of many pages half are at home at worker 1, but worker 0 has all that A reads.
+    first = Child(A, heap=[(X, pages * PAGE_BYTES)])
+    c.ends(c.one(FIRST), children=[first, Child(B), Child(C)])
     c.apply()
     assert c.one(A).worker == 0
     (other,) = c.runs(C)

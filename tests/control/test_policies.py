@@ -16,6 +16,7 @@ from dvm_mpi.control.policies import (
     make_policy,
 )
 from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.holders import ANYONE
 from dvm_mpi.layout import PAGE_BYTES, RANGE
 from dvm_mpi.options import parse_run, run_parser
 from tests.properties import tried
@@ -61,6 +62,21 @@ def test_by_data_who_was_sent_memory_has_it_until_it_changes() -> None:
     policy.sent(np.array([3]), 5, Declared(one, ranges, unchanged))
     assert policy.near(1, Declared(one, ranges, unchanged)).tolist() == [3]
     assert policy.near(1, Declared(one, ranges, changed)).tolist() == [1]
+
+
+def test_by_data_nobody_is_near_who_has_little_more_than_others() -> None:
+    """Pages that nobody has read yet lie at all homes: no worker is worth waiting for."""
+    policy = make_policy("data", GEOMETRY, 4, 0)
+    assert policy is not None
+    one, unchanged = np.array([1]), np.array([1])
+    for pages, near in ((8, ANYONE), (10, ANYONE), (3, 0), (2, 0)):
+        declared = Declared(one, np.array([(0, pages * PAGE_BYTES)], RANGE), unchanged)
+        assert policy.near(1, declared).tolist() == [near], pages
+    # Of two who have all of it either is as good as the other: work stays where it was last.
+    ranges = np.array([(0, 10 * PAGE_BYTES)], RANGE)
+    for worker in (3, 2):
+        policy.sent(np.array([worker]), 5, Declared(one, ranges, unchanged))
+    assert policy.near(1, Declared(one, ranges, unchanged)).tolist() == [2]
 
 
 def test_every_placement_that_the_command_line_knows_can_be_made() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dvm_mpi.config import HOLDERS_KEPT, HOLDERS_SLOTS, HOLDERS_SPOTS_MAX, NEAR_BYTES_MIN
 from dvm_mpi.dsm.geometry import Geometry
+from dvm_mpi.dsm.hashing import home_slot
 from dvm_mpi.dsm.holders import ANYONE, Holders
 from dvm_mpi.layout import PAGE_BYTES, RANGE
 from tests.properties import tried
@@ -25,11 +26,16 @@ def ranges_of(*pages: Pages) -> np.ndarray:
     return np.array([(first * PAGE_BYTES, count * PAGE_BYTES) for first, count in pages], RANGE)
 
 
+def told(holders: Holders, *pages: Pages, newest: int = 0) -> tuple[int, list[int]]:
+    """Return the worker that one runner is near to, and what is told of how near."""
+    epochs = np.full(len(pages), newest)
+    near, had = holders.nearest(ranges_of(*pages), np.array([len(pages)]), epochs)
+    return int(near[0]), had[0].tolist()
+
+
 def nearest(holders: Holders, *pages: Pages, newest: int = 0) -> int:
     """Return the worker that one runner is near to."""
-    epochs = np.full(len(pages), newest)
-    (near,) = holders.nearest(ranges_of(*pages), np.array([len(pages)]), epochs).tolist()
-    return int(near)
+    return told(holders, *pages, newest=newest)[0]
 
 
 def note(holders: Holders, *pages: Pages, worker: int, epoch: int = 1, newest: int = 0) -> None:
@@ -62,22 +68,31 @@ def test_what_changes_again_and_again_counts_twice() -> None:
     holders = Holders(GEOMETRY, WORKERS)
     note(holders, (0, 2), (4, 2), worker=3, epoch=5)
     ranges, counts = ranges_of((0, 2), (4, 2)), np.array([2])
-    assert holders.nearest(ranges, counts, np.array([0, 6])).tolist() == [2]
-    assert holders.nearest(ranges, counts, np.array([6, 0])).tolist() == [0]
+    assert holders.nearest(ranges, counts, np.array([0, 6]))[0].tolist() == [2]
+    assert holders.nearest(ranges, counts, np.array([6, 0]))[0].tolist() == [0]
+
+
+def test_a_long_stretch_is_at_all_the_homes_that_its_blocks_have() -> None:
+    """What is looked at lies as far apart as blocks of one home do."""
+    count = 2 * WORKERS * HOLDERS_SPOTS_MAX * GEOMETRY.block_pages
+    near, (asked, best, second) = told(Holders(GEOMETRY, WORKERS), (0, count))
+    assert near in range(WORKERS)
+    assert asked == count * PAGE_BYTES
+    assert asked // (2 * WORKERS) <= second <= best <= asked // 2
 
 
 def test_short_ranges_count_for_nothing() -> None:
     holders = Holders(GEOMETRY, WORKERS)
     short = np.array([(2 * PAGE_BYTES, NEAR_BYTES_MIN - 1)], RANGE)
     holders.note(short, np.zeros(1, np.int64), np.array([3]), 1)
-    assert holders.nearest(short, np.array([1]), np.zeros(1, np.int64)).tolist() == [ANYONE]
+    assert holders.nearest(short, np.array([1]), np.zeros(1, np.int64))[0].tolist() == [ANYONE]
     enough = np.array([(2 * PAGE_BYTES, NEAR_BYTES_MIN)], RANGE)
-    assert holders.nearest(enough, np.array([1]), np.zeros(1, np.int64)).tolist() == [1]
+    assert holders.nearest(enough, np.array([1]), np.zeros(1, np.int64))[0].tolist() == [1]
 
 
 def test_runners_of_a_batch_are_told_apart() -> None:
     holders = Holders(GEOMETRY, WORKERS)
-    found = holders.nearest(
+    found, _ = holders.nearest(
         ranges_of((0, 1), (2, 2), (7, 1)), np.array([2, 0, 1, 0]), np.zeros(3, np.int64)
     )
     assert found.tolist() == [1, ANYONE, 3, ANYONE]
@@ -109,7 +124,7 @@ def test_more_pages_than_slots_are_forgotten_and_never_mistaken() -> None:
     firsts, others = pages[:-1], pages[1:]
     pairs = np.stack([ranges[firsts], ranges[others]], axis=1).reshape(-1)
     counts = np.full(firsts.size, 2)
-    found = holders.nearest(pairs, counts, np.zeros(pairs.size, np.int64))
+    found, _ = holders.nearest(pairs, counts, np.zeros(pairs.size, np.int64))
     assert set(found.tolist()) <= {0, 1, 4}
     assert HOLDERS_SLOTS // 4 < (found == 4).sum() < HOLDERS_SLOTS
 
@@ -152,13 +167,19 @@ def test_who_has_most_has_most_by_counting(
                 had = [] if newest > since else had
                 kept[page] = epoch, [worker, *(w for w in had if w != worker)][:HOLDERS_KEPT]
     scores: dict[int, int] = defaultdict(int)
+    total = 0
     for first, count in asked:
         distance, spots = spots_of(first, count)
         weight = count * PAGE_BYTES * distance // count
         for page in spots:
-            home = int(GEOMETRY.home_of(np.array([page]))[0])
+            lies = min(page + home_slot(page, distance - 1), first + count - 1)
+            home = int(GEOMETRY.home_of(np.array([lies]))[0])
             since, had = kept.get(page, (1 << 60, []))
             scores[home] += weight * (2 if changed > since else 1)
+            total += weight * (2 if changed > since else 1)
             for holder in [] if changed > since else had:
                 scores[holder] += weight if holder != home else 0
-    assert scores[nearest(holders, *asked, newest=changed)] == max(scores.values())
+    near, had = told(holders, *asked, newest=changed)
+    best, second = sorted([*scores.values(), 0], reverse=True)[:2]
+    assert scores[near] == best
+    assert had == [total, best, second]
