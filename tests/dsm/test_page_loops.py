@@ -32,7 +32,8 @@ def runs_of(bounds: list[tuple[int, int]]) -> tuple[NDArray[Any], NDArray[np.uin
     for row, (one, other) in enumerate(bounds):
         runs[row] = min(one, other), abs(other - one), first
         first += abs(other - one)
-    return runs, np.random.default_rng(first).integers(1, 256, first, np.uint8)
+    chance = np.random.default_rng(first)
+    return runs, chance.integers(1, 256, first, np.uint8)
 
 
 BOUNDS = st.lists(st.tuples(PLACES, PLACES), max_size=8)
