@@ -150,7 +150,10 @@ class Work:
         return Told(json.loads(report.read_text())["work_s"], None, np.load(result))
 
     def c(self, flags: Sequence[str]) -> Told:
-        """Run the C program of two ranks, compiled by the compiler wrapper of this library."""
+        """Run the C program of two ranks, compiled by the compiler wrapper of this library.
+
+        `-DBLOCKED` among the flags has it take points in blocks, as the job does.
+        """
         target = self._folder / "-".join(["kmeans", *(flag.strip("-") for flag in flags)])
         if not target.exists():
             run([
@@ -230,7 +233,9 @@ def java(tool: str) -> str:
 def all_systems(work: Work, engines: Sequence[str], *, parts: int) -> list[System]:
     """Return every system, C's first."""
     found: list[tuple[str, Callable[[], Told], bool]] = [
-        (f"C + MPI {' '.join(flags)}", partial(work.c, flags), True) for flags in OPTIMISATIONS
+        (f"C + MPI {' '.join(flags)}{also}", partial(work.c, (*flags, *more)), True)
+        for also, more in (("", ()), (" in blocks", ("-DBLOCKED",)))
+        for flags in OPTIMISATIONS
     ]
     found += [(f"DVM {engine}", partial(work.dvm, engine), parts == RANKS) for engine in engines]
     found += [

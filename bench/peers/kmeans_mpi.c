@@ -2,6 +2,7 @@
  *
  *     mpiexec -n RANKS kmeans_mpi POINTS.npy ITERATIONS
  *
+ * With -DBLOCKED it takes blocks of points as the job does, in two loops; the result is the same.
  * The file has N x DIMS doubles in C order; the first K points are the first centroids. Sums and
  * counts of all ranks are added once an iteration. Rank 0 prints one line of JSON: the seconds of
  * the slowest rank, reading not included, of the work and of the same once more, and the centroids.
@@ -51,6 +52,42 @@ static inline double squared_distance(const double *restrict x, const double *re
     return distance;
 }
 
+#ifdef BLOCKED
+#define BLOCK 512
+
+/* Writes the number of each point's nearest centroid; without a jump that depends on the points. */
+static void find_nearest(const double (*restrict points)[DIMS], long count,
+                         const double (*restrict centroids)[DIMS], int64_t *restrict found)
+{
+    for (long i = 0; i < count; i++) {
+        double least = squared_distance(points[i], centroids[0]);
+        int64_t nearest = 0;
+        for (int64_t k = 1; k < K; k++) {
+            double distance = squared_distance(points[i], centroids[k]);
+            int is_nearer = distance < least;
+            nearest = is_nearer ? k : nearest;
+            least = is_nearer ? distance : least;
+        }
+        found[i] = nearest;
+    }
+}
+
+/* As below, a block of points at a time, as the job does it; the order of sums is the same. */
+static void add_up(const double (*restrict points)[DIMS], long count,
+                   const double (*restrict centroids)[DIMS], double (*restrict sums)[DIMS + 1])
+{
+    int64_t found[BLOCK];
+    for (long first = 0; first < count; first += BLOCK) {
+        long some = count - first < BLOCK ? count - first : BLOCK;
+        find_nearest(points + first, some, centroids, found);
+        for (long i = 0; i < some; i++) {
+            for (int d = 0; d < DIMS; d++)
+                sums[found[i]][d] += points[first + i][d];
+            sums[found[i]][DIMS] += 1;
+        }
+    }
+}
+#else
 /* Adds each point to the sums of its nearest centroid; behind the coordinates is the number. */
 static void add_up(const double (*restrict points)[DIMS], long count,
                    const double (*restrict centroids)[DIMS], double (*restrict sums)[DIMS + 1])
@@ -70,6 +107,7 @@ static void add_up(const double (*restrict points)[DIMS], long count,
         sums[nearest][DIMS] += 1;
     }
 }
+#endif
 
 /* Returns the seconds of the slowest rank. */
 static double kmeans(const double (*points)[DIMS], long count, int iterations,
