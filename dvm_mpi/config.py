@@ -322,6 +322,13 @@ BATCHES_PER_WORKER: Final = 2
 #: epoch; until for so long none of those has ended.
 SHARE_FUEL_MIN: Final = SLICE_FUEL
 GATHER_US: Final = 10_000
+#: So few attempts under way, each the only one of its worker, are awaited by the epoch if they are
+#: expected to end within this time, about what an epoch takes with what it wakes, and within this
+#: part of what such an attempt takes. No epoch waits for them longer than the last.
+ENDS_AWAITED_MAX: Final = 4
+ENDS_SOON_US: Final = 4_000
+ENDS_PART: Final = 4
+ENDS_AWAITED_US_MAX: Final = 8_000
 #: Instructions in whose time rank 0 has done a few times what a worker's batch costs it: batches of
 #: many workers are as much longer than BATCH_FUEL as it needs to come round. So many of them, at
 #: least, are there for each worker: as long as there are fewer, batches get shorter, and in the end

@@ -9,8 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import EPOCH_RECORDS_MAX, EPOCH_US_MAX, EPOCHS_IN_FLIGHT
+from dvm_mpi.config import (
+    ENDS_AWAITED_US_MAX,
+    EPOCH_RECORDS_MAX,
+    EPOCH_US_MAX,
+    EPOCHS_IN_FLIGHT,
+)
 from dvm_mpi.control.coordinator_state import Action, CoordinatorState, ToAll, ToHome, ToLeader
+from dvm_mpi.control.expected_ends import ExpectedEnds
 from dvm_mpi.control.short_waits import ShortWaits
 from dvm_mpi.dsm.messages import ApplyRequested, PinsMoved
 
@@ -18,18 +24,25 @@ from dvm_mpi.dsm.messages import ApplyRequested, PinsMoved
 class OpenEpoch:
     """Closes the open epoch of a coordinator."""
 
-    def __init__(self, state: CoordinatorState, short_waits: ShortWaits) -> None:
+    def __init__(
+        self, state: CoordinatorState, short_waits: ShortWaits, ends: ExpectedEnds | None
+    ) -> None:
         self._state = state
         self._short_waits = short_waits
-        #: When its first record came.
-        self.since_us = 0
+        #: None: nobody is awaited for being about to end.
+        self._ends = ends
+        #: When its first record came, and when it was asked last whether it is due.
+        self.since_us = self._now_us = 0
 
     @property
     def closes_at_us(self) -> int | None:
         """When it closes, whatever happens until then; None while it is empty."""
         if self._state.log.open_records == 0:
             return None
-        return self._short_waits.until_us if self._is_held else self.since_us + EPOCH_US_MAX
+        if self._is_held:
+            return self._short_waits.until_us
+        ends_us = self._ends_us(self._now_us)
+        return self.since_us + EPOCH_US_MAX if ends_us is None else ends_us
 
     @property
     def _is_held(self) -> bool:
@@ -40,14 +53,29 @@ class OpenEpoch:
         """
         return self._state.failure is None and self._short_waits.holds_epoch
 
+    def _ends_us(self, now_us: int) -> int | None:
+        """Return until when it waits for the last few that are about to end; None: it does not.
+
+        Not if runners are born of it: who has nothing to do may begin with these.
+        """
+        if self._ends is None or self._state.failure is not None:
+            return None
+        opened = self._state.pending.get(self._state.log.open_epoch)
+        if opened is not None and opened.births:
+            return None
+        until_us = self._ends.until_us(now_us)
+        latest_us = self.since_us + ENDS_AWAITED_US_MAX
+        return None if until_us is None or now_us >= latest_us else min(until_us, latest_us)
+
     def is_due(self, now_us: int) -> bool:
         """Return whether it is full or old, or somebody has nothing else to do."""
         state, log = self._state, self._state.log
+        self._now_us = now_us
         if log.open_records == 0:
             return False
         if log.open_records >= EPOCH_RECORDS_MAX or state.running_count == 0:
             return True
-        if self._is_held:
+        if self._is_held or self._ends_us(now_us) is not None:
             return False
         if now_us - self.since_us >= EPOCH_US_MAX:
             return True

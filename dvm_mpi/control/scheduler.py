@@ -34,6 +34,7 @@ from dvm_mpi.control.coordinator_state import (
     ToWorker,
 )
 from dvm_mpi.control.dealing import ONE_RUNNER, Dealing, Dealt
+from dvm_mpi.control.expected_ends import ExpectedEnds
 from dvm_mpi.control.joining import SEVERAL, efforts, ready_workers, workers_of
 from dvm_mpi.control.leader import Tree
 from dvm_mpi.control.leases import LeaseBook
@@ -207,7 +208,10 @@ class Scheduler:
             moved_bytes_per_us,
         )
         self._ordering = Ordering(self.state)
-        self._open_epoch = OpenEpoch(self.state, self._short_waits)
+        # Where nobody is awaited for being short, nobody is for being about to end.
+        awaits_ends = share_fuel_min > 0 and not deterministic
+        self._ends = ExpectedEnds(self.state) if awaits_ends else None
+        self._open_epoch = OpenEpoch(self.state, self._short_waits, self._ends)
         self._publishing = Publishing(self.state)
         self._recalling = Recalling(self.state, recall_fuel_min)
         self._sending = Sending(self.state, policy, self._rounds, receivers)
@@ -335,6 +339,8 @@ class Scheduler:
         """Order records now, or with the rest of their round."""
         rounds, state = self._rounds, self.state
         if rounds is None:
+            if self._ends is not None:
+                self._ends.ended(finished, self._now_us)
             return self._ordering.take(finished)
         rounds.take(finished)
         np.add.at(state.gathered, workers_of(finished), 1)
@@ -431,7 +437,11 @@ class Scheduler:
         if state.startable_count == 0:
             self._dealing.waits_until_us = None
             return self._recalling.ask()
-        return self._sending.send(self._dealing.deal(workers, self._now_us))
+        dealt = self._dealing.deal(workers, self._now_us)
+        actions = self._sending.send(dealt)
+        if self._ends is not None:
+            self._ends.sent(dealt, self._now_us)
+        return actions
 
     def _dispatch_round(self, rounds: Rounds, workers: NDArray[np.intp]) -> list[Action]:
         """Send out the round under way, or the next one if every commit is visible."""
