@@ -31,6 +31,7 @@ from dvm_mpi.control.messages import (
     ClockAsked,
     CodeShared,
     CoordinatorEvent,
+    Dispatched,
     GatheredTaken,
     LeaderEvent,
     Message,
@@ -183,6 +184,8 @@ class Rank:
         self._has_worker = has_worker
         self._slice_fuel = slice_fuel
         self._slices = SliceLength()
+        #: The batch of which slices were executed last.
+        self._begun: Dispatched | None = None
         self._cpu_share = cpu_share
         #: Whether this rank serves only, since its share of its core is used up.
         self._rests = False
@@ -424,6 +427,12 @@ class Rank:
         did = bool(arrived) or bool(woken)
         if not worker.is_runnable or self.transport.sends_pending > config.SENDS_PENDING_MAX:
             return did
+        if worker.batch is not self._begun:
+            self._begun = worker.batch
+            if self._slice_fuel is None and not self.transport.is_quiet():
+                # Who got its batch in the same moment asks for its pages now, and would wait for a
+                # slice.
+                return True
         self._meter.mark(Activity.SERVING, now_us())
         for _ in range(config.SLICES_PER_TURN):
             if tracing is not None:

@@ -37,6 +37,8 @@ class Computing:
     """A worker that always has something to execute."""
 
     number = 1
+    #: What it executes, as far as the rank can tell one from the next.
+    batch: object = None
     is_runnable = True
     is_held_up = False
     waits_for = "its turn"

@@ -275,6 +275,36 @@ def test_who_says_something_is_heard_a_slice_later() -> None:
     assert [type(m) for m in ranks.heard(2)] == [LookupAnswered]
 
 
+class Pressed(Computing):
+    """While it takes a batch, another rank asks its home for a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranks: Ranks | None = None
+
+    def handle(self, event: Message) -> tuple[Any, ...]:
+        assert self.ranks is not None
+        self.batch = event
+        self.ranks.say(2, lookup(2))
+        return ()
+
+
+def test_who_asks_while_a_batch_begins_is_answered_before_it() -> None:
+    worker = Pressed()
+    ranks = Ranks(worker, slice_fuel=None)
+    worker.ranks = ranks
+    ranks.say(0, LeaseGranted(1, 2, 3))
+    assert ranks.turn()
+    assert (worker.slices, ranks.heard(2)) == ([], [])
+    ranks.turn()
+    assert [type(m) for m in ranks.heard(2)] == [LookupAnswered]
+    assert len(worker.slices) == config.SLICES_PER_TURN
+    # Once for each batch, or a flood of messages would keep the worker from executing.
+    ranks.say(2, lookup(2))
+    ranks.turn()
+    assert len(worker.slices) == 2 * config.SLICES_PER_TURN
+
+
 def test_a_share_of_a_core_is_looked_at_after_each_slice() -> None:
     share = Resting()
     share.rest_us = 0
