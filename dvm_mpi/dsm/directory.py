@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dvm_mpi.dsm.hashing import IntMap
 from dvm_mpi.dsm.messages import NO_FRAME
 from dvm_mpi.dsm.page_loops import enter_versions, sift, unlink
+from dvm_mpi.dsm.rows import reserved
 from dvm_mpi.errors import LimitError
 
 Ints = NDArray[np.int64]
@@ -52,10 +53,10 @@ class Directory:
 
     def __init__(self, frame_count: int) -> None:
         """Prepare for that many frames; `LimitError` if the system does not give the memory."""
-        # Left unset on purpose: pages of these arrays that no frame uses take no memory.
+        # Pages of these arrays that no frame uses take no memory. numpy would ask for huge ones.
         try:
-            self._versions = np.empty((5, frame_count), np.int64)
-        except (MemoryError, ValueError) as error:
+            self._versions = reserved(np.int64, 5 * frame_count).reshape(5, frame_count)
+        except (OSError, OverflowError, ValueError) as error:
             raise LimitError(
                 f"no room for the directory of {frame_count:,} pages: {error}; "
                 "give less with --memory"
