@@ -58,6 +58,8 @@ class Chooser:
             if flow.called is not None and flow.called in self._instructions:
                 self._called.setdefault(flow.called, []).append(address)
         self._taken = set(self._addresses_taken(image))
+        #: By functions: what they lead to, as far as somebody has asked.
+        self._known: dict[int, set[int]] = {}
         self._before: dict[int, list[int]] = {}
         for address, targets in self._graph.items():
             for target in targets:
@@ -136,10 +138,14 @@ class Chooser:
 
     # --- loops and functions ------------------------------------------------------------------
     def _around(self, pc: int, seen: set[int]) -> set[int] | None:
+        root = self._root_of(pc)
+        if root is not None and self._calls_itself(root):
+            region = self._with_called(self._reachable([root]))
+            if len(region) <= UNIT_INSTRUCTIONS_MAX:
+                return region
         loop = self._loop_around(pc)
         if loop is not None:
             return self._with_called(loop)
-        root = self._root_of(pc)
         if root is None:
             return None
         for site in self._called.get(root, ()):
@@ -196,13 +202,42 @@ class Chooser:
                     found.append(target)
         return set(found)
 
+    def _calls_itself(self, root: int) -> bool:
+        """Return whether a function, or one that it leads to, calls it."""
+        within = self._called_from(root)
+        return any(site in within for site in self._called.get(root, ()))
+
+    def _called_from(self, root: int) -> set[int]:
+        """Return the instructions of a function and of all that it leads to; not to be changed."""
+        if root in self._known:
+            return self._known[root]
+        found = self._known[root] = set()
+        waiting = [root]
+        while waiting:
+            new = self._reachable([waiting.pop()]) - found
+            found |= new
+            waiting += [
+                called
+                for address in new
+                if (called := self._flows[address].called) is not None
+                and called in self._instructions
+                and called not in found
+            ]
+        return found
+
     def _with_called(self, addresses: set[int]) -> set[int]:
-        """Add the functions that these instructions call, as long as they fit."""
+        """Add the functions that these instructions call, as long as they fit.
+
+        A function that calls itself, and none of these, is a unit of its own: most of its calls are
+        within, and among cells of its callers LLVM would find no registers for its own.
+        """
         whole = set(addresses)
         waiting = sorted(addresses)
         for address in waiting:
             called = self._flows[address].called
-            if called is not None and called in self._instructions and called not in whole:
+            if called is None or called not in self._instructions or called in whole:
+                continue
+            if not self._calls_itself(called) or self._called_from(called) & whole:
                 region = self._reachable([called]) - whole
                 if len(whole) + len(region) <= UNIT_INSTRUCTIONS_MAX:
                     whole |= region

@@ -40,6 +40,45 @@ def test_control_comes_in_at_loops_calls_and_behind_calls() -> None:
     assert behind in seen.unit.landings
 
 
+RECURSIVE = """
+        .private i, return, link
+        .entry  main
+        .text
+main:   bl      $walk, link
+        bl      $even, link
+        add     i, $1, i
+        br:l    i, $10, main
+        exit:c
+walk:   sub     i, $1, i
+again:  bl      $walk, return
+        br:nz   i, again
+        br:ji   return
+even:   bl      $odd, return
+        br:ji   return
+odd:    bl      $even, return
+        br:ji   return
+"""
+
+
+def test_a_function_that_calls_itself_is_a_unit_of_its_own() -> None:
+    """Nor do its callers take it in; and a loop in it takes all of it."""
+    callers = Seen(RECURSIVE, "main")
+    assert not {callers.at("walk"), callers.at("even"), callers.at("odd")} & set(
+        callers.unit.addresses
+    )
+    walk = Seen(RECURSIVE, "walk").unit
+    assert Seen(RECURSIVE, "again").unit == walk
+    assert set(walk.addresses) == {a for a in callers.code.instructions
+                                   if callers.at("walk") <= a < callers.at("even")}  # fmt: skip
+
+
+def test_functions_that_call_each_other_stay_together() -> None:
+    even, odd = Seen(RECURSIVE, "even"), Seen(RECURSIVE, "odd")
+    assert even.unit == odd.unit
+    assert {even.at("even"), even.at("odd")} <= set(even.unit.addresses)
+    assert even.at("main") not in even.unit.addresses
+
+
 def test_every_instruction_is_in_some_unit() -> None:
     seen = Seen(NESTED)
     covered = {a for unit in seen.chooser.all() for a in unit.addresses}
