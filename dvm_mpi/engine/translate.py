@@ -22,7 +22,9 @@ from dvm_mpi.engine.translation.hammocks import body_of
 from dvm_mpi.engine.translation.loops import Loop, is_notable, loop_of
 from dvm_mpi.engine.translation.lowering import Lowering
 from dvm_mpi.engine.translation.memory import Memory
+from dvm_mpi.engine.translation.nests import around, nest_of
 from dvm_mpi.engine.translation.paths import Node, Paths
+from dvm_mpi.engine.translation.rounds import Rounds
 from dvm_mpi.engine.translation.runtime import Runtime
 from dvm_mpi.engine.translation.units import Unit, instructions_of
 from dvm_mpi.engine.translation.windows import Window
@@ -66,7 +68,12 @@ class _Translation:
         blocks = blocks_of(code, unit)
         loops = loops_of(code, blocks, promoted_cells(code, instructions_of(code, unit), ()))
         within = {i.address for loop, _ in loops.values() for i in loop.body.instructions}
+        for loop, _ in loops.values():
+            # What is around it may run without checks as well.
+            for other in around(blocks, loop.body) or ():
+                within.update(i.address for i in (other.instructions if other else ()))
         cells = promoted_cells(code, instructions_of(code, unit), within)
+        self._blocks = blocks
         self._loops = loops_of(code, blocks, cells)
         self._paths = Paths(blocks, unit, cells)
         self._frame = Frame(cells)
@@ -123,6 +130,13 @@ class _Translation:
         if self._memory.notes_loads and not is_notable(loop):
             return
         frame = self._frame
+        all_groups = {**self._groups, loop.body.head.address: groups}
+        nest = nest_of(self._blocks, loop, all_groups, frame.cells)
+        if nest is not None and not self._memory.notes_loads:
+            few = frame.block("few")
+            rounds = Rounds(frame, self._memory, self._runtime, nest, all_groups)
+            rounds.build_rounds(self._heads[node], few)
+            frame.at(few)
         checked = frame.block("checked")
         window = Window(frame, self._memory, self._runtime, loop, groups)
         fuel_behind = latch.fuel - len(latch.block.instructions)

@@ -18,6 +18,7 @@ from dvm_mpi.layout import CELL_CONSOLE, CELL_STDIN, PR_START
 from tests.engine.hot_draft import (
     COUNTERS,
     INPUT_CELLS,
+    LIMITS,
     LINKS,
     SCRATCH,
     STACK_POINTER,
@@ -53,6 +54,8 @@ TIGHT_SHARE: Final = 0.5
 #: Of those, what computes numbers side by side.
 SIDE_BY_SIDE_SHARE: Final = 0.4
 AROUND_SHARE: Final = 0.25
+#: Of loops around a loop, those over the rows of something.
+NEST_SHARE: Final = 0.3
 #: Loops in loops.
 LEVELS_MAX: Final = 3
 
@@ -464,7 +467,9 @@ def loop(d: Draft, budget: int) -> None:
             straight(d, stores_to)
         else:
             statement(d, left // count)
-    if is_outer:
+    if is_outer and d.chance(NEST_SHARE):
+        nest(d, left)
+    elif is_outer:
         loop(d, left)
     d.place(made.onward)
     for move in moves:
@@ -473,6 +478,90 @@ def loop(d: Draft, budget: int) -> None:
     head()
     d.loops.pop()
     d.place(made.end)
+
+
+def nest(d: Draft, budget: int) -> None:
+    """Write a loop around a tight one, as those over the rows of a matrix are.
+
+    Its pointers go on where a row ended, begin anew, beside where they began before, or move with
+    the outer loop alone; nearly always evenly.
+    """
+    rng = d.rng
+    turns = rng.choice([1, 3, 5, 17, 40])
+    rounds = max(min(budget // (turns * 6), 30), 4)
+    outer, inner = at(COUNTERS[4]), at(COUNTERS[5])
+    made = Loop(COUNTERS[5], "sq", [], d.label(), d.label())
+    moves = [_row_pointer(d, made, turns * rounds) for _ in range(rng.choice([1, 2, 2, 3]))]
+    first = rng.choice([0, 0, 1, -3])
+    d.put("mov", imm(0), outer)
+    d.put("mov", imm(first), inner)
+    has_prefix = d.chance(0.9)
+    top = d.here() if has_prefix else -1
+    d.loops.append(made)
+    if has_prefix:
+        _row_ends(d, [before for before, _, _ in moves])
+        d.put("mov", imm(first), inner)
+    again = d.here()
+    if d.chance(0.3):
+        side_by_side(d)
+    for _ in range(rng.choice([0, 1, 1, 2])):
+        straight(d, d.loops[-1].pointers)
+    for _, within, _ in moves:
+        within()
+    d.put("add", inner, imm(1), inner)
+    d.put("br:l", inner, imm(first + turns), target=again)
+    d.place(made.onward)
+    _row_ends(d, [behind for _, _, behind in moves])
+    if not has_prefix:
+        d.put("mov", imm(first), inner)
+    d.put("add", outer, imm(1), outer)
+    d.put("br:l", outer, imm(rounds), target=top if has_prefix else again)
+    d.loops.pop()
+    d.place(made.end)
+
+
+def _row_ends(d: Draft, moves: list[Callable[[], None]]) -> None:
+    """Write what stands before or behind the inner loop."""
+    for move in moves:
+        move()
+        if d.chance(0.25):
+            straight(d, d.loops[-1].pointers)
+
+
+def _row_pointer(d: Draft, made: Loop, trips: int) -> tuple[Callable[[], None], ...]:
+    """Set a pointer of a nest; return what is written before, in and behind the inner loop."""
+    rng = d.rng
+    pointer, beside = d.next_pointer(), at(LIMITS[len(made.pointers)])
+    made.pointers.append(pointer)
+    stride = rng.choice([8, 8, 8, 8, 4, 1, 16, 0, -8])
+    kind = rng.choice(["goes on", "goes on", "anew", "anew", "beside", "outside"])
+    start = imm(d.pointee(stride, trips))
+    d.put("mov", start, at(pointer))
+    d.put("mov", start, beside)
+    far = imm(rng.choice([8, 64, 8 * trips, -8, 0]))
+
+    def nothing() -> None:
+        """Write nothing."""
+
+    def step() -> None:
+        d.put("add", at(pointer), imm(stride), at(pointer))
+
+    def on() -> None:
+        d.put("add", at(pointer), far, at(pointer))
+
+    def anew() -> None:
+        d.put("mov", start if d.chance(0.5) else beside, at(pointer))
+
+    def move_beside() -> None:
+        d.put("add", beside, far, beside)
+
+    last = on if d.chance(0.2) else nothing
+    return {
+        "goes on": (nothing, step, last),
+        "anew": (anew, step, last),
+        "beside": (lambda: d.put("mov", beside, at(pointer)), step, move_beside),
+        "outside": (nothing, nothing, step),
+    }[kind]
 
 
 def _pointer(d: Draft, made: Loop, trips: int) -> Callable[[], None]:

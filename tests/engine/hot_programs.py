@@ -26,7 +26,7 @@ from tests.engine.hot_draft import (
     Draft,
     bits_of,
 )
-from tests.engine.hot_loops import loop, statement, write_functions
+from tests.engine.hot_loops import NEST_SHARE, loop, nest, statement, write_functions
 from tests.engine.machine import OWN_ID, OWN_STACK, STACK_BYTES, Task, at, imm, via
 from tests.engine.random_programs import DATA, DATA_PAGES, POINTERS, VALUES, Round, Scene
 
@@ -64,7 +64,7 @@ def hot_listing(d: Draft) -> None:
     for _ in range(count):
         if d.chance(0.2):
             statement(d, 0)
-        loop(d, budget)
+        d.rng.choices([nest, loop], [NEST_SHARE, 1 - NEST_SHARE])[0](d, budget)
         if d.is_long:
             break
     for number, cell in enumerate(LEFT):

@@ -24,6 +24,7 @@ from dvm_mpi.engine.translation import (
     loops,
     lowering,
     packing,
+    rounds,
     windows,
 )
 from dvm_mpi.engine.translation import cells as cells_module
@@ -35,6 +36,7 @@ from dvm_mpi.engine.translation.hammocks import Body
 from dvm_mpi.engine.translation.iterations import Spent
 from dvm_mpi.engine.translation.memory import Checked, Memory
 from dvm_mpi.engine.translation.paths import Paths
+from dvm_mpi.engine.translation.rounds import Rounds
 from dvm_mpi.engine.translation.runtime import Runtime
 from dvm_mpi.engine.translation.windows import Window
 
@@ -113,7 +115,7 @@ def _(patch: Patch) -> None:
 
 @_fault("a range that is marked is longer than what was marked")
 def _(patch: Patch) -> None:
-    patch.setattr(windows._Kept, "holds", _longer(windows._Kept.holds))
+    patch.setattr(windows.Kept, "holds", _longer(windows.Kept.holds))
 
 
 def _longer(holds: Callable[..., Value]) -> Callable[..., Value]:
@@ -262,7 +264,7 @@ def _(patch: Patch) -> None:
 
 @_fault("a window forgets that cells have moved")
 def _(patch: Patch) -> None:
-    patch.setattr(windows._WindowLowering, "finish", _nothing)
+    patch.setattr(windows.WindowLowering, "finish", _nothing)
 
 
 # --- branches within windows ------------------------------------------------------------------
@@ -474,6 +476,44 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     operations = arithmetic.WORD_OPERATIONS
     patch.setitem(operations, _O.USHR, operations[_O.SHR])
+
+
+# --- rounds of a loop around a loop -----------------------------------------------------------
+@_fault("a pointer is not asked whether it is where a round would leave it")
+def _(patch: Patch) -> None:
+    patch.setattr(Rounds, "_is_as_left", lambda *_: ir.Constant(BIT, 1))
+
+
+@_fault("there is one round too many")
+def _(patch: Patch) -> None:
+    count = rounds._Latch.rounds
+
+    def more(latch: Any, *rest: Any) -> Value:
+        return latch._frame.builder.add(count(latch, *rest), word(1))
+
+    patch.setattr(rounds._Latch, "rounds", more)
+
+
+@_fault("a stream is one round longer than its pages")
+def _(patch: Patch) -> None:
+    opened = Rounds._open_rounds
+
+    def longer(given: Rounds, *rest: Any) -> tuple[Any, Value]:
+        one, count = opened(given, *rest)
+        return one, given._frame.builder.add(count, word(1))
+
+    patch.setattr(Rounds, "_open_rounds", longer)
+
+
+@_fault("rounds are marked like one")
+def _(patch: Patch) -> None:
+    mark = Rounds._mark
+
+    def fewer(given: Rounds, one: Any, count: Value) -> None:
+        is_inner = one.stream in given._nest.inner.streams
+        mark(given, one, count if is_inner else word(1))
+
+    patch.setattr(Rounds, "_mark", fewer)
 
 
 # --- lanes of vectors -------------------------------------------------------------------------

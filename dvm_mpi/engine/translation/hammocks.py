@@ -89,7 +89,7 @@ def body_of(blocks: Mapping[int, Block], head: Block) -> Body | None:
     found: list[Block] = []
     block: Block | None = head
     while block is not None:
-        if block.is_left or any(map(_may_divide_by_zero, block.instructions)):
+        if block.is_left or any(map(may_divide_by_zero, block.instructions)):
             return None
         found.append(block)
         if block.flow is not None:
@@ -111,7 +111,8 @@ def _closed(blocks: list[Block]) -> Body | None:
     return Body(tuple(blocks))
 
 
-def _may_divide_by_zero(instruction: Instruction) -> bool:
+def may_divide_by_zero(instruction: Instruction) -> bool:
+    """Say whether it divides whole numbers by something else than a constant."""
     if plan(instruction).operation not in DIVISIONS:
         return False
     divisor = instruction.operands[1]

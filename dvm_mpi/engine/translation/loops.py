@@ -110,7 +110,7 @@ def loop_of(body: Body, cells: Mapping[Place, Cell], groups: Groups) -> Loop | N
             return None
         streams.append(stream)
     even = {place: step for place, step in steps.items() if step is not None}
-    return Loop(body, even, tuple(streams), _condition(body.instructions, steps, cells))
+    return Loop(body, even, tuple(streams), condition_of(body.instructions, steps, cells))
 
 
 def is_notable(loop: Loop) -> bool:
@@ -171,11 +171,15 @@ def _stream(
     return Stream(group, step, _moved_before(instructions, first, group.pointer, cells))
 
 
-def _condition(
+def condition_of(
     instructions: Sequence[Instruction],
     steps: Mapping[Place, int | None],
     cells: Mapping[Place, Cell],
 ) -> Condition | None:
+    """Return the last branch of some as a count; None if it cannot be counted.
+
+    `steps`: of all cells that change from one time to the next, None for those that move unevenly.
+    """
     last = instructions[-1]
     planned = plan(last)
     if planned.operation not in COUNTABLE:

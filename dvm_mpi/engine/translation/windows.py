@@ -39,7 +39,7 @@ _U_MAX: Final = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
+class Ready:
     """A stream at the beginning of a window: its first byte, if stores are marked, loads noted."""
 
     stream: Stream
@@ -48,7 +48,7 @@ class _Ready:
     is_noted: Value | None
 
 
-class _Kept:
+class Kept:
     """A stretch of bytes of which something is known until the unit is left; empty at first."""
 
     def __init__(self, frame: Frame) -> None:
@@ -74,11 +74,11 @@ class _Kept:
         return builder.and_(begins, builder.icmp_unsigned("<=", length, builder.sub(size, offset)))
 
 
-class _WindowLowering(Lowering):
+class WindowLowering(Lowering):
     """Lowers the loop's instructions where `index` counts the iterations of a window."""
 
     def __init__(
-        self, frame: Frame, memory: Memory, loop: Loop, groups: Groups, ready: Sequence[_Ready]
+        self, frame: Frame, memory: Memory, loop: Loop, groups: Groups, ready: Sequence[Ready]
     ) -> None:
         super().__init__(frame, memory)
         self.begin(groups)
@@ -93,7 +93,7 @@ class _WindowLowering(Lowering):
         self._moved = dict.fromkeys(loop.steps, 0)
         self.index: Value = None
 
-    def _origin(self, one: _Ready) -> Value:
+    def _origin(self, one: Ready) -> Value:
         """Return where a stream begins: within one object for all streams of a pointer."""
         group = one.stream.group
         if group.pointer is None:
@@ -216,7 +216,7 @@ class Window:
             one, most = self._open(stream, most, checked)
             ready.append(one)
         self._keep_apart(ready, most, checked)
-        lowering = _WindowLowering(frame, self._memory, loop, self._groups, ready)
+        lowering = WindowLowering(frame, self._memory, loop, self._groups, ready)
         spent = Spent(frame, loop.body)
         count, goes_on = self._loop_body(lowering, most, trips, spent)
         lowering.finish(count)
@@ -234,7 +234,7 @@ class Window:
 
     # --- the loop -----------------------------------------------------------------------------
     def _loop_body(
-        self, lowering: _WindowLowering, most: Value, trips: Value | None, spent: Spent
+        self, lowering: WindowLowering, most: Value, trips: Value | None, spent: Spent
     ) -> tuple[Value, Value]:
         """Build the loop of at most `most` iterations; return how many were, and if it goes on."""
         frame, loop = self._frame, self._loop
@@ -310,21 +310,25 @@ class Window:
             more = builder.add(whole, word(2))
         return builder.select(holds, more, word(1))
 
-    def _open(self, stream: Stream, most: Value, failed: Block) -> tuple[_Ready, Value]:
+    def _start(self, stream: Stream) -> Value:
+        """Return a stream's first byte."""
+        frame, group = self._frame, stream.group
+        if group.pointer is None:
+            return word(group.low)
+        pointer = self._plain.cell_word(frame.cells[group.pointer])
+        return frame.builder.add(pointer, word(stream.offset + group.low))
+
+    def _open(self, stream: Stream, most: Value, failed: Block) -> tuple[Ready, Value]:
         """Return a stream, and for how many iterations it is permitted, at most `most`.
 
         To `failed` if for none. What pages it may use was perhaps found out for an earlier window;
         nothing changes that before the unit is left.
         """
         frame, group, step = self._frame, stream.group, stream.step
-        if group.pointer is None:
-            start = word(group.low)
-        else:
-            pointer = self._plain.cell_word(frame.cells[group.pointer])
-            start = frame.builder.add(pointer, word(stream.offset + group.low))
+        start = self._start(stream)
         span = word(group.high - group.low)
         builder = frame.builder
-        run, flags = _Kept(frame), frame.kept()
+        run, flags = Kept(frame), frame.kept()
         # The first and last of all the bytes that `most` iterations reach.
         reach = builder.mul(builder.sub(most, word(1)), word(abs(step)))
         low = builder.sub(start, reach) if step < 0 else start
@@ -361,7 +365,7 @@ class Window:
         if self._memory.notes_loads and group.loads:
             seen = builder.trunc(builder.load(flags, typ=I64), I8)
             is_noted = self._memory.asks_notes(seen, group.flags)
-        return _Ready(stream, start, is_tracked, is_noted), count
+        return Ready(stream, start, is_tracked, is_noted), count
 
     def _look(self, stream: Stream, start: Value, length: Value) -> Value:
         """Look for the run of pages that a stream may use from `start` on."""
@@ -376,7 +380,7 @@ class Window:
         return self._runtime.look(first, stream.group.flags, direction, pages)
 
     # --- what was loaded and stored -----------------------------------------------------------
-    def _keep_apart(self, ready: Sequence[_Ready], most: Value, failed: Block) -> None:
+    def _keep_apart(self, ready: Sequence[Ready], most: Value, failed: Block) -> None:
         """To `failed` if one stream stores what another loads, and loads are noted.
 
         What an iteration has stored, later ones load without a note; all that is known behind a
@@ -392,7 +396,7 @@ class Window:
                 matters = builder.and_(one.is_noted, other.is_tracked)
                 frame.unless(failed, builder.or_(apart, builder.not_(matters)))
 
-    def _apart(self, one: _Ready, other: _Ready, most: Value) -> Value:
+    def _apart(self, one: Ready, other: Ready, most: Value) -> Value:
         """Return whether two streams have no byte in common in `most` iterations."""
         builder = self._frame.builder
         ends = []
@@ -405,20 +409,20 @@ class Window:
         below = builder.icmp_unsigned("<=", high, other_low)
         return builder.or_(below, builder.icmp_unsigned("<=", other_high, low))
 
-    def _note(self, one: _Ready, count: Value) -> None:
+    def _note(self, one: Ready, count: Value) -> None:
         """Note what a stream has loaded in `count` iterations."""
         if one.is_noted is not None:
             how = self._runtime.note_range, self._runtime.note_each
             self._tell(one, count, one.is_noted, one.stream.group.loads, *how)
 
-    def _mark(self, one: _Ready, count: Value) -> None:
+    def _mark(self, one: Ready, count: Value) -> None:
         """Mark what a stream has stored in `count` iterations."""
         how = self._runtime.mark_range, self._runtime.mark_each
         self._tell(one, count, one.is_tracked, one.stream.group.stores, *how)
 
     def _tell(
         self,
-        one: _Ready,
+        one: Ready,
         count: Value,
         matters: Value,
         accesses: Sequence[tuple[int, int]],
@@ -457,7 +461,7 @@ class Window:
         of a matrix stores to one row as often as there are rows.
         """
         frame = self._frame
-        last = _Kept(frame)
+        last = Kept(frame)
         telling, told = frame.block("telling"), frame.block("told")
         frame.builder.cbranch(last.holds(start, length), told, telling)
         frame.at(telling)
