@@ -233,7 +233,8 @@ class Coordinator:
             self._silence.missed_all(now_us)
         self._now_us = max(now_us, self._now_us)
         if self.session.phase is Phase.RUNNING:
-            self._decide(Ticked(self._now_us))
+            if self._is_whole and self.scheduler.pass_time(self._now_us):
+                self._decide(Ticked(self._now_us))
             if self._dedication is not None:
                 self._look_at_time(self._dedication, spent_us)
         if self.tracer is not None:
@@ -244,6 +245,8 @@ class Coordinator:
 
     def _look_at_time(self, dedication: Dedication, spent_us: int) -> None:
         """Keep runners from this rank's worker while there is too much to decide about."""
+        if not dedication.is_due(self._now_us):
+            return
         others = int(self.scheduler.state.ready[COORDINATOR_RANK + 1 :].sum())
         has_changed = dedication.look(self._now_us, spent_us, others)
         if has_changed and self.session.phase is Phase.RUNNING:

@@ -48,6 +48,10 @@ class Dedication:
         self._since_us = now_us
         self._spent_us = spent_us
 
+    def is_due(self, now_us: int) -> bool:
+        """Return whether it is time for a look; cheap, to be asked once a turn."""
+        return now_us - self._since_us >= DEDICATED_US
+
     def look(self, now_us: int, spent_us: int, others: int) -> bool:
         """Take what time it is, and return whether `is_dedicated` has changed.
 
@@ -59,7 +63,7 @@ class Dedication:
             Workers of other ranks that can be sent runners.
         """
         passed_us = now_us - self._since_us
-        if passed_us < DEDICATED_US:
+        if not self.is_due(now_us):
             return False
         share = (spent_us - self._spent_us) / passed_us
         self._since_us, self._spent_us = now_us, spent_us

@@ -250,6 +250,18 @@ class Scheduler:
         return waits_until_us
 
     # --- events ---------------------------------------------------------------------------------
+    def pass_time(self, now_us: int) -> bool:
+        """Take the time, as `Ticked` does; say whether anything has become due.
+
+        If not, that event would lead to nothing: who asks in every turn need not make one.
+        """
+        assert now_us >= self._now_us, "time runs backwards"
+        self._now_us = now_us
+        self._short_waits.look(now_us)
+        waits_until_us = self._waits_until_us
+        has_waited = waits_until_us is not None and now_us >= waits_until_us
+        return has_waited or self._open_epoch.is_due(self._now_us)
+
     def handle(self, event: SchedulerEvent) -> tuple[Action, ...]:
         """Take one event and return what must be done, in this order.
 
@@ -286,7 +298,7 @@ class Scheduler:
         elif isinstance(event, WorkerWithheld):
             state.withheld[event.worker] = event.is_withheld
         elif isinstance(event, Ticked):
-            if not self._tick(event.now_us):
+            if not self.pass_time(event.now_us):
                 return ()
         else:
             self._start(event)
@@ -298,15 +310,6 @@ class Scheduler:
     def _makes_nothing_possible(self, event: LeaseRequested) -> bool:
         """Say whether addresses are all that there is to send: nobody else may start for them."""
         return self._rounds is None and not self.state.suspected[event.worker]
-
-    def _tick(self, now_us: int) -> bool:
-        """Take the time; say whether anything has become due."""
-        assert now_us >= self._now_us, "time runs backwards"
-        self._now_us = now_us
-        self._short_waits.look(now_us)
-        waits_until_us = self._waits_until_us
-        has_waited = waits_until_us is not None and now_us >= waits_until_us
-        return has_waited or self._open_epoch.is_due(self._now_us)
 
     def _hear_ready(self, event: WorkerReady | WorkersReady) -> list[Action]:
         """Note that workers have their engines, but for those that are lost by now."""
