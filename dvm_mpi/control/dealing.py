@@ -304,9 +304,11 @@ class Dealing:
     def _drop_cancelled(self) -> None:
         """Free the cancelled instances at the head of the queue."""
         state = self._state
-        while len(state.queue):
+        states = state.table.rows["state"]
+        # Nearly always the first one is none of them.
+        while len(state.queue) and states[state.queue.peek(1)[0]] == _CANCELLED:
             head = state.queue.peek(_CANCELLED_AT_ONCE)
-            cancelled = state.table.rows["state"][head] == _CANCELLED
+            cancelled = states[head] == _CANCELLED
             count = len(head) if cancelled.all() else int(np.argmin(cancelled))
             state.end(state.queue.pop(count))
             if count < len(head):

@@ -152,7 +152,7 @@ class Front:
     def _places_for_anyone(self, wanted: Ints) -> tuple[Ints, Ints]:
         """Return how many each gets of those for anyone, and where these lie; they are taken."""
         begin, end = int(self._begins[-1]), int(self._ends[-1])
-        given = np.clip(end - begin - firsts_of(wanted), 0, wanted)
+        given = np.minimum(np.maximum(end - begin - firsts_of(wanted), 0), wanted)
         self._begins[-1] += int(given.sum())
         return given, np.arange(begin, int(self._begins[-1]))
 
@@ -160,14 +160,15 @@ class Front:
         """Take `count` rows, or all if there are fewer, whoever they are near to."""
         rows = self.peek(count)
         left = self._ends - self._begins
-        self._begins += np.clip(count - firsts_of(left), 0, left)
+        self._begins += np.minimum(np.maximum(count - firsts_of(left), 0), left)
         self._note_taken(len(rows))
         return rows
 
     def peek(self, count: int) -> Ints:
         """Return the `count` rows that `take` would take."""
         left = self._ends - self._begins
-        return self._rows[expand(self._begins, np.clip(count - firsts_of(left), 0, left))]
+        taken = np.minimum(np.maximum(count - firsts_of(left), 0), left)
+        return self._rows[expand(self._begins, taken)]
 
     def _note_taken(self, count: int) -> None:
         self._count -= count

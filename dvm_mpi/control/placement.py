@@ -144,5 +144,5 @@ def _serve(
     order = able[np.argsort((running + given)[able], kind="stable")]
     room = (capacity - given)[order]
     more = given.copy()
-    more[order] += np.clip(ready - firsts_of(room), 0, room)
+    more[order] += np.minimum(np.maximum(ready - firsts_of(room), 0), room)
     return more

@@ -69,7 +69,7 @@ def pages_of(ranges: NDArray[Any]) -> Ints:
 
 def firsts_of(counts: Ints) -> Ints:
     """Return where each group begins when groups of these sizes lie back to back."""
-    return np.asarray(counts.cumsum() - counts)
+    return np.zeros(1, np.int64) if counts.size == 1 else np.asarray(counts.cumsum() - counts)
 
 
 def begins_of(differs: NDArray[np.bool_]) -> Ints:
@@ -82,7 +82,11 @@ def begins_of(differs: NDArray[np.bool_]) -> Ints:
 
 def expand(firsts: Ints, counts: Ints) -> Ints:
     """Return firsts[0], firsts[0] + 1, … counts[0] of them, then those of firsts[1], and so on."""
-    # Asked many times for each batch, and often of nothing: methods are quicker than functions.
+    # Asked many times for each batch, and often of nothing or of one: methods are quicker than
+    # functions, and integers than arrays.
+    if counts.size == 1:
+        first = int(firsts[0])
+        return np.arange(first, first + int(counts[0]))
     ends = counts.cumsum()
     total = int(ends[-1]) if ends.size else 0
     if total == 0:

@@ -67,3 +67,8 @@ class MemoryTransport:
             arrived += [(source, message) for message in queue]
             queue.clear()
         return arrived
+
+    def wait(self, sleep_s: float) -> bool:
+        """Sleep: nobody else runs meanwhile, who could send something."""
+        time.sleep(sleep_s)
+        return False
