@@ -51,6 +51,8 @@ _CANCELLED: Final = int(State.CANCELLED)
 _CANCELLED_AT_ONCE: Final = 64
 #: Rows by whose entries it is guessed how long those are that start next.
 _LOOKED_AT: Final = 64
+#: Runners that are looked at one by one, if there are no more.
+FEW: Final = 4
 #: What a rank executes, as a slice is meant to take a millisecond.
 _INSTRUCTIONS_PER_US: Final = SLICE_FUEL / 1_000
 
@@ -125,6 +127,15 @@ class Dealing:
             return NOTHING_DEALT
         if policy is None:
             return self._deal_in_order(workers, size) if state.startable_count else NOTHING_DEALT
+        if len(state.front) == 0 and len(state.queue) <= FEW:
+            few = self._deal_few(workers, policy, size)
+            if few is not None:
+                return few
+        return self._deal_near(workers, policy, size, now_us)
+
+    def _deal_near(self, workers: Ints, policy: Policy, size: BatchSize, now_us: int) -> Dealt:
+        """Take what may start by who is near to it."""
+        state = self._state
         if not self._fill_front(workers, policy):
             self.waits_until_us = None
             return NOTHING_DEALT
@@ -148,6 +159,30 @@ class Dealing:
             order = np.argsort(positions, kind="stable")
             positions, rows = positions[order], rows[order]
         return _dealt(workers, positions, rows, size)
+
+    def _deal_few(self, workers: Ints, policy: Policy, size: BatchSize) -> Dealt | None:
+        """Deal all that may start, a few, each to an idle worker of its own that it is near to.
+
+        Or one that is near to nobody to the first idle worker. The result is that of all that
+        `deal` does else; None if it takes that, for which they lie in the front then.
+        """
+        state = self._state
+        rows = self._live(state.queue.pop(len(state.queue)))
+        if len(rows) == 0:
+            return None
+        near = self._near(rows, policy)
+        idle = workers[self._awake(workers) == 0].tolist()
+        chosen = [ANYONE] if near is None else near.tolist()
+        if len(rows) == 1 and chosen[0] == ANYONE:
+            chosen = idle[:1]
+        has_own = len(set(chosen)) == len(rows) and set(chosen) <= set(idle)
+        if not has_own:
+            state.front.fill(rows, near, len(workers))
+            return None
+        self.waits_until_us = None
+        given = np.array(chosen)
+        order = given.argsort()
+        return Dealt(given[order], np.ones(len(rows), np.int64), rows[order], size)
 
     def _have_room(self, workers: Ints, size: BatchSize) -> bool:
         """Say whether any worker may get more: asked at almost every message, and most often no."""

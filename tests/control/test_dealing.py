@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dvm_mpi.config import (
     EPOCH_US_MAX,
@@ -13,12 +16,14 @@ from dvm_mpi.config import (
     RUNNER_FUEL,
     SHARE_FUEL_MIN,
 )
+from dvm_mpi.control import dealing
 from dvm_mpi.control.prediction import LengthEstimate
 from dvm_mpi.control.short_waits import SHARES_AWAITED_MAX
 from dvm_mpi.engine.interface import End
 from dvm_mpi.layout import PAGE_BYTES
 from tests.control.coordinator import FIRST, A, B, C, Child, Coordinator, X, Y
 from tests.control.coordinator import D as W
+from tests.properties import tried
 
 #: Of eight pages each, all at home 0: one after the other in the blocks of 16 pages.
 PARTS = tuple(X + 32 * PAGE_BYTES * number for number in range(8))
@@ -253,3 +258,39 @@ def test_nobody_waits_for_runners_that_are_long() -> None:
     c.ends(c.one(A), children=[Child(A)] * 2)
     c.apply()
     assert len(c.runs(A)) == 2
+
+
+@given(
+    workers=st.integers(2, 5),
+    homes=st.integers(1, 5),
+    waves=st.lists(
+        st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=1, max_size=6),
+        min_size=1,
+        max_size=5,
+    ),
+    ended=st.lists(st.integers(0, 30), max_size=5),
+)
+@tried(150)
+def test_a_few_are_dealt_as_all_others_are(
+    workers: int, homes: int, waves: list[list[tuple[int, int]]], ended: list[int]
+) -> None:
+    """Whether they have idle workers of their own is looked at first, to save time only."""
+    dealt = []
+    for few in (dealing.FEW, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dealing, "FEW", few)
+            c = Coordinator(workers=workers, homes=homes, placement="data", batch=1)
+            for number, wave in enumerate(waves):
+                children = [
+                    Child(A, heap=[(X + place * PAGE_BYTES, pages * PAGE_BYTES)] if pages else [])
+                    for place, pages in wave
+                ]
+                attempts = list(c.running.values())
+                c.tick(number * NEAR_WAIT_US)
+                c.ends(attempts[ended[number] % len(attempts) if number < len(ended) else 0],
+                       children=children)  # fmt: skip
+                c.apply()
+                dealt.append((few, number, [(a.number, a.worker) for a in c.running.values()],
+                              c.scheduler.due_at_us))  # fmt: skip
+    middle = len(dealt) // 2
+    assert [each[1:] for each in dealt[:middle]] == [each[1:] for each in dealt[middle:]]
