@@ -73,6 +73,21 @@ class Memory:
         self.syncs += 1
 
 
+class Resting:
+    """A share of which nothing is left, or something again."""
+
+    def __init__(self) -> None:
+        self.rest_us = 1_000
+        self.told: list[bool] = []
+
+    def rests_us(self, now_us: int, used_us: int) -> int:
+        self.told.append(now_us > used_us >= 0)
+        return self.rest_us
+
+    def worked(self) -> None:
+        self.told.append(False)
+
+
 class Ranks:
     """Rank 1 of three; the others are played by the test."""
 

@@ -60,6 +60,7 @@ from tests.control.rank_bed import (
     Computing,
     Memory,
     Ranks,
+    Resting,
     lookup,
     store,
 )
@@ -239,94 +240,6 @@ def test_others_that_lag_behind_stop_the_worker_but_not_the_home() -> None:
     assert ranks.worker is not None
     assert ranks.worker.slices == []
     assert [type(m) for m in ranks.heard(2)] == [LookupAnswered]
-
-
-class Heard(Computing):
-    """While it executes its second slice, somebody says something."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ranks: Ranks | None = None
-
-    def run_slice(self, fuel: int, now_us: int) -> tuple[tuple[Any, ...], int]:
-        if len(self.slices) == 1 and self.ranks is not None:
-            self.ranks.say(2, lookup(2))
-        return super().run_slice(fuel, now_us)
-
-
-def test_slice_follows_slice_as_long_as_nobody_says_anything() -> None:
-    ranks = Ranks(Computing(), slice_fuel=None)
-    ranks.turn()
-    assert ranks.worker is not None
-    # `WorkerReady` left in this turn, before the first slice.
-    assert len(ranks.worker.slices) == config.SLICES_PER_TURN
-    ranks.turn()
-    assert len(ranks.worker.slices) == 2 * config.SLICES_PER_TURN
-
-
-def test_who_says_something_is_heard_a_slice_later() -> None:
-    worker = Heard()
-    ranks = Ranks(worker, slice_fuel=None)
-    worker.ranks = ranks
-    ranks.turn()
-    assert len(worker.slices) == 2
-    assert ranks.heard(2) == []
-    ranks.turn()
-    assert [type(m) for m in ranks.heard(2)] == [LookupAnswered]
-
-
-class Pressed(Computing):
-    """While it takes a batch, another rank asks its home for a page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ranks: Ranks | None = None
-
-    def handle(self, event: Message) -> tuple[Any, ...]:
-        assert self.ranks is not None
-        self.batch = event
-        self.ranks.say(2, lookup(2))
-        return ()
-
-
-def test_who_asks_while_a_batch_begins_is_answered_before_it() -> None:
-    worker = Pressed()
-    ranks = Ranks(worker, slice_fuel=None)
-    worker.ranks = ranks
-    ranks.say(0, LeaseGranted(1, 2, 3))
-    assert ranks.turn()
-    assert (worker.slices, ranks.heard(2)) == ([], [])
-    ranks.turn()
-    assert [type(m) for m in ranks.heard(2)] == [LookupAnswered]
-    assert len(worker.slices) == config.SLICES_PER_TURN
-    # Once for each batch, or a flood of messages would keep the worker from executing.
-    ranks.say(2, lookup(2))
-    ranks.turn()
-    assert len(worker.slices) == 2 * config.SLICES_PER_TURN
-
-
-def test_a_share_of_a_core_is_looked_at_after_each_slice() -> None:
-    share = Resting()
-    share.rest_us = 0
-    ranks = Ranks(Computing(), slice_fuel=None, cpu_share=share)
-    ranks.turn()
-    assert ranks.worker is not None
-    assert len(ranks.worker.slices) == 1
-
-
-class Resting:
-    """A share of which nothing is left, or something again."""
-
-    def __init__(self) -> None:
-        self.rest_us = 1_000
-        self.told: list[bool] = []
-
-    def rests_us(self, now_us: int, used_us: int) -> int:
-        self.told.append(now_us > used_us >= 0)
-        return self.rest_us
-
-    def worked(self) -> None:
-        self.told.append(False)
 
 
 def test_a_rank_that_rests_serves_others_and_nothing_else() -> None:

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from dvm_mpi import config
 from dvm_mpi.config import SLICE_FUEL, SLICE_FUEL_MAX, SLICE_US
+from dvm_mpi.control.messages import LeaseGranted, Message
 from dvm_mpi.control.slices import USUAL_PER_US, SliceLength, effort_of
+from dvm_mpi.dsm.messages import LookupAnswered
+from tests.control.rank_bed import Computing, Ranks, Resting, lookup
 
 
 def settle(slices: SliceLength, per_us: float, count: int = 20) -> list[int]:
@@ -55,3 +61,77 @@ def test_effort_is_time_at_the_usual_pace() -> None:
     assert effort_of(1_000_000, 0.0) == 1_000_000
     assert effort_of(1_000_000, USUAL_PER_US / 2) == 1_000_000
     assert effort_of(1_000_000, 10 * USUAL_PER_US) == 100_000
+
+
+# --- slices of one turn ---------------------------------------------------------------------------
+class Heard(Computing):
+    """While it executes its second slice, somebody says something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranks: Ranks | None = None
+
+    def run_slice(self, fuel: int, now_us: int) -> tuple[tuple[Any, ...], int]:
+        if len(self.slices) == 1 and self.ranks is not None:
+            self.ranks.say(2, lookup(2))
+        return super().run_slice(fuel, now_us)
+
+
+def test_slice_follows_slice_as_long_as_nobody_says_anything() -> None:
+    ranks = Ranks(Computing(), slice_fuel=None)
+    ranks.turn()
+    assert ranks.worker is not None
+    # `WorkerReady` left in this turn, before the first slice.
+    assert len(ranks.worker.slices) == config.SLICES_PER_TURN
+    ranks.turn()
+    assert len(ranks.worker.slices) == 2 * config.SLICES_PER_TURN
+
+
+def test_who_says_something_is_heard_a_slice_later() -> None:
+    worker = Heard()
+    ranks = Ranks(worker, slice_fuel=None)
+    worker.ranks = ranks
+    ranks.turn()
+    assert len(worker.slices) == 2
+    assert ranks.heard(2) == []
+    ranks.turn()
+    assert [type(m) for m in ranks.heard(2)] == [LookupAnswered]
+
+
+class Pressed(Computing):
+    """While it takes a batch, another rank asks its home for a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranks: Ranks | None = None
+
+    def handle(self, event: Message) -> tuple[Any, ...]:
+        assert self.ranks is not None
+        self.batch = event
+        self.ranks.say(2, lookup(2))
+        return ()
+
+
+def test_who_asks_while_a_batch_begins_is_answered_before_it() -> None:
+    worker = Pressed()
+    ranks = Ranks(worker, slice_fuel=None)
+    worker.ranks = ranks
+    ranks.say(0, LeaseGranted(1, 2, 3))
+    assert ranks.turn()
+    assert (worker.slices, ranks.heard(2)) == ([], [])
+    ranks.turn()
+    assert [type(m) for m in ranks.heard(2)] == [LookupAnswered]
+    assert len(worker.slices) == config.SLICES_PER_TURN
+    # Once for each batch, or a flood of messages would keep the worker from executing.
+    ranks.say(2, lookup(2))
+    ranks.turn()
+    assert len(worker.slices) == 2 * config.SLICES_PER_TURN
+
+
+def test_a_share_of_a_core_is_looked_at_after_each_slice() -> None:
+    share = Resting()
+    share.rest_us = 0
+    ranks = Ranks(Computing(), slice_fuel=None, cpu_share=share)
+    ranks.turn()
+    assert ranks.worker is not None
+    assert len(ranks.worker.slices) == 1
