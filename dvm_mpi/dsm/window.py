@@ -191,6 +191,12 @@ def tells_memory() -> bool:
 
 def _allocate(comm: MPI.Intracomm, byte_count: int, what: str) -> MPI.Win:
     try:
+        if not tells_memory() and _is_one_node(comm):
+            # Told for windows of this kind by every library, which takes them for ranks of one node.
+            info = MPI.Info.Create({"alloc_shared_noncontig": "true"})
+            window = MPI.Win.Allocate_shared(byte_count, 1, info=info, comm=comm)
+            info.Free()
+            return window
         return MPI.Win.Allocate(byte_count, 1, comm=comm)
     except MPI.Exception as error:
         raise WindowError(
@@ -198,6 +204,14 @@ def _allocate(comm: MPI.Intracomm, byte_count: int, what: str) -> MPI.Win:
             f"{byte_count / config.MIB:,.2f} MiB for {what}: {error.Get_error_string()}; give less "
             "with --memory, run fewer ranks on a node, or use --data-plane message"
         ) from error
+
+
+def _is_one_node(comm: MPI.Intracomm) -> bool:
+    """Return whether all ranks can share memory. *Collective.*"""
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    size = node.Get_size()
+    node.Free()
+    return bool(size == comm.Get_size())
 
 
 def _bytes_of(memory: MPI.buffer) -> Bytes:

@@ -104,6 +104,24 @@ def test_frames_of_every_home_are_read(comm: Any, way: str) -> None:
 
 
 @pytest.mark.mpi(min_size=2)
+def test_ranks_of_one_node_load_each_others_frames(comm: Any) -> None:
+    """With every library; each rank's frames are its own, of whatever number, and on a page."""
+    if not memory_is_shared(comm):
+        pytest.skip("the ranks cannot share memory")
+    with opened(comm, FRAMES + comm.rank) as windows:
+        assert windows.is_unified
+        fill(windows)
+        wait(comm.Ibarrier())
+        windows.sync()
+        for home in range(comm.size):
+            memory = windows.memory_of(home)
+            assert memory is not None
+            assert memory.ctypes.data % PAGE_BYTES == 0
+            expected = [(home << 32) + f for f in range(FRAMES + home)]
+            assert numbers_of(memory.reshape(-1, PAGE_BYTES)) == expected
+
+
+@pytest.mark.mpi(min_size=2)
 def test_reads_under_way_are_kept_apart(comm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several lookups at a time, to several homes; each ticket gets its own pages, once."""
     monkeypatch.setattr(Windows, "memory_of", lambda self, rank: None)
@@ -219,6 +237,8 @@ def test_no_room_is_told_with_sizes(comm: Any, monkeypatch: pytest.MonkeyPatch) 
         @staticmethod
         def Allocate(*arguments: Any, **keywords: Any) -> None:
             raise MPI.Exception(MPI.ERR_NO_MEM)
+
+        Allocate_shared = Allocate
 
     with monkeypatch.context() as patched:
         patched.setattr("dvm_mpi.dsm.window.MPI.Win", Full)
