@@ -118,8 +118,8 @@ class Windows:
     def memory_of(self, rank: int) -> Bytes | None:
         """Return a rank's frames as bytes in a row if they can be loaded from here, else None.
 
-        Between ranks of one node, where MPI tells the address of a window's memory (MPI 4.1; not
-        every library does). *Origin only.*
+        Between ranks of one node, where MPI tells the address of a window's memory: since MPI 4.1,
+        and before that if all ranks are on that node. *Origin only.*
         """
         if rank not in self._memories:
             try:
@@ -192,7 +192,7 @@ def tells_memory() -> bool:
 def _allocate(comm: MPI.Intracomm, byte_count: int, what: str) -> MPI.Win:
     try:
         if not tells_memory() and _is_one_node(comm):
-            # Told for windows of this kind by every library, which takes them for ranks of one node.
+            # Every library tells the addresses of such windows, which are for one node's ranks.
             info = MPI.Info.Create({"alloc_shared_noncontig": "true"})
             window = MPI.Win.Allocate_shared(byte_count, 1, info=info, comm=comm)
             info.Free()
@@ -207,7 +207,7 @@ def _allocate(comm: MPI.Intracomm, byte_count: int, what: str) -> MPI.Win:
 
 
 def _is_one_node(comm: MPI.Intracomm) -> bool:
-    """Return whether all ranks can share memory. *Collective.*"""
+    """Return whether all ranks can share memory; *collective*."""
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     size = node.Get_size()
     node.Free()
