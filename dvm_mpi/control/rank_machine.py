@@ -28,7 +28,7 @@ from dvm_mpi.dsm.frames import FramePool, reserve_frames
 from dvm_mpi.dsm.home import Home
 from dvm_mpi.dsm.message_plane import MessagePlane
 from dvm_mpi.dsm.snapshot import DataPlane
-from dvm_mpi.dsm.window import WindowPlane, Windows, tells_memory
+from dvm_mpi.dsm.window import WindowPlane, Windows
 from dvm_mpi.engine.interface import Engine
 from dvm_mpi.errors import LimitError
 from dvm_mpi.layout import PAGE_BYTES
@@ -275,7 +275,7 @@ class RankMachine:
         the memory of a window alone until it is used: Open MPI, with ranks on several hosts, fills
         all of it.
         """
-        if self._settings.plane == AUTO and self._settings.is_one_host and tells_memory():
+        if self._settings.plane == AUTO and self._settings.is_one_host:
             windows = self._final_windows()
             if self._wait_for(probe.can_load(windows), turn):
                 self.plane = RMA

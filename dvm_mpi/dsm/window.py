@@ -184,14 +184,14 @@ class Windows:
             window.Free()
 
 
-def tells_memory() -> bool:
+def _tells_memory() -> bool:
     """Whether this library can tell the address of a window's memory on another rank: MPI 4.1."""
     return MPI.Get_version() >= (4, 1)
 
 
 def _allocate(comm: MPI.Intracomm, byte_count: int, what: str) -> MPI.Win:
     try:
-        if not tells_memory() and _is_one_node(comm):
+        if not _tells_memory() and _is_one_node(comm):
             # Every library tells the addresses of such windows, which are for one node's ranks.
             info = MPI.Info.Create({"alloc_shared_noncontig": "true"})
             window = MPI.Win.Allocate_shared(byte_count, 1, info=info, comm=comm)
