@@ -45,11 +45,6 @@ class MemoryTransport:
             self._network.queues[self.rank, rank].append(decode(encode(message)))
         self._outbox.clear()
 
-    def wait(self, sleep_s: float) -> bool:
-        """Sleep: nobody else runs meanwhile, who could send something."""
-        time.sleep(sleep_s)
-        return False
-
     def is_quiet(self) -> bool:
         queues = self._network.queues
         return not (self._outbox or any(queues[rank, self.rank] for rank in range(self.size)))
