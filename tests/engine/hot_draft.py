@@ -61,6 +61,8 @@ TABLES: Final = (0x2_0000_3000, DATA + 5 * PAGE_BYTES + 1024)
 BOUNDS: Final = DATA + 5 * PAGE_BYTES + 512
 #: Cells for numbers that are computed side by side, the last for what is in between.
 SUMS: Final = tuple(0x2_0000_0280 + 8 * i for i in range(10))
+#: What a loop uses whose pointer goes anywhere: counter, in between, pointer, sum.
+ROAMING: Final = tuple(0x2_0000_0300 + 8 * i for i in range(4))
 #: What differs between the runners of a program: words that the creator left on the stack.
 INPUTS: Final = OWN_STACK + 64
 #: The cells that they are loaded to: a number of turns, one more, an address, a value.

@@ -14,12 +14,13 @@ from typing import Final
 from dvm_mpi.disa.instruction import Operand
 from dvm_mpi.disa.table import TABLE, TYPED2, TYPED3, Access
 from dvm_mpi.disa.types import BY_NAME, NUMBERS, Kind, Mode
-from dvm_mpi.layout import CELL_CONSOLE, CELL_STDIN, PR_START
+from dvm_mpi.layout import CELL_CONSOLE, CELL_STDIN, PAGE_BYTES, PR_START
 from tests.engine.hot_draft import (
     COUNTERS,
     INPUT_CELLS,
     LIMITS,
     LINKS,
+    ROAMING,
     SCRATCH,
     STACK_POINTER,
     STRIDES,
@@ -31,6 +32,7 @@ from tests.engine.hot_draft import (
 )
 from tests.engine.machine import at, imm, via
 from tests.engine.random_programs import (
+    DATA,
     POINTERS,
     VALUES,
     comparison_of_strings,
@@ -49,7 +51,9 @@ MOV_TYPES: Final = sorted(BY_NAME)
 COMPARING: Final = ("l", "le", "e", "ne")
 COUNTER_TYPES: Final = {"sq": 50, "uq": 12, "sd": 14, "ud": 9, "sb": 5, "ub": 5, "fd": 4, "fs": 1}
 TRIPS: Final = (1, 17, 60, *range(104, 260, 13))
-#: Of the loops without others in them, those that do nothing rare; of what is in these, branches.
+#: Of the loops without others in them, those with a pointer that goes anywhere; of the rest, those
+#: that do nothing rare; and of what is in these, branches.
+ROAMING_SHARE: Final = 0.12
 TIGHT_SHARE: Final = 0.5
 #: Of those, what computes numbers side by side.
 SIDE_BY_SIDE_SHARE: Final = 0.4
@@ -407,6 +411,43 @@ def around(d: Draft) -> None:
     d.place(over)
 
 
+def roaming_loop(d: Draft, trips: int) -> None:
+    """Write a loop with a pointer that goes anywhere, behind a sum and rarely behind a store."""
+    counter, scratch, pointer, total = ROAMING
+    own = _pointer(d, made := Loop(counter, "sq", [], d.label(), d.label()), trips)
+    stream = made.pointers[0]
+    d.put("mov", imm(0), at(counter))
+    top = d.here()
+    d.put("add", at(total), at(counter), at(total))
+    if d.chance(0.2):
+        d.put("add", via(stream), imm(3), via(stream))
+    if d.chance(0.5):
+        # One page after the other is touched for the first time.
+        d.put("shr", at(counter), imm(d.rng.choice([2, 4, 5])), at(scratch))
+        d.put("and", at(scratch), imm(3), at(scratch))
+        d.put("mul", at(scratch), imm(PAGE_BYTES), at(scratch))
+        base = DATA + d.rng.randrange(PAGE_BYTES)
+    else:
+        if d.chance(0.3):
+            d.put("mov", via(stream), at(scratch), types="ub sq")
+        d.put("and", at(scratch), imm(d.rng.choice([1, 7, 63, 255])), at(scratch))
+        d.put("mul", at(scratch), imm(d.rng.choice([1, 4, 8, 8, 40, 4096, -8])), at(scratch))
+        base = d.pointee(8, 64)
+    d.put("add", at(scratch), imm(base), at(pointer))
+    d.loops.append(replace(made, pointers=[pointer]))
+    for _ in range(d.rng.choice([1, 1, 2, 4])):
+        if d.chance(0.85):
+            straight(d, [pointer])
+        else:
+            around(d)
+    d.loops.pop()
+    d.place(made.onward)
+    own()
+    d.put("add", at(counter), imm(1), at(counter))
+    d.put("br:l", at(counter), imm(trips), target=top)
+    d.place(made.end)
+
+
 def statement(d: Draft, budget: int) -> None:
     """Write anything that a loop may hold; `budget` is in instructions executed."""
     ways = {"simple": 62, "choose": 9, "index": 8, "step": 2, "leave": 4, "rare": 4, "call": 5,
@@ -438,6 +479,9 @@ def loop(d: Draft, budget: int) -> None:
     is_outer = budget > 1_500 and level < LEVELS_MAX - 1 and d.chance(0.3)
     trips = rng.choice([2, 3, 5, 8]) if is_outer else rng.choice(TRIPS)
     trips = max(min(trips, budget // 6), 1)
+    if not is_outer and d.chance(ROAMING_SHARE):
+        roaming_loop(d, trips)
+        return
     counter = COUNTERS[level * 2 + rng.randrange(2)]
     counter_type = rng.choices(list(COUNTER_TYPES), weights=list(COUNTER_TYPES.values()))[0]
     made = Loop(counter, counter_type, [], d.label(), d.label())

@@ -21,6 +21,7 @@ from tests.engine.hot_draft import (
     LEFT_AT,
     LINKS,
     ODD_CELLS,
+    ROAMING,
     STACK_POINTER,
     SUMS,
     Draft,
@@ -33,7 +34,7 @@ from tests.engine.random_programs import DATA, DATA_PAGES, POINTERS, VALUES, Rou
 #: Instructions that all loops of a program execute, about.
 BUDGETS: Final = (1_500, 2_500, 4_500)
 #: Cells whose content is left at the end.
-LEFT: Final = (*VALUES, *COUNTERS[:4], *POINTERS, LINKS[0], *ODD_CELLS[:2])
+LEFT: Final = (*VALUES, *COUNTERS[:4], *POINTERS, LINKS[0], ROAMING[-1], *ODD_CELLS[:2])
 #: Fuel of slices, in turn.
 SLICES: Final = (
     (1_000_000,), (1_000_000,), (1_000,), (500, 3), (97,), (64,), (50, 1, 1, 7), (23, 400), (7,),

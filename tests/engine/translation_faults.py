@@ -36,6 +36,7 @@ from dvm_mpi.engine.translation.hammocks import Body
 from dvm_mpi.engine.translation.iterations import Spent
 from dvm_mpi.engine.translation.memory import Checked, Memory
 from dvm_mpi.engine.translation.paths import Paths
+from dvm_mpi.engine.translation.roaming import Roamers, Roaming
 from dvm_mpi.engine.translation.rounds import Rounds
 from dvm_mpi.engine.translation.runtime import Runtime
 from dvm_mpi.engine.translation.windows import Window
@@ -293,6 +294,27 @@ def _(patch: Patch) -> None:
         return steps(straight, cells)
 
     patch.setattr(loops, "_steps", always)
+
+
+# --- pointers that go anywhere in windows -----------------------------------------------------
+@_fault("what is stored by a pointer that goes anywhere is not marked")
+def _(patch: Patch) -> None:
+    patch.setattr(Roaming, "mark", _nothing)
+
+
+@_fault("what is known of where a pointer may go holds for any address")
+def _(patch: Patch) -> None:
+    patch.setattr(Roaming, "_holds", lambda *_: ir.Constant(BIT, 1))
+
+
+@_fault("an iteration that stops is not undone")
+def _(patch: Patch) -> None:
+    patch.setattr(Roamers, "begin", _nothing)
+
+
+@_fault("an iteration may stop behind a store")
+def _(patch: Patch) -> None:
+    patch.setattr(loops, "_can_be_undone", lambda *_: True)
 
 
 # --- checks of memory -------------------------------------------------------------------------

@@ -69,13 +69,17 @@ class Condition:
 class Loop:
     """A loop that windows are possible of. `steps`: of cells that move evenly, in an iteration.
 
-    `condition` is None where it must be evaluated in each iteration.
+    `uneven`: the other cells that it writes. `roaming`: groups whose pointers are such cells; they
+    are checked in each iteration, which is undone if that fails. `condition` is None where it must
+    be evaluated in each iteration.
     """
 
     body: Body
     steps: Mapping[Place, int]
     streams: tuple[Stream, ...]
     condition: Condition | None
+    roaming: tuple[Group, ...] = ()
+    uneven: tuple[Place, ...] = ()
 
 
 def step_of(instruction: Instruction, cells: Mapping[Place, Cell]) -> tuple[Place, int] | None:
@@ -103,23 +107,32 @@ def loop_of(body: Body, cells: Mapping[Place, Cell], groups: Groups) -> Loop | N
     if not is_pure(body, cells):
         return None
     steps = _steps(body, cells)
-    streams = []
+    streams, roaming = [], []
     for group in in_order(groups):
         stream = _stream(body.instructions, group, groups, steps, cells)
-        if stream is None:
+        if stream is not None:
+            streams.append(stream)
+        elif group.pointer in cells:
+            roaming.append(group)
+        else:
             return None
-        streams.append(stream)
+    condition = condition_of(body.instructions, steps, cells)
+    if roaming and (condition is None or not _can_be_undone(body, cells, groups, roaming)):
+        # Without a count few iterations may be all, which are not worth the preparations.
+        return None
     even = {place: step for place, step in steps.items() if step is not None}
-    return Loop(body, even, tuple(streams), condition_of(body.instructions, steps, cells))
+    uneven = tuple(sorted(place for place, step in steps.items() if step is None))
+    return Loop(body, even, tuple(streams), condition, tuple(roaming), uneven)
 
 
 def is_notable(loop: Loop) -> bool:
     """Say whether loads that a window notes behind it are those that would be noted one by one.
 
     What is stored is not noted when it is loaded later. So of one stream no byte may be loaded
-    behind a store to it, in the same iteration or in another one.
+    behind a store to it, in the same iteration or in another one. What pointers that go anywhere
+    have loaded is not known behind a window.
     """
-    return not any(_may_reread(stream) for stream in loop.streams)
+    return not loop.roaming and not any(_may_reread(stream) for stream in loop.streams)
 
 
 def _may_reread(stream: Stream) -> bool:
@@ -145,6 +158,23 @@ def _steps(body: Body, cells: Mapping[Place, Cell]) -> dict[Place, int | None]:
     return steps
 
 
+def _first_use(group: Group, groups: Groups) -> int:
+    """Return the position of the first instruction that uses a group."""
+    return min(position for (position, _), pair in groups.items() if group in pair)
+
+
+def _can_be_undone(
+    body: Body, cells: Mapping[Place, Cell], groups: Groups, roaming: Sequence[Group]
+) -> bool:
+    """Say whether groups are all checked before an iteration's first store to memory."""
+    checked = max(_first_use(group, groups) for group in roaming)
+    return not any(
+        operand.mode is not Mode.DIRECT or (operand.value, instruction.width_of(index)) not in cells
+        for instruction in body.instructions[:checked]
+        for index, operand in writes(instruction)
+    )
+
+
 def _moved_before(
     instructions: Sequence[Instruction], position: int, place: Place, cells: Mapping[Place, Cell]
 ) -> int:
@@ -167,7 +197,7 @@ def _stream(
     step = steps.get(group.pointer, 0)
     if step is None or abs(step) > STEP_MAX:
         return None
-    first = min(position for (position, _), pair in groups.items() if group in pair)
+    first = _first_use(group, groups)
     return Stream(group, step, _moved_before(instructions, first, group.pointer, cells))
 
 

@@ -237,13 +237,17 @@ class Lowering:
         checked = self._checked.get(group)
         if checked is None:
             base = word(0) if group.pointer is None else self._base(operand, far)
-            checked = self._checked[group] = self._memory.check(group, base, self.failed)
+            checked = self._checked[group] = self.check(group, base)
         offset = operand.value if operand.mode is Mode.DIRECT else operand.displacement
         if isinstance(checked.base, ir.Constant):
             return word(checked.base.constant + offset), checked
         if offset == 0:
             return checked.base, checked
         return self._frame.builder.add(checked.base, word(offset)), checked
+
+    def check(self, group: Group, base: Value) -> Checked:
+        """Check all accesses of a group at once, where the first of them is."""
+        return self._memory.check(group, base, self.failed)
 
     def _base(self, operand: Operand, far: Group | None) -> Value:
         """Return the value of a pointer."""

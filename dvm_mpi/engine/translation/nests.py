@@ -130,7 +130,7 @@ def nest_of(
     `groups`: those of each block.
     """
     found = around(blocks, inner.body)
-    if found is None or inner.condition is None:
+    if found is None or inner.condition is None or inner.roaming:
         return None
     latch, prefix = found
     reader = _Reader(cells, inner)

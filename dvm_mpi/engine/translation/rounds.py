@@ -22,6 +22,7 @@ from dvm_mpi.engine.translation.loops import Condition, Loop
 from dvm_mpi.engine.translation.lowering import Lowering
 from dvm_mpi.engine.translation.memory import Checked, Memory
 from dvm_mpi.engine.translation.nests import Even, Move, Nest, Reset, RoundStream
+from dvm_mpi.engine.translation.roaming import Roamers
 from dvm_mpi.engine.translation.runtime import Runtime
 from dvm_mpi.engine.translation.windows import Kept, Ready, Window, WindowLowering
 from dvm_mpi.layout import PAGE_SHIFT
@@ -80,7 +81,7 @@ class Rounds(Window):
         # As many turns as there are numbers come out as none.
         behind_first = frame.builder.sub(turns, word(1))
         frame.unless(failed, frame.builder.icmp_unsigned("<", behind_first, word(_TURNS_MAX)))
-        latch = Loop(Body((nest.latch,)), {}, (), nest.condition)
+        latch = Loop(Body((nest.latch,)), {}, (), nest.condition, (), ())
         groups = self._all_groups[nest.latch.address]
         counter = _Latch(frame, self._memory, self._runtime, latch, groups)
         rounds = counter.rounds(nest.condition, failed)
@@ -100,7 +101,7 @@ class Rounds(Window):
         for stream in nest.streams:
             one, most = self._open_rounds(stream, most, turns, failed)
             ready.append(one)
-        self._build_rounds(turns, most)
+        self._build_rounds(turns, most, failed)
         builder = frame.builder
         for stream, one in zip(nest.streams, ready, strict=True):
             count = turns if stream.is_inner else most
@@ -185,13 +186,13 @@ class Rounds(Window):
         return Ready(one.stream, start, is_tracked, None), count
 
     # --- the rounds ---------------------------------------------------------------------------
-    def _build_rounds(self, turns: Value, most: Value) -> None:
+    def _build_rounds(self, turns: Value, most: Value, failed: Block) -> None:
         frame, nest = self._frame, self._nest
         counter = frame.variable(I64)
         frame.builder.store(word(0), counter)
         body, done = frame.block("round"), frame.block("rounds")
         frame.go(body)
-        self._build_inner(turns)
+        self._build_inner(turns, failed)
         outside = _Outside(frame, self._memory)
         blocks = [(nest.latch.address, nest.latch.instructions[:-1])]
         if nest.prefix:
@@ -207,14 +208,16 @@ class Rounds(Window):
         builder.cbranch(builder.icmp_unsigned("<", count, most), body, done)
         frame.at(done)
 
-    def _build_inner(self, turns: Value) -> None:
+    def _build_inner(self, turns: Value, failed: Block) -> None:
         """Build the inner loop, whose streams begin where their pointers are by now."""
         frame = self._frame
         never = ir.Constant(ir.IntType(1), 0)
         ready: Sequence[Ready] = [
             Ready(stream, self._start(stream), never, None) for stream in self._nest.inner.streams
         ]
-        lowering = WindowLowering(frame, self._memory, self._nest.inner, self._groups, ready)
+        inner = self._nest.inner
+        roamers = Roamers(frame, self._memory, self._runtime, inner)
+        lowering = WindowLowering(frame, self._memory, inner, self._groups, ready, roamers)
         # What a round executes is known, and counted behind all.
-        self._loop_body(lowering, turns, turns, Spent(frame, self._nest.inner.body))
+        self._loop_body(lowering, turns, turns, Spent(frame, inner.body), failed)
         lowering.finish(turns)

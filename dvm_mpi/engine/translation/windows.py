@@ -16,15 +16,16 @@ from dvm_mpi.disa.instruction import Instruction, Operand
 from dvm_mpi.engine.address_space import TRACK
 from dvm_mpi.engine.operations import plan
 from dvm_mpi.engine.records import Word
-from dvm_mpi.engine.translation.accesses import Groups
+from dvm_mpi.engine.translation.accesses import Group, Groups
 from dvm_mpi.engine.translation.cells import Cell, Place
 from dvm_mpi.engine.translation.frame import I8, I64, Block, Frame, Value, word
 from dvm_mpi.engine.translation.iterations import Spent, build_iteration
 from dvm_mpi.engine.translation.lanes import Number, lanes_of
 from dvm_mpi.engine.translation.loops import Condition, Loop, Stream, step_of
 from dvm_mpi.engine.translation.lowering import Lowering
-from dvm_mpi.engine.translation.memory import Memory
+from dvm_mpi.engine.translation.memory import Checked, Memory
 from dvm_mpi.engine.translation.packing import Packed
+from dvm_mpi.engine.translation.roaming import Roamers
 from dvm_mpi.engine.translation.runtime import Runtime
 from dvm_mpi.layout import PAGE_SHIFT, WORD_BYTES
 
@@ -78,9 +79,16 @@ class WindowLowering(Lowering):
     """Lowers the loop's instructions where `index` counts the iterations of a window."""
 
     def __init__(
-        self, frame: Frame, memory: Memory, loop: Loop, groups: Groups, ready: Sequence[Ready]
+        self,
+        frame: Frame,
+        memory: Memory,
+        loop: Loop,
+        groups: Groups,
+        ready: Sequence[Ready],
+        roamers: Roamers,
     ) -> None:
         super().__init__(frame, memory)
+        self.roamers = roamers
         self.begin(groups)
         self._groups_here = groups
         self._loop = loop
@@ -133,7 +141,7 @@ class WindowLowering(Lowering):
         What is loaded in a window is noted behind it.
         """
         group, _ = self._groups_here[self._executed, index]
-        if group is None:
+        if group is None or group in self.roamers:
             return super().pointer(operand, index, width)
         builder = self._frame.builder
         stream = self._ready[group].stream
@@ -157,6 +165,10 @@ class WindowLowering(Lowering):
     def marked_pointer(self, operand: Operand, index: int, width: int) -> Value:
         """Return where an operand is; what is stored in a window is marked behind it."""
         return self.pointer(operand, index, width)
+
+    def check(self, group: Group, base: Value) -> Checked:
+        """Check all accesses of a group whose pointer goes anywhere."""
+        return self.roamers.check(group, base)
 
     def finish(self, count: Value) -> None:
         """Give the cells that moved evenly their values after `count` iterations."""
@@ -216,16 +228,17 @@ class Window:
             one, most = self._open(stream, most, checked)
             ready.append(one)
         self._keep_apart(ready, most, checked)
-        lowering = WindowLowering(frame, self._memory, loop, self._groups, ready)
+        roamers = Roamers(frame, self._memory, self._runtime, loop)
+        lowering = WindowLowering(frame, self._memory, loop, self._groups, ready, roamers)
         spent = Spent(frame, loop.body)
-        count, goes_on = self._loop_body(lowering, most, trips, spent)
+        count, goes_on = self._loop_body(lowering, most, trips, spent, checked)
+        spent.finish(count)
         lowering.finish(count)
         # Loads first: what the window itself has stored is none of what it has loaded.
         for one in ready:
             self._note(one, count)
         for one in ready:
             self._mark(one, count)
-        spent.finish(count)
         frame.builder.cbranch(goes_on, again, behind)
 
     def _smaller(self, x: Value, y: Value) -> Value:
@@ -234,14 +247,23 @@ class Window:
 
     # --- the loop -----------------------------------------------------------------------------
     def _loop_body(
-        self, lowering: WindowLowering, most: Value, trips: Value | None, spent: Spent
+        self,
+        lowering: WindowLowering,
+        most: Value,
+        trips: Value | None,
+        spent: Spent,
+        checked: Block,
     ) -> tuple[Value, Value]:
-        """Build the loop of at most `most` iterations; return how many were, and if it goes on."""
+        """Build the loop of at most `most` iterations; return how many were, and if it goes on.
+
+        To `checked` if there was none.
+        """
         frame, loop = self._frame, self._loop
         counter = frame.variable(I64)
         frame.builder.store(word(0), counter)
         body, done = frame.block("window"), frame.block("done")
-        found = lanes_of(loop.body, frame.cells, self._groups)
+        # A pointer that goes anywhere is read once, where it is used.
+        found = [] if loop.roaming else lanes_of(loop.body, frame.cells, self._groups)
         packed = [Packed(frame, self._memory, lanes, lowering.pointer_of) for lanes in found]
         for one in packed:
             one.begin()
@@ -250,12 +272,14 @@ class Window:
         lowering.index = index
         for one in packed:
             one.begin_iteration()
+        lowering.roamers.begin()
         last = build_iteration(frame, lowering, loop.body, spent)
         for one in packed:
             one.end_iteration()
         # Whether the loop itself would go on; where it is counted, that is known beforehand.
         lowering.place(len(loop.body.instructions) - 1, last)
         goes_on = None if trips is not None else lowering.compare(last)
+        lowering.roamers.end()
         builder = frame.builder
         count = builder.add(index, word(1), flags=("nuw", "nsw"))
         builder.store(count, counter)
@@ -263,7 +287,9 @@ class Window:
         if goes_on is not None:
             more = builder.and_(more, goes_on)
         builder.cbranch(more, body, done)
+        lowering.roamers.finish(index, checked, done)
         frame.at(done)
+        count = frame.builder.load(counter, typ=I64)
         for one in packed:
             one.finish()
         if goes_on is None:

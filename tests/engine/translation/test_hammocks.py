@@ -124,16 +124,23 @@ def test_what_may_be_skipped_computes_with_cells_in_registers(
 
 @pytest.mark.parametrize(
     ("conditional", "has_window"),
-    [("add x, $1, x", True), ("add p, $8, p", False), ("mov x, 8(p)", False)],
+    [("add x, $1, x", True), ("mov x, 8(p)", False), ("mov 8(p), x", False)],
 )
-def test_no_window_where_a_branch_goes_around_an_access_or_a_pointers_step(
-    conditional: str, has_window: bool
-) -> None:
+def test_no_window_where_a_branch_goes_around_an_access(conditional: str, has_window: bool) -> None:
     program = seen(f"br:z y, .latch\n{conditional}")
     found = body(program)
     assert found is not None
     loop = loop_of(found, program.cells(), program.groups_of(found.instructions))
     assert (loop is not None) is has_window
+
+
+def test_a_pointer_that_moves_at_times_is_checked_each_time() -> None:
+    program = seen("br:z y, .latch\nadd p, $8, p")
+    found = body(program)
+    assert found is not None
+    loop = loop_of(found, program.cells(), program.groups_of(found.instructions))
+    assert loop is not None
+    assert [group.pointer for group in loop.roaming] == [program.place("p")]
 
 
 def test_what_is_counted_at_times_is_no_even_step() -> None:

@@ -64,20 +64,49 @@ def test_conditions_that_approach_a_bound_evenly_are_counted(
         )
 
 
-def test_a_pointer_that_moves_unevenly_allows_no_window() -> None:
-    seen = Seen("""
-        .private p, n
+#: A loop whose second pointer comes from memory.
+ROAMING = """
+        .private p, q, n, x
         .array  a, sq, 1000
         .entry  main
         .text
-main:   mov     (p), p
+main:   {first}
+        mov     (p), q
+        add     (q), x, (q)
+        mov     n, 8(q)
+        add     p, $8, p
         add     n, $1, n
-        br:l    n, $100, main
+        {branch}
         exit:c
-""")
+"""
+
+
+def roaming(first: str = "nop", branch: str = "br:l n, $100, main") -> Loop | None:
+    seen = Seen(ROAMING.format(first=first, branch=branch))
     body = body_of(seen.blocks, seen.block("main"))
     assert body is not None
-    assert loop_of(body, seen.cells(), seen.groups("main")) is None
+    found = loop_of(body, seen.cells(), seen.groups("main"))
+    if found is not None:
+        assert [group.pointer for group in found.roaming] == [seen.place("q")]
+        assert found.uneven == (seen.place("q"),)
+    return found
+
+
+def test_what_a_pointer_that_moves_unevenly_leads_to_is_checked_each_time() -> None:
+    found = roaming()
+    assert found is not None
+    (group,) = found.roaming
+    assert (group.low, group.high, sorted(set(group.stores))) == (0, 16, [(0, 8), (8, 8)])
+
+
+@pytest.mark.parametrize("store", ["mov n, 800(p)", "mov n, a", "add a, n, a"])
+def test_no_window_where_such_a_check_comes_behind_a_store(store: str) -> None:
+    """The iteration could not be undone."""
+    assert roaming(first=store) is None
+
+
+def test_no_window_with_such_checks_where_nobody_knows_how_long_it_is() -> None:
+    assert roaming(branch="br:l x, $100, main") is None
 
 
 def test_a_division_that_may_trap_makes_no_candidate() -> None:

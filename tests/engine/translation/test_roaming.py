@@ -1,0 +1,107 @@
+"""Loops without checks whose pointers come from memory: what they lead to is checked each time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+
+from dvm_mpi.engine.interface import TrapKind
+from dvm_mpi.engine.reference import ReferenceEngine
+from dvm_mpi.layout import DATA_START, PAGE_BYTES, TEXT_START
+from tests.engine.agreement import disagreements
+from tests.engine.machine import EngineMaker, Task, at, imm, op, via
+from tests.engine.random_programs import POINTERS, VALUES, Scene
+from tests.engine.translated import TranslatedEngine
+
+ENGINES: dict[str, EngineMaker] = {
+    "reference": ReferenceEngine,
+    "translate": TranslatedEngine,
+    "translate-hard": partial(TranslatedEngine, level=3),
+}
+BEFORE, SUM, COUNT = VALUES[:3]
+TABLE, LED = POINTERS[:2]
+PAGES = 4
+ENTRIES = 60
+TARGETS = DATA_START + PAGE_BYTES
+END = DATA_START + PAGES * PAGE_BYTES
+
+
+def scene(addresses: Sequence[int], **more: Any) -> Scene:
+    """Return a loop that adds to the two numbers at each of some addresses, in their order."""
+    table = b"".join((a & (1 << 64) - 1).to_bytes(8, "little") for a in addresses)
+    given: dict[str, Any] = {
+        "tasks": [Task(grants=((DATA_START, PAGES * PAGE_BYTES, 0),))],
+        "memory": dict(enumerate(table, DATA_START)),
+        "slice_fuel": 100_000,
+    }
+    return Scene(
+        [
+            op("mov", imm(DATA_START), at(TABLE)),
+            op("mov", at(LED), at(BEFORE)),
+            op("mov", via(TABLE), at(LED)),
+            op("add", at(SUM), at(BEFORE), at(SUM)),
+            op("add", via(LED), imm(1), via(LED)),
+            op("add", via(LED, 8), at(SUM), via(LED, 8)),
+            op("add", at(TABLE), imm(8), at(TABLE)),
+            op("add", at(COUNT), imm(1), at(COUNT)),
+            op("br:l", at(TABLE), imm(DATA_START + 8 * len(addresses)), target=1),
+            op("mov", at(SUM), at(TARGETS)),
+            op("exit:c"),
+        ],
+        **(given | more),
+    )
+
+
+def near(seed: int) -> list[int]:
+    """Return addresses that may all be used, some of them on two pages."""
+    rng = random.Random(seed)
+    return [rng.randrange(TARGETS, END - 16) for _ in range(ENTRIES)]
+
+
+def test_stores_are_marked_and_added_up_wherever_they_go() -> None:
+    for seed in range(4):
+        found, _ = disagreements(scene(near(seed)), ENGINES)
+        assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("fuel", [*range(60, 75), 7])
+def test_slices_end_where_the_interpreter_would_end_them(fuel: int) -> None:
+    found, _ = disagreements(scene(near(9), slice_fuel=fuel), ENGINES)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("odd", "trap"),
+    [
+        (END, TrapKind.UNDECLARED),
+        (END - 8, TrapKind.UNDECLARED),
+        (0, TrapKind.UNMAPPED),
+        (-8, TrapKind.UNMAPPED),
+        (TEXT_START, TrapKind.TEXT_STORE),
+    ],
+)
+@pytest.mark.parametrize("position", [0, 30, ENTRIES - 1])
+def test_it_traps_at_the_first_address_that_it_may_not_use(
+    odd: int, trap: TrapKind, position: int
+) -> None:
+    addresses = near(position)
+    addresses[position] = odd
+    found, expected = disagreements(scene(addresses), ENGINES)
+    assert not found, "\n".join(found)
+    (ended,) = expected["ended"]
+    assert ended.row["trap"] == trap
+
+
+@pytest.mark.parametrize("cell", [SUM, COUNT, BEFORE, TABLE, LED, LED - 8])
+@pytest.mark.parametrize("positions", [(0,), (30,), (20, 21, 40)])
+def test_a_pointer_may_lead_to_the_loops_own_cells(cell: int, positions: tuple[int, ...]) -> None:
+    addresses = near(cell)
+    for position in positions:
+        addresses[position] = cell - 8 if cell == TABLE else cell
+    # A pointer that the loop walks by may lead anywhere then, also to nothing that ends.
+    found, _ = disagreements(scene(addresses, changes={"fuel_max": 5_000}), ENGINES)
+    assert not found, "\n".join(found)
