@@ -27,7 +27,8 @@ from tests.engine.hot_draft import (
     Draft,
     bits_of,
 )
-from tests.engine.hot_loops import NEST_SHARE, loop, nest, statement, write_functions
+from tests.engine.hot_loops import NEST_SHARE, loop, nest, statement
+from tests.engine.hot_parts import write_functions
 from tests.engine.machine import OWN_ID, OWN_STACK, STACK_BYTES, Task, at, imm, via
 from tests.engine.random_programs import DATA, DATA_PAGES, POINTERS, VALUES, Round, Scene
 

@@ -486,7 +486,7 @@ def _(patch: Patch) -> None:
 
 @_fault("nobody looks for a divisor that is 0")
 def _(patch: Patch) -> None:
-    patch.setattr(arithmetic, "DIVISIONS", frozenset())
+    patch.setattr(lowering, "DIVISIONS", frozenset())
 
 
 @_fault("a shift's count is not cut to the width")

@@ -7,14 +7,14 @@ import pytest
 from dvm_mpi.engine.reference import ReferenceEngine
 from tests.engine.agreement import ALL_ENGINES
 from tests.engine.grid import Row, results, taken
-from tests.engine.operation_rows import branching, computing, moving, odd_floats, programs
+from tests.engine.operation_rows import at_edges, branching, computing, moving, odd_floats, programs
 
 TRANSLATED = ["translate-hard"]
 
 
 @pytest.mark.parametrize("engine", TRANSLATED)
 @pytest.mark.parametrize(
-    "rows", [computing(), odd_floats(), moving()], ids=["compute", "odd", "mov"]
+    "rows", [computing(), at_edges(), odd_floats(), moving()], ids=["compute", "ends", "odd", "mov"]
 )
 def test_results_are_those_of_the_reference(rows: list[Row], engine: str) -> None:
     for part in programs(rows):
