@@ -17,12 +17,15 @@ SOON_NOTICED: Final = (
     "stores are not marked",
     "the last stored byte is not marked",
     "a window's stores are not marked",
+    "there is one round too many",
+    "two lanes change places",
 )
+PROGRAMS: Final = 30
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SOON_NOTICED)
 def test_a_planted_fault_is_noticed(name: str) -> None:
     assert name in FAULTS
-    found = noticed(name, range(30))
-    assert found.how, "not noticed by 30 programs"
+    found = noticed(name, range(PROGRAMS))
+    assert found.how, f"not noticed by {PROGRAMS} programs"

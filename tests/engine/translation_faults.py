@@ -20,7 +20,6 @@ from dvm_mpi.engine.records import Operation
 from dvm_mpi.engine.translation import (
     arithmetic,
     code,
-    lanes,
     loops,
     lowering,
     packing,
@@ -539,15 +538,6 @@ def _(patch: Patch) -> None:
 
 
 # --- lanes of vectors -------------------------------------------------------------------------
-@_fault("any numbers of a pointer are taken for a row")
-def _(patch: Patch) -> None:
-    def is_row(given: Any) -> bool:
-        return given[0].group is not None and all(n.group is given[0].group for n in given)
-
-    patch.setattr(lanes, "is_row", is_row)
-    patch.setattr(packing, "is_row", is_row)
-
-
 @_fault("two lanes change places")
 def _(patch: Patch) -> None:
     finish = packing.Packed.finish
