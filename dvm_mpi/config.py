@@ -46,7 +46,7 @@ SLICE_FUEL: Final = 400_000
 #: nobody waits for others, slices have LONG_SLICE_FUEL where code is translated.
 SLICE_US: Final = 1_000
 SLICE_FUEL_MAX: Final = 64 * SLICE_FUEL
-LONG_SLICE_FUEL: Final = SLICE_FUEL_MAX
+LONG_SLICE_FUEL: Final = 160 * SLICE_FUEL
 #: Slices of one turn, as long as nobody says anything: a look whether somebody has takes 10 us, all
 #: else of a turn 100.
 SLICES_PER_TURN: Final = 4
