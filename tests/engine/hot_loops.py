@@ -174,6 +174,8 @@ def nest(d: Draft, budget: int) -> None:
         d.put("mov", imm(first), inner)
     d.put("add", outer, imm(1), outer)
     d.put("br:l", outer, imm(rounds), target=top if has_prefix else again)
+    d.loops.pop()
+    d.place(made.end)
 
 
 def _begun(d: Draft) -> Loop:
