@@ -50,7 +50,7 @@ COUNTER_TYPES: Final = {"sq": 50, "uq": 12, "sd": 14, "ud": 9, "sb": 5, "ub": 5,
 TRIPS: Final = (1, 17, 60, *range(104, 260, 13))
 #: Of the loops without others in them, those over arrays, those with a pointer that goes anywhere,
 #: and the rest.
-SPECIAL_WEIGHTS: Final = (35, 8, 57)
+SPECIAL_WEIGHTS: Final = (25, 8, 67)
 #: Of the rest, those that do nothing rare; and of what is in these, branches.
 TIGHT_SHARE: Final = 0.5
 AROUND_SHARE: Final = 0.25
