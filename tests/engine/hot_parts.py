@@ -215,7 +215,7 @@ def write_functions(d: Draft) -> None:
         if calls_itself:
             _recursion(d, label)
         else:
-            _leaf(d, may_call=number < 2 and not d.is_long)
+            _leaf(d, may_call=number < 2 and not d.is_long and d.chance(0.5))
         d.loops = outside
     assert len(d.functions) <= 20
 
