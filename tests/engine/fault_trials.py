@@ -21,17 +21,23 @@ from typing import Any, Final
 import pytest
 
 from dvm_mpi.engine.reference import ReferenceEngine
+from dvm_mpi.layout import CELL_CONSOLE, CELL_STDIN
 from tests.engine.agreement import differing, observed
 from tests.engine.grid import results, taken
 from tests.engine.hot_programs import hot_scene
 from tests.engine.machine import EngineMaker, Task, at, imm, op, program, run_tasks
 from tests.engine.operation_rows import at_edges, branching, computing, moving, odd_floats, programs
+from tests.engine.random_programs import Scene
 from tests.engine.translated import TranslatedEngine
 from tests.engine.translation_faults import FAULTS
 
 #: Programs that are tried for one fault, and the processor's seconds after which one has no end.
 SEEDS_MAX: Final = 300
 CASE_SECONDS: Final = 10
+#: A program that tells the first byte that it is told.
+ECHO: Final = Scene(
+    [op("mov", at(CELL_STDIN), at(CELL_CONSOLE), types="sb"), op("exit:c")], stdin=b"hello"
+)
 #: A private cell that nobody has stored to.
 DIVISOR: Final = 0x2_0000_0010
 #: Programs of which it is found out once for all faults what the reference does.
@@ -69,6 +75,7 @@ def _operation_results(maker: EngineMaker) -> Iterator[Any]:
             division = op(mnemonic, imm(7), at(DIVISOR), at(DIVISOR), types=types)
             (ended,), _ = run_tasks(maker, program(division, op("exit:c")), [Task()])
             yield ended.row["trap"], ended.row["instructions"]
+    yield observed(maker, ECHO)
 
 
 class _Reference:
