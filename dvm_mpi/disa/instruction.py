@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from dvm_mpi.disa.table import BY_CONDITION, BY_MNEMONIC, Condition, ExitMode, OperandSpec, Row
 from dvm_mpi.disa.types import BY_NAME, Mode, Type
 from dvm_mpi.values import dataclass
@@ -53,8 +55,7 @@ class Instruction:
     @property
     def specs(self) -> tuple[OperandSpec, ...]:
         """Specs of `operands`, same order and length (targets and bytes left out)."""
-        listed = self.branch.operands if self.branch else self.row.operands
-        return tuple(s for s in listed if s.access.value in {"read", "write"})
+        return _specs_of(self.mnemonic, self.condition)
 
     def type_of(self, index: int) -> Type:
         """Return the type of operand `index`; `sq` where the instruction carries none."""
@@ -66,3 +67,11 @@ class Instruction:
         """Return the bytes that operand `index` reads or writes."""
         fixed = self.specs[index].width_bytes
         return fixed if fixed is not None else self.type_of(index).width_bytes
+
+
+@functools.cache
+def _specs_of(mnemonic: str, condition: str | None) -> tuple[OperandSpec, ...]:
+    """Return the specs of one line of the table, which every decoding asks for some times."""
+    by_condition = None if condition is None else BY_CONDITION[condition]
+    listed = (by_condition or BY_MNEMONIC[mnemonic]).operands
+    return tuple(s for s in listed if s.access.value in {"read", "write"})
