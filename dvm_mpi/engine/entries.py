@@ -24,7 +24,7 @@ SOURCES: Final = tuple(
     for module in (
         "access", "address_space", "calls", "compiled", "conversion", "elementary", "filling",
         "interface", "lifetime", "lists", "loads", "loop", "machine_words", "page_flags", "records",
-        "stacks", "state",
+        "stacks", "state", "widening",
     )
 )  # fmt: skip
 

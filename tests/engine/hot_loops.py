@@ -49,8 +49,8 @@ from tests.engine.random_programs import (
 COUNTER_TYPES: Final = {"sq": 50, "uq": 12, "sd": 14, "ud": 9, "sb": 5, "ub": 5, "fd": 4, "fs": 1}
 TRIPS: Final = (1, 17, 60, *range(104, 260, 13))
 #: Of the loops without others in them, those over arrays, those with a pointer that goes anywhere,
-#: and the rest.
-SPECIAL_WEIGHTS: Final = (25, 8, 67)
+#: those that do nothing but sum up side by side, and the rest.
+SPECIAL_WEIGHTS: Final = (25, 8, 12, 55)
 #: Of the rest, those that do nothing rare; and of what is in these, branches.
 TIGHT_SHARE: Final = 0.5
 AROUND_SHARE: Final = 0.25
@@ -94,7 +94,7 @@ def loop(d: Draft, budget: int) -> None:
     is_outer = budget > 1_500 and level < LEVELS_MAX - 1 and d.chance(0.3)
     trips = rng.choice([2, 3, 5, 8]) if is_outer else rng.choice(TRIPS)
     trips = max(min(trips, budget // 6), 1)
-    special = rng.choices([sweep, roaming_loop, None], weights=SPECIAL_WEIGHTS)[0]
+    special = rng.choices([sweep, roaming_loop, columns, None], weights=SPECIAL_WEIGHTS)[0]
     if special is not None and not is_outer:
         special(d, trips)
         return
@@ -160,7 +160,7 @@ def nest(d: Draft, budget: int) -> None:
         _row_ends(d, [before for before, _, _ in moves])
         d.put("mov", imm(first), inner)
     again = d.here()
-    if d.chance(0.3):
+    if d.chance(0.5):
         side_by_side(d)
     for _ in range(rng.choice([0, 1, 1, 2])):
         straight(d, d.loops[-1].pointers)
@@ -252,6 +252,26 @@ def roaming_loop(d: Draft, trips: int) -> None:
     own()
     d.put("add", at(counter), imm(1), at(counter))
     d.put("br:l", at(counter), imm(trips), target=top)
+    d.place(made.end)
+
+
+def columns(d: Draft, trips: int) -> None:
+    """Write a loop that sums up numbers that lie side by side, row after row.
+
+    Most have few rows: after many, all sums are the NaN of one number among them.
+    """
+    trips = min(trips, d.rng.choice([4, 5, 6, 9, 17, 260]))
+    made = _begun(d)
+    move = _pointer(d, made, trips, d.rng.choice([8, 64, 64, 72, 80, -64]))
+    close = _counting(d, made, trips)
+    top = d.here()
+    head = close(top)
+    d.loops.append(made)
+    side_by_side(d)
+    d.place(made.onward)
+    move()
+    head()
+    d.loops.pop()
     d.place(made.end)
 
 

@@ -18,7 +18,6 @@ SOON_NOTICED: Final = (
     "the last stored byte is not marked",
     "a window's stores are not marked",
     "there is one round too many",
-    "two lanes change places",
 )
 PROGRAMS: Final = 30
 
