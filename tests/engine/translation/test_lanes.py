@@ -1,12 +1,23 @@
-"""Which cells of a loop are computed side by side, as lanes of one vector."""
+"""Which cells of a loop are computed side by side, as lanes of one vector, and what comes out."""
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
+from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.engine.translation.hammocks import Body
 from dvm_mpi.engine.translation.lanes import Lanes, lanes_of
+from dvm_mpi.layout import DATA_START, PAGE_BYTES
+from tests.engine.agreement import disagreements
+from tests.engine.hot_draft import SUMS
+from tests.engine.machine import Task, at, imm, op, via
+from tests.engine.random_programs import POINTERS, VALUES, Scene
+from tests.engine.translated import TranslatedEngine
 from tests.engine.translation.texts import Seen
+
+ENGINES = {"reference": ReferenceEngine, "translate": TranslatedEngine}
 
 LOOP = """
         .private p, q, n, value, product, other, s:64
@@ -89,3 +100,53 @@ def test_a_factor_that_is_computed_is_the_same_for_all_lanes() -> None:
 def test_a_loop_that_stores_has_no_lanes() -> None:
     _, found = lanes(*map(column, range(4)), "mov n, 64(p)")
     assert found == []
+
+
+# --- what comes out ---------------------------------------------------------------------------
+P, Q = POINTERS[:2]
+COUNTER, FACTOR, PRODUCT = 0x2_0000_0040, VALUES[1], VALUES[2]
+ROWS = 50
+
+
+def columns(order: list[int], odd_at: int, fuel: int) -> Scene:
+    """Return a program that sums up multiples of columns, in some order, and stores the sums.
+
+    All numbers differ but for the one at `odd_at`, a NaN with bits of its own.
+    """
+    memory: dict[int, int] = {}
+    for index in range(PAGE_BYTES // 8):
+        bits = 0x3FF0_0000_0000_0000 + (index << 33) + index
+        bits = 0x7FF4_0000_0000_0001 if index == odd_at else bits
+        memory |= enumerate(struct.pack("<Q", bits), DATA_START + 8 * index)
+    steps = [
+        (
+            op("mul", at(FACTOR), via(Q, 8 * column), at(PRODUCT), types="fd"),
+            op("add", at(SUMS[column]), at(PRODUCT), at(SUMS[column]), types="fd"),
+        )
+        for column in order
+    ]
+    return Scene(
+        [
+            op("mov", imm(DATA_START), at(Q)),
+            op("mov", imm(DATA_START), at(P)),
+            op("mov", via(P), at(FACTOR), types="fd"),
+            *(one for pair in steps for one in pair),
+            op("add", at(P), imm(8), at(P)),
+            op("add", at(Q), imm(64), at(Q)),
+            op("add", at(COUNTER), imm(1), at(COUNTER)),
+            op("br:l", at(COUNTER), imm(ROWS), target=2),
+            *(op("mov", at(SUMS[c]), via(P, 3000 + 8 * c), types="fd") for c in sorted(order)),
+            op("exit:c"),
+        ],
+        tasks=[Task(grants=((DATA_START, PAGE_BYTES, 0),))],
+        memory=memory,
+        slice_fuel=fuel,
+    )
+
+
+@pytest.mark.parametrize("order", [[0, 1], [3, 1, 0, 2], [0, 1, 2, 3, 4, 5, 6], [*range(8)]])
+@pytest.mark.parametrize("odd_at", [-1, 3, 203, 8 * ROWS - 1])
+def test_each_sum_is_that_of_its_column(order: list[int], odd_at: int) -> None:
+    for fuel in (100_000, 301):
+        found, _ = disagreements(columns(order, odd_at, fuel), ENGINES)
+        assert not found, "\n".join([f"fuel {fuel}", *found])
