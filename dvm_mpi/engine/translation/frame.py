@@ -8,7 +8,8 @@ stored where it leaves. The invariant to remember: at every way out the cells ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from llvmlite import ir
@@ -95,6 +96,15 @@ class Frame:
         behind = self.block("ok")
         self.builder.cbranch(holds, behind, failed).set_weights(_LIKELY)
         self.builder.position_at_end(behind)
+
+    @contextmanager
+    def only_if(self, condition: Value, name: str) -> Iterator[None]:
+        """Let what is built within happen only if a condition holds; `name` is its block's."""
+        within, behind = self.block(name), self.block(f"behind_{name}")
+        self.builder.cbranch(condition, within, behind)
+        self.at(within)
+        yield
+        self.go(behind)
 
     def pointer(self, address: int) -> Value:
         """Return a host address as a pointer."""

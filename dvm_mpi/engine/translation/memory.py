@@ -184,12 +184,8 @@ class Memory:
     def mark(self, checked: Checked, address: Value, width: int) -> None:
         """Mark bytes that are stored, if their page asks for it."""
         assert checked.is_tracked is not None, "a store that was not checked as one"
-        frame, builder = self._frame, self._frame.builder
-        tracked, done = frame.block("tracked"), frame.block("marked")
-        builder.cbranch(checked.is_tracked, tracked, done)
-        frame.at(tracked)
-        self.mark_always(address, width)
-        frame.go(done)
+        with self._frame.only_if(checked.is_tracked, "tracked"):
+            self.mark_always(address, width)
 
     def mark_always(self, address: Value, width: int) -> None:
         """Mark bytes that are stored."""
@@ -213,12 +209,8 @@ class Memory:
         """Note a load that takes place now, if its page asks for it."""
         if checked.is_noted is None:
             return
-        frame, builder = self._frame, self._frame.builder
-        noting, done = frame.block("noting"), frame.block("noted")
-        builder.cbranch(checked.is_noted, noting, done)
-        frame.at(noting)
-        self.note_always(address, width)
-        frame.go(done)
+        with self._frame.only_if(checked.is_noted, "noted"):
+            self.note_always(address, width)
 
     def note_always(self, address: Value, width: int) -> None:
         """Note that bytes are loaded, but for those that were stored before."""

@@ -106,12 +106,9 @@ class Roaming:
             return
         assert self._checked is not None, "a group that the iteration uses"
         frame, memory = self._frame, self._memory
-        marking, marked = frame.block("marking"), frame.block("marked")
-        frame.builder.cbranch(self._checked.is_tracked, marking, marked)
-        frame.at(marking)
-        for offset, width in sorted(set(self._group.stores)):
-            memory.mark_always(frame.builder.add(self._checked.base, word(offset)), width)
-        frame.go(marked)
+        with frame.only_if(self._checked.is_tracked, "tracked"):
+            for offset, width in sorted(set(self._group.stores)):
+                memory.mark_always(frame.builder.add(self._checked.base, word(offset)), width)
 
 
 class Roamers:

@@ -13,7 +13,6 @@ from llvmlite import ir
 
 from dvm_mpi.disa.instruction import Operand
 from dvm_mpi.disa.types import Mode
-from dvm_mpi.engine.address_space import TRACK
 from dvm_mpi.engine.translation.accesses import Groups
 from dvm_mpi.engine.translation.frame import I64, Block, Frame, Value, word
 from dvm_mpi.engine.translation.hammocks import Body
@@ -24,7 +23,7 @@ from dvm_mpi.engine.translation.memory import Checked, Memory
 from dvm_mpi.engine.translation.nests import Even, Move, Nest, Reset, RoundStream
 from dvm_mpi.engine.translation.roaming import Roamers
 from dvm_mpi.engine.translation.runtime import Runtime
-from dvm_mpi.engine.translation.windows import Kept, Ready, Window, WindowLowering
+from dvm_mpi.engine.translation.windows import Ready, Run, Window, WindowLowering
 from dvm_mpi.layout import PAGE_SHIFT
 
 #: Rounds below which preparing them takes longer than it saves.
@@ -153,20 +152,15 @@ class Rounds(Window):
             length = builder.add(inner, length)
         step = self._distance(one.move, turns)
         whole = builder.add(builder.mul(builder.sub(most, word(1)), step), length)
-        run, flags = Kept(frame), frame.kept()
-        look, some, ready = map(frame.block, ("look", "some", "ready"))
+        run = Run(frame)
+        look, ready = map(frame.block, ("look", "ready"))
         known = builder.block
         builder.cbranch(run.holds(start, whole), ready, look)
         frame.at(look)
         pages = frame.builder.add(frame.builder.lshr(whole, word(PAGE_SHIFT)), word(2))
-        found = self._runtime.look(start, group.flags, 1, pages)
-        builder = frame.builder
-        run.keep(*(builder.extract_value(found, index) for index in range(2)))
-        builder.store(builder.extract_value(found, 2), flags)
+        run.take(self._runtime.look(start, group.flags, 1, pages))
         frame.unless(failed, run.holds(start, length))
         builder = frame.builder
-        builder.branch(some)
-        frame.at(some)
         first, size = run.ends()
         beyond = builder.sub(builder.sub(builder.add(first, size), start), length)
         fewer = most
@@ -181,9 +175,7 @@ class Rounds(Window):
         count = builder.phi(I64)
         count.add_incoming(fewer, partly)
         count.add_incoming(most, known)
-        tracked = builder.and_(builder.load(flags, typ=I64), word(TRACK))
-        is_tracked = builder.icmp_unsigned("!=", tracked, word(0))
-        return Ready(one.stream, start, is_tracked, None), count
+        return Ready(one.stream, start, run.is_tracked(), None), count
 
     # --- the rounds ---------------------------------------------------------------------------
     def _build_rounds(self, turns: Value, most: Value, failed: Block) -> None:

@@ -75,6 +75,30 @@ class Kept:
         return builder.and_(begins, builder.icmp_unsigned("<=", length, builder.sub(size, offset)))
 
 
+class Run(Kept):
+    """A run of pages with the same flags, as `Runtime.look` has found it."""
+
+    def __init__(self, frame: Frame) -> None:
+        super().__init__(frame)
+        self._flags = frame.kept()
+
+    def take(self, found: Value) -> None:
+        """Take another run in its place."""
+        builder = self._frame.builder
+        self.keep(*(builder.extract_value(found, index) for index in range(2)))
+        builder.store(builder.extract_value(found, 2), self._flags)
+
+    def flags(self) -> Value:
+        """Return its flags, as a word."""
+        return self._frame.builder.load(self._flags, typ=I64)
+
+    def is_tracked(self) -> Value:
+        """Return whether stores to it are marked."""
+        builder = self._frame.builder
+        tracked = builder.and_(self.flags(), word(TRACK))
+        return builder.icmp_unsigned("!=", tracked, word(0))
+
+
 class WindowLowering(Lowering):
     """Lowers the loop's instructions where `index` counts the iterations of a window."""
 
@@ -354,7 +378,7 @@ class Window:
         start = self._start(stream)
         span = word(group.high - group.low)
         builder = frame.builder
-        run, flags = Kept(frame), frame.kept()
+        run = Run(frame)
         # The first and last of all the bytes that `most` iterations reach.
         reach = builder.mul(builder.sub(most, word(1)), word(abs(step)))
         low = builder.sub(start, reach) if step < 0 else start
@@ -362,9 +386,7 @@ class Window:
         known, look, some, ready = map(frame.block, ("known", "look", "some", "ready"))
         builder.cbranch(run.holds(low, length), known, look)
         frame.at(look)
-        found = self._look(stream, start, length)
-        run.keep(*(frame.builder.extract_value(found, index) for index in range(2)))
-        frame.builder.store(frame.builder.extract_value(found, 2), flags)
+        run.take(self._look(stream, start, length))
         frame.builder.cbranch(run.holds(low, length), known, some)
         frame.at(some)
         frame.unless(failed, run.holds(start, span))
@@ -385,13 +407,10 @@ class Window:
         count = builder.phi(I64)
         count.add_incoming(fewer, partly)
         count.add_incoming(most, known)
-        tracked = builder.and_(builder.load(flags, typ=I64), word(TRACK))
-        is_tracked = builder.icmp_unsigned("!=", tracked, word(0))
         is_noted = None
         if self._memory.notes_loads and group.loads:
-            seen = builder.trunc(builder.load(flags, typ=I64), I8)
-            is_noted = self._memory.asks_notes(seen, group.flags)
-        return Ready(stream, start, is_tracked, is_noted), count
+            is_noted = self._memory.asks_notes(builder.trunc(run.flags(), I8), group.flags)
+        return Ready(stream, start, run.is_tracked(), is_noted), count
 
     def _look(self, stream: Stream, start: Value, length: Value) -> Value:
         """Look for the run of pages that a stream may use from `start` on."""
@@ -458,27 +477,24 @@ class Window:
         """Mark or note what a stream's accesses reached, by offset and width, if it `matters`."""
         if not accesses:
             return
-        frame, stream = self._frame, one.stream
+        stream = one.stream
         group = stream.group
-        telling, done = frame.block("telling"), frame.block("told")
-        frame.builder.cbranch(matters, telling, done)
-        frame.at(telling)
         places = sorted(set(accesses))
         step = abs(stream.step)
         low = places[0][0]
-        builder = frame.builder
-        if step and _is_gapless(places) and max(o + w for o, w in places) - low == step:
-            length = builder.mul(count, word(step))
-            start = builder.add(one.start, word(low - group.low))
-            if stream.step < 0:
-                start = builder.add(builder.sub(start, length), word(step))
-            self._tell_new(start, length, tell_range)
-        else:
-            for offset, width in places:
-                start = builder.add(one.start, word(offset - group.low))
-                times = count if step else word(1)
-                tell_each(start, word(stream.step), times, width)
-        frame.go(done)
+        with self._frame.only_if(matters, "telling"):
+            builder = self._frame.builder
+            if step and _is_gapless(places) and max(o + w for o, w in places) - low == step:
+                length = builder.mul(count, word(step))
+                start = builder.add(one.start, word(low - group.low))
+                if stream.step < 0:
+                    start = builder.add(builder.sub(start, length), word(step))
+                self._tell_new(start, length, tell_range)
+            else:
+                for offset, width in places:
+                    start = builder.add(one.start, word(offset - group.low))
+                    times = count if step else word(1)
+                    tell_each(start, word(stream.step), times, width)
 
     def _tell_new(self, start: Value, length: Value, tell: Callable[[Value, Value], None]) -> None:
         """Mark or note a range, unless the last one that this stream has told holds it.
@@ -488,12 +504,9 @@ class Window:
         """
         frame = self._frame
         last = Kept(frame)
-        telling, told = frame.block("telling"), frame.block("told")
-        frame.builder.cbranch(last.holds(start, length), told, telling)
-        frame.at(telling)
-        tell(start, length)
-        last.keep(start, length)
-        frame.go(told)
+        with frame.only_if(frame.builder.not_(last.holds(start, length)), "new"):
+            tell(start, length)
+            last.keep(start, length)
 
 
 def _is_gapless(stores: Sequence[tuple[int, int]]) -> bool:
