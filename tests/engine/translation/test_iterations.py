@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import random
-from functools import partial
 from typing import Any
 
 import pytest
 
 from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.engine.interface import Reason, TrapKind
-from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.layout import DATA_START, PAGE_BYTES
-from tests.engine.agreement import disagreements
+from tests.engine.agreement import chosen, disagreements
 from tests.engine.hot_draft import ODD_DOUBLES
-from tests.engine.machine import EngineMaker, Task, at, imm, op, via
+from tests.engine.machine import Task, at, imm, op, via
 from tests.engine.random_programs import POINTERS, VALUES, Scene
-from tests.engine.translated import TranslatedEngine
 
-ENGINES: dict[str, EngineMaker] = {
-    "reference": ReferenceEngine,
-    "translate": TranslatedEngine,
-    "translate-hard": partial(TranslatedEngine, level=3),
-}
+ENGINES = chosen(["reference", "translate", "translate-hard"])
 X, LEAST, WHICH = VALUES[:3]
 SOURCE, TARGET = POINTERS[:2]
 PAGES = 5

@@ -6,18 +6,16 @@ import struct
 
 import pytest
 
-from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.engine.translation.hammocks import Body
 from dvm_mpi.engine.translation.lanes import Lanes, lanes_of
 from dvm_mpi.layout import DATA_START, PAGE_BYTES
-from tests.engine.agreement import disagreements
+from tests.engine.agreement import chosen, disagreements
 from tests.engine.hot_draft import SUMS
 from tests.engine.machine import Task, at, imm, op, via
 from tests.engine.random_programs import POINTERS, VALUES, Scene
-from tests.engine.translated import TranslatedEngine
 from tests.engine.translation.texts import Seen
 
-ENGINES = {"reference": ReferenceEngine, "translate": TranslatedEngine}
+ENGINES = chosen(["reference", "translate"])
 
 LOOP = """
         .private p, q, n, value, product, other, s:64

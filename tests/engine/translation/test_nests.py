@@ -7,18 +7,16 @@ from typing import Any
 import pytest
 
 from dvm_mpi.engine.interface import Reason
-from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.engine.translation.hammocks import Body
 from dvm_mpi.engine.translation.loops import loop_of
 from dvm_mpi.engine.translation.nests import Even, Move, Nest, nest_of
 from dvm_mpi.layout import DATA_START, PAGE_BYTES
-from tests.engine.agreement import disagreements
+from tests.engine.agreement import chosen, disagreements
 from tests.engine.machine import Task, at, imm, op, via
 from tests.engine.random_programs import POINTERS, VALUES, Scene
-from tests.engine.translated import TranslatedEngine
 from tests.engine.translation.texts import Seen
 
-ENGINES = {"reference": ReferenceEngine, "translate": TranslatedEngine}
+ENGINES = chosen(["reference", "translate"])
 
 NEST = """
         .private p, q, r, row, n, k, value, end

@@ -10,14 +10,14 @@ from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.engine.translation.hammocks import Body
 from dvm_mpi.engine.translation.loops import is_notable, loop_of
 from dvm_mpi.layout import DATA_START, PAGE_BYTES
-from tests.engine.agreement import ALL_ENGINES, disagreements, observed
+from tests.engine.agreement import ALL_ENGINES, chosen, disagreements, observed
 from tests.engine.hot_programs import hot_scene
-from tests.engine.machine import EngineMaker, Host, Task, at, batch, imm, op, settings, via
+from tests.engine.machine import Host, Task, at, batch, imm, op, settings, via
 from tests.engine.random_programs import VALUES, Scene
 from tests.engine.translated import TranslatedEngine
 from tests.engine.translation.texts import Seen
 
-ENGINES: dict[str, EngineMaker] = {"reference": ReferenceEngine, "translate": TranslatedEngine}
+ENGINES = chosen(["reference", "translate"])
 POINTER, OTHER, VALUE, COUNTER = VALUES[:4]
 TURNS = 700
 

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import pytest
 
 from dvm_mpi.engine.interface import TrapKind
-from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.layout import DATA_START, PAGE_BYTES, TEXT_START
-from tests.engine.agreement import disagreements
-from tests.engine.machine import EngineMaker, Task, at, imm, op, via
+from tests.engine.agreement import chosen, disagreements
+from tests.engine.machine import Task, at, imm, op, via
 from tests.engine.random_programs import POINTERS, VALUES, Scene
-from tests.engine.translated import TranslatedEngine
 
-ENGINES: dict[str, EngineMaker] = {
-    "reference": ReferenceEngine,
-    "translate": TranslatedEngine,
-    "translate-hard": partial(TranslatedEngine, level=3),
-}
+ENGINES = chosen(["reference", "translate", "translate-hard"])
 BEFORE, SUM, COUNT = VALUES[:3]
 TABLE, LED = POINTERS[:2]
 PAGES = 4

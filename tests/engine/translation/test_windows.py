@@ -9,15 +9,13 @@ from typing import Any
 import pytest
 
 from dvm_mpi.engine.interface import Reason, TrapKind
-from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.layout import CELL_ID, DATA_START, PAGE_BYTES, PR_START
-from tests.engine.agreement import ALL_ENGINES, disagreements
+from tests.engine.agreement import ALL_ENGINES, chosen, disagreements
 from tests.engine.hot_programs import hot_scene
 from tests.engine.machine import Task, at, imm, op, via
 from tests.engine.random_programs import VALUES, Scene
-from tests.engine.translated import TranslatedEngine
 
-ENGINES = {"reference": ReferenceEngine, "translate": TranslatedEngine}
+ENGINES = chosen(["reference", "translate"])
 COUNTER, VALUE, END, PRODUCT = VALUES[:4]
 
 #: A loop that may run without checks; what follows it is executed without one.
