@@ -92,12 +92,17 @@ def choose(d: Draft) -> None:
         operands = [d.source(type_name), d.source(type_name)]
         d.put(f"br:{d.rng.choice(COMPARING)}", *operands, types=type_name, target=other)
     simple(d)
-    if d.chance(0.4):
+    _else(d, over, other, simple if d.chance(0.4) else None)
+
+
+def _else(d: Draft, over: int, other: int, way: Callable[[Draft], None] | None) -> None:
+    """Write where a branch leads to, behind what it goes around: another way, if there is one."""
+    if way is None:
+        d.place(other)
+    else:
         d.put("br:j", target=over)
         d.place(other)
-        simple(d)
-    else:
-        d.place(other)
+        way(d)
     d.place(over)
 
 
@@ -392,10 +397,4 @@ def around(d: Draft) -> None:
     ]
     for _ in range(d.rng.choice([1, 1, 2, 3])):
         d.rng.choices(inner, weights=[88, 4, 2, 6])[0]()
-    if d.chance(0.35):
-        d.put("br:j", target=over)
-        d.place(other)
-        pure(d)
-    else:
-        d.place(other)
-    d.place(over)
+    _else(d, over, other, pure if d.chance(0.35) else None)
