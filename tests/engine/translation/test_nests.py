@@ -180,6 +180,22 @@ def test_rounds_stop_before_what_may_not_be_touched(pages: int, start: int) -> N
     assert not found, "\n".join(found)
 
 
+@pytest.mark.parametrize(
+    ("start", "step", "columns"),
+    [
+        (-PAGE_BYTES - 1_280, 320, 40),  # the row moves out, after as many rounds as fit
+        (-PAGE_BYTES - 1_200, 320, 40),  # the last row that fits does so in part
+        (-PAGE_BYTES - 2_000, 0, 120),  # the matrix has more rows than are declared
+    ],
+)
+def test_rounds_end_where_pages_do(start: int, step: int, columns: int) -> None:
+    scene = rows(pages=2, start=start, step=step, columns=columns, slice_fuel=100_000)
+    found, expected = disagreements(scene, ENGINES)
+    assert not found, "\n".join(found)
+    (ended,) = expected["ended"]
+    assert ended.row["trap_address"] == DATA_START + 2 * PAGE_BYTES
+
+
 @pytest.mark.parametrize("step", [8, 64, 320])
 def test_a_row_that_moves_between_rounds_is_marked_throughout(step: int) -> None:
     found, _ = disagreements(rows(step=step, slice_fuel=100_000), ENGINES)
