@@ -56,12 +56,15 @@ class OpenEpoch:
     def _ends_us(self, now_us: int) -> int | None:
         """Return until when it waits for the last few that are about to end; None: it does not.
 
-        Not if runners are born of it: who has nothing to do may begin with these.
+        Not if runners are born of it: who has nothing to do may begin with these. A watcher that is
+        born is nothing to begin with: it waits itself, perhaps for the very ones that are about to
+        end.
         """
         if self._ends is None or self._state.failure is not None:
             return None
         opened = self._state.pending.get(self._state.log.open_epoch)
-        if opened is not None and opened.births:
+        births = () if opened is None else opened.births
+        if any((born.children["watched_count"] == 0).any() for born in births):
             return None
         until_us = self._ends.until_us(now_us)
         latest_us = self.since_us + ENDS_AWAITED_US_MAX

@@ -104,6 +104,18 @@ def test_nor_is_anybody_when_runners_are_born() -> None:
     assert len(c.applying) == 1
 
 
+def test_a_watcher_that_is_born_is_nothing_to_begin_with() -> None:
+    c = second_wave()
+    c.tick(NEARLY_US)
+    c.ends(c.runs(A)[0], stores=[X], children=[Child(C, watched=[(X, 16)])])
+    assert not c.applying
+    c.ends(c.one(A), stores=[X + 8])
+    ((_, request),) = c.applying
+    assert len(request.tokens) == 2
+    c.apply()
+    assert len(c.runs(C)) == 1
+
+
 def test_nor_beside_one_of_whom_nothing_is_known() -> None:
     c = second_wave(workers=3, beside=(B,))
     c.tick(NEARLY_US)
