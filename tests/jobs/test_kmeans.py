@@ -81,10 +81,19 @@ def test_crop_of_the_photograph_as_numpy_clusters_it(engine: str) -> None:
     compare(run_job("kmeans", parameters, inputs=inputs, engine=engine), parameters, crop())
 
 
-def test_same_bits_on_any_number_of_workers_in_any_order() -> None:
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param({"PARTS": 12}, id="combined"),
+        pytest.param({"PARTS": 2, "EACH_MOVES": 0}, id="few, combined"),
+        pytest.param({"PARTS": 2}, id="each moves"),
+        pytest.param({"PARTS": 7, "EACH_MOVES": 1}, id="many, each moves"),
+    ],
+)
+def test_same_bits_on_any_number_of_workers_in_any_order(parts: Mapping[str, int]) -> None:
     """Parts finish in another order with each seed; their sums are added in part order."""
     points = crop()[::9]
-    parameters = {"N": len(points), "K": 6, "PARTS": 12, "ITERATIONS": 3, "GENERATE": 0}
+    parameters = {"N": len(points), "K": 6, "ITERATIONS": 3, "GENERATE": 0, **parts}
     for workers in (1, 3, 8):
         for seed in range(20):
             result = run_job(
@@ -96,6 +105,23 @@ def test_same_bits_on_any_number_of_workers_in_any_order() -> None:
                 seed=seed,
             )
             compare(result, parameters, points)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_each_moves_until_the_centroids_stay(parts: int) -> None:
+    parameters = {"N": 300, "K": 4, "DIMS": 2, "ITERATIONS": 0, "PARTS": parts}
+    for seed in range(10):
+        compare(run_job("kmeans", parameters, workers=3, seed=seed), parameters)
+    without = run_job("kmeans", parameters | {"LABELS": 0}, workers=2)
+    expected = check.kmeans(check.generate(300, 2, 4), 4, 0, parts)
+    assert without.arrays["centroids"].tobytes() == expected.centroids.tobytes()
+    assert without.watchers_left == 0
+
+
+def test_each_moves_though_others_are_a_wave_ahead() -> None:
+    """One worker takes a few parts at a time: the last begin when the first have ended."""
+    parameters = {"N": 300_000, "K": 3, "DIMS": 1, "ITERATIONS": 3, "PARTS": 6, "EACH_MOVES": 1}
+    compare(run_job("kmeans", parameters), parameters)
 
 
 @pytest.mark.slow

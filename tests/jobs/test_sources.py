@@ -44,7 +44,7 @@ def test_readme_tells_every_parameter_with_its_default(name: str) -> None:
     source = source_of(name).read_text(encoding="utf-8")
     readme = (JOBS / name / "README.md").read_text(encoding="utf-8")
     defaults = re.findall(r"^\s*\.default (\w+), ([^;\n]+?)\s*(?:;|$)", source, re.MULTILINE)
-    rows = re.findall(r"^\| ((?:`[A-Z]+`(?:, )?)+) \| ([^|]+) \|", readme, re.MULTILINE)
+    rows = re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \| ([^|]+) \|", readme, re.MULTILINE)
     told = {
         name.strip("`"): value
         for names, values in rows

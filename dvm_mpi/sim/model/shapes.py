@@ -390,9 +390,10 @@ def _kmeans(p: dict[str, int]) -> Shape:
     parts = np.arange(p["PARTS"])
     points = (parts + 1) * p["N"] // p["PARTS"] - parts * p["N"] // p["PARTS"]
     clusters, dims = p["K"], p["DIMS"]
-    # Of jobs/kmeans, point by point: its copy; for each centroid three instructions a coordinate;
-    # two where it is nearer than those before, of which there are 1 + 1/2 + 1/3 …; the sums; and
-    # what the loops that find and add count and store.
+    # Of jobs/kmeans where a watcher moves the centroids (EACH_MOVES=0), point by point: its copy;
+    # for each centroid three instructions a coordinate; two where it is nearer than those before,
+    # of which there are 1 + 1/2 + 1/3 …; the sums; and what the loops that find and add count and
+    # store.
     nearer = float((1 / np.arange(1, clusters + 1)).sum())
     of_point = dims + clusters * 3 * dims + 2 * nearer + dims + 8
     own = 2 * clusters * (2 * dims + 1) + _FEW_INSTRUCTIONS

@@ -48,7 +48,9 @@ def test_kmeans_is_that_of_its_program() -> None:
     sizes = {"N": 240, "DIMS": 2, "K": 3, "PARTS": 3}
     two, three = ({**sizes, "ITERATIONS": count} for count in (2, 3))
     shapes = [shaped("kmeans", given) for given in (two, three)]
-    programs = [programmed("kmeans", given | {"LABELS": 0}) for given in (two, three)]
+    # The shape is that of many parts, between whose waves a watcher moves the centroids.
+    switches = {"LABELS": 0, "EACH_MOVES": 0}
+    programs = [programmed("kmeans", given | switches) for given in (two, three)]
     for shape, program in zip(shapes, programs, strict=True):
         # The program makes its points as well: `main`, and a runner for each part; the shape
         # loads them, and its `main` is the program's `begin`.
