@@ -179,7 +179,35 @@ def test_types_are_told_as_they_are_written() -> None:
         values.types_of(int)
 
 
-def test_nothing_is_compiled_before_the_first_value() -> None:
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@given(
+    positional=st.lists(st.integers(), max_size=6),
+    named=st.dictionaries(
+        st.sampled_from(["number", "text", "many", "hidden", "apart", "self", "wrong"]),
+        st.integers(),
+    ),
+)
+@tried(30)
+def test_the_first_instances_are_made_as_later_ones(way, positional, named) -> None:
+    early, late = declared(values, **way), declared(values, **way)
+    assert late.__init__.__module__ == __name__, "asked for, the function is written"
+    told = [repr(outcome(row, *positional, **named)) for row in (early, late)]
+    assert told[0].split(".Row")[-1] == told[1].split(".Row")[-1]
+
+
+def test_a_default_list_is_each_instances_own() -> None:
+    row = declared(values)
+    assert row(1).many is not row(1).many
+
+
+def test_a_class_of_many_instances_has_a_function_of_its_own() -> None:
+    row = declared(values, slots=True)
+    numbers = [row(number).number for number in range(2 * values._UNWRITTEN_INSTANCES)]
+    assert numbers == list(range(2 * values._UNWRITTEN_INSTANCES))
+    assert inspect.isfunction(vars(row)["__init__"])
+
+
+def test_nothing_is_compiled_before_there_are_many_values() -> None:
     # What all this is for: a module that only declares takes no time for it.
     told = subprocess.run(
         [
@@ -194,6 +222,8 @@ def test_nothing_is_compiled_before_the_first_value() -> None:
             "    a: int\n"
             "assert not seen and 'dataclasses' not in sys.modules\n"
             "A(1), A(2)\n"
+            "assert not seen\n"
+            "[A(1) for _ in range(1000)]\n"
             "print(len(seen))\n",
         ],
         capture_output=True,
