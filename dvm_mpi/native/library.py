@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -69,19 +69,15 @@ class Entry:
         Compiled functions follow numba's convention: the result goes to a place that is given, as
         does the description of an error, and what is returned is 0 if all went well.
         """
-        types: list[Any] = [
-            ctypes.py_object if "[" in parameter else ctypes.c_int64
-            for parameter in self.parameters
-        ]
-        prototype = ctypes.PYFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *types)
-        native = prototype(address)
+        are_arrays = tuple("[" in parameter for parameter in self.parameters)
+        native = _prototype(are_arrays)(address)
         result = _RESULTS[self.result]()
         error = ctypes.c_void_p()
         result_at, error_at = ctypes.addressof(result), ctypes.addressof(error)
         # `error_at` is good as long as `error` is: both live as long as the function below.
         kept = (result, error)
         is_void = self.result == "void"
-        count = len(types)
+        count = len(are_arrays)
 
         def call(*arguments: Any) -> Any:
             # Left to itself, ctypes passes on whatever comes after the last parameter.
@@ -91,6 +87,13 @@ class Entry:
             return None if is_void else kept[0].value
 
         return call
+
+
+@cache
+def _prototype(are_arrays: tuple[bool, ...]) -> Callable[[int], Callable[..., int]]:
+    """Return what makes a Python function of the address of one with these parameters."""
+    types: list[Any] = [ctypes.py_object if each else ctypes.c_int64 for each in are_arrays]
+    return ctypes.PYFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *types)
 
 
 def _shown(argument: Any) -> str:
