@@ -97,10 +97,12 @@ EAGER_BYTES_MAX: Final = 1 * MIB
 #: Ranges fetched for one batch of runners together before it starts.
 EAGER_BATCH_BYTES_MAX: Final = 16 * MIB
 #: Pages fetched together at the second touch of a scan (the first fetches one), so many times as
-#: many each time after that, and the most: each fetch waits for a home, which may execute a slice.
+#: many each time after that, and the most: each fetch waits for a home, which may execute a slice,
+#: and in that time five hundred pages are copied. Fewer where all content waits in one message.
 READ_AHEAD_PAGES: Final = 16
-READ_AHEAD_GROWTH: Final = 4
-READ_AHEAD_PAGES_MAX: Final = 1_024
+READ_AHEAD_GROWTH: Final = 16
+READ_AHEAD_PAGES_MAX: Final = 4_096
+CARRIED_AHEAD_PAGES_MAX: Final = 1_024
 #: Pages of ranges that were not fetched early and come along with the first one that is touched.
 COMPANION_PAGES_MAX: Final = 4
 #: Pages fetched together at most where a scan comes to such as the rank has held before; and pages

@@ -466,7 +466,8 @@ class Worker:
         if is_first:
             self._read_ahead, self._read_ahead_index = ReadAhead(), stopped.index
         grants = self._grants(stopped.index)
-        pages, newest = self._read_ahead.plan(stopped.page, grants, self._holds)
+        held = None if self._plane.carries_content else self._holds
+        pages, newest = self._read_ahead.plan(stopped.page, grants, held)
         if is_first and self._was_late:
             pages, newest = with_companions(pages, newest, grants)
         missing = self.engine.missing(pages, newest, self._snapshot)
@@ -476,9 +477,7 @@ class Worker:
         return self._look_up(missing)
 
     def _holds(self, pages: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Say of which pages the view has some version, if many may be fetched on suspicion."""
-        if self._plane.carries_content:
-            return np.zeros(len(pages), bool)
+        """Say of which pages the view has some version."""
         return np.asarray(self.engine.cached_versions(pages) >= 0)
 
     def _look_up(self, pages: NDArray[np.int64]) -> list[Sent]:

@@ -247,8 +247,8 @@ class ReadAhead:
     """How many pages to fetch at a first touch: one at first, more and more as a scan goes on.
 
     A single touch fetches a single page, since large ranges are often sparse. A touch just behind
-    the pages of an earlier one is a scan: READ_AHEAD_PAGES, then READ_AHEAD_GROWTH times as many
-    each time. If the
+    the pages of an earlier one is a scan, and so is one where a declared range begins:
+    READ_AHEAD_PAGES, then READ_AHEAD_GROWTH times as many each time. If a scan goes on and the
     rank held what follows before, in older versions, all of that is fetched: others have walked
     through it here. One object serves one attempt.
     """
@@ -260,7 +260,7 @@ class ReadAhead:
         self._scans = []
 
     def plan(
-        self, missed: int, grants: NDArray[Any], held: Callable[[Ints], NDArray[np.bool_]]
+        self, missed: int, grants: NDArray[Any], held: Callable[[Ints], NDArray[np.bool_]] | None
     ) -> tuple[Ints, Ints]:
         """Choose the pages to fetch when `missed` was touched.
 
@@ -271,7 +271,8 @@ class ReadAhead:
         grants
             Rows with `start`, `length` and `newest`; the attempt's own, or its whole batch's.
         held
-            Tells of which pages this rank holds some version, whether it is good still or not.
+            Tells of which pages this rank holds some version, whether it is good still or not. None
+            where all content waits in the message that answers: then no fetch is very large.
 
         Returns
         -------
@@ -284,25 +285,27 @@ class ReadAhead:
         if holds.size == 0:
             return np.array([missed]), np.array([UNKNOWN_EPOCH])
         end_most = int(end[holds].max())
-        count = self._continue_scan(missed)
+        count = self._continue_scan(missed, held is None)
+        if count > 1 and held is not None:
+            refetched = min(end_most, missed + config.REFETCH_PAGES_MAX)
+            count = max(count, _held_end(missed, refetched, held) - missed)
+        elif count == 1 and (first[holds] == missed).any():
+            count = self._continue_scan(missed + 1, held is None)
         stop = min(end_most, missed + count)
-        if count > 1:
-            stop = max(
-                stop, _held_end(missed, min(end_most, missed + config.REFETCH_PAGES_MAX), held)
-            )
         self._scans[-1].next_page = stop
         pages = np.arange(missed, stop)
         # Other ranges on these pages may have newer stores.
         touches = (grants["length"] > 0) & (first < stop) & (end > missed)
         return pages, np.full(pages.size, grants["newest"][touches].max())
 
-    def _continue_scan(self, missed: int) -> int:
+    def _continue_scan(self, missed: int, is_carried: bool) -> int:
         """Return how many pages to fetch, and put the scan that `missed` belongs to last."""
+        most = config.CARRIED_AHEAD_PAGES_MAX if is_carried else config.READ_AHEAD_PAGES_MAX
         for position, scan in enumerate(self._scans):
             if scan.next_page <= missed < scan.next_page + config.READ_AHEAD_PAGES:
                 self._scans.append(self._scans.pop(position))
                 window = scan.window
-                scan.window = min(config.READ_AHEAD_GROWTH * window, config.READ_AHEAD_PAGES_MAX)
+                scan.window = min(config.READ_AHEAD_GROWTH * window, most)
                 return window
         del self._scans[: len(self._scans) - SCANS_MAX + 1]
         self._scans.append(_Scan(missed + 1, config.READ_AHEAD_PAGES))

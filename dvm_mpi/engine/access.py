@@ -22,6 +22,7 @@ from dvm_mpi.engine.address_space import (
     READ,
     TRACK,
     VIEW,
+    WIDE_PAGES,
     WRITE,
 )
 from dvm_mpi.engine.compiled import compiled
@@ -33,7 +34,7 @@ from dvm_mpi.engine.page_flags import PAIR_BYTES, list_page, mark, save
 from dvm_mpi.engine.records import PC, REPORTED
 from dvm_mpi.engine.stacks import log_store, place_in_image, show_own_stack, show_stacks
 from dvm_mpi.engine.state import Field, List, State, Stop
-from dvm_mpi.engine.widening import WIDE_PAGES, follows_a_scan, widen
+from dvm_mpi.engine.widening import follows_a_scan, widen
 from dvm_mpi.layout import (
     CELL_CONSOLE,
     CELL_STDIN,

@@ -38,6 +38,9 @@ MASKS: Final = 0x0200_0000_0000
 LOAD_MASKS: Final = 0x0B00_0000_0000
 VIEW: Final = 0x1400_0000_0000
 EPOCH_ROW_BYTES: Final = 2 * WORD_BYTES
+#: Pages of a huge page of the processor; such a stretch begins at a multiple of it.
+WIDE_PAGES: Final = (2 << 20) // PAGE_BYTES
+assert VIEW // PAGE_BYTES % WIDE_PAGES == 0
 
 #: (host address, bytes, name). One page more than needed at the end of the masks: the mask of
 #: an access is written as two bytes.
@@ -90,7 +93,9 @@ _MAP_NORESERVE: Final = 0x4000
 _MAP_FIXED: Final = 0x10
 _MAP_FIXED_NOREPLACE: Final = 0x100000
 _MADV_DONTNEED: Final = 4
+_MADV_HUGEPAGE: Final = 14
 _MADV_NOHUGEPAGE: Final = 15
+_MADV_POPULATE_WRITE: Final = 23
 
 
 class Tenant(Protocol):
@@ -183,6 +188,15 @@ class AddressSpace:
         self._give_back(MASKS, groups[~is_dirty])
         is_loaded = self.loaded.reshape(-1, PAGE_BYTES // MASK_BYTES)[groups].any(axis=1)
         self._give_back(LOAD_MASKS, groups[~is_loaded])
+
+    def widen(self, first: int) -> None:
+        """Have memory for WIDE_PAGES pages from one on, in a huge page where the system has one.
+
+        The wish is taken back at once, as in `widening.widen`. A system that refuses says nothing.
+        """
+        address, length = VIEW + first * PAGE_BYTES, WIDE_PAGES * PAGE_BYTES
+        for advice in (_MADV_HUGEPAGE, _MADV_POPULATE_WRITE, _MADV_NOHUGEPAGE):
+            self._libc.madvise(address, length, advice)
 
     def forget_stacks(self) -> None:
         """Give back all that automatic stacks have taken, while no attempt is in the view.

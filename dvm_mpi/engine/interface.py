@@ -238,7 +238,8 @@ class EngineSettings:
     `loads` costs time at every load from SR, so it is off unless a run needs what it tells.
     `touched_pages_max` is how many pages of SR one attempt may load from or store to, 0 for no
     limit; text and automatic stacks do not count, nor does what is fetched and never touched.
-    `counts_instructions` is for a profile.
+    `counts_instructions` is for a profile. `spent_ns` returns the processor time of this thread, in
+    nanoseconds: huge pages for what is fetched are timed by it; None: there are none.
     """
 
     stack_bytes: int
@@ -249,6 +250,7 @@ class EngineSettings:
     loads: LoadTracking = LoadTracking.NONE
     touched_pages_max: int = 0
     counts_instructions: bool = False
+    spent_ns: Callable[[], int] | None = None
 
 
 class Engine(Protocol):

@@ -90,7 +90,7 @@ class InterpEngine:
         self._settings = settings
         self._run, self._clear, self._settle, self._look, fill = _compiled(settings)
         self._space = AddressSpace.shared()
-        self._cache = PageCache(self._space, settings.cache_bytes, fill)
+        self._cache = PageCache(self._space, settings.cache_bytes, fill, settings.spent_ns)
         self._buffers = Buffers()
         self._state = self._buffers.state
         self._state[Field.FUEL_MAX] = settings.fuel_max

@@ -19,6 +19,7 @@ from dvm_mpi.engine.address_space import (
     MASK_BYTES,
     MASKS,
     VIEW,
+    WIDE_PAGES,
 )
 from dvm_mpi.engine.address_space import CHILD as CHILD_FLAG
 from dvm_mpi.engine.calls import record_of
@@ -47,7 +48,6 @@ from dvm_mpi.engine.machine_words import (
 from dvm_mpi.engine.page_flags import PAIR_BYTES
 from dvm_mpi.engine.stacks import collect_logged
 from dvm_mpi.engine.state import Field, List, Phase, State, Stop
-from dvm_mpi.engine.widening import WIDE_PAGES
 from dvm_mpi.layout import (
     CELL_ID,
     CELL_STACK_BASE,

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi.engine.address_space import CACHED, DIRTY, LISTED, AddressSpace
+from dvm_mpi.engine.wide_fetches import WideFetches
 from dvm_mpi.layout import (
     PAGE_BYTES,
     PAGE_SHIFT,
@@ -43,9 +44,16 @@ _SPARE_NOTES: Final = 1 << 12
 class PageCache:
     """Cached pages of one engine; all methods but the constructor need it in the view."""
 
-    def __init__(self, space: AddressSpace, cache_bytes: int, fill: Fill) -> None:
+    def __init__(
+        self,
+        space: AddressSpace,
+        cache_bytes: int,
+        fill: Fill,
+        spent_ns: Callable[[], int] | None = None,
+    ) -> None:
         self._space = space
         self._fill = fill
+        self._wide = None if spent_ns is None else WideFetches(space, spent_ns)
         self._pages_max = max(cache_bytes // PAGE_BYTES, 1)
         #: Number of the note, and its pages in the order of installation; the oldest note first.
         self._notes: deque[tuple[int, Ints]] = deque()
@@ -65,6 +73,8 @@ class PageCache:
         starts = pages << PAGE_SHIFT
         needs_home = (starts >= TEXT_END) & ((starts < STACKS_START) | (starts >= STACKS_END))
         lacking: NDArray[np.int64] = pages[needs_home & ~is_held]
+        if self._wide is not None:
+            self._wide.expect(lacking)
         return lacking
 
     def versions(self, pages: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -88,6 +98,8 @@ class PageCache:
         assert not (self._space.flags[pages] & DIRTY).any(), "stored bytes would be lost"
         assert memory.flags.c_contiguous, "rows of pages lie one behind the other"
         assert rows.size == 0 or int(rows.max()) < len(memory), "a row beyond the content"
+        if self._wide is not None:
+            self._wide.make_ready(pages, rows)
         self._last_serial += 1
         self._held_count += self._fill(
             np.ascontiguousarray(pages),

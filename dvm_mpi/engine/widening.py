@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dvm_mpi.engine.address_space import DIRTY, FLAGS, VIEW
+from dvm_mpi.engine.address_space import DIRTY, FLAGS, VIEW, WIDE_PAGES
 from dvm_mpi.engine.compiled import compiled
 from dvm_mpi.engine.lists import append
 from dvm_mpi.engine.machine_words import (
@@ -26,9 +26,6 @@ from dvm_mpi.engine.page_flags import PAIR_BYTES
 from dvm_mpi.engine.state import List, State
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, WORD_BYTES
 
-#: Pages of a huge page of the processor; such a stretch begins at a multiple of it.
-WIDE_PAGES: Final = (2 << 20) // PAGE_BYTES
-assert (VIEW >> PAGE_SHIFT) % WIDE_PAGES == 0
 #: Pages before it that the attempt must have stored to.
 _SCANNED_PAGES: Final = WIDE_PAGES // 2
 #: Flags of eight neighbouring pages of which all are dirty.

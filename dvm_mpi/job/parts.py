@@ -169,6 +169,7 @@ def make_engine_factory(
         loads=_tracking(options),
         touched_pages_max=options.touched_pages_max,
         counts_instructions=options.profile,
+        spent_ns=time.thread_time_ns,
     )
     if options.engine == "reference":
         from dvm_mpi.engine.reference import ReferenceEngine

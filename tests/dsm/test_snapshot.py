@@ -126,7 +126,7 @@ def follow(ahead, missed, *rows, held=nothing_held):
 
 
 def test_a_scan_is_read_ahead_of_in_growing_steps():
-    ahead, whole = ReadAhead(), (page(FIRST), 1 << 42, 1)
+    ahead, whole = ReadAhead(), (page(FIRST - 1), 1 << 42, 1)
     sizes, missed = [], FIRST + 5
     for _ in range(8):
         sizes.append(follow(ahead, missed, whole))
@@ -136,14 +136,31 @@ def test_a_scan_is_read_ahead_of_in_growing_steps():
     assert sizes[-1] == most
 
 
-def test_scattered_touches_fetch_single_pages():
+def test_a_scan_begins_where_a_range_does():
     ahead, whole = ReadAhead(), (page(FIRST), 1 << 42, 1)
+    assert follow(ahead, FIRST, whole, held=lambda pages: pages > 0) == WINDOW, "held or not"
+    assert follow(ahead, FIRST + WINDOW, whole) == GROWTH * WINDOW
+    assert follow(ahead, FIRST + 100_000, whole) == 1
+
+
+def test_less_is_read_ahead_where_content_waits_in_a_message():
+    ahead, whole = ReadAhead(), (page(FIRST), 1 << 42, 1)
+    sizes, missed = [], FIRST
+    for _ in range(6):
+        sizes.append(follow(ahead, missed, whole, held=None))
+        missed += sizes[-1]
+    assert sizes[0] == WINDOW
+    assert sizes[-1] == config.CARRIED_AHEAD_PAGES_MAX
+
+
+def test_scattered_touches_fetch_single_pages():
+    ahead, whole = ReadAhead(), (page(FIRST - 1), 1 << 42, 1)
     assert {follow(ahead, FIRST + 1_000 * k, whole) for k in range(50)} == {1}
 
 
 def test_several_scans_at_a_time():
     """A runner that adds two arrays into a third walks through three places by turns."""
-    ahead, whole = ReadAhead(), (page(FIRST), 1 << 42, 1)
+    ahead, whole = ReadAhead(), (page(FIRST - 1), 1 << 42, 1)
     places = [FIRST, FIRST + 100_000, FIRST + 200_000]
     for step in range(3):
         for number in range(3):
@@ -153,7 +170,7 @@ def test_several_scans_at_a_time():
 
 
 def test_the_scan_that_was_idle_longest_is_forgotten():
-    ahead, whole = ReadAhead(), (page(FIRST), 1 << 42, 1)
+    ahead, whole = ReadAhead(), (page(FIRST - 1), 1 << 42, 1)
     follow(ahead, FIRST, whole)
     for k in range(SCANS_MAX):
         assert follow(ahead, FIRST + 1_000 * (k + 1), whole) == 1
@@ -164,7 +181,7 @@ def test_the_scan_that_was_idle_longest_is_forgotten():
 def test_a_scan_fetches_at_once_what_was_held_before():
     """The second touch says that it is a scan; old versions, that others went the same way."""
     count = 3 * WINDOW * WINDOW
-    ahead, whole = ReadAhead(), (page(FIRST), 1 << 42, 1)
+    ahead, whole = ReadAhead(), (page(FIRST - 1), 1 << 42, 1)
 
     def held(pages):
         return pages < FIRST + count
@@ -172,7 +189,7 @@ def test_a_scan_fetches_at_once_what_was_held_before():
     assert follow(ahead, FIRST, whole, held=held) == 1
     assert follow(ahead, FIRST + 1, whole, held=held) == count - 1
     assert follow(ahead, FIRST + count, whole, held=held) == GROWTH * WINDOW
-    short = (page(FIRST), (count - 5) * PAGE_BYTES, 1)
+    short = (page(FIRST - 1), (count - 4) * PAGE_BYTES, 1)
     ahead = ReadAhead()
     assert follow(ahead, FIRST, short, held=held) == 1
     assert follow(ahead, FIRST + 1, short, held=held) == count - 6
@@ -180,20 +197,21 @@ def test_a_scan_fetches_at_once_what_was_held_before():
 
 def test_what_is_fetched_at_once_is_limited(monkeypatch):
     monkeypatch.setattr(config, "REFETCH_PAGES_MAX", 10 * WINDOW)
-    ahead, whole = ReadAhead(), (page(FIRST), 1 << 42, 1)
+    ahead, whole = ReadAhead(), (page(FIRST - 1), 1 << 42, 1)
     assert follow(ahead, FIRST, whole, held=lambda pages: pages > 0) == 1
     assert follow(ahead, FIRST + 1, whole, held=lambda pages: pages > 0) == 10 * WINDOW
 
 
 def test_reading_ahead_stays_within_the_declared_range():
-    ahead, short = ReadAhead(), (page(FIRST, 100), 3 * PAGE_BYTES, 4)
+    ahead, short = ReadAhead(), (page(FIRST - 1, 100), 4 * PAGE_BYTES, 4)
     assert follow(ahead, FIRST, short) == 1
-    assert follow(ahead, FIRST + 1, short) == 3, "the range touches four pages"
+    assert follow(ahead, FIRST + 1, short) == 3, "four pages of the range are left"
+    assert follow(ReadAhead(), FIRST - 1, short) == 5, "a scan begins where the range does"
 
 
 def test_pages_read_ahead_have_the_newest_epoch_of_whatever_touches_them():
     ahead = ReadAhead()
-    rows = grants((page(FIRST), 1 << 42, 4), (page(FIRST + 3), 8, 9))
+    rows = grants((page(FIRST - 1), 1 << 42, 4), (page(FIRST + 3), 8, 9))
     assert ahead.plan(FIRST, rows, nothing_held)[1].tolist() == [4]
     assert set(ahead.plan(FIRST + 1, rows, nothing_held)[1].tolist()) == {9}
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dvm_mpi.engine.address_space import VIEW, AddressSpace
+from dvm_mpi.engine.address_space import VIEW, WIDE_PAGES, AddressSpace
 from dvm_mpi.engine.interface import Reason
 from dvm_mpi.engine.interp import InterpEngine
-from dvm_mpi.engine.widening import WIDE_PAGES
 from dvm_mpi.layout import DATA_START, PAGE_BYTES
 from tests.engine.machine import Ended, Host, Task, at, batch, imm, op, program, settings, via
 
