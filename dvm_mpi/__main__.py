@@ -5,8 +5,8 @@ import os
 import sys
 
 #: Objects after which Python looks for garbage among the young; it looks every 700 if left alone,
-#: and what a start makes is no garbage.
-_YOUNG_OBJECTS = 20_000
+#: and what a start makes is no garbage. While a run goes on, `control.rank` decides.
+_YOUNG_OBJECTS = 200_000
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 
 gc.set_threshold(_YOUNG_OBJECTS)

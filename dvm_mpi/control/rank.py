@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from dvm_mpi.control.rank_tracer import RankTracer
 
 _NS_PER_US: Final = 1_000
+#: Objects after which Python looks for garbage among the young, at most: that takes 2 ms.
+_YOUNG_OBJECTS_MAX: Final = 20_000
 #: What a leader takes, or the coordinator, with all else of it that comes in the same turn.
 _GATHERED: Final = (*GATHERED, Relayed, GatheredTaken, BatchesDealt, memory.AppliesRequested)
 #: What the coordinator takes at once.
@@ -112,12 +114,16 @@ def _without_long_collections() -> Iterator[None]:
     """Keep what exists by now out of the search for garbage, which would stop this rank.
 
     Modules and tables live as long as the run. To look through them takes 20 ms, far longer than a
-    turn, and it comes without notice.
+    turn, and it comes without notice. So does a look at very many young ones, for which a start
+    takes its time.
     """
+    before = gc.get_threshold()
     gc.freeze()
+    gc.set_threshold(min(before[0], _YOUNG_OBJECTS_MAX), *before[1:])
     try:
         yield
     finally:
+        gc.set_threshold(*before)
         gc.unfreeze()
 
 

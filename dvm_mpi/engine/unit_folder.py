@@ -83,8 +83,8 @@ def name_of(image: Image, *, notes_loads: bool = False) -> str:
     Engines that track loads have code of their own.
     """
     own = Path(__file__).parent
-    language = store.PACKAGE / "disa"
-    sources = [*own.glob("*.py"), *own.glob("translation/*.py"), *language.glob("*.py")]
+    folders = own, own / "translation", store.PACKAGE / "disa"
+    sources = [path for folder in folders for path in store.sources_in(folder)]
     program = hashlib.sha256(image.text)
     # Where instructions begin decides where control may go.
     program.update(b"flat" if image.lines is None else image.lines.addresses.tobytes())

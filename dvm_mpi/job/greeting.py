@@ -24,6 +24,7 @@ from dvm_mpi.io.report import counted
 from dvm_mpi.launch import binding, software
 from dvm_mpi.launch.finding import Finding, Level, refuse
 from dvm_mpi.launch.memory import MemoryPlan
+from dvm_mpi.native import store
 from dvm_mpi.options import RunOptions
 from dvm_mpi.values import dataclass, replace
 
@@ -54,8 +55,6 @@ ROW: Final = np.dtype(
 )  # fmt: skip
 
 _DIGEST_DIGITS: Final = 32
-#: Longer than any source: one look at a file takes all of it.
-_READ_BYTES: Final = 1 << 17
 
 
 def _digest(*parts: bytes) -> bytes:
@@ -69,14 +68,10 @@ def _digest(*parts: bytes) -> bytes:
 def _sources_digest() -> bytes:
     """Return a digest of the names and the content of all sources of the package."""
     digest = hashlib.sha256()
-    content = bytearray(_READ_BYTES)
     folder = str(Path(__file__).resolve().parents[1])
     for path in _sources(folder):
-        # Two megabytes in three hundred files, on every rank: read into one place.
         digest.update(f"{path.removeprefix(folder)}\0".encode())
-        with Path(path).open("rb", buffering=0) as file:
-            while count := file.readinto(content):
-                digest.update(memoryview(content)[:count])
+        digest.update(store.content_of(path))
         digest.update(b"\0")
     return digest.hexdigest()[:_DIGEST_DIGITS].encode()
 

@@ -345,14 +345,22 @@ def test_the_run_ends_when_rank_0_says_so_and_not_before() -> None:
 def test_no_search_for_garbage_stops_a_running_rank() -> None:
     """What was there before the run is looked through before it and after it, not during it."""
     ranks = Ranks(Computing())
-    kept = []
+    kept, young = [], []
+    before = gc.get_threshold()
 
     def each_turn() -> None:
         kept.append(gc.get_freeze_count())
+        young.append(gc.get_threshold()[0])
         ranks.say(0, RunEnded(0))
 
-    assert ranks.rank.run(each_turn) == 0
+    gc.set_threshold(10**6, *before[1:])
+    try:
+        assert ranks.rank.run(each_turn) == 0
+        assert gc.get_threshold() == (10**6, *before[1:])
+    finally:
+        gc.set_threshold(*before)
     assert min(kept) > 0
+    assert max(young) < 10**5, "so many objects take long to look through"
     assert gc.get_freeze_count() == 0
 
 

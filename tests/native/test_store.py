@@ -42,6 +42,19 @@ def test_a_digest_is_the_same_by_whatever_way_the_package_is_reached(tmp_path) -
         link = tmp_path / name
         link.symlink_to(folder)
         assert store.digest_of(link.glob("*.py")) == usual
+        assert store.digest_of(store.sources_in(link)) == usual
+    files = tmp_path / "files"
+    files.mkdir()
+    for path in folder.glob("*.py"):
+        (files / path.name).symlink_to(path)
+    assert store.digest_of(store.sources_in(files)) == usual
+
+
+@pytest.mark.parametrize("size", [0, 1, store._READ_BYTES, 3 * store._READ_BYTES + 7])
+def test_a_file_is_read_to_its_end(tmp_path, size: int) -> None:
+    content = bytes(range(256)) * (size // 256 + 1)
+    (tmp_path / "file").write_bytes(content[:size])
+    assert store.content_of(str(tmp_path / "file")) == content[:size]
 
 
 def test_the_processor_is_described() -> None:
