@@ -27,7 +27,7 @@ from dvm_mpi.control.dealing import Dealt
 from dvm_mpi.control.joining import SEVERAL, workers_of
 from dvm_mpi.control.messages import Finished
 from dvm_mpi.control.row_loops import ENTRY
-from dvm_mpi.dsm.ranges import firsts_of
+from dvm_mpi.dsm.ranges import distinct, firsts_of
 
 Ints = NDArray[np.int64]
 
@@ -59,13 +59,13 @@ class ExpectedEnds:
         self._since_us[workers] = now_us
 
     def ended(self, finished: Finished, now_us: int) -> None:
-        """Take the time of an attempt whose record has come; before its worker gets another."""
-        worker = finished.worker
-        if worker == SEVERAL:
-            self._entry[workers_of(finished)] = _UNKNOWN
-            return
-        entry = int(self._entry[worker])
-        if entry != _UNKNOWN:
+        """Take the times of attempts whose records have come; before their workers get others."""
+        is_one = finished.worker != SEVERAL
+        workers = [finished.worker] if is_one else distinct(workers_of(finished)).tolist()
+        for worker in workers:
+            entry = int(self._entry[worker])
+            if entry == _UNKNOWN:
+                continue
             self._entry[worker] = _UNKNOWN
             if entry in self._took_us or len(self._took_us) < LENGTH_ENTRIES_KEPT:
                 self._took_us[entry] = now_us - int(self._since_us[worker])

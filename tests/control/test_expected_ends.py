@@ -12,8 +12,9 @@ from dvm_mpi.config import (
     EPOCH_US_MAX,
     SHARE_FUEL_MIN,
 )
+from dvm_mpi.control.joining import join
 from dvm_mpi.control.messages import AsleepChanged
-from tests.control.coordinator import FIRST, A, B, C, Child, Coordinator, X
+from tests.control.coordinator import FIRST, A, B, C, Child, Coordinator, Ends, X
 
 #: How long attempts of A take, and when those of the second wave are expected to end.
 TOOK_US = 2 * ENDS_PART * ENDS_SOON_US
@@ -148,3 +149,15 @@ def test_without_shares_nobody_is_awaited() -> None:
     c.tick(NEARLY_US)
     c.ends(c.runs(A)[0], stores=[X])
     assert len(c.applying) == 1
+
+
+def test_ends_that_came_together_are_taken_for_their_like_as_well() -> None:
+    """A first wave takes long, since nothing is there yet; of later ones all records are joined."""
+    c = second_wave()
+    c.tick(TOOK_US + 4 * ENDS_PART)
+    both = [c.record(Ends(attempt, stores=[X + 8 * attempt.worker])) for attempt in c.runs(A)]
+    c.running.clear()
+    c.handle(join(both))
+    ends = c.scheduler._ends
+    assert ends is not None
+    assert ends._took_us[A] == 4 * ENDS_PART
