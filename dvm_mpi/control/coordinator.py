@@ -162,6 +162,8 @@ class Coordinator:
         self._host = host
         #: Whether all that the scheduler began was done.
         self._is_whole = True
+        #: Whether the scheduler has decided anything in this turn.
+        self._has_decided = False
         self._now_us = 0
         self._heard_at_us = 0
         self._stall_us = int(config.STALL_S * _US_PER_S)
@@ -235,8 +237,12 @@ class Coordinator:
         if self.session.phase is Phase.RUNNING:
             if self._is_whole and self.scheduler.pass_time(self._now_us):
                 self._decide(Ticked(self._now_us))
-            if self._dedication is not None:
-                self._look_at_time(self._dedication, spent_us)
+            elif self._is_whole and not self._has_decided and self.scheduler.may_foresee:
+                # Only once what was decided before has left.
+                self._foresee()
+        self._has_decided = False
+        if self.session.phase is Phase.RUNNING and self._dedication is not None:
+            self._look_at_time(self._dedication, spent_us)
         if self.tracer is not None:
             self.tracer.each_turn()
         if self.session.phase is not Phase.OVER:
@@ -259,7 +265,7 @@ class Coordinator:
         are half changed would decide wrongly, and print with a gap.
         """
         if self._is_whole:
-            self._is_whole = False
+            self._is_whole, self._has_decided = False, True
             if self.tracer is not None:
                 self.tracer.deciding(event)
             with self._narrator.places():
@@ -268,6 +274,13 @@ class Coordinator:
                 self.tracer.decided(event, actions)
             self._schedule(actions)
             self._is_whole = True
+
+    def _foresee(self) -> None:
+        """Let the scheduler decide ahead; an error ends the run, as in `_decide`."""
+        self._is_whole = False
+        with self._narrator.places():
+            self.scheduler.foresee()
+        self._is_whole = True
 
     def _schedule(self, actions: tuple[scheduling.Action, ...]) -> None:
         for action in actions:

@@ -262,8 +262,7 @@ class CoordinatorState:
         self.conflicts = ConflictSet()
         self.validation, self.isolation = Validation(conflict_unit), isolation
         self.watches, self.pins = WatchIndex(), Pins()
-        self.reservations = Reservations()
-        self.lengths = LengthEstimate()
+        self.reservations, self.lengths = Reservations(), LengthEstimate()
         self.counters = Counters()
         #: Where attempts lost, how long they were, what pages they share: for whoever looks on.
         self.contention, self.runner_lengths = Contention(), RunnerLengths()
@@ -304,16 +303,21 @@ class CoordinatorState:
         #: Of the running attempts, those whose records wait for the rest of their round;
         #: (worker_count,).
         self.gathered: NDArray[np.int64] = np.zeros(worker_count, dtype=np.int64)
-        #: Row of the runner that runs alone, or -1.
-        self.alone = -1
-        #: The newest attempt number given out.
-        self.last_attempt = 0
+        #: Row of the runner that runs alone, or -1; the newest attempt number given out.
+        self.alone, self.last_attempt = -1, 0
+        #: The epoch after `visible`, if what follows from it has been decided already; or 0.
+        self.foreseen = 0
         self.failure: Failure | None = None
 
     @property
     def available(self) -> NDArray[np.bool_]:
         """Workers that may be sent runners; (worker_count,)."""
         return self.ready & ~self.withheld
+
+    @property
+    def snapshot(self) -> int:
+        """The epoch that runners start on: what they are sent leaves when it is visible."""
+        return max(self.log.visible, self.foreseen)
 
     @property
     def running_count(self) -> int:
@@ -520,5 +524,6 @@ class CoordinatorState:
         assert sorted(set(epochs)) == list(self.pins.epochs)
         assert len(epochs) == len(self.pins), "every attempt under way holds one pin"
         assert not (self.ready & (self.suspected | self.lost)).any()
+        assert self.foreseen in {0, self.log.visible + 1}
         ordered = int((state == State.ORDERED).sum())
         assert ordered == sum(len(rows) for p in self.pending.values() for rows in p.ordered)

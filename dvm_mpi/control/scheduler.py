@@ -3,7 +3,8 @@
 A state machine without messages of its own making: `handle(event)` returns actions, in order.
 Ties are broken by row, then worker number; the same events give the same actions.
 Invariant: a runner is dispatched only on a visible snapshot that is pinned until its record has
-been ordered, and only when the epoch that created it (or that it lost to) is visible.
+been ordered, and only when the epoch that created it (or that it lost to) is visible. What follows
+from an epoch may be decided while homes apply it (`foresee`); it is returned when it is visible.
 
 The three parts: `ordering` (records in), `publishing` (epochs visible), and dispatch, here. A run
 that must be the same every time goes by `rounds`.
@@ -35,6 +36,7 @@ from dvm_mpi.control.coordinator_state import (
 )
 from dvm_mpi.control.dealing import ONE_RUNNER, Dealing, Dealt
 from dvm_mpi.control.expected_ends import ExpectedEnds
+from dvm_mpi.control.foresight import Foresight
 from dvm_mpi.control.joining import SEVERAL, efforts, ready_workers, workers_of
 from dvm_mpi.control.leader import Tree
 from dvm_mpi.control.leases import LeaseBook
@@ -218,6 +220,7 @@ class Scheduler:
         self._stack_bytes = stack_bytes
         self._now_us = 0
         self._published = visible
+        self._foresight = Foresight(self.state)
         self._has_begun = False
         self._complete = False
 
@@ -245,6 +248,7 @@ class Scheduler:
         """Until when runners wait for the workers that they are near to; None if none does."""
         state, waits_until_us = self.state, self._dealing.waits_until_us
         is_held_up = state.failure is not None or state.alone >= 0 or len(state.solo)
+        is_held_up = is_held_up or state.foreseen
         if waits_until_us is None or is_held_up or not state.available.any():
             return None
         return waits_until_us
@@ -285,18 +289,19 @@ class Scheduler:
         elif isinstance(event, WorkerTold):
             actions += self._hear(event)
         elif isinstance(event, EpochApplied | EpochsApplied):
+            visible = state.log.visible
             note_applied(state, event)
-            if state.log.visible == self._published:
+            if state.log.visible == visible:
                 # Other homes are awaited too: nothing has become possible.
                 return ()
             self._short_waits.heard()
+            actions += self._take_foreseen()
         elif isinstance(event, FramesLacking):
             state.lacking[event.home] = ()
-        elif isinstance(event, WorkerSuspected | WorkerLost):
-            leave = giving_up.suspect if isinstance(event, WorkerSuspected) else giving_up.lose
-            actions += leave(state, event.worker, self._ordering.give_up)
-        elif isinstance(event, WorkerWithheld):
-            state.withheld[event.worker] = event.is_withheld
+        elif isinstance(event, WorkerSuspected | WorkerLost | WorkerWithheld):
+            if self._foresight.hear_later(event):
+                return ()
+            actions += self._leave(event)
         elif isinstance(event, Ticked):
             if not self.pass_time(event.now_us):
                 return ()
@@ -306,6 +311,49 @@ class Scheduler:
             self._open_epoch.since_us = self._now_us
         actions += self._advance()
         return tuple(actions)
+
+    def _leave(self, event: WorkerSuspected | WorkerLost | WorkerWithheld) -> list[Action]:
+        """Do without a worker, for now or for good, or with it again."""
+        state = self.state
+        if isinstance(event, WorkerWithheld):
+            state.withheld[event.worker] = event.is_withheld
+            return []
+        leave = giving_up.suspect if isinstance(event, WorkerSuspected) else giving_up.lose
+        return leave(state, event.worker, self._ordering.give_up)
+
+    # --- ahead of time --------------------------------------------------------------------------
+    @property
+    def may_foresee(self) -> bool:
+        """Whether `foresee` would decide anything."""
+        return self._rounds is None and self._foresight.is_possible
+
+    def foresee(self) -> None:
+        """Decide what follows from the only epoch in flight, while its homes apply it.
+
+        `handle` returns it when that epoch is visible. To be called when there is nothing else to
+        do; if there might be, this does nothing.
+
+        Raises
+        ------
+        LimitError
+            As of `handle`.
+        """
+        if not self.may_foresee:
+            return
+        self._published = self._foresight.begin()
+        actions = self._publishing.publish(self._published)
+        self._publishing.unblock(self._published)
+        workers = self.state.available.nonzero()[0]
+        if len(workers) and self.state.startable_count and not len(self.state.solo):
+            actions += self._deal(workers)
+        self._foresight.keep(actions)
+
+    def _take_foreseen(self) -> list[Action]:
+        """Return what was decided ahead of the epoch that is visible now, and hear what waited."""
+        actions, said = self._foresight.end()
+        for event in said:
+            actions += self._leave(event)
+        return actions
 
     def _makes_nothing_possible(self, event: LeaseRequested) -> bool:
         """Say whether addresses are all that there is to send: nobody else may start for them."""
@@ -406,7 +454,7 @@ class Scheduler:
             closed = self._close()
             actions += closed
             # An epoch that touches no home is visible as soon as it is closed.
-            if self.state.log.visible == self._published:
+            if self.state.log.visible <= self._published:
                 break
         actions += tell_lacking(self.state)
         actions += self._finish()
@@ -430,7 +478,7 @@ class Scheduler:
         """Send runners to workers, on the newest visible snapshot."""
         state = self.state
         workers = state.available.nonzero()[0]
-        if state.alone >= 0 or len(workers) == 0:
+        if state.alone >= 0 or len(workers) == 0 or state.foreseen:
             return []
         self._publishing.unblock(state.log.visible)
         if self._rounds is not None:
@@ -440,6 +488,10 @@ class Scheduler:
         if state.startable_count == 0:
             self._dealing.waits_until_us = None
             return self._recalling.ask()
+        return self._deal(workers)
+
+    def _deal(self, workers: NDArray[np.intp]) -> list[Action]:
+        """Send runners that may start to workers, as far as these have room."""
         dealt = self._dealing.deal(workers, self._now_us)
         actions = self._sending.send(dealt)
         if self._ends is not None:

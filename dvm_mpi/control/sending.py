@@ -104,7 +104,7 @@ class Sending:
         Batch b has the next `counts[b]` of the rows, and goes to `workers[b]`.
         """
         state = self._state
-        snapshot, first = state.log.visible, state.last_attempt + 1
+        snapshot, first = state.snapshot, state.last_attempt + 1
         rows = np.ascontiguousarray(rows, np.int64)
         numbers = np.arange(first, first + len(rows))
         state.table.apply(rows, Event.DISPATCHED)

@@ -68,9 +68,13 @@ class ShortWaits:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is under way: nobody runs who is awake, and all epochs are visible."""
-        log = self._state.log
-        return self._awake_count == 0 and not (log.open_records or log.epochs_in_flight)
+        """Whether nothing is under way: nobody runs who is awake, and all epochs are visible.
+
+        Or foreseen: what follows from that one starts as if it were.
+        """
+        state = self._state
+        is_followed = state.log.open_epoch - 1 == state.snapshot
+        return is_followed and self._awake_count == 0 and not state.log.open_records
 
     def heard(self) -> None:
         """Note that runners have ended, or what they committed is visible: it goes on."""

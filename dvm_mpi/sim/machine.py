@@ -266,9 +266,12 @@ class SimulatedMachine(LocalMachine):
 
     def _coordinate(self) -> None:
         """Let the scheduler decide about all that has come in this turn, and time pass."""
-        for message in self._gathering.take():
+        taken = self._gathering.take()
+        for message in taken:
             self.traffic.decided += 1
             self._deliver(("coordinator", 0), message)
+        if not taken and self._ending is None:
+            self.scheduler.foresee()
         if self._ending is None:
             self._schedule(Ticked(self._now_ns // _NS_PER_US))
         for leader in self._heard_leaders:
@@ -321,6 +324,8 @@ class SimulatedMachine(LocalMachine):
             due_at_us = self.scheduler.due_at_us
             if due_at_us is not None:
                 self._call(0, due_at_us * _NS_PER_US)
+            if self.scheduler.may_foresee:
+                self._call(0, rank.busy_until_ns)
 
     def _call(self, number: int, at_ns: int) -> None:
         """Let a rank take a turn at a time, or when it is free, or sooner if it does so anyway."""

@@ -69,6 +69,7 @@ from tests.sim.bugs_runners import (
     LostTriggers,
     MergedIntoRunning,
     OwnCommitWakes,
+    SentAhead,
 )
 from tests.sim.machine import OBSERVING, Run, simulate, simulate_in_time
 
@@ -184,6 +185,9 @@ BUGS: Final = {
     "trap of a loser": _coordinator(TrapsOfLosers, "stale_trap", "trapped, though", 8),
     # --- runners --------------------------------------------------------------------------------
     "early child": _coordinator(EarlyChildren, "chains", "before its parent's", 6),
+    "sent ahead": _coordinator(
+        SentAhead, "lines", "stores was", 8, faults=frozenset({"pause", "slow"})
+    ),
     "child of a loser": _coordinator(ChildrenOfLosers, "sleepers", "no commit created", 3),
     "stack of a retry empty": _coordinator(EmptyStacks, "silent", "was not given what", 3),
     "id given out twice": _coordinator(IdsTwice, "mix", "given out twice", 3),

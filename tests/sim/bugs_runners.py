@@ -12,7 +12,7 @@ from dvm_mpi.control.lifecycle import Kind, State
 from dvm_mpi.control.messages import BatchesDealt
 from dvm_mpi.control.ordering import Ordering
 from dvm_mpi.control.publishing import Publishing
-from dvm_mpi.control.scheduler import Scheduler
+from dvm_mpi.control.scheduler import Scheduler, SchedulerEvent
 from dvm_mpi.control.sending import Sending
 from dvm_mpi.engine.interface import RUN
 
@@ -54,6 +54,15 @@ class EarlyChildren(Scheduler):
                     self._publishing._bear([births])
             pending.births = [b for b in pending.births if b.children["template"].any()]
         return [*actions, *(self._dispatch() if self.state.failure is None else ())]
+
+
+class SentAhead(Scheduler):
+    """What follows from an epoch leaves as soon as it is decided, though homes still apply it."""
+
+    def handle(self, event: SchedulerEvent) -> tuple[Action, ...]:
+        actions, foresight = super().handle(event), self._foresight
+        ahead, foresight._actions = foresight._actions, []
+        return (*actions, *ahead)
 
 
 class _Behind(Sending):
