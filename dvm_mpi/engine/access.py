@@ -19,6 +19,7 @@ from dvm_mpi.engine.address_space import (
     FLAGS,
     LISTED,
     NOTED,
+    PAGE_COUNT,
     READ,
     TRACK,
     VIEW,
@@ -30,7 +31,7 @@ from dvm_mpi.engine.interface import GRANT, TrapKind
 from dvm_mpi.engine.lists import append, count_of, lacks_room, room_in, row_at
 from dvm_mpi.engine.loads import note_span
 from dvm_mpi.engine.machine_words import clear, load_i64, load_u8, store_i64
-from dvm_mpi.engine.page_flags import PAIR_BYTES, list_page, mark, save
+from dvm_mpi.engine.page_flags import PAIR_BYTES, list_page, mark, save, stop_marking
 from dvm_mpi.engine.records import PC, REPORTED
 from dvm_mpi.engine.stacks import log_store, place_in_image, show_own_stack, show_stacks
 from dvm_mpi.engine.state import Field, List, State, Stop
@@ -270,8 +271,10 @@ def _touch_shared(state: State, address: int, end: int, access: int) -> int:
     if stop == 0 and load_u8(FLAGS + page) & DIRTY == 0:
         # Somebody may have declared a fresh page, and so cached it, before it was given out.
         is_stale = covered == _FRESH and load_u8(FLAGS + page) & CACHED != 0
-        if access == STORE and page % WIDE_PAGES == 0:
-            _widen(state, page)
+        if access == STORE:
+            _leave_neighbours(page)
+            if page % WIDE_PAGES == 0:
+                _widen(state, page)
         if access == STORE or is_stale:
             stop = save(state, page, covered == _FRESH and not is_stale)
             granted |= DIRTY
@@ -288,6 +291,14 @@ def _touch_shared(state: State, address: int, end: int, access: int) -> int:
     if stop == 0 and is_plain and count_max == 0 and load_u8(FLAGS + page - 1) & LISTED:
         _open_ahead(state, page)
     return stop
+
+
+@compiled
+def _leave_neighbours(page: int) -> None:
+    """Ask for no more marks where a scan of stores, up or down, comes from to `page`, if all is."""
+    stop_marking(page - 1)
+    if page + 1 < PAGE_COUNT:
+        stop_marking(page + 1)
 
 
 @compiled

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from dvm_mpi.engine.address_space import FLAGS, LISTED, MASKS, VIEW
+from dvm_mpi.engine.address_space import FLAGS, LISTED, MASK_BYTES, MASKS, TRACK, VIEW
 from dvm_mpi.engine.compiled import compiled
 from dvm_mpi.engine.lists import append, count_of, lacks_room
-from dvm_mpi.engine.machine_words import copy, load_u8, load_u16, store_i8, store_i16, store_i64
+from dvm_mpi.engine.machine_words import (
+    copy,
+    load_i64,
+    load_u8,
+    load_u16,
+    store_i8,
+    store_i16,
+    store_i64,
+)
 from dvm_mpi.engine.state import List, State, Stop
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, WORD_BYTES
 
@@ -36,6 +44,21 @@ def list_page(state: State, page: int, flag: int) -> int:
         store_i64(append(state, List.TOUCHED, WORD_BYTES), page)
     store_i8(FLAGS + page, present | flag | LISTED)
     return 0
+
+
+@compiled
+def stop_marking(page: int) -> None:
+    """Ask for no more marks on a page, if of all its bytes it is known that they were stored.
+
+    What is then stored there at random would touch a line of masks for each line of the page.
+    """
+    flags = load_u8(FLAGS + page)
+    if flags & TRACK == 0:
+        return
+    for offset in range(MASK_BYTES - WORD_BYTES, -1, -WORD_BYTES):
+        if load_i64(MASKS + page * MASK_BYTES + offset) != -1:
+            return
+    store_i8(FLAGS + page, flags & ~TRACK)
 
 
 @compiled

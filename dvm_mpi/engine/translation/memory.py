@@ -129,10 +129,13 @@ class Memory:
             self._check_flags(group, start, span, flags, failed)
         if not group.stores:
             return Checked(base, None, is_noted)
-        builder = frame.builder
+        return Checked(base, self.asks_marks(flags), is_noted)
+
+    def asks_marks(self, flags: Value) -> Value:
+        """Return whether stores to a page with these flags are marked."""
+        builder = self._frame.builder
         tracked = builder.and_(flags, ir.Constant(I8, TRACK))
-        is_tracked = builder.icmp_unsigned("!=", tracked, ir.Constant(I8, 0))
-        return Checked(base, is_tracked, is_noted)
+        return builder.icmp_unsigned("!=", tracked, ir.Constant(I8, 0))
 
     def asks_notes(self, flags: Value, wanted: int) -> Value:
         """Return whether flags permit what needs `wanted`, on a page of which loads are noted."""

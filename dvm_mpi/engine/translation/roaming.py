@@ -10,18 +10,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from dvm_mpi.engine.address_space import TRACK
+from llvmlite import ir
+
 from dvm_mpi.engine.translation.accesses import Group
 from dvm_mpi.engine.translation.cells import Place
-from dvm_mpi.engine.translation.frame import BIT, I64, Block, Frame, Value, word
+from dvm_mpi.engine.translation.frame import BIT, I8, I64, Block, Frame, Value, word
 from dvm_mpi.engine.translation.loops import Loop
 from dvm_mpi.engine.translation.memory import Checked, Memory
 from dvm_mpi.engine.translation.runtime import Runtime
+from dvm_mpi.layout import PAGE_SHIFT
 
 #: Pages that are looked at, upwards and downwards, when a pointer has first left what is known; and
 #: so many times as many when it has for the 2nd, 4th, 8th time and so on. In between pages are
 #: checked one by one, as where no window is: some pointers never come back.
 _PAGES: Final = 512
+
+#: LLVM keeps in registers what the way needs that it takes for the usual one.
+_MOSTLY: Final = (64, 1)
+_SELDOM: Final = (1, 64)
 
 
 class Roaming:
@@ -47,19 +53,19 @@ class Roaming:
         missed, look, alone, known, checked = map(frame.block, names)
         builder = frame.builder
         start = builder.add(base, word(group.low))
-        builder.cbranch(self._holds(start), known, missed)
+        builder.cbranch(self._holds(start), known, missed).set_weights(_MOSTLY)
         frame.at(missed)
         builder = frame.builder
         misses = builder.add(builder.load(self._misses, typ=I64), word(1))
         builder.store(misses, self._misses)
-        builder.cbranch(self._is_power_of_two(misses), look, alone)
+        builder.cbranch(self._is_power_of_two(misses), look, alone).set_weights(_SELDOM)
         frame.at(look)
         self._look(start, builder.mul(misses, word(_PAGES)))
         frame.unless(failed, self._holds(start))
         frame.builder.branch(known)
         frame.at(known)
-        tracked = frame.builder.and_(frame.builder.load(self._flags, typ=I64), word(TRACK))
-        is_known_tracked = frame.builder.icmp_unsigned("!=", tracked, word(0))
+        tracked = [self._ask_tracked(start, checked)] if group.stores else []
+        within = frame.builder.block
         frame.builder.branch(checked)
         frame.at(alone)
         once = self._memory.check(group, base, failed)
@@ -69,10 +75,28 @@ class Roaming:
         is_tracked = None
         if once.is_tracked is not None:
             is_tracked = frame.builder.phi(BIT)
-            is_tracked.add_incoming(is_known_tracked, known)
+            is_tracked.add_incoming(ir.Constant(BIT, 0), known)
+            is_tracked.add_incoming(*tracked, within)
             is_tracked.add_incoming(once.is_tracked, behind)
         self._checked = Checked(base, is_tracked)
         return self._checked
+
+    def _ask_tracked(self, start: Value, checked: Block) -> Value:
+        """Return whether stores to the group's pages are marked; to `checked` if to none known.
+
+        A few pages of a table may still ask for marks that all others no longer ask for.
+        """
+        frame, memory, group = self._frame, self._memory, self._group
+        some = frame.block("some")
+        any_of = frame.builder.trunc(frame.builder.load(self._flags, typ=I64), I8)
+        frame.builder.cbranch(memory.asks_marks(any_of), some, checked)
+        frame.at(some)
+        builder = frame.builder
+        flags = memory.flag_of(builder.lshr(start, word(PAGE_SHIFT)))
+        if group.high - group.low > 1:
+            last = builder.add(start, word(group.high - group.low - 1))
+            flags = builder.or_(flags, memory.flag_of(builder.lshr(last, word(PAGE_SHIFT))))
+        return memory.asks_marks(flags)
 
     def _holds(self, start: Value) -> Value:
         """Return whether the group may begin at an address, as far as is known."""
@@ -88,7 +112,8 @@ class Roaming:
     def _look(self, start: Value, pages: Value) -> None:
         """Look how far pages like the one at an address reach, both ways."""
         look, flags = self._runtime.look, self._group.flags
-        above, below = look(start, flags, 1, pages), look(start, flags, -1, pages)
+        above = look(start, flags, 1, pages, is_mixed=True)
+        below = look(start, flags, -1, pages, is_mixed=True)
         builder = self._frame.builder
         first = builder.extract_value(below, 0)
         end = builder.add(builder.extract_value(above, 0), builder.extract_value(above, 1))
@@ -98,7 +123,8 @@ class Roaming:
         count = builder.add(builder.sub(size, span), word(1))
         builder.store(first, self._first)
         builder.store(builder.select(fits, count, word(0)), self._count)
-        builder.store(builder.extract_value(above, 2), self._flags)
+        any_of = (builder.extract_value(run, 2) for run in (above, below))
+        builder.store(builder.or_(*any_of), self._flags)
 
     def mark(self) -> None:
         """Mark what the iteration has stored, if the pages ask for it."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 from llvmlite import ir
 
 from dvm_mpi.engine.address_space import (
+    DIRTY,
     FLAGS,
     MASK_BYTES,
     MASKS,
@@ -18,6 +19,7 @@ from dvm_mpi.engine.address_space import (
     READ,
     STATIC,
     TRACK,
+    WRITE,
 )
 from dvm_mpi.engine.translation.frame import (
     BIT,
@@ -60,7 +62,9 @@ class Runtime:
         return found
 
     # --- pages ahead --------------------------------------------------------------------------
-    def look(self, first: Value, flags: int, direction: int, most: Value) -> Value:
+    def look(
+        self, first: Value, flags: int, direction: int, most: Value, *, is_mixed: bool = False
+    ) -> Value:
         """Look for a run of pages with the same flags, from an address on.
 
         Parameters
@@ -73,22 +77,28 @@ class Runtime:
             1 upwards, -1 downwards.
         most
             How many pages to look at; at least one.
+        is_mixed
+            Whether stores may be marked on some of the pages and not on others.
 
         Returns
         -------
         Value
-            `{first byte, bytes, flags}` of the run; no bytes if there is none.
+            `{first byte, bytes, flags}` of the run, the flags those that any page has; no bytes if
+            there is none.
         """
 
         def build(function: Any, args: Any) -> None:
-            self._build_look(function, args, flags, direction)
+            self._build_look(function, args, flags, direction, is_mixed=is_mixed)
 
         way = "up" if direction > 0 else "down"
-        function = self._function(f"look_{way}_{flags}", _RUN, 2, build)
+        name = f"look_{way}_{flags}" + ("_mixed" if is_mixed else "")
+        function = self._function(name, _RUN, 2, build)
         function.attributes.add("noinline")
         return self._frame.builder.call(function, [first, most])
 
-    def _build_look(self, function: Any, args: Any, flags: int, direction: int) -> None:
+    def _build_look(
+        self, function: Any, args: Any, flags: int, direction: int, *, is_mixed: bool
+    ) -> None:
         frame, memory = self._frame, self._memory
         first, most = args
         builder = frame.builder
@@ -113,7 +123,9 @@ class Runtime:
                 listed = builder.and_(noted, memory.is_listed(page))
                 permitted = builder.or_(permitted, listed)
         unless(permitted)
-        pages = self._pages(function, page, seen, flags, direction, most, noted)
+        pages, any_of = self._pages(
+            function, page, seen, flags, direction, most, noted, is_mixed=is_mixed
+        )
         builder = frame.builder
         lowest = page
         if direction < 0:
@@ -125,18 +137,24 @@ class Runtime:
         run = ir.Constant(_RUN, ir.Undefined)
         run = builder.insert_value(run, low, 0)
         run = builder.insert_value(run, builder.sub(high, low), 1)
-        builder.ret(builder.insert_value(run, builder.zext(seen, I64), 2))
+        builder.ret(builder.insert_value(run, builder.zext(any_of, I64), 2))
 
     def _pages(
         self, function: Any, page: Value, seen: Value, flags: int, direction: int, most: Value,
-        noted: Value | None,
-    ) -> Value:  # fmt: skip
+        noted: Value | None, *, is_mixed: bool,
+    ) -> tuple[Value, Value]:  # fmt: skip
         """Return how many pages from `page` on have the same flags, as far as they matter.
 
-        `noted`: whether loads from them are noted; then all of them must be listed.
+        And the flags that any of them has. `noted`: whether loads from them are noted; then all of
+        them must be listed.
         """
         frame, builder = self._frame, self._frame.builder
-        mask = ir.Constant(I8, flags | TRACK | STATIC | (READ if noted is not None else 0))
+        matter = flags | STATIC | (READ if noted is not None else 0)
+        if flags & WRITE:
+            # Loads do not ask for TRACK. A page with DIRTY that lacks it was marked as a whole, so
+            # that to mark it once more changes nothing; one without DIRTY must not be marked.
+            matter |= DIRTY if is_mixed else TRACK
+        mask = ir.Constant(I8, matter)
         same = builder.and_(seen, mask)
         is_static = builder.and_(seen, ir.Constant(I8, STATIC))
         if noted is not None:
@@ -147,28 +165,35 @@ class Runtime:
         builder.cbranch(builder.icmp_unsigned("!=", is_static, ir.Constant(I8, 0)), done, loop)
         frame.at(loop)
         builder = frame.builder
-        count = builder.phi(I64)
+        count, any_of = builder.phi(I64), builder.phi(I8)
         count.add_incoming(word(1), before)
+        any_of.add_incoming(seen, before)
         distance = count if direction > 0 else builder.neg(count)
         other = builder.add(page, distance)
         inside = builder.icmp_unsigned("<", other, word(PAGE_COUNT))
         more = builder.and_(inside, builder.icmp_unsigned("<", count, most))
         builder.cbranch(more, step, done)
         frame.at(step)
-        found = self._frame.builder.and_(self._memory.flag_of(other), mask)
-        equal = builder.icmp_unsigned("==", found, same)
+        found = self._memory.flag_of(other)
+        builder = frame.builder
+        equal = builder.icmp_unsigned("==", builder.and_(found, mask), same)
         if noted is not None and flags & READ:
             listed = builder.or_(builder.not_(noted), self._memory.is_listed(other))
             equal = builder.and_(equal, listed)
         following = builder.add(count, word(1))
         count.add_incoming(following, step)
+        any_of.add_incoming(builder.or_(any_of, found), step)
         builder.cbranch(equal, loop, done)
         frame.at(done)
-        result = frame.builder.phi(I64)
-        result.add_incoming(word(1), before)
-        result.add_incoming(count, loop)
-        result.add_incoming(count, step)
-        return result
+        pages, flags_of_any = frame.builder.phi(I64), frame.builder.phi(I8)
+        for pages_then, flags_then, block in (
+            (word(1), seen, before),
+            (count, any_of, loop),
+            (count, any_of, step),
+        ):
+            pages.add_incoming(pages_then, block)
+            flags_of_any.add_incoming(flags_then, block)
+        return pages, flags_of_any
 
     def _without_cells(
         self, address: Value, low: Value, high: Value, unless: Callable[[Value], None]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.engine.interface import TrapKind
 from dvm_mpi.layout import DATA_START, PAGE_BYTES, TEXT_START
 from tests.engine.agreement import chosen, disagreements
@@ -23,8 +24,12 @@ TARGETS = DATA_START + PAGE_BYTES
 END = DATA_START + PAGES * PAGE_BYTES
 
 
-def scene(addresses: Sequence[int], **more: Any) -> Scene:
-    """Return a loop that adds to the two numbers at each of some addresses, in their order."""
+def scene(addresses: Sequence[int], before: Sequence[Instruction] = (), **more: Any) -> Scene:
+    """Return a loop that adds to the two numbers at each of some addresses, in their order.
+
+    Other instructions may come before it.
+    """
+    end = DATA_START + 8 * len(addresses)
     table = b"".join((a & (1 << 64) - 1).to_bytes(8, "little") for a in addresses)
     given: dict[str, Any] = {
         "tasks": [Task(grants=((DATA_START, PAGES * PAGE_BYTES, 0),))],
@@ -33,6 +38,7 @@ def scene(addresses: Sequence[int], **more: Any) -> Scene:
     }
     return Scene(
         [
+            *before,
             op("mov", imm(DATA_START), at(TABLE)),
             op("mov", at(LED), at(BEFORE)),
             op("mov", via(TABLE), at(LED)),
@@ -41,12 +47,22 @@ def scene(addresses: Sequence[int], **more: Any) -> Scene:
             op("add", via(LED, 8), at(SUM), via(LED, 8)),
             op("add", at(TABLE), imm(8), at(TABLE)),
             op("add", at(COUNT), imm(1), at(COUNT)),
-            op("br:l", at(TABLE), imm(DATA_START + 8 * len(addresses)), target=1),
+            op("br:l", at(TABLE), imm(end), target=len(before) + 1),
             op("mov", at(SUM), at(TARGETS)),
             op("exit:c"),
         ],
         **(given | more),
     )
+
+
+def filled(start: int, end: int, first: int) -> list[Instruction]:
+    """Return a loop that stores to all words from `start` to below `end`; it is at `first`."""
+    return [
+        op("mov", imm(start), at(LED)),
+        op("mov", imm(0x5A5A), via(LED)),
+        op("add", at(LED), imm(8), at(LED)),
+        op("br:l", at(LED), imm(end), target=first + 1),
+    ]
 
 
 def near(seed: int) -> list[int]:
@@ -59,6 +75,30 @@ def test_stores_are_marked_and_added_up_wherever_they_go() -> None:
     for seed in range(4):
         found, _ = disagreements(scene(near(seed)), ENGINES)
         assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [(0, PAGE_BYTES)],
+        [(PAGE_BYTES, 2 * PAGE_BYTES)],
+        [(PAGE_BYTES, 3 * PAGE_BYTES)],
+        [(0, PAGE_BYTES), (2 * PAGE_BYTES, 3 * PAGE_BYTES)],
+        [(8, PAGE_BYTES), (PAGE_BYTES, 3 * PAGE_BYTES - 8)],
+    ],
+)
+def test_pages_of_which_all_was_stored_lie_among_others(parts: list[tuple[int, int]]) -> None:
+    """No more marks are asked for on those, and all the same on the others."""
+    before = []
+    for start, end in parts:
+        before += filled(TARGETS + start, TARGETS + end, len(before))
+    addresses = near(len(parts))
+    # Over the edges of the second page, further each time.
+    for index in range(15):
+        addresses[4 * index] = TARGETS + PAGE_BYTES - 15 + index
+        addresses[4 * index + 2] = TARGETS + 2 * PAGE_BYTES - 1 - index
+    found, _ = disagreements(scene(addresses, before), ENGINES)
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("fuel", [*range(60, 75), 7])
