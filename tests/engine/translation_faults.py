@@ -233,10 +233,11 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     pages = Runtime._pages
 
-    def all_alike(runtime: Runtime, function: Any, page: Value, seen: Value, flags: int,
-                  *rest: Any) -> Value:  # fmt: skip
+    def all_alike(
+        runtime: Runtime, function: Any, page: Value, seen: Value, *rest: Any, is_mixed: bool
+    ) -> Value:
         with mock.patch.object(runtime._memory, "flag_of", return_value=seen):
-            return pages(runtime, function, page, seen, flags, *rest)
+            return pages(runtime, function, page, seen, *rest, is_mixed=is_mixed)
 
     patch.setattr(Runtime, "_pages", all_alike)
 

@@ -158,7 +158,7 @@ def _steps(body: Body, cells: Mapping[Place, Cell]) -> dict[Place, int | None]:
     return steps
 
 
-def _first_use(group: Group, groups: Groups) -> int:
+def first_use(group: Group, groups: Groups) -> int:
     """Return the position of the first instruction that uses a group."""
     return min(position for (position, _), pair in groups.items() if group in pair)
 
@@ -167,7 +167,7 @@ def _can_be_undone(
     body: Body, cells: Mapping[Place, Cell], groups: Groups, roaming: Sequence[Group]
 ) -> bool:
     """Say whether groups are all checked before an iteration's first store to memory."""
-    checked = max(_first_use(group, groups) for group in roaming)
+    checked = max(first_use(group, groups) for group in roaming)
     return not any(
         operand.mode is not Mode.DIRECT or (operand.value, instruction.width_of(index)) not in cells
         for instruction in body.instructions[:checked]
@@ -197,7 +197,7 @@ def _stream(
     step = steps.get(group.pointer, 0)
     if step is None or abs(step) > STEP_MAX:
         return None
-    first = _first_use(group, groups)
+    first = first_use(group, groups)
     return Stream(group, step, _moved_before(instructions, first, group.pointer, cells))
 
 

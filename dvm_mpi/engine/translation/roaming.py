@@ -8,6 +8,7 @@ were noted.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from llvmlite import ir
@@ -43,7 +44,7 @@ class Roaming:
         self._group = group
         #: Where the group's first byte may lie: from the first address on, at so many.
         self._first, self._count = frame.kept(), frame.kept()
-        self._flags, self._misses = frame.kept(), frame.kept()
+        self._flags, self._misses, self._tries = frame.kept(), frame.kept(), frame.kept()
         self._checked: Checked | None = None
 
     def check(self, base: Value, failed: Block) -> Checked:
@@ -64,7 +65,7 @@ class Roaming:
         frame.unless(failed, self._holds(start))
         frame.builder.branch(known)
         frame.at(known)
-        tracked = [self._ask_tracked(start, checked)] if group.stores else []
+        is_known_tracked = self._ask_tracked(start)
         within = frame.builder.block
         frame.builder.branch(checked)
         frame.at(alone)
@@ -75,28 +76,67 @@ class Roaming:
         is_tracked = None
         if once.is_tracked is not None:
             is_tracked = frame.builder.phi(BIT)
-            is_tracked.add_incoming(ir.Constant(BIT, 0), known)
-            is_tracked.add_incoming(*tracked, within)
+            is_tracked.add_incoming(is_known_tracked, within)
             is_tracked.add_incoming(once.is_tracked, behind)
         self._checked = Checked(base, is_tracked)
         return self._checked
 
-    def _ask_tracked(self, start: Value, checked: Block) -> Value:
-        """Return whether stores to the group's pages are marked; to `checked` if to none known.
+    def trust(self, base: Value) -> Checked:
+        """Take all accesses of the group as permitted, since `enclose` has seen that they are."""
+        start = self._frame.builder.add(base, word(self._group.low))
+        self._checked = Checked(base, self._ask_tracked(start))
+        return self._checked
+
+    def enclose(self, low: int, high: int, failed: Block) -> None:
+        """Go on if the group may begin anywhere from `low` to `high`; else to `failed`."""
+        frame, group = self._frame, self._group
+        look, known = frame.block("look"), frame.block("known")
+        frame.builder.cbranch(self._encloses(low, high), known, look)
+        frame.at(look)
+        builder = frame.builder
+        tries = builder.add(builder.load(self._tries, typ=I64), word(1))
+        builder.store(tries, self._tries)
+        frame.unless(failed, self._is_power_of_two(tries))
+        last = high + group.high - group.low - 1
+        pages = (last >> PAGE_SHIFT) - (low >> PAGE_SHIFT) + 1
+        # The last page first, which is there last where a table is used for the first time.
+        wanted = ir.Constant(I8, group.flags)
+        builder = frame.builder
+        flags = builder.and_(self._memory.flag_of(word(last >> PAGE_SHIFT)), wanted)
+        frame.unless(failed, builder.icmp_unsigned("==", flags, wanted))
+        self._keep(self._runtime.look(word(low), group.flags, 1, word(pages), is_mixed=True))
+        frame.unless(failed, self._encloses(low, high))
+        frame.go(known)
+
+    def _encloses(self, low: int, high: int) -> Value:
+        builder = self._frame.builder
+        return builder.and_(self._holds(word(low)), self._holds(word(high)))
+
+    def _ask_tracked(self, start: Value) -> Value | None:
+        """Return whether stores to the group's pages, which are known, are marked.
 
         A few pages of a table may still ask for marks that all others no longer ask for.
         """
         frame, memory, group = self._frame, self._memory, self._group
-        some = frame.block("some")
+        if not group.stores:
+            return None
+        before = frame.builder.block
+        some, asked = frame.block("some"), frame.block("asked")
         any_of = frame.builder.trunc(frame.builder.load(self._flags, typ=I64), I8)
-        frame.builder.cbranch(memory.asks_marks(any_of), some, checked)
+        frame.builder.cbranch(memory.asks_marks(any_of), some, asked)
         frame.at(some)
         builder = frame.builder
         flags = memory.flag_of(builder.lshr(start, word(PAGE_SHIFT)))
         if group.high - group.low > 1:
             last = builder.add(start, word(group.high - group.low - 1))
             flags = builder.or_(flags, memory.flag_of(builder.lshr(last, word(PAGE_SHIFT))))
-        return memory.asks_marks(flags)
+        is_marked = memory.asks_marks(flags)
+        within = frame.builder.block
+        frame.go(asked)
+        is_tracked = frame.builder.phi(BIT)
+        is_tracked.add_incoming(ir.Constant(BIT, 0), before)
+        is_tracked.add_incoming(is_marked, within)
+        return is_tracked
 
     def _holds(self, start: Value) -> Value:
         """Return whether the group may begin at an address, as far as is known."""
@@ -114,8 +154,13 @@ class Roaming:
         look, flags = self._runtime.look, self._group.flags
         above = look(start, flags, 1, pages, is_mixed=True)
         below = look(start, flags, -1, pages, is_mixed=True)
+        self._keep(above, below)
+
+    def _keep(self, above: Value, below: Value | None = None) -> None:
+        """Keep what is known from one run of pages on, or from two that meet at an address."""
         builder = self._frame.builder
-        first = builder.extract_value(below, 0)
+        runs = [run for run in (below, above) if run is not None]
+        first = builder.extract_value(runs[0], 0)
         end = builder.add(builder.extract_value(above, 0), builder.extract_value(above, 1))
         size = builder.sub(end, first)
         span = word(self._group.high - self._group.low)
@@ -123,8 +168,10 @@ class Roaming:
         count = builder.add(builder.sub(size, span), word(1))
         builder.store(first, self._first)
         builder.store(builder.select(fits, count, word(0)), self._count)
-        any_of = (builder.extract_value(run, 2) for run in (above, below))
-        builder.store(builder.or_(*any_of), self._flags)
+        flags = builder.extract_value(runs[0], 2)
+        for run in runs[1:]:
+            flags = builder.or_(flags, builder.extract_value(run, 2))
+        builder.store(flags, self._flags)
 
     def mark(self) -> None:
         """Mark what the iteration has stored, if the pages ask for it."""
@@ -138,26 +185,45 @@ class Roaming:
 
 
 class Roamers:
-    """All such groups of one window, and what cells held when its present iteration began."""
+    """All such groups of one window, and what cells held when its present iteration began.
 
-    def __init__(self, frame: Frame, memory: Memory, runtime: Runtime, loop: Loop) -> None:
+    `enclosed`: groups that need no check in an iteration, since they may be used wherever their
+    pointers can lead to; by group, from where to where. Others that share `roaming` do not say so.
+    """
+
+    def __init__(
+        self,
+        frame: Frame,
+        loop: Loop,
+        roaming: Mapping[Group, Roaming],
+        enclosed: Mapping[Group, tuple[int, int]] | None = None,
+    ) -> None:
         self._frame = frame
         self._uneven = loop.uneven
-        self._all = {group: Roaming(frame, memory, runtime, group) for group in loop.roaming}
+        self._all = roaming
+        self._enclosed = enclosed or {}
+        self._is_checked = len(self._all) > len(self._enclosed)
         self._held: dict[Place, Value] = {}
-        self._stopped: Block = frame.block("stopped") if loop.roaming else None
+        self._stopped: Block = frame.block("stopped") if self._is_checked else None
 
     def __contains__(self, group: Group) -> bool:
         return group in self._all
 
+    def enclose(self, failed: Block) -> None:
+        """Go on if all that is enclosed is permitted; else to `failed`."""
+        for group, (low, high) in self._enclosed.items():
+            self._all[group].enclose(low, high, failed)
+
     def begin(self) -> None:
         """Begin an iteration: note what cells hold."""
-        for place in self._uneven if self._all else ():
+        for place in self._uneven if self._is_checked else ():
             variable = self._frame.variables[place]
             self._held[place] = self._frame.builder.load(variable, typ=variable.allocated_type)
 
     def check(self, group: Group, base: Value) -> Checked:
         """Check all accesses of a group; the iteration is undone if they are not permitted."""
+        if group in self._enclosed:
+            return self._all[group].trust(base)
         return self._all[group].check(base, self._stopped)
 
     def end(self) -> None:
@@ -167,7 +233,7 @@ class Roamers:
 
     def finish(self, count: Value, checked: Block, done: Block) -> None:
         """Build how an iteration is undone behind `count` others: to `checked` if behind none."""
-        if not self._all:
+        if not self._is_checked:
             return
         frame = self._frame
         frame.at(self._stopped)

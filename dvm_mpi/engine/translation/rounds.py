@@ -208,7 +208,7 @@ class Rounds(Window):
             Ready(stream, self._start(stream), never, None) for stream in self._nest.inner.streams
         ]
         inner = self._nest.inner
-        roamers = Roamers(frame, self._memory, self._runtime, inner)
+        roamers = Roamers(frame, inner, {})
         lowering = WindowLowering(frame, self._memory, inner, self._groups, ready, roamers)
         # What a round executes is known, and counted behind all.
         self._loop_body(lowering, turns, turns, Spent(frame, inner.body), failed)

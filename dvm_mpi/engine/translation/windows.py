@@ -17,6 +17,7 @@ from dvm_mpi.engine.address_space import TRACK
 from dvm_mpi.engine.operations import plan
 from dvm_mpi.engine.records import Word
 from dvm_mpi.engine.translation.accesses import Group, Groups
+from dvm_mpi.engine.translation.bounds import bounds_of
 from dvm_mpi.engine.translation.cells import Cell, Place
 from dvm_mpi.engine.translation.frame import I8, I64, Block, Frame, Value, word
 from dvm_mpi.engine.translation.iterations import Spent, build_iteration
@@ -25,7 +26,7 @@ from dvm_mpi.engine.translation.loops import Condition, Loop, Stream, step_of
 from dvm_mpi.engine.translation.lowering import Lowering
 from dvm_mpi.engine.translation.memory import Checked, Memory
 from dvm_mpi.engine.translation.packing import Packed
-from dvm_mpi.engine.translation.roaming import Roamers
+from dvm_mpi.engine.translation.roaming import Roamers, Roaming
 from dvm_mpi.engine.translation.runtime import Runtime
 from dvm_mpi.layout import PAGE_SHIFT, WORD_BYTES
 
@@ -202,6 +203,15 @@ class WindowLowering(Lowering):
             builder.store(builder.add(self._first[place], moved), self._frame.variables[place])
 
 
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """Where to go if no window is possible, if the loop goes on behind it, and if it has ended."""
+
+    checked: Block
+    again: Block
+    behind: Block
+
+
 class Window:
     """Builds the windows of one loop."""
 
@@ -252,10 +262,32 @@ class Window:
             one, most = self._open(stream, most, checked)
             ready.append(one)
         self._keep_apart(ready, most, checked)
-        roamers = Roamers(frame, self._memory, self._runtime, loop)
+        ways = _Ways(checked, again, behind)
+        memory, runtime = self._memory, self._runtime
+        roaming = {group: Roaming(frame, memory, runtime, group) for group in loop.roaming}
+        bounds = bounds_of(loop, self._groups, frame.cells)
+        if bounds:
+            # Twice the code: without a check in each iteration, and with it.
+            anywhere = frame.block("anywhere")
+            enclosed = Roamers(frame, loop, roaming, bounds)
+            enclosed.enclose(anywhere)
+            self._repeat(enclosed, ready, most, trips, ways)
+            frame.at(anywhere)
+        self._repeat(Roamers(frame, loop, roaming), ready, most, trips, ways)
+
+    def _repeat(
+        self,
+        roamers: Roamers,
+        ready: Sequence[Ready],
+        most: Value,
+        trips: Value | None,
+        ways: _Ways,
+    ) -> None:
+        """Build at most `most` iterations, and all that follows from them."""
+        frame, loop = self._frame, self._loop
         lowering = WindowLowering(frame, self._memory, loop, self._groups, ready, roamers)
         spent = Spent(frame, loop.body)
-        count, goes_on = self._loop_body(lowering, most, trips, spent, checked)
+        count, goes_on = self._loop_body(lowering, most, trips, spent, ways.checked)
         spent.finish(count)
         lowering.finish(count)
         # Loads first: what the window itself has stored is none of what it has loaded.
@@ -263,7 +295,7 @@ class Window:
             self._note(one, count)
         for one in ready:
             self._mark(one, count)
-        frame.builder.cbranch(goes_on, again, behind)
+        frame.builder.cbranch(goes_on, ways.again, ways.behind)
 
     def _smaller(self, x: Value, y: Value) -> Value:
         builder = self._frame.builder

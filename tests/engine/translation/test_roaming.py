@@ -24,10 +24,15 @@ TARGETS = DATA_START + PAGE_BYTES
 END = DATA_START + PAGES * PAGE_BYTES
 
 
-def scene(addresses: Sequence[int], before: Sequence[Instruction] = (), **more: Any) -> Scene:
+def scene(
+    addresses: Sequence[int],
+    before: Sequence[Instruction] = (),
+    cut: Sequence[Instruction] = (),
+    **more: Any,
+) -> Scene:
     """Return a loop that adds to the two numbers at each of some addresses, in their order.
 
-    Other instructions may come before it.
+    Other instructions may come before it, and may cut each address.
     """
     end = DATA_START + 8 * len(addresses)
     table = b"".join((a & (1 << 64) - 1).to_bytes(8, "little") for a in addresses)
@@ -42,6 +47,7 @@ def scene(addresses: Sequence[int], before: Sequence[Instruction] = (), **more: 
             op("mov", imm(DATA_START), at(TABLE)),
             op("mov", at(LED), at(BEFORE)),
             op("mov", via(TABLE), at(LED)),
+            *cut,
             op("add", at(SUM), at(BEFORE), at(SUM)),
             op("add", via(LED), imm(1), via(LED)),
             op("add", via(LED, 8), at(SUM), via(LED, 8)),
@@ -99,6 +105,47 @@ def test_pages_of_which_all_was_stored_lie_among_others(parts: list[tuple[int, i
         addresses[4 * index + 2] = TARGETS + 2 * PAGE_BYTES - 1 - index
     found, _ = disagreements(scene(addresses, before), ENGINES)
     assert not found, "\n".join(found)
+
+
+def cut_to(mask: int, base: int) -> list[Instruction]:
+    """Return what makes of any address one that is `base` and at most `mask` more."""
+    return [op("and", at(LED), imm(mask), at(LED)), op("add", at(LED), imm(base), at(LED))]
+
+
+@pytest.mark.parametrize("fuel", [100_000, *range(60, 70), 7])
+@pytest.mark.parametrize("parts", [[], [(0, PAGE_BYTES)], [(0, 3 * PAGE_BYTES)]])
+def test_where_all_is_permitted_no_address_is_checked(
+    parts: list[tuple[int, int]], fuel: int
+) -> None:
+    before = []
+    for start, end in parts:
+        before += filled(TARGETS + start, TARGETS + end, len(before))
+    for mask, base in ((2 * PAGE_BYTES - 1, TARGETS), (PAGE_BYTES - 1, TARGETS + PAGE_BYTES - 9)):
+        program = scene(near(fuel), before, cut_to(mask, base), slice_fuel=fuel)
+        found, _ = disagreements(program, ENGINES)
+        assert not found, "\n".join([f"{mask:#x} {base:#x}", *found])
+
+
+@pytest.mark.parametrize(
+    ("mask", "base"),
+    [
+        (4 * PAGE_BYTES - 1, TARGETS),
+        (PAGE_BYTES - 1, END - PAGE_BYTES - 15 + 1),
+        (4 * PAGE_BYTES - 1, TARGETS - PAGE_BYTES),
+        (0xFFF, SUM & -PAGE_BYTES),
+        (0xFF, LED - 0x80),
+        (0xFFF, 0),
+        (0xFFF, TEXT_START),
+    ],
+)
+def test_where_not_all_is_permitted_each_address_is(mask: int, base: int) -> None:
+    for seed in range(2):
+        rng = random.Random(seed)
+        addresses = [rng.randrange(1 << 62) for _ in range(ENTRIES)]
+        changes = {"fuel_max": 5_000}
+        program = scene(addresses, (), cut_to(mask, base), changes=changes)
+        found, _ = disagreements(program, ENGINES)
+        assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("fuel", [*range(60, 75), 7])
