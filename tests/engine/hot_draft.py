@@ -63,6 +63,11 @@ BOUNDS: Final = DATA + 5 * PAGE_BYTES + 512
 SUMS: Final = tuple(0x2_0000_0280 + 8 * i for i in range(10))
 #: What a loop uses whose pointer goes anywhere: counter, in between, pointer, sum.
 ROAMING: Final = tuple(0x2_0000_0300 + 8 * i for i in range(4))
+#: By type, what a row of numbers is added to by: a factor, and a product.
+ROW_CELLS: Final = {
+    name: (0x2_0000_0340 + 16 * i, 0x2_0000_0348 + 16 * i)
+    for i, name in enumerate(["fd", "fs", "sq", "ub"])
+}
 #: What differs between the runners of a program: words that the creator left on the stack.
 INPUTS: Final = OWN_STACK + 64
 #: The cells that they are loaded to: a number of turns, one more, an address, a value.

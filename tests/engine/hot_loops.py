@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from dvm_mpi.disa.types import BY_NAME, Kind
@@ -17,6 +17,7 @@ from tests.engine.hot_draft import (
     INPUT_CELLS,
     LIMITS,
     ROAMING,
+    ROW_CELLS,
     SCRATCH,
     STRIDES,
     TYPED,
@@ -58,6 +59,8 @@ AROUND_SHARE: Final = 0.25
 SIDE_BY_SIDE_SHARE: Final = 0.4
 #: Of loops around a loop, those over the rows of something.
 NEST_SHARE: Final = 0.3
+#: Of these, those that add to the same row in each round.
+ROW_SHARE: Final = 0.4
 #: Loops in loops.
 LEVELS_MAX: Final = 3
 
@@ -149,7 +152,10 @@ def nest(d: Draft, budget: int) -> None:
     rounds = max(min(budget // (turns * 6), 30), 4)
     outer, inner = at(COUNTERS[4]), at(COUNTERS[5])
     made = Loop(COUNTERS[5], "sq", [], d.label(), d.label())
-    moves = [_row_pointer(d, made, turns * rounds) for _ in range(rng.choice([1, 2, 2, 3]))]
+    has_row = d.chance(ROW_SHARE)
+    count = rng.choice([0, 1, 2] if has_row else [1, 2, 2, 3])
+    moves = [_row_pointer(d, made, turns * rounds) for _ in range(count)]
+    row = _row(d, made, turns, moves) if has_row else None
     first = rng.choice([0, 0, 1, -3])
     d.put("mov", imm(0), outer)
     d.put("mov", imm(first), inner)
@@ -157,19 +163,27 @@ def nest(d: Draft, budget: int) -> None:
     top = d.here() if has_prefix else -1
     d.loops.append(made)
     if has_prefix:
+        if row is not None and d.chance(0.7):
+            d.put("mov", via(rng.choice(made.pointers)), at(row.factor), types=row.type_name)
         _row_ends(d, [before for before, _, _ in moves])
         d.put("mov", imm(first), inner)
     again = d.here()
-    if d.chance(0.5):
+    if row is not None:
+        _add_to_row(d, row)
+    elif d.chance(0.5):
         side_by_side(d)
-    for _ in range(rng.choice([0, 1, 1, 2])):
+    for _ in range(rng.choice([0, 1, 1, 2]) if row is None or d.chance(0.2) else 0):
         straight(d, d.loops[-1].pointers)
     for _, within, _ in moves:
         within()
     d.put("add", inner, imm(1), inner)
     d.put("br:l", inner, imm(first + turns), target=again)
     d.place(made.onward)
-    _row_ends(d, [behind for _, _, behind in moves])
+    if row is None or d.chance(0.3):
+        _row_ends(d, [behind for _, _, behind in moves])
+    else:
+        for _, _, behind in moves:
+            behind()
     if not has_prefix:
         d.put("mov", imm(first), inner)
     d.put("add", outer, imm(1), outer)
@@ -283,13 +297,62 @@ def _row_ends(d: Draft, moves: list[Callable[[], None]]) -> None:
             straight(d, d.loops[-1].pointers)
 
 
-def _row_pointer(d: Draft, made: Loop, trips: int) -> tuple[Callable[[], None], ...]:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What each round of a nest adds to, and of what: pointers; cells of factor and product."""
+
+    pointer: int
+    source: int
+    type_name: str
+    factor: int
+    product: int
+
+
+def _row(d: Draft, made: Loop, turns: int, moves: list[tuple[Callable[[], None], ...]]) -> Row:
+    """Set a pointer of a nest to a row that begins anew with each round."""
+    type_name = d.rng.choice(["fd", "fd", "fd", "fs", "sq", "ub"])
+    width = BY_NAME[type_name].width_bytes
+    moves.append(_row_pointer(d, made, turns, width, "anew"))
+    moves.append(_row_pointer(d, made, turns, width, d.rng.choice(["goes on", "goes on", "anew"])))
+    pointer, source = made.pointers[-2:]
+    if d.chance(0.4):
+        # It meets the row in some rounds, or nearly so.
+        near = imm(width * d.rng.choice([-turns - 1, -turns, -turns, -3, -1, 0, 1, turns]))
+        d.put("add", at(pointer), near, at(source))
+    return Row(pointer, source, type_name, *ROW_CELLS[type_name])
+
+
+def _add_to_row(d: Draft, row: Row) -> None:
+    """Write what adds to an element of a row, or nearly so."""
+    rng, types = d.rng, row.type_name
+    element = via(row.pointer, rng.choice([8, -8]) if d.chance(0.03) else 0)
+    others = {via(row.source): 60, d.access(types): 20, at(row.factor): 20}
+    (other,) = rng.choices(list(others), weights=list(others.values()))
+    if d.chance(0.7):
+        d.put(
+            rng.choice(["mul", "add", "sub"]), at(row.factor), other, at(row.product), types=types
+        )
+        other = at(row.product)
+    operands = [via(row.pointer), other]
+    if d.chance(0.2):
+        operands.reverse()
+    mnemonic = rng.choice(["add", "add", "sub", "mul", "max"])
+    if d.chance(0.15):
+        # Through a cell.
+        d.put("mov", operands[0], at(row.product), types=types)
+        operands[0] = at(row.product)
+    d.put(mnemonic, *operands, element, types=types)
+
+
+def _row_pointer(
+    d: Draft, made: Loop, trips: int, stride: int | None = None, kind: str = ""
+) -> tuple[Callable[[], None], ...]:
     """Set a pointer of a nest; return what is written before, in and behind the inner loop."""
     rng = d.rng
     pointer, beside = d.next_pointer(), at(LIMITS[len(made.pointers)])
     made.pointers.append(pointer)
-    stride = rng.choice([8, 8, 8, 8, 4, 1, 16, 0, -8])
-    kind = rng.choice(["goes on", "goes on", "anew", "anew", "beside", "outside"])
+    stride = rng.choice([8, 8, 8, 8, 4, 1, 16, 0, -8]) if stride is None else stride
+    kind = kind or rng.choice(["goes on", "goes on", "anew", "anew", "beside", "outside"])
     start = imm(d.pointee(stride, trips))
     d.put("mov", start, at(pointer))
     d.put("mov", start, beside)

@@ -1,6 +1,6 @@
 """Faults planted in the translator, one rule left out each: random programs must notice them.
 
-Who tries them is fault_trials.py.
+Those of rounds are in round_faults.py. Who tries them is fault_trials.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
-import pytest
 from llvmlite import ir
 
 from dvm_mpi.disa.instruction import Instruction
@@ -23,7 +22,6 @@ from dvm_mpi.engine.translation import (
     loops,
     lowering,
     packing,
-    rounds,
     windows,
 )
 from dvm_mpi.engine.translation import cells as cells_module
@@ -36,23 +34,15 @@ from dvm_mpi.engine.translation.iterations import Spent
 from dvm_mpi.engine.translation.memory import Checked, Memory
 from dvm_mpi.engine.translation.paths import Paths
 from dvm_mpi.engine.translation.roaming import Roamers, Roaming
-from dvm_mpi.engine.translation.rounds import Rounds
 from dvm_mpi.engine.translation.runtime import Runtime
 from dvm_mpi.engine.translation.windows import Window
+from tests.engine.planting import Patch, Plant, noting
+from tests.engine.round_faults import ROUND_FAULTS
 
 _O = Operation
-Patch = pytest.MonkeyPatch
-Plant = Callable[[Patch], None]
 
-FAULTS: Final[dict[str, Plant]] = {}
-
-
-def _fault(name: str) -> Callable[[Plant], Plant]:
-    def note(plant: Plant) -> Plant:
-        FAULTS[name] = plant
-        return plant
-
-    return note
+FAULTS: Final[dict[str, Plant]] = dict(ROUND_FAULTS)
+fault = noting(FAULTS)
 
 
 def _nothing(*_: Any) -> None:
@@ -60,12 +50,12 @@ def _nothing(*_: Any) -> None:
 
 
 # --- stored bytes -----------------------------------------------------------------------------
-@_fault("stores are not marked")
+@fault("stores are not marked")
 def _(patch: Patch) -> None:
     patch.setattr(Memory, "mark", _nothing)
 
 
-@_fault("the last stored byte is not marked")
+@fault("the last stored byte is not marked")
 def _(patch: Patch) -> None:
     marked = Memory.mark_always
 
@@ -75,12 +65,12 @@ def _(patch: Patch) -> None:
     patch.setattr(Memory, "mark_always", mark_always)
 
 
-@_fault("a window's stores are not marked")
+@fault("a window's stores are not marked")
 def _(patch: Patch) -> None:
     patch.setattr(Window, "_mark", _nothing)
 
 
-@_fault("a window's last turn is not marked")
+@fault("a window's last turn is not marked")
 def _(patch: Patch) -> None:
     mark = Window._mark
 
@@ -90,7 +80,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Window, "_mark", fewer)
 
 
-@_fault("a window that goes down is marked as if it went up")
+@fault("a window that goes down is marked as if it went up")
 def _(patch: Patch) -> None:
     mark = Window._mark
 
@@ -101,7 +91,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Window, "_mark", upwards)
 
 
-@_fault("the last word of a range is not marked")
+@fault("the last word of a range is not marked")
 def _(patch: Patch) -> None:
     words = Runtime._mark_words
 
@@ -113,7 +103,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Runtime, "_mark_words", fewer)
 
 
-@_fault("a range that is marked is longer than what was marked")
+@fault("a range that is marked is longer than what was marked")
 def _(patch: Patch) -> None:
     patch.setattr(windows.Kept, "holds", _longer(windows.Kept.holds))
 
@@ -126,12 +116,12 @@ def _longer(holds: Callable[..., Value]) -> Callable[..., Value]:
 
 
 # --- notes of loads ---------------------------------------------------------------------------
-@_fault("loads are not noted")
+@fault("loads are not noted")
 def _(patch: Patch) -> None:
     patch.setattr(Memory, "note", _nothing)
 
 
-@_fault("the last loaded byte is not noted")
+@fault("the last loaded byte is not noted")
 def _(patch: Patch) -> None:
     noted = Memory.note_always
 
@@ -141,7 +131,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Memory, "note_always", note_always)
 
 
-@_fault("loads of what the attempt has stored are noted")
+@fault("loads of what the attempt has stored are noted")
 def _(patch: Patch) -> None:
     def note_bits(memory: Memory, address: Value, bits: Value) -> None:
         builder = memory._frame.builder
@@ -151,17 +141,17 @@ def _(patch: Patch) -> None:
     patch.setattr(Memory, "note_bits", note_bits)
 
 
-@_fault("loads are noted of pages that are not listed")
+@fault("loads are noted of pages that are not listed")
 def _(patch: Patch) -> None:
     patch.setattr(Memory, "is_listed", lambda *_: ir.Constant(BIT, 1))
 
 
-@_fault("a window's loads are not noted")
+@fault("a window's loads are not noted")
 def _(patch: Patch) -> None:
     patch.setattr(Window, "_note", _nothing)
 
 
-@_fault("a window's last load is not noted")
+@fault("a window's last load is not noted")
 def _(patch: Patch) -> None:
     note = Window._note
 
@@ -171,18 +161,18 @@ def _(patch: Patch) -> None:
     patch.setattr(Window, "_note", fewer)
 
 
-@_fault("a window may load what another of its pointers has stored")
+@fault("a window may load what another of its pointers has stored")
 def _(patch: Patch) -> None:
     patch.setattr(Window, "_keep_apart", _nothing)
 
 
-@_fault("a window may load what the same pointer has stored")
+@fault("a window may load what the same pointer has stored")
 def _(patch: Patch) -> None:
     patch.setattr(translate, "is_notable", lambda _: True)
 
 
 # --- windows ----------------------------------------------------------------------------------
-@_fault("a window's last turn is not counted")
+@fault("a window's last turn is not counted")
 def _(patch: Patch) -> None:
     body = Window._loop_body
 
@@ -196,7 +186,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Window, "_loop_body", uncounted)
 
 
-@_fault("what is known of pages outlives the unit")
+@fault("what is known of pages outlives the unit")
 def _(patch: Patch) -> None:
     def kept(frame: Frame) -> Value:
         name = f"kept_{len(frame.module.globals)}"
@@ -207,7 +197,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Frame, "kept", kept)
 
 
-@_fault("a window has one turn too many")
+@fault("a window has one turn too many")
 def _(patch: Patch) -> None:
     trips = Window._trips
 
@@ -218,7 +208,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Window, "_trips", more)
 
 
-@_fault("a stream is one element longer than its pages")
+@fault("a stream is one element longer than its pages")
 def _(patch: Patch) -> None:
     opened = Window._open
 
@@ -229,7 +219,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Window, "_open", longer)
 
 
-@_fault("the pages of a stream are looked at from the first only")
+@fault("the pages of a stream are looked at from the first only")
 def _(patch: Patch) -> None:
     pages = Runtime._pages
 
@@ -242,12 +232,12 @@ def _(patch: Patch) -> None:
     patch.setattr(Runtime, "_pages", all_alike)
 
 
-@_fault("a stream runs over cells in registers")
+@fault("a stream runs over cells in registers")
 def _(patch: Patch) -> None:
     patch.setattr(Runtime, "_without_cells", lambda _, __, low, high, ___: (low, high))
 
 
-@_fault("a counter is not expected to wrap")
+@fault("a counter is not expected to wrap")
 def _(patch: Patch) -> None:
     trips = Window._trips
 
@@ -258,33 +248,33 @@ def _(patch: Patch) -> None:
     patch.setattr(Window, "_trips", unchecked)
 
 
-@_fault("a pointer's step is not seen by what follows in its turn")
+@fault("a pointer's step is not seen by what follows in its turn")
 def _(patch: Patch) -> None:
     patch.setattr(loops, "_moved_before", lambda *_: 0)
 
 
-@_fault("a window forgets that cells have moved")
+@fault("a window forgets that cells have moved")
 def _(patch: Patch) -> None:
     patch.setattr(windows.WindowLowering, "finish", _nothing)
 
 
 # --- branches within windows ------------------------------------------------------------------
-@_fault("what a branch goes around is not counted")
+@fault("what a branch goes around is not counted")
 def _(patch: Patch) -> None:
     patch.setattr(Spent, "add", _nothing)
 
 
-@_fault("a window has fuel for the shortest ways through its loop only")
+@fault("a window has fuel for the shortest ways through its loop only")
 def _(patch: Patch) -> None:
     patch.setattr(Body, "most", Body.least)
 
 
-@_fault("what a branch goes around may touch memory")
+@fault("what a branch goes around may touch memory")
 def _(patch: Patch) -> None:
     patch.setattr(loops, "is_pure", lambda *_: True)
 
 
-@_fault("a step that is skipped at times is taken for an even one")
+@fault("a step that is skipped at times is taken for an even one")
 def _(patch: Patch) -> None:
     steps = loops._steps
 
@@ -297,33 +287,33 @@ def _(patch: Patch) -> None:
 
 
 # --- pointers that go anywhere in windows -----------------------------------------------------
-@_fault("what is stored by a pointer that goes anywhere is not marked")
+@fault("what is stored by a pointer that goes anywhere is not marked")
 def _(patch: Patch) -> None:
     patch.setattr(Roaming, "mark", _nothing)
 
 
-@_fault("what is known of where a pointer may go holds for any address")
+@fault("what is known of where a pointer may go holds for any address")
 def _(patch: Patch) -> None:
     patch.setattr(Roaming, "_holds", lambda *_: ir.Constant(BIT, 1))
 
 
-@_fault("an iteration that stops is not undone")
+@fault("an iteration that stops is not undone")
 def _(patch: Patch) -> None:
     patch.setattr(Roamers, "begin", _nothing)
 
 
-@_fault("an iteration may stop behind a store")
+@fault("an iteration may stop behind a store")
 def _(patch: Patch) -> None:
     patch.setattr(loops, "_can_be_undone", lambda *_: True)
 
 
 # --- checks of memory -------------------------------------------------------------------------
-@_fault("any page may be accessed")
+@fault("any page may be accessed")
 def _(patch: Patch) -> None:
     patch.setattr(Memory, "_check_flags", _nothing)
 
 
-@_fault("a page that may be loaded from may be stored to")
+@fault("a page that may be loaded from may be stored to")
 def _(patch: Patch) -> None:
     check = Memory._check_flags
 
@@ -334,7 +324,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Memory, "_check_flags", weaker)
 
 
-@_fault("an access may reach over its page's end")
+@fault("an access may reach over its page's end")
 def _(patch: Patch) -> None:
     check = Memory.check
 
@@ -345,23 +335,23 @@ def _(patch: Patch) -> None:
     patch.setattr(Memory, "check", shorter)
 
 
-@_fault("a check outlives its pointer's value")
+@fault("a check outlives its pointer's value")
 def _(patch: Patch) -> None:
     patch.setattr(_Grouping, "_change", _nothing)
 
 
 # --- cells in registers -----------------------------------------------------------------------
-@_fault("pointers may lead to cells in registers")
+@fault("pointers may lead to cells in registers")
 def _(patch: Patch) -> None:
     patch.setattr(translate, "stretches_of", lambda *_: [])
 
 
-@_fault("cells that overlap live in registers")
+@fault("cells that overlap live in registers")
 def _(patch: Patch) -> None:
     patch.setattr(cells_module, "_apart", list)
 
 
-@_fault("a cell is not written back")
+@fault("a cell is not written back")
 def _(patch: Patch) -> None:
     promoted = cells_module.promoted_cells
 
@@ -374,7 +364,7 @@ def _(patch: Patch) -> None:
 
 
 # --- fuel -------------------------------------------------------------------------------------
-@_fault("fuel for one instruction too few is enough")
+@fault("fuel for one instruction too few is enough")
 def _(patch: Patch) -> None:
     count = Paths._count
 
@@ -386,7 +376,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Paths, "_count", fewer)
 
 
-@_fault("a window leaves no fuel for what follows")
+@fault("a window leaves no fuel for what follows")
 def _(patch: Patch) -> None:
     build = Window.build
 
@@ -396,7 +386,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Window, "build", greedy)
 
 
-@_fault("a jump is not counted")
+@fault("a jump is not counted")
 def _(patch: Patch) -> None:
     leap = translate._Translation._leap
 
@@ -406,7 +396,7 @@ def _(patch: Patch) -> None:
     patch.setattr(translate._Translation, "_leap", less)
 
 
-@_fault("what was executed before a way out is not counted")
+@fault("what was executed before a way out is not counted")
 def _(patch: Patch) -> None:
     exit_before = Frame.exit_before
 
@@ -417,17 +407,17 @@ def _(patch: Patch) -> None:
 
 
 # --- numbers ----------------------------------------------------------------------------------
-@_fault("NaN is left as the processor made it")
+@fault("NaN is left as the processor made it")
 def _(patch: Patch) -> None:
     patch.setattr(Frame, "canonical", lambda _frame, value, _width: value)
 
 
-@_fault("any NaN may be put where it is canonical later")
+@fault("any NaN may be put where it is canonical later")
 def _(patch: Patch) -> None:
     patch.setattr(Frame, "is_tame", lambda *_: ir.Constant(BIT, 1))
 
 
-@_fault("a NaN is left as it is at a way out")
+@fault("a NaN is left as it is at a way out")
 def _(patch: Patch) -> None:
     leaving = Frame._build_leaving
 
@@ -438,7 +428,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Frame, "_build_leaving", raw)
 
 
-@_fault("any NaN may be where a cell is loaded at the way in")
+@fault("any NaN may be where a cell is loaded at the way in")
 def _(patch: Patch) -> None:
     load_cells = Frame._load_cells
 
@@ -449,24 +439,24 @@ def _(patch: Patch) -> None:
     patch.setattr(Frame, "_load_cells", unchecked)
 
 
-@_fault("the lower of two zeros is the second")
+@fault("the lower of two zeros is the second")
 def _(patch: Patch) -> None:
     operations = arithmetic.NUMBER_OPERATIONS
     patch.setitem(operations, _O.FMIN, operations[_O.FMAX])
 
 
-@_fault("whole numbers become binary32 in two steps")
+@fault("whole numbers become binary32 in two steps")
 def _(patch: Patch) -> None:
     conversions = arithmetic.TO_NUMBER
     patch.setitem(conversions, _O.S_TO_FS, conversions[_O.S_TO_F])
 
 
-@_fault("numbers become unsigned as if signed")
+@fault("numbers become unsigned as if signed")
 def _(patch: Patch) -> None:
     patch.setitem(arithmetic.TO_WORD, _O.F_TO_U, arithmetic.TO_WORD[_O.F_TO_S])
 
 
-@_fault("numbers do not stop at a narrow type's bounds")
+@fault("numbers do not stop at a narrow type's bounds")
 def _(patch: Patch) -> None:
     planned = operations.plan
 
@@ -478,68 +468,30 @@ def _(patch: Patch) -> None:
     patch.setattr(lowering, "plan", unbounded)
 
 
-@_fault("the lowest number is divided by -1 as by any")
+@fault("the lowest number is divided by -1 as by any")
 def _(patch: Patch) -> None:
     for operation, name in ((_O.DIV, "sdiv"), (_O.MOD, "srem")):
         patch.setitem(arithmetic.WORD_OPERATIONS, operation, arithmetic._plain(name))
 
 
-@_fault("nobody looks for a divisor that is 0")
+@fault("nobody looks for a divisor that is 0")
 def _(patch: Patch) -> None:
     patch.setattr(lowering, "DIVISIONS", frozenset())
 
 
-@_fault("a shift's count is not cut to the width")
+@fault("a shift's count is not cut to the width")
 def _(patch: Patch) -> None:
     patch.setattr(arithmetic, "SHIFTS", frozenset())
 
 
-@_fault("shifts of unsigned numbers keep the sign")
+@fault("shifts of unsigned numbers keep the sign")
 def _(patch: Patch) -> None:
     operations = arithmetic.WORD_OPERATIONS
     patch.setitem(operations, _O.USHR, operations[_O.SHR])
 
 
-# --- rounds of a loop around a loop -----------------------------------------------------------
-@_fault("a pointer is not asked whether it is where a round would leave it")
-def _(patch: Patch) -> None:
-    patch.setattr(Rounds, "_is_as_left", lambda *_: ir.Constant(BIT, 1))
-
-
-@_fault("there is one round too many")
-def _(patch: Patch) -> None:
-    count = rounds._Latch.rounds
-
-    def more(latch: Any, *rest: Any) -> Value:
-        return latch._frame.builder.add(count(latch, *rest), word(1))
-
-    patch.setattr(rounds._Latch, "rounds", more)
-
-
-@_fault("a stream is one round longer than its pages")
-def _(patch: Patch) -> None:
-    opened = Rounds._open_rounds
-
-    def longer(given: Rounds, *rest: Any) -> tuple[Any, Value]:
-        one, count = opened(given, *rest)
-        return one, given._frame.builder.add(count, word(1))
-
-    patch.setattr(Rounds, "_open_rounds", longer)
-
-
-@_fault("rounds are marked like one")
-def _(patch: Patch) -> None:
-    mark = Rounds._mark
-
-    def fewer(given: Rounds, one: Any, count: Value) -> None:
-        is_inner = one.stream in given._nest.inner.streams
-        mark(given, one, count if is_inner else word(1))
-
-    patch.setattr(Rounds, "_mark", fewer)
-
-
 # --- lanes of vectors -------------------------------------------------------------------------
-@_fault("two lanes change places")
+@fault("two lanes change places")
 def _(patch: Patch) -> None:
     finish = packing.Packed.finish
 
@@ -552,32 +504,32 @@ def _(patch: Patch) -> None:
 
 
 # --- control ----------------------------------------------------------------------------------
-@_fault("equal is not less or equal")
+@fault("equal is not less or equal")
 def _(patch: Patch) -> None:
     patch.setitem(arithmetic.COMPARISONS, _O.BR_LE, arithmetic.COMPARISONS[_O.BR_L])
 
 
-@_fault("unsigned numbers are compared as signed")
+@fault("unsigned numbers are compared as signed")
 def _(patch: Patch) -> None:
     patch.setitem(arithmetic.COMPARISONS, _O.BR_UL, arithmetic.COMPARISONS[_O.BR_L])
 
 
-@_fault("NaN is not unequal")
+@fault("NaN is not unequal")
 def _(patch: Patch) -> None:
     patch.setitem(arithmetic.COMPARISONS, _O.BR_FNE, ("fcmp_ordered", "!="))
 
 
-@_fault("input and console are cells like others")
+@fault("input and console are cells like others")
 def _(patch: Patch) -> None:
     patch.setattr(code, "is_special", lambda _: False)
 
 
-@_fault("a function that changes its link is repeated where it is called")
+@fault("a function that changes its link is repeated where it is called")
 def _(patch: Patch) -> None:
     patch.setattr(paths_module, "_keeps", lambda *_: True)
 
 
-@_fault("a call leaves the address of the call")
+@fault("a call leaves the address of the call")
 def _(patch: Patch) -> None:
     write_word = lowering.Lowering.write_word
 

@@ -78,6 +78,13 @@ class Frame:
         self._kept.append(variable)
         return variable
 
+    @contextmanager
+    def in_place(self, variables: dict[Place, Value]) -> Iterator[None]:
+        """Let what is built within take other variables for the cells."""
+        usual, self.variables = self.variables, variables
+        yield
+        self.variables = usual
+
     def block(self, name: str) -> Block:
         """Return a new block."""
         return self.function.append_basic_block(name)

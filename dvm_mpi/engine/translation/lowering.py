@@ -180,7 +180,7 @@ class Lowering:
         cell = self._cell(operand, width)
         builder = self._frame.builder
         if cell is None:
-            value = self._memory.load(self.pointer(operand, index, width), INTEGERS[width])
+            value = self.load(operand, index, width, INTEGERS[width])
         elif cell.is_float:
             value = builder.bitcast(self._exact(cell), INTEGERS[width])
         else:
@@ -203,7 +203,7 @@ class Lowering:
         width = instruction.width_of(index)
         cell = self._cell(operand, width)
         if cell is None:
-            value = self._memory.load(self.pointer(operand, index, width), FLOATS[width])
+            value = self.load(operand, index, width, FLOATS[width])
         elif cell.is_float:
             variable = self._frame.variables[cell.address, width]
             value = self._frame.builder.load(variable, typ=FLOATS[width])
@@ -222,6 +222,14 @@ class Lowering:
         return self._frame.cells.get((operand.value, width))
 
     # --- memory -------------------------------------------------------------------------------
+    def load(self, operand: Operand, index: int, width: int, element: Value) -> Value:
+        """Load an operand from memory, as an `element` of its width."""
+        return self._memory.load(self.pointer(operand, index, width), element)
+
+    def store(self, operand: Operand, index: int, width: int, value: Value) -> None:
+        """Store an operand to memory."""
+        self._memory.store(value, self.marked_pointer(operand, index, width))
+
     def pointer(self, operand: Operand, index: int, width: int) -> Value:
         """Return where an operand is, checked for a load and noted as loaded."""
         address, checked = self.address(operand, index)
@@ -270,7 +278,7 @@ class Lowering:
         cut = value if width == WORD_BYTES else builder.trunc(value, INTEGERS[width])
         cell = self._cell(operand, width)
         if cell is None:
-            self._store(operand, index, width, cut)
+            self.store(operand, index, width, cut)
         elif cell.is_float:
             number = builder.bitcast(cut, FLOATS[width])
             if cell.is_lazy and not is_safe:
@@ -301,15 +309,12 @@ class Lowering:
         cell = self._cell(operand, width)
         frame = self._frame
         if cell is None:
-            self._store(operand, index, width, value)
+            self.store(operand, index, width, value)
         elif cell.is_float:
             frame.builder.store(value, frame.variables[cell.address, width])
         else:
             bits = frame.builder.bitcast(value, INTEGERS[width])
             frame.builder.store(bits, frame.variables[cell.address, width])
-
-    def _store(self, operand: Operand, index: int, width: int, value: Value) -> None:
-        self._memory.store(value, self.marked_pointer(operand, index, width))
 
     def marked_pointer(self, operand: Operand, index: int, width: int) -> Value:
         """Return where an operand is, checked for a store and marked as stored."""

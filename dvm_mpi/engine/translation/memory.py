@@ -86,10 +86,11 @@ class Memory:
         loaded.set_metadata("tbaa", self.view_kind)
         return loaded
 
-    def store(self, value: Value, pointer: Value) -> None:
-        """Store to the view."""
+    def store(self, value: Value, pointer: Value) -> Value:
+        """Store to the view; return the instruction that does."""
         stored = self._frame.builder.store(value, pointer, align=1)
         stored.set_metadata("tbaa", self.view_kind)
+        return stored
 
     def flag_of(self, page: Value) -> Value:
         """Return the flag byte of a page, which must be in the view."""

@@ -7,16 +7,23 @@ and counted behind the last. The loop is entered and left where its inner loop b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from llvmlite import ir
 
 from dvm_mpi.disa.instruction import Operand
 from dvm_mpi.disa.types import Mode
+from dvm_mpi.engine.translation.abreast import (
+    ABREAST,
+    RoundAbreast,
+    Rows,
+    differing_cells,
+    rows_of,
+)
 from dvm_mpi.engine.translation.accesses import Groups
 from dvm_mpi.engine.translation.frame import I64, Block, Frame, Value, word
 from dvm_mpi.engine.translation.hammocks import Body
-from dvm_mpi.engine.translation.iterations import Spent
+from dvm_mpi.engine.translation.iterations import Spent, build_iteration
 from dvm_mpi.engine.translation.loops import Condition, Loop
 from dvm_mpi.engine.translation.lowering import Lowering
 from dvm_mpi.engine.translation.memory import Checked, Memory
@@ -71,6 +78,8 @@ class Rounds(Window):
         super().__init__(frame, memory, runtime, nest.inner, groups[nest.inner.body.head.address])
         self._nest = nest
         self._all_groups = groups
+        #: Where each round adds to the same row, some rounds at a time.
+        self._rows = rows_of(nest, groups, frame.cells)
 
     def build_rounds(self, again: Block, failed: Block) -> None:
         """Build as many rounds as are possible here, then `again`; `failed` if there are few."""
@@ -96,11 +105,23 @@ class Rounds(Window):
         self._unless_few(most, failed)
         for reset in nest.resets:
             frame.unless(failed, self._is_as_left(reset, turns))
-        ready = []
+        ready: list[Ready] = []
+        lengths: list[Value] = []
         for stream in nest.streams:
-            one, most = self._open_rounds(stream, most, turns, failed)
+            one, most, length = self._open_rounds(stream, most, turns, failed)
             ready.append(one)
-        self._build_rounds(turns, most, failed)
+            lengths.append(length)
+        counter = frame.variable(I64)
+        frame.builder.store(word(0), counter)
+        done = frame.block("rounds")
+        if self._rows:
+            abreast = self._abreast(most, self._are_rows_apart(ready, lengths))
+            self._build_abreast(turns, abreast, counter, failed)
+            body = frame.block("one")
+            count = frame.builder.load(counter, typ=I64)
+            frame.builder.cbranch(frame.builder.icmp_unsigned("<", count, most), body, done)
+            frame.at(body)
+        self._build_rounds(turns, most, counter, done, failed)
         builder = frame.builder
         for stream, one in zip(nest.streams, ready, strict=True):
             count = turns if stream.is_inner else most
@@ -140,8 +161,11 @@ class Rounds(Window):
 
     def _open_rounds(
         self, one: RoundStream, most: Value, turns: Value, failed: Block
-    ) -> tuple[Ready, Value]:
-        """Return a stream, and for how many rounds it is permitted, at most `most`."""
+    ) -> tuple[Ready, Value, Value]:
+        """Return a stream, and for how many rounds it is permitted, at most `most`.
+
+        And how many bytes lie between the ends of what `most` rounds access.
+        """
         frame, group = self._frame, one.stream.group
         builder = frame.builder
         start = builder.add(self._value(one.start, turns), word(group.low))
@@ -175,16 +199,88 @@ class Rounds(Window):
         count = builder.phi(I64)
         count.add_incoming(fewer, partly)
         count.add_incoming(most, known)
-        return Ready(one.stream, start, run.is_tracked(), None), count
+        return Ready(one.stream, start, run.is_tracked(), None), count, whole
+
+    # --- rounds abreast -----------------------------------------------------------------------
+    def _are_rows_apart(self, ready: Sequence[Ready], lengths: Sequence[Value]) -> Value:
+        """Return whether no stream accesses a byte of a row, other than that row's own."""
+        builder = self._frame.builder
+        apart: Value = ir.Constant(ir.IntType(1), 1)
+        for row, row_length, stream in zip(ready, lengths, self._nest.streams, strict=True):
+            if stream not in self._rows:
+                continue
+            for other, length in zip(ready, lengths, strict=True):
+                if other is not row:
+                    below = builder.icmp_unsigned(
+                        "<=", builder.add(row.start, row_length), other.start
+                    )
+                    above = builder.icmp_unsigned("<=", builder.add(other.start, length), row.start)
+                    apart = builder.and_(apart, builder.or_(below, above))
+        return apart
+
+    def _abreast(self, most: Value, are_apart: Value) -> Value:
+        """Return how many of the rounds are done abreast: a multiple of ABREAST."""
+        builder = self._frame.builder
+        rest = builder.urem(most, word(ABREAST))
+        return builder.select(are_apart, builder.sub(most, rest), word(0))
+
+    def _build_abreast(self, turns: Value, limit: Value, counter: Value, failed: Block) -> None:
+        """Build `limit` rounds, ABREAST at a time; the counter goes there."""
+        frame, inner = self._frame, self._nest.inner
+        again, body, turn, behind, done = map(
+            frame.block, ("abreast", "some", "turn", "behind_turns", "abreast_done")
+        )
+        frame.go(again)
+        count = frame.builder.load(counter, typ=I64)
+        frame.builder.cbranch(frame.builder.icmp_unsigned("<", count, limit), body, done)
+        frame.at(body)
+        rows = Rows(frame, self._rows)
+        differing = differing_cells(self._nest, frame.cells)
+        lowerings: list[RoundAbreast] = []
+        for _ in range(ABREAST):
+            if lowerings:
+                lowerings[-1].finish(turns)
+                self._build_outside()
+            lowerings.append(RoundAbreast(rows, differing, *self._inner_window()))
+        index = frame.variable(I64)
+        frame.builder.store(word(0), index)
+        frame.go(turn)
+        now = frame.builder.load(index, typ=I64)
+        for lowering in lowerings:
+            lowering.index = now
+            build_iteration(frame, lowering, inner.body, Spent(frame, inner.body))
+        lowerings[0].end_turn()
+        builder = frame.builder
+        following = builder.add(now, word(1), flags=("nuw", "nsw"))
+        builder.store(following, index)
+        builder.cbranch(builder.icmp_unsigned("<", following, turns), turn, behind)
+        frame.at(behind)
+        lowerings[-1].finish(turns)
+        self._build_outside()
+        builder = frame.builder
+        builder.store(builder.add(count, word(ABREAST), flags=("nuw", "nsw")), counter)
+        builder.branch(again)
+        frame.at(done)
 
     # --- the rounds ---------------------------------------------------------------------------
-    def _build_rounds(self, turns: Value, most: Value, failed: Block) -> None:
-        frame, nest = self._frame, self._nest
-        counter = frame.variable(I64)
-        frame.builder.store(word(0), counter)
-        body, done = frame.block("round"), frame.block("rounds")
+    def _build_rounds(
+        self, turns: Value, most: Value, counter: Value, done: Block, failed: Block
+    ) -> None:
+        """Build at least one round, until the counter is at `most`; then it goes on at `done`."""
+        frame = self._frame
+        body = frame.block("round")
         frame.go(body)
         self._build_inner(turns, failed)
+        self._build_outside()
+        builder = frame.builder
+        count = builder.add(builder.load(counter, typ=I64), word(1), flags=("nuw", "nsw"))
+        builder.store(count, counter)
+        builder.cbranch(builder.icmp_unsigned("<", count, most), body, done)
+        frame.at(done)
+
+    def _build_outside(self) -> None:
+        """Build what of a round is outside of the inner loop, but for the branch back."""
+        frame, nest = self._frame, self._nest
         outside = _Outside(frame, self._memory)
         blocks = [(nest.latch.address, nest.latch.instructions[:-1])]
         if nest.prefix:
@@ -194,22 +290,19 @@ class Rounds(Window):
             for position, instruction in enumerate(instructions):
                 outside.place(position, instruction)
                 outside.lower(instruction)
-        builder = frame.builder
-        count = builder.add(builder.load(counter, typ=I64), word(1), flags=("nuw", "nsw"))
-        builder.store(count, counter)
-        builder.cbranch(builder.icmp_unsigned("<", count, most), body, done)
-        frame.at(done)
 
     def _build_inner(self, turns: Value, failed: Block) -> None:
         """Build the inner loop, whose streams begin where their pointers are by now."""
-        frame = self._frame
-        never = ir.Constant(ir.IntType(1), 0)
-        ready: Sequence[Ready] = [
-            Ready(stream, self._start(stream), never, None) for stream in self._nest.inner.streams
-        ]
-        inner = self._nest.inner
-        roamers = Roamers(frame, inner, {})
-        lowering = WindowLowering(frame, self._memory, inner, self._groups, ready, roamers)
+        frame, inner = self._frame, self._nest.inner
+        lowering = WindowLowering(*self._inner_window())
         # What a round executes is known, and counted behind all.
         self._loop_body(lowering, turns, turns, Spent(frame, inner.body), failed)
         lowering.finish(turns)
+
+    def _inner_window(self) -> tuple[Any, ...]:
+        """Return what the inner loop is lowered with, its pointers where they are by now."""
+        frame, inner = self._frame, self._nest.inner
+        never = ir.Constant(ir.IntType(1), 0)
+        ready = [Ready(stream, self._start(stream), never, None) for stream in inner.streams]
+        roamers = Roamers(frame, inner, {})
+        return frame, self._memory, inner, self._groups, ready, roamers
