@@ -50,8 +50,8 @@ from tests.engine.random_programs import (
 COUNTER_TYPES: Final = {"sq": 50, "uq": 12, "sd": 14, "ud": 9, "sb": 5, "ub": 5, "fd": 4, "fs": 1}
 TRIPS: Final = (1, 17, 60, *range(104, 260, 13))
 #: Of the loops without others in them, those over arrays, those with a pointer that goes anywhere,
-#: those that do nothing but sum up side by side, and the rest.
-SPECIAL_WEIGHTS: Final = (25, 8, 12, 55)
+#: those that do nothing but sum up side by side, those that are two after all, and the rest.
+SPECIAL_WEIGHTS: Final = (25, 8, 12, 6, 49)
 #: Of the rest, those that do nothing rare; and of what is in these, branches.
 TIGHT_SHARE: Final = 0.5
 AROUND_SHARE: Final = 0.25
@@ -59,8 +59,9 @@ AROUND_SHARE: Final = 0.25
 SIDE_BY_SIDE_SHARE: Final = 0.4
 #: Of loops around a loop, those over the rows of something.
 NEST_SHARE: Final = 0.3
-#: Of these, those that add to the same row in each round.
+#: Of these, those that add to the same row in each round; and how many rounds these have at least.
 ROW_SHARE: Final = 0.4
+ROW_ROUNDS_MIN: Final = 9
 #: Loops in loops.
 LEVELS_MAX: Final = 3
 
@@ -97,7 +98,8 @@ def loop(d: Draft, budget: int) -> None:
     is_outer = budget > 1_500 and level < LEVELS_MAX - 1 and d.chance(0.3)
     trips = rng.choice([2, 3, 5, 8]) if is_outer else rng.choice(TRIPS)
     trips = max(min(trips, budget // 6), 1)
-    special = rng.choices([sweep, roaming_loop, columns, None], weights=SPECIAL_WEIGHTS)[0]
+    kinds = [sweep, roaming_loop, columns, row_sums, None]
+    special = rng.choices(kinds, weights=SPECIAL_WEIGHTS)[0]
     if special is not None and not is_outer:
         special(d, trips)
         return
@@ -141,7 +143,12 @@ def loop(d: Draft, budget: int) -> None:
     d.place(made.end)
 
 
-def nest(d: Draft, budget: int) -> None:
+def row_sums(d: Draft, trips: int) -> None:
+    """Write a loop that adds rows to one row."""
+    nest(d, trips * 6, row_share=1)
+
+
+def nest(d: Draft, budget: int, row_share: float = ROW_SHARE) -> None:
     """Write a loop around a tight one, as those over the rows of a matrix are.
 
     Its pointers go on where a row ended, begin anew, beside where they began before, or move with
@@ -149,10 +156,10 @@ def nest(d: Draft, budget: int) -> None:
     """
     rng = d.rng
     turns = rng.choice([1, 3, 5, 17, 40])
-    rounds = max(min(budget // (turns * 6), 30), 4)
+    has_row = d.chance(row_share)
+    rounds = max(min(budget // (turns * 6), 30), ROW_ROUNDS_MIN if has_row else 4)
     outer, inner = at(COUNTERS[4]), at(COUNTERS[5])
     made = Loop(COUNTERS[5], "sq", [], d.label(), d.label())
-    has_row = d.chance(ROW_SHARE)
     count = rng.choice([0, 1, 2] if has_row else [1, 2, 2, 3])
     moves = [_row_pointer(d, made, turns * rounds) for _ in range(count)]
     row = _row(d, made, turns, moves) if has_row else None
