@@ -368,15 +368,16 @@ fuzz: $(ENVIRONMENT) ## try random and damaged programs for SECONDS; SEED gives 
 		$(addprefix --engines ,$(ENGINES)) $(addprefix --kinds ,$(KINDS))
 	verdict
 
-# The reference beside translated programs, each in one of four ways: with all, some or none of what
-# LLVM can do, and parts of it.
+# The reference beside translated programs, each in one of five ways: with all, some or none of what
+# LLVM can do, parts of it, and loops without their form with checks.
 fuzz-translate: SECONDS ?= 3600
 fuzz-translate: SEED ?= 0
-fuzz-translate: $(ENVIRONMENT) ## an hour of random programs, translated in three ways, and the reference
+fuzz-translate: $(ENVIRONMENT) ## an hour of random programs, translated in five ways, and the reference
 	$(begin)
 	run $(BIN)/python -m tests.fuzz --seconds $(SECONDS) --jobs $(JOBS) --seed $(SEED) \
 		--in-turn \
-		--engines reference,translate,translate-hard,translate-plain,translate-parts --kinds $(or $(KINDS),hot,programs,reaching)
+		--engines reference,translate,translate-hard,translate-plain,translate-parts,translate-windows \
+		--kinds $(or $(KINDS),hot,programs,reaching)
 	verdict
 
 translation-faults: $(ENVIRONMENT) ## plant faults in the translator; random programs must notice each

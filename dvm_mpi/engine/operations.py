@@ -6,13 +6,14 @@ widened, results cut, and most instructions choose between signed, unsigned and 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from dvm_mpi.disa.instruction import Instruction
+from dvm_mpi.disa.instruction import Instruction, Operand
 from dvm_mpi.disa.table import BY_CONDITION, BY_MNEMONIC
-from dvm_mpi.disa.types import BY_NAME, Kind, Type
+from dvm_mpi.disa.types import BY_NAME, Kind, Mode, Type
 from dvm_mpi.engine.records import Operation, Word
 from dvm_mpi.layout import WORD_BYTES
 from dvm_mpi.values import dataclass
@@ -191,6 +192,23 @@ CALLS: Final = frozenset({_O.CALL_BL, _O.CALL_SL, _O.CALL_STRCMP, _O.CALL_NEWR, 
 DIVISIONS: Final = frozenset({_O.DIV, _O.MOD, _O.UDIV, _O.UMOD})
 
 
+#: Instructions whose plan tells more of them than their types and how many operands they have.
+_SINGLE: Final = frozenset({"bl", "exit", "int"})
+_ANYWHERE: Final = Operand(Mode.DIRECT, 0)
+
+
 def plan(instruction: Instruction) -> Plan:
     """Return what the loop does for an instruction."""
-    return _PLANS[instruction.mnemonic](instruction)
+    mnemonic, operands = instruction.mnemonic, instruction.operands
+    if mnemonic in _SINGLE:
+        return _PLANS[mnemonic](instruction)
+    return _plan_of(mnemonic, instruction.condition, instruction.types, len(operands))
+
+
+@functools.cache
+def _plan_of(
+    mnemonic: str, condition: str | None, types: tuple[str, ...], operand_count: int
+) -> Plan:
+    """Return the plan of all instructions that are alike; the translator asks for it many times."""
+    operands = (_ANYWHERE,) * operand_count
+    return _PLANS[mnemonic](Instruction(0, 0, mnemonic, types, operands, condition))

@@ -8,6 +8,7 @@ instruction, or leaves to it; whatever is rare is left to it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.engine.records import Word
@@ -19,7 +20,7 @@ from dvm_mpi.engine.translation.emission import object_of
 from dvm_mpi.engine.translation.frame import I64, Frame, word
 from dvm_mpi.engine.translation.frame import Block as Native
 from dvm_mpi.engine.translation.hammocks import body_of
-from dvm_mpi.engine.translation.loops import Loop, is_notable, loop_of
+from dvm_mpi.engine.translation.loops import Loop, is_large, is_notable, loop_of, with_loops
 from dvm_mpi.engine.translation.lowering import Lowering
 from dvm_mpi.engine.translation.memory import Memory
 from dvm_mpi.engine.translation.nests import around, nest_of
@@ -29,6 +30,9 @@ from dvm_mpi.engine.translation.runtime import Runtime
 from dvm_mpi.engine.translation.units import Unit, instructions_of
 from dvm_mpi.engine.translation.windows import Window
 
+#: Instructions from which on LLVM searches less for the best registers.
+LARGE_UNIT: Final = 150
+
 
 def translate(code: Code, unit: Unit, level: int = 3, *, notes_loads: bool = False) -> bytes:
     """Return a unit as an object file (ELF) with the one function `dvm_unit`.
@@ -36,7 +40,8 @@ def translate(code: Code, unit: Unit, level: int = 3, *, notes_loads: bool = Fal
     `level`: how hard LLVM tries, 0 to 3. `notes_loads`: for engines that track loads; either code
     is right for either engine, but leaves what it does not know to the interpreter.
     """
-    return object_of(_Translation(code, unit, notes_loads=notes_loads).module(), level)
+    text = _Translation(code, unit, notes_loads=notes_loads).module()
+    return object_of(text, level, is_large=len(unit.addresses) >= LARGE_UNIT)
 
 
 def intermediate(code: Code, unit: Unit, *, notes_loads: bool = False) -> str:
@@ -49,8 +54,15 @@ def loops_of(
 ) -> dict[int, tuple[Loop, Groups]]:
     """Return a unit's loops that have windows, and the groups of each, by their heads."""
     found = {}
-    for address, block in blocks.items():
-        body = body_of(blocks, block)
+    heads = {
+        target
+        for block in blocks.values()
+        if block.flow is not None
+        for target in block.flow.targets
+        if target <= block.address and target in blocks
+    }
+    for address in sorted(heads):
+        body = body_of(blocks, blocks[address])
         if body is not None:
             groups = groups_of(code, cells, body.instructions)
             loop = loop_of(body, cells, groups)
@@ -75,13 +87,21 @@ class _Translation:
         cells = promoted_cells(code, instructions_of(code, unit), within)
         self._blocks = blocks
         self._loops = loops_of(code, blocks, cells)
-        self._paths = Paths(blocks, unit, cells)
+        alone = [
+            loop.body
+            for loop, _ in self._loops.values()
+            if is_large(loop)
+            and (is_notable(loop) or not notes_loads)
+            and code.at(loop.body.latch.behind) is not None
+        ]
+        joined = with_loops(blocks, unit.entries, alone)
+        self._paths = Paths(joined, unit, cells)
         self._frame = Frame(cells)
         stretches = stretches_of(cells.values())
         self._memory = Memory(self._frame, stretches, notes_loads=notes_loads)
         self._runtime = Runtime(self._frame, self._memory, stretches)
         self._lowering = Lowering(self._frame, self._memory)
-        self._groups = {a: groups_of(code, cells, b.instructions) for a, b in blocks.items()}
+        self._groups = {a: groups_of(code, cells, b.instructions) for a, b in joined.items()}
         #: Where calls come back to, and the operand that holds that address.
         self._links = {
             i.address + i.size_bytes: i.operands[1]
@@ -94,7 +114,8 @@ class _Translation:
         entered = {self._paths.by_address[address] for address in unit.entries}
         for node in self._paths.nodes:
             name = f"{node.block.address:x}"
-            self._bodies[node] = self._frame.block(f"at_{name}")
+            if not node.block.is_loop:
+                self._bodies[node] = self._frame.block(f"at_{name}")
             if node.is_cut or node in entered:
                 self._heads[node] = self._frame.block(f"head_{name}")
 
@@ -103,7 +124,8 @@ class _Translation:
         for node in self._heads:
             self._build_head(node)
         for node in self._paths.nodes:
-            self._build(node)
+            if not node.block.is_loop:
+                self._build(node)
         nodes = self._paths.by_address
         self._frame.finish({a: self._heads[nodes[a]] for a in self._unit.entries})
         return str(self._frame.module)
@@ -113,6 +135,8 @@ class _Translation:
         frame = self._frame
         frame.at(self._heads[node])
         self._build_window(node)
+        if node.block.is_loop:
+            return
         left = frame.builder.load(frame.left, typ=I64)
         enough = frame.builder.icmp_signed(">=", left, word(node.fuel))
         frame.unless(frame.exit_before(node.block.address, 0), enough)
@@ -123,7 +147,8 @@ class _Translation:
         if node.block.address not in self._loops:
             return
         loop, groups = self._loops[node.block.address]
-        latch = node.way_to(loop.body.latch.address)
+        is_alone = node.block.is_loop
+        latch = node if is_alone else node.way_to(loop.body.latch.address)
         behind = self._target(latch, latch.block.behind)
         if behind is None:
             return
@@ -137,11 +162,13 @@ class _Translation:
             rounds = Rounds(frame, self._memory, self._runtime, nest, all_groups)
             rounds.build_rounds(self._heads[node], few)
             frame.at(few)
-        checked = frame.block("checked")
-        window = Window(frame, self._memory, self._runtime, loop, groups)
+        entrance = node.block.address
+        checked = frame.exit_before(entrance, 0) if is_alone else frame.block("checked")
+        window = Window(frame, self._memory, self._runtime, loop, groups, is_alone=is_alone)
         fuel_behind = latch.fuel - len(latch.block.instructions)
         window.build(checked, self._heads[node], behind, fuel_behind)
-        frame.at(checked)
+        if not is_alone:
+            frame.at(checked)
 
     # --- instructions -------------------------------------------------------------------------
     def _build(self, node: Node) -> None:

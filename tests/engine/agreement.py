@@ -24,12 +24,14 @@ ENGINES: Final[dict[str, EngineMaker]] = {
     "translate": TranslatedEngine,
 }
 #: Those that fuzzing may choose from. `translate-plain` leaves out what LLVM makes of the code: two
-#: thirds of the time. `translate-parts` goes in and out of translated code.
+#: thirds of the time. `translate-parts` goes in and out of translated code; of `translate-windows`
+#: even small loops have no form with checks, where they can do without.
 ALL_ENGINES: Final[dict[str, EngineMaker]] = {
     **ENGINES,
     "translate-hard": partial(TranslatedEngine, level=3),
     "translate-plain": partial(TranslatedEngine, level=0),
     "translate-parts": partial(TranslatedEngine, level=0, is_whole=False),
+    "translate-windows": partial(TranslatedEngine, level=0, large_body=1),
 }
 #: Places of each list and dict, and characters of what stands there, that are told of a difference.
 PLACES_MAX: Final = 4

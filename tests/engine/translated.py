@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from functools import cache
 from typing import Any, Final, NamedTuple
+from unittest import mock
 
 from llvmlite import binding
 
@@ -13,7 +14,9 @@ from dvm_mpi.engine.interface import EngineSettings, LoadTracking
 from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.engine.predecode import Program
 from dvm_mpi.engine.translate import translate
+from dvm_mpi.engine.translation import loops
 from dvm_mpi.engine.translation.code import Code
+from dvm_mpi.engine.translation.loops import LARGE_BODY
 from dvm_mpi.engine.translation.units import Chooser, Unit, ways_out
 from dvm_mpi.engine.unit_file import SYMBOL
 
@@ -62,14 +65,23 @@ def _units(code: Code, image: Image, *, is_whole: bool) -> list[Unit]:
 class TranslatedEngine(InterpEngine):
     """Implements `interface.Engine`; every instruction that can be translated is.
 
-    `level` is how hard LLVM tries, `is_whole` False translates only parts, which may overlap. A
-    profile is taken without translated code.
+    `level` is how hard LLVM tries, `is_whole` False translates only parts, which may overlap. With
+    `large_body` 1 every loop that can be is windows alone. A profile is taken without translated
+    code.
     """
 
     _kept: Final[dict[object, list[Translated]]] = {}
 
-    def __init__(self, settings: EngineSettings, level: int = 1, *, is_whole: bool = True) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        level: int = 1,
+        *,
+        is_whole: bool = True,
+        large_body: int = LARGE_BODY,
+    ) -> None:
         super().__init__(settings)
+        self._large_body = large_body
         self._level, self._is_whole = level, is_whole
         self._alive: list[Translated] = []
 
@@ -96,7 +108,7 @@ class TranslatedEngine(InterpEngine):
         lines = None if image.lines is None else image.lines.addresses.tobytes()
         data = tuple((section.start, bytes(section.data)) for section in image.sections)
         pages = tuple(program.static_pages)
-        how = self._level, self._is_whole, self._notes_loads, type(self)
+        how = self._level, self._is_whole, self._large_body, self._notes_loads, type(self)
         key = (image.text, image.entry, lines, data, pages, *how)
         if key not in self._kept:
             while len(self._kept) >= KEPT:
@@ -108,6 +120,7 @@ class TranslatedEngine(InterpEngine):
         return self._kept[key]
 
     def _translate(self, code: Code, unit: Unit) -> Translated:
-        native = translate(code, unit, self._level, notes_loads=self._notes_loads)
+        with mock.patch.object(loops, "LARGE_BODY", self._large_body):
+            native = translate(code, unit, self._level, notes_loads=self._notes_loads)
         alive, function = loaded(native)
         return Translated(unit, frozenset(ways_out(code, unit)), function, alive)

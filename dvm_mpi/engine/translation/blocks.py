@@ -20,7 +20,8 @@ class Block:
     """Instructions that are executed one after the other.
 
     `flow`: where the last one leads, None if control falls through to `behind`. `is_left`: the
-    interpreter goes on at `behind`, since it executes what stands there.
+    interpreter goes on at `behind`, since it executes what stands there. `is_loop`: it stands for
+    a whole loop, which is left to `behind` only (loops.py).
     """
 
     address: int
@@ -28,6 +29,7 @@ class Block:
     flow: Flow | None
     behind: int
     is_left: bool = False
+    is_loop: bool = False
 
     @property
     def successors(self) -> tuple[int, ...]:

@@ -81,6 +81,7 @@ class Code:
         self.is_flat = image.lines is None
         self.entry = image.entry
         self._instructions: dict[int, Instruction | None] = {}
+        self._flows: dict[int, Flow] = {}
         self._begins = None if image.lines is None else set(image.lines.addresses.tolist())
 
     def at(self, address: int) -> Instruction | None:
@@ -124,7 +125,13 @@ class Code:
         return dict(sorted(found.items()))
 
     def flow(self, instruction: Instruction) -> Flow:
-        """Return where control may go from an instruction."""
+        """Return where control may go from an instruction of the program."""
+        found = self._flows.get(instruction.address)
+        if found is None:
+            found = self._flows[instruction.address] = self._flow_of(instruction)
+        return found
+
+    def _flow_of(self, instruction: Instruction) -> Flow:
         flow = _flow(instruction)
         behind = instruction.address + instruction.size_bytes
         if behind in flow.targets and self.at(behind) is None:

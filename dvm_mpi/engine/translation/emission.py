@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from llvmlite import binding
+
+#: LLVM's own, and what takes a tenth of the time where hundreds of cells have no register.
+_BLOCKS: Final = 10_000
+_BLOCKS_LARGE: Final = 50
 
 
 def _features() -> str:
@@ -40,10 +44,20 @@ def optimised(text: str, level: int) -> Any:
     return module
 
 
-def object_of(text: str, level: int) -> bytes:
+def object_of(text: str, level: int, *, is_large: bool = False) -> bytes:
     """Return the object file (ELF) of a module."""
-    emitted: bytes = _machine(level).emit_object(optimised(text, level))
+    module = optimised(text, level)
+    _search_registers(_BLOCKS_LARGE if is_large else _BLOCKS)
+    emitted: bytes = _machine(level).emit_object(module)
     return emitted
+
+
+def _search_registers(blocks: int) -> None:
+    """Let LLVM look at so many blocks for where else a cell might live that has no register.
+
+    It is a setting of the process.
+    """
+    binding.set_option("dvm", f"-grow-region-complexity-budget={blocks}")
 
 
 def assembly_of(text: str, level: int) -> str:

@@ -104,6 +104,14 @@ class Frame:
         self.builder.cbranch(holds, behind, failed).set_weights(_LIKELY)
         self.builder.position_at_end(behind)
 
+    def loop_hints(self, *hints: tuple[str, int]) -> Value:
+        """Return the metadata of one loop, for the branch back to its head: names and numbers."""
+        nodes = [[name, ir.Constant(I32, number)] for name, number in hints]
+        loop = self.module.add_metadata(nodes)
+        # That its first operand is the node itself keeps it apart from those of other loops.
+        loop.operands = (loop, *loop.operands)
+        return loop
+
     @contextmanager
     def only_if(self, condition: Value, name: str) -> Iterator[None]:
         """Let what is built within happen only if a condition holds; `name` is its block's."""

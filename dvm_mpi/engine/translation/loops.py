@@ -9,7 +9,7 @@ be pure (hammocks.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,7 @@ from dvm_mpi.disa.types import Mode
 from dvm_mpi.engine.operations import plan
 from dvm_mpi.engine.records import Operation
 from dvm_mpi.engine.translation.accesses import Group, Groups, in_order
+from dvm_mpi.engine.translation.blocks import Block
 from dvm_mpi.engine.translation.cells import Cell, Place
 from dvm_mpi.engine.translation.code import reads, writes
 from dvm_mpi.engine.translation.hammocks import Body, is_pure
@@ -26,6 +27,9 @@ from dvm_mpi.layout import WORD_BYTES
 _O = Operation
 #: Bytes that a pointer may move in an iteration.
 STEP_MAX: Final = 1 << 20
+#: Instructions of a body that is large: all that LLVM does with it takes long, and an iteration
+#: takes longer than what is done before a window.
+LARGE_BODY: Final = 100
 #: Conditions that can be counted: whether signed, whether equal values go on; None: until equal.
 COUNTABLE: Final = {
     _O.BR_L: (True, False),
@@ -123,6 +127,37 @@ def loop_of(body: Body, cells: Mapping[Place, Cell], groups: Groups) -> Loop | N
     even = {place: step for place, step in steps.items() if step is not None}
     uneven = tuple(sorted(place for place, step in steps.items() if step is None))
     return Loop(body, even, tuple(streams), condition, tuple(roaming), uneven)
+
+
+def is_large(loop: Loop) -> bool:
+    """Say whether a loop should exist once, as windows, however few iterations these have.
+
+    What no window can do, a loop with checks would leave to the interpreter as well; but iterations
+    that were undone are executed there.
+    """
+    return len(loop.body.instructions) >= LARGE_BODY and not loop.roaming
+
+
+def with_loops(
+    blocks: Mapping[int, Block], entries: Collection[int], bodies: Sequence[Body]
+) -> dict[int, Block]:
+    """Return a unit's blocks, and one for each of some loops that are entered at their heads only.
+
+    `entries`: where it enters the unit.
+    """
+    found = dict(blocks)
+    for body in bodies:
+        within = {block.address for block in body.blocks}
+        inner = within - {body.head.address}
+        around = [block for address, block in blocks.items() if address not in within]
+        reached = {address for block in around for address in (*block.successors, block.behind)}
+        if inner & (reached | set(entries)):
+            continue
+        for address in inner:
+            del found[address]
+        whole = Block(body.head.address, body.instructions, None, body.latch.behind, is_loop=True)
+        found[body.head.address] = whole
+    return found
 
 
 def is_notable(loop: Loop) -> bool:

@@ -146,6 +146,9 @@ class Paths:
         roots = [number[id(node)] for node in self.by_address.values()]
         for index in returning(graph, roots):
             self.nodes[index].is_cut = True
+        for node in self.nodes:
+            # A loop without checks sees to its fuel itself.
+            node.is_cut |= node.block.is_loop
 
     def _count(self) -> None:
         done: set[int] = set()

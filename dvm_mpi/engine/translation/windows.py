@@ -213,16 +213,25 @@ class _Ways:
 
 
 class Window:
-    """Builds the windows of one loop."""
+    """Builds the windows of one loop. `is_alone`: there is no loop with checks beside them."""
 
     def __init__(
-        self, frame: Frame, memory: Memory, runtime: Runtime, loop: Loop, groups: Groups
+        self,
+        frame: Frame,
+        memory: Memory,
+        runtime: Runtime,
+        loop: Loop,
+        groups: Groups,
+        *,
+        is_alone: bool = False,
     ) -> None:
         self._frame = frame
         self._memory = memory
         self._runtime = runtime
         self._loop = loop
         self._groups = groups
+        self._is_alone = is_alone
+        self._least = 1 if is_alone else ITERATIONS_MIN
         #: Reads cells as they are before the window.
         self._plain = Lowering(frame, memory)
         self._plain.begin(groups)
@@ -248,13 +257,13 @@ class Window:
             # A window may be the loop's last one, and nobody checks between it and what follows.
             left = frame.builder.sub(left, word(fuel_behind))
         most = self._smaller(frame.builder.udiv(left, word(size)), word(_ITERATIONS_MAX))
-        ready_fuel = frame.builder.icmp_signed(">=", left, word(size * ITERATIONS_MIN))
+        ready_fuel = frame.builder.icmp_signed(">=", left, word(size * self._least))
         frame.unless(checked, ready_fuel)
         trips = None
         if loop.condition is not None:
             trips = self._trips(loop.condition, checked)
             builder = frame.builder
-            enough = builder.icmp_unsigned(">=", trips, word(ITERATIONS_MIN))
+            enough = builder.icmp_unsigned(">=", trips, word(self._least))
             frame.unless(checked, enough)
             most = self._smaller(most, trips)
         ready = []
@@ -342,7 +351,10 @@ class Window:
         more = builder.icmp_unsigned("<", count, most)
         if goes_on is not None:
             more = builder.and_(more, goes_on)
-        builder.cbranch(more, body, done)
+        back = builder.cbranch(more, body, done)
+        if self._is_alone:
+            # A large body has enough operations side by side; it need not be there four times.
+            back.set_metadata("llvm.loop", frame.loop_hints(("llvm.loop.interleave.count", 1)))
         lowering.roamers.finish(index, checked, done)
         frame.at(done)
         count = frame.builder.load(counter, typ=I64)

@@ -15,7 +15,7 @@ from tests.engine.hot_draft import ODD_DOUBLES
 from tests.engine.machine import Task, at, imm, op, via
 from tests.engine.random_programs import POINTERS, VALUES, Scene
 
-ENGINES = chosen(["reference", "translate", "translate-hard"])
+ENGINES = chosen(["reference", "translate", "translate-hard", "translate-windows"])
 X, LEAST, WHICH = VALUES[:3]
 SOURCE, TARGET = POINTERS[:2]
 PAGES = 5

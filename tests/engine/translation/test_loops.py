@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from dvm_mpi.engine.translation import loops
 from dvm_mpi.engine.translation.hammocks import body_of
-from dvm_mpi.engine.translation.loops import Condition, Loop, loop_of
+from dvm_mpi.engine.translation.loops import Condition, Loop, is_large, loop_of, with_loops
 from tests.engine.translation.texts import Seen
 
 LOOP = """
@@ -120,3 +121,61 @@ main:   div     x, n, x
         exit:c
 """)
     assert body_of(seen.blocks, seen.block("main")) is None
+
+
+# --- large loops --------------------------------------------------------------------------------
+BRANCHING = """
+        .private n, x, y
+        .entry  main
+        .text
+main:   {before}
+again:  add     x, n, y
+        br:l    y, $7, over
+        add     y, $1, x
+over:   add     n, $1, n
+        br:l    n, $100, again
+behind: {after}
+        exit:c
+"""
+
+
+def joined(before: str = "mov $0, n", after: str = "mov n, x") -> tuple[Seen, list[str]]:
+    """Return a program, and the labels of the blocks that are left when its loop is one of them."""
+    seen = Seen(BRANCHING.format(before=before, after=after), "again")
+    body = body_of(seen.blocks, seen.block("again"))
+    assert body is not None
+    found = with_loops(seen.blocks, seen.unit.entries, [body])
+    names = {address: name for name, address in seen.image.symbols.items()}
+    return seen, [names.get(address, "") for address in found]
+
+
+def test_a_loop_that_is_one_block_leads_behind_itself_only() -> None:
+    seen, names = joined()
+    assert names == ["again"]
+    body = body_of(seen.blocks, seen.block("again"))
+    assert body is not None
+    block = with_loops(seen.blocks, seen.unit.entries, [body])[seen.at("again")]
+    assert block.is_loop
+    assert block.instructions == body.instructions
+    assert block.successors == (seen.at("behind"),)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("mov $over, y", "mov n, x"),  # who knows who jumps there
+        ("mov $0, n", "br:l x, $900, over"),
+    ],
+)
+def test_a_loop_that_is_entered_in_its_midst_stays_as_it_is(before: str, after: str) -> None:
+    _, names = joined(before, after)
+    assert "over" in names
+
+
+def test_a_loop_is_large_by_its_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, found = loop("br:l n, $100, main")
+    assert found is not None
+    monkeypatch.setattr(loops, "LARGE_BODY", len(found.body.instructions))
+    assert is_large(found)
+    monkeypatch.setattr(loops, "LARGE_BODY", len(found.body.instructions) + 1)
+    assert not is_large(found)

@@ -170,7 +170,9 @@ def test_which_loops_may_note_behind_them(body: str, expected: bool) -> None:
     assert is_notable(found) == expected
 
 
-@pytest.mark.parametrize("engine", ["translate", "translate-hard", "translate-parts"])
+@pytest.mark.parametrize(
+    "engine", ["translate", "translate-hard", "translate-parts", "translate-windows"]
+)
 def test_random_programs_note_the_same(engine: str) -> None:
     engines = {"reference": ReferenceEngine, engine: ALL_ENGINES[engine]}
     for seed in range(500, 506):

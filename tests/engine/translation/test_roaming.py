@@ -15,7 +15,7 @@ from tests.engine.agreement import chosen, disagreements
 from tests.engine.machine import Task, at, imm, op, via
 from tests.engine.random_programs import POINTERS, VALUES, Scene
 
-ENGINES = chosen(["reference", "translate", "translate-hard"])
+ENGINES = chosen(["reference", "translate", "translate-hard", "translate-windows"])
 BEFORE, SUM, COUNT = VALUES[:3]
 TABLE, LED = POINTERS[:2]
 PAGES = 4

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from dvm_mpi.engine.interface import Reason, TrapKind
+from dvm_mpi.engine.translation.loops import LARGE_BODY
 from dvm_mpi.layout import CELL_ID, DATA_START, PAGE_BYTES, PR_START
 from tests.engine.agreement import ALL_ENGINES, chosen, disagreements
 from tests.engine.hot_programs import hot_scene
 from tests.engine.machine import Task, at, imm, op, via
 from tests.engine.random_programs import VALUES, Scene
 
-ENGINES = chosen(["reference", "translate"])
+ENGINES = chosen(["reference", "translate", "translate-windows"])
 COUNTER, VALUE, END, PRODUCT = VALUES[:4]
 
 #: A loop that may run without checks; what follows it is executed without one.
@@ -218,3 +219,52 @@ def test_pages_of_which_all_is_stored_need_no_more_marks(
     """Nor is anything lost where some of a page is missing, or for the next runner."""
     found, _ = disagreements(filled_and_changed(parts, step), ENGINES)
     assert not found, "\n".join(found)
+
+
+# --- large loops --------------------------------------------------------------------------------
+def large(turns: int, start: int, fuel: int) -> Scene:
+    """Return a program whose loop has a large body with branches, loads and stores.
+
+    The loop begins at `start` bytes into the first of two pages and takes `turns` turns, twice.
+    """
+    head = 3
+    code = [
+        op("mov", imm(2), at(PRODUCT)),
+        op("mov", imm(DATA_START + start), at(COUNTER)),
+        op("add", at(COUNTER), imm(16 * turns), at(END)),
+    ]
+    code += [op("add", via(COUNTER), at(VALUE), at(VALUE))]
+    for number in range(LARGE_BODY // 3):
+        here = len(code)
+        code += [
+            op("mul", at(VALUE), imm(2 * number + 3), at(VALUE)),
+            op("br:l", at(VALUE), imm(number), target=here + 3),
+            op("xor", at(VALUE), imm(number), at(VALUE)),
+        ]
+    code += [
+        op("mov", at(VALUE), via(COUNTER, 8)),
+        op("add", at(COUNTER), imm(16), at(COUNTER)),
+        op("br:l", at(COUNTER), at(END), target=head),
+        op("sub", at(PRODUCT), imm(1), at(PRODUCT)),
+        op("br:nz", at(PRODUCT), target=1),
+        op("exit:c"),
+    ]
+    assert len(code) - head > LARGE_BODY
+    grants = ((DATA_START, 2 * PAGE_BYTES, 0),)
+    return Scene(code, tasks=[Task(grants=grants)], slice_fuel=fuel)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3, 7, 8, 9, 40])
+@pytest.mark.parametrize("start", [0, PAGE_BYTES - 32, PAGE_BYTES - 24])
+def test_a_large_loop_is_executed_in_windows_of_any_length(turns: int, start: int) -> None:
+    """Also where a turn has one of its accesses on each of two pages, which no window does."""
+    engines = chosen(["reference", "translate", "translate-hard"])
+    for fuel in (150, 400, 1_000, 100_000):
+        found, _ = disagreements(large(turns, start, fuel), engines)
+        assert not found, "\n".join([f"fuel {fuel}", *found])
+
+
+def test_the_end_of_what_a_large_loop_may_touch_is_exact() -> None:
+    found, expected = disagreements(large(8, 2 * PAGE_BYTES - 64, 10_000), ENGINES)
+    assert not found, "\n".join(found)
+    assert expected["ended"][0].row["trap"]
