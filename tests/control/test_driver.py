@@ -82,7 +82,7 @@ TOUCHING = """
 pages:  .space  8 * 1024 * 1024
         .private at
         .text
-main:   mov     $pages, at
+main:   mov     $pages + 4096, at       ; the first page would be taken for the begin of a scan
 next:   .runner child, args=(at), heap=[($pages, $8 * 1024 * 1024)]
         add     at, $32768, at
         br:l    at, $pages + 60 * 32768, next
