@@ -10,8 +10,9 @@ from dvm_mpi.engine.interface import Reason
 from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.layout import DATA_START, PAGE_BYTES
 from tests.engine.machine import Host, Task, at, batch, imm, op, program, settings, via
+from tests.engine.translated import TranslatedEngine
 
-POINTER = 0x2_0000_0000
+POINTER, COUNT = 0x2_0000_0000, 0x2_0000_0010
 FIRST = DATA_START // PAGE_BYTES
 PAGES = 5
 
@@ -62,3 +63,42 @@ def test_a_page_of_which_a_byte_was_left_out_asks_for_marks() -> None:
     assert marked_after(1, 2 * PAGE_BYTES + 8, 1, "ub") == [0, 2]
     assert marked_after(0, 2 * PAGE_BYTES, 16) == [0, 1]
     assert marked_after(3 * PAGE_BYTES - 16, PAGE_BYTES - 16, -8) == [0, 2]
+
+
+@pytest.mark.parametrize(("mask", "place"), [("and", "y"), ("mod", "y"), ("and", "anywhere")])
+def test_translated_code_looks_whether_stores_anywhere_have_filled_a_page(
+    mask: str, place: str
+) -> None:
+    """Where it is entered anew, and whether the pointer's bounds are known or not."""
+    engine = TranslatedEngine(settings())
+    bounds = [op(mask, at(POINTER), imm(0xFF8 + 8 * (mask == "mod")), at(POINTER), types="uq")]
+    if place == "anywhere":
+        # Nobody follows what is taken away more often than it was added.
+        bounds += [op("sub", at(POINTER), imm(1 << 50), at(POINTER))]
+        bounds += [op("add", at(POINTER), imm(1 << 50), at(POINTER))]
+    engine.load(
+        program(
+            op("mov", imm(0), at(COUNT)),
+            op("mul", at(COUNT), imm(8 * 5), at(POINTER)),
+            *bounds,
+            op("add", at(POINTER), imm(DATA_START), at(POINTER)),
+            op("mov", at(COUNT), via(POINTER)),
+            op("add", at(COUNT), imm(1), at(COUNT)),
+            op("br:l", at(COUNT), imm(4_000), target=1),
+            op("exit:c"),
+        ),
+        b"",
+    )
+    pages, ones = np.array([FIRST]), np.ones(1, np.int64)
+    engine.install(pages, ones, 9 * ones, np.zeros((1, PAGE_BYTES), np.uint8))
+    engine.begin(batch([Task(grants=((DATA_START, PAGE_BYTES, 1),), snapshot=1)]))
+    flags = AddressSpace.shared().flags
+    words = PAGE_BYTES // 8
+    tracked = []
+    for _ in range(4):
+        engine.run((6 + len(bounds) - 1) * (words // 2 + 10))
+        tracked.append(bool(flags[FIRST] & TRACK))
+    assert tracked == [True, True, False, False]
+    (ended,) = Host(engine).run()
+    assert len(ended.stored) == PAGE_BYTES
+    engine.close()

@@ -106,6 +106,7 @@ class Roaming:
         frame.unless(failed, builder.icmp_unsigned("==", flags, wanted))
         self._keep(self._runtime.look(word(low), group.flags, 1, word(pages), is_mixed=True))
         frame.unless(failed, self._encloses(low, high))
+        self._settle()
         frame.go(known)
 
     def _encloses(self, low: int, high: int) -> Value:
@@ -155,6 +156,21 @@ class Roaming:
         above = look(start, flags, 1, pages, is_mixed=True)
         below = look(start, flags, -1, pages, is_mixed=True)
         self._keep(above, below)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Ask for no more marks where the group has stored to all bytes of what is now known."""
+        if not self._group.stores:
+            return
+        frame = self._frame
+        flags = frame.builder.trunc(frame.builder.load(self._flags, typ=I64), I8)
+        with frame.only_if(self._memory.asks_marks(flags), "settling"):
+            builder = frame.builder
+            first = builder.load(self._first, typ=I64)
+            # Of the pages between where the group may begin first and last.
+            end = builder.add(first, builder.load(self._count, typ=I64))
+            last = builder.lshr(builder.sub(end, word(1)), word(PAGE_SHIFT))
+            self._runtime.settle(builder.lshr(first, word(PAGE_SHIFT)), last)
 
     def _keep(self, above: Value, below: Value | None = None) -> None:
         """Keep what is known from one run of pages on, or from two that meet at an address."""

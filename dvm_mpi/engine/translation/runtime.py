@@ -281,10 +281,14 @@ class Runtime:
         looking, done = function.append_basic_block("looking"), function.append_basic_block("done")
         builder.cbranch(meets, looking, done)
         frame.at(looking)
+        self.settle(first, last)
+        frame.go(done)
+
+    def settle(self, first: Value, last: Value) -> None:
+        """Ask for no more marks on those of some pages of which all bytes are marked."""
         settle = self._function("settle", _VOID, 2, self._build_settle)
         settle.attributes.add("noinline")
-        frame.builder.call(settle, [first, last])
-        frame.go(done)
+        self._frame.builder.call(settle, [first, last])
 
     def _build_settle(self, function: Any, args: Any) -> None:
         """Build `settle(first page, last page)`."""
