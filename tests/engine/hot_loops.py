@@ -6,7 +6,7 @@ Each function writes one loop to a draft, with what stands in it (hot_parts.py).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -170,8 +170,8 @@ def nest(d: Draft, budget: int, row_share: float = ROW_SHARE) -> None:
     top = d.here() if has_prefix else -1
     d.loops.append(made)
     if has_prefix:
-        if row is not None and d.chance(0.7):
-            d.put("mov", via(rng.choice(made.pointers)), at(row.factor), types=row.type_name)
+        if row is not None:
+            _change_factor(d, row, made.pointers)
         _row_ends(d, [before for before, _, _ in moves])
         d.put("mov", imm(first), inner)
     again = d.here()
@@ -319,14 +319,28 @@ def _row(d: Draft, made: Loop, turns: int, moves: list[tuple[Callable[[], None],
     """Set a pointer of a nest to a row that begins anew with each round."""
     type_name = d.rng.choice(["fd", "fd", "fd", "fs", "sq", "ub"])
     width = BY_NAME[type_name].width_bytes
-    moves.append(_row_pointer(d, made, turns, width, "anew"))
+    # On a page where few others begin, mostly.
+    own = DATA + 4 * PAGE_BYTES + d.rng.randrange(256) if d.chance(0.7) else None
+    moves.append(_row_pointer(d, made, turns, width, "anew", own))
     moves.append(_row_pointer(d, made, turns, width, d.rng.choice(["goes on", "goes on", "anew"])))
     pointer, source = made.pointers[-2:]
-    if d.chance(0.4):
+    if d.chance(0.3):
         # It meets the row in some rounds, or nearly so.
         near = imm(width * d.rng.choice([-turns - 1, -turns, -turns, -3, -1, 0, 1, turns]))
         d.put("add", at(pointer), near, at(source))
-    return Row(pointer, source, type_name, *ROW_CELLS[type_name])
+    row = Row(pointer, source, type_name, *ROW_CELLS[type_name])
+    for cell in (row.factor, row.product):
+        d.put("mov", imm(bits_of(d.rng, type_name)), at(cell), types=type_name)
+    return row
+
+
+def _change_factor(d: Draft, row: Row, pointers: Sequence[int]) -> None:
+    """Write what gives each round another factor, mostly."""
+    factor, types = at(row.factor), row.type_name
+    if d.chance(0.6):
+        d.put("mov", via(d.rng.choice(pointers)), factor, types=types)
+    if d.chance(0.5):
+        d.put("add", factor, imm(bits_of(d.rng, types)), factor, types=types)
 
 
 def _add_to_row(d: Draft, row: Row) -> None:
@@ -335,12 +349,16 @@ def _add_to_row(d: Draft, row: Row) -> None:
     element = via(row.pointer, rng.choice([8, -8]) if d.chance(0.03) else 0)
     others = {via(row.source): 60, d.access(types): 20, at(row.factor): 20}
     (other,) = rng.choices(list(others), weights=list(others.values()))
-    if d.chance(0.7):
-        d.put(
-            rng.choice(["mul", "add", "sub"]), at(row.factor), other, at(row.product), types=types
-        )
-        other = at(row.product)
-    operands = [via(row.pointer), other]
+    has_product, is_late = d.chance(0.7), d.chance(0.15)
+
+    def multiply() -> None:
+        if has_product:
+            mnemonic = rng.choice(["mul", "add", "sub"])
+            d.put(mnemonic, at(row.factor), other, at(row.product), types=types)
+
+    if not is_late:
+        multiply()
+    operands = [via(row.pointer), at(row.product) if has_product else other]
     if d.chance(0.2):
         operands.reverse()
     mnemonic = rng.choice(["add", "add", "sub", "mul", "max"])
@@ -349,10 +367,18 @@ def _add_to_row(d: Draft, row: Row) -> None:
         d.put("mov", operands[0], at(row.product), types=types)
         operands[0] = at(row.product)
     d.put(mnemonic, *operands, element, types=types)
+    if is_late:
+        # The turn uses what the one before it computed.
+        multiply()
 
 
 def _row_pointer(
-    d: Draft, made: Loop, trips: int, stride: int | None = None, kind: str = ""
+    d: Draft,
+    made: Loop,
+    trips: int,
+    stride: int | None = None,
+    kind: str = "",
+    begin: int | None = None,
 ) -> tuple[Callable[[], None], ...]:
     """Set a pointer of a nest; return what is written before, in and behind the inner loop."""
     rng = d.rng
@@ -360,7 +386,7 @@ def _row_pointer(
     made.pointers.append(pointer)
     stride = rng.choice([8, 8, 8, 8, 4, 1, 16, 0, -8]) if stride is None else stride
     kind = kind or rng.choice(["goes on", "goes on", "anew", "anew", "beside", "outside"])
-    start = imm(d.pointee(stride, trips))
+    start = imm(d.pointee(stride, trips) if begin is None else begin)
     d.put("mov", start, at(pointer))
     d.put("mov", start, beside)
     far = imm(rng.choice([8, 64, 8 * trips, -8, 0]))
