@@ -381,8 +381,11 @@ IMAGE_HEADER_BYTES_MAX: Final = 64 * MIB
 #: Files, and macros and repetitions, that may be open inside one another.
 INCLUDE_DEPTH_MAX: Final = 16
 MACRO_DEPTH_MAX: Final = 100
-#: Lines after expansion.
+#: Lines after expansion; and those of them that repetitions and macros have made, of which 10,000
+#: take a second. After an error, how many such lines are still looked at for others.
 EXPANDED_LINES_MAX: Final = 2_000_000
+UNROLLED_LINES_MAX: Final = 300_000
+UNROLLED_AFTER_ERROR_MAX: Final = 10_000
 #: Operators and operands of one expression.
 EXPRESSION_TERMS_MAX: Final = 200
 #: Bits of a number while it is being computed.

@@ -62,6 +62,8 @@ class Assembly:
         self.name = name
         self.sections = Sections()
         self.symbols = SymbolTable()
+        #: What of the program was not looked at; then it has errors.
+        self.unread = ""
         self.diagnostics = Diagnostics()
         self.defines = dict(defines)
         #: Full name of the last label that does not begin with `.`.
@@ -179,6 +181,9 @@ class Assembly:
         AssemblyErrors
             Anything was wrong, in this pass or before.
         """
+        if self.unread:
+            # Names that have no value may get one there.
+            self.diagnostics.raise_any(self.unread)
         self.sections.place(self.diagnostics)
         self._place_runner_cells()
         self.symbols.bss_start = self.sections.bss.start

@@ -25,6 +25,8 @@ from dvm_mpi.config import (
     INCLUDE_DEPTH_MAX,
     MACRO_DEPTH_MAX,
     SOURCE_BYTES_MAX,
+    UNROLLED_AFTER_ERROR_MAX,
+    UNROLLED_LINES_MAX,
 )
 from dvm_mpi.disa.assembly import Assembly
 from dvm_mpi.disa.directives import DIRECTIVES, names_to_define
@@ -54,6 +56,9 @@ EXPANSIONS: Final = (
     (".rept N[, I] … .endr", "assemble a block N times"),
     ('.include "FILE"', "assemble a file, unless it was included before"),
 )
+#: What a program unrolls to at most, and what to do about it.
+_UNROLLED: Final = f"UNROLLED_LINES_MAX = {UNROLLED_LINES_MAX:,} lines"
+_LESS: Final = "repeat less, or loop when the program runs"
 
 
 class _Stopped(Exception):
@@ -108,6 +113,8 @@ class Expander:
         self._included: set[Path] = set()
         self._calls = 0
         self._line_count = 0
+        #: Of those, lines that repetitions and macros have made; and after the first error.
+        self._unrolled_count = self._after_error_count = 0
         self._handlers: dict[str, Callable[[_Frame, Statement], None]] = {
             ".macro": self._define_macro,
             ".rept": self._repeat,
@@ -123,6 +130,8 @@ class Expander:
                 self._step(self._frames[-1])
         except _Stopped:
             self._frames.clear()
+            if not self._assembly.unread:
+                self._assembly.unread = "what follows there is not looked at"
 
     def _step(self, frame: _Frame) -> None:
         if frame.position == len(frame.lines):
@@ -141,14 +150,35 @@ class Expander:
             elif word in _ALTERNATIVES:
                 self._alternate(frame, line, word)
             elif not frame.skipping:
-                self._count_line(line)
+                self._count_line(frame, line)
                 self._assemble(frame, line)
 
-    def _count_line(self, line: SourceLine) -> None:
+    def _count_line(self, frame: _Frame, line: SourceLine) -> None:
         self._line_count += 1
+        if not frame.is_file:
+            self._count_unrolled(line)
         if self._line_count > EXPANDED_LINES_MAX:
             what = f"the program has more than EXPANDED_LINES_MAX = {EXPANDED_LINES_MAX} lines"
-            self._stop(line, what, "repeat less, or loop when the program runs")
+            self._stop(line, what, _LESS)
+
+    def _count_unrolled(self, line: SourceLine) -> None:
+        self._unrolled_count += 1
+        if self._assembly.diagnostics.found_any:
+            self._after_error_count += 1
+            self._look_no_further(0)
+        if self._unrolled_count > UNROLLED_LINES_MAX:
+            self._stop(line, f"repetitions and macros make more than {_UNROLLED}", _LESS)
+
+    def _look_no_further(self, further: int) -> None:
+        """Stop where so many further lines are too many for a program that has errors.
+
+        It is no use any more to unroll it, which may take minutes, before these are told.
+        """
+        assert self._assembly.diagnostics.found_any
+        if self._after_error_count + further > UNROLLED_AFTER_ERROR_MAX:
+            most = f"{UNROLLED_AFTER_ERROR_MAX:,} lines of repetitions and macros"
+            self._assembly.unread = f"what follows {most} behind the first error is not looked at"
+            raise _Stopped
 
     def _stop(self, line: SourceLine, what: str, remedy: str) -> None:
         self._assembly.diagnostics.add(line, Fault(_code_span(line), what, remedy))
@@ -272,9 +302,11 @@ class Expander:
         count = self._assembly.integer_now(node, statement.line, "a number of repetitions")
         if count < 0:
             raise Fault(node.span, f"a number of {count} is negative", "use 0 or more")
-        if count * max(1, len(body)) > EXPANDED_LINES_MAX:
-            what = f"{count} repetitions exceed EXPANDED_LINES_MAX = {EXPANDED_LINES_MAX} lines"
-            raise Fault(node.span, what, "repeat less, or loop when the program runs")
+        further = count * max(1, len(body))
+        if self._assembly.diagnostics.found_any:
+            self._look_no_further(further)
+        if further > UNROLLED_LINES_MAX:
+            raise Fault(node.span, f"{count} repetitions make more than {_UNROLLED}", _LESS)
         lines: list[SourceLine] = []
         for i in range(count):
             self._calls += 1

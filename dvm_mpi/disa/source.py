@@ -130,15 +130,17 @@ class Diagnostic:
 
 
 class AssemblyErrors(SourceError):
-    """All errors of one program, in the order of its lines."""
+    """All errors of one program, in the order of its lines; `unread`: what was not looked at."""
 
-    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+    def __init__(self, diagnostics: Sequence[Diagnostic], unread: str = "") -> None:
         assert diagnostics
         self.diagnostics = tuple(diagnostics)
         rows = [str(d) for d in self.diagnostics[:ERRORS_SHOWN_MAX]]
         left = len(self.diagnostics) - len(rows)
         if left:
             rows.append(f"... and {left} more errors")
+        if unread:
+            rows.append(f"... {unread}")
         super().__init__("\n".join(rows))
 
 
@@ -168,15 +170,15 @@ class Diagnostics:
         except Fault as fault:
             self.add(line, fault)
 
-    def raise_any(self) -> None:
-        """Raise `AssemblyErrors` if there were errors."""
+    def raise_any(self, unread: str = "") -> None:
+        """Raise `AssemblyErrors` if there were errors; `unread`: what was not looked at."""
         if not self._found:
             return
         files = list(dict.fromkeys(key[0] for key in self._found))
         ordered = sorted(
             self._found.values(), key=lambda d: (files.index(d.line.file), d.line.number, d.span)
         )
-        raise AssemblyErrors(ordered)
+        raise AssemblyErrors(ordered, unread)
 
 
 def suggestion(word: str, known: Iterable[str], otherwise: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dvm_mpi.disa import expansion
 from dvm_mpi.disa.assembler import assemble_file, assemble_text
-from dvm_mpi.disa.source import AssemblyErrors
+from dvm_mpi.disa.source import AssemblyErrors, SourceLine
 
 
 def data_of(text: str, **defines: str) -> bytes:
@@ -102,7 +104,7 @@ FAULTS = [
     (".macro m a\nmov $\\b, r1\n.endm\nm 1", "'\\b' names no parameter of a macro"),
     (".macro print\n.endm\nprnt",         "'prnt' is not an instruction; did you mean 'print'?"),
     (".rept -1\n.endr",                   "a number of -1 is negative"),
-    (".rept 1 << 40\nnop\n.endr",         "EXPANDED_LINES_MAX"),
+    (".rept 1 << 40\nnop\n.endr",         "t.dasm:1:7: error: 1099511627776 repetitions make"),
     (".include lib",                      "a file's name is missing"),
 ]
 # fmt: on
@@ -121,10 +123,56 @@ def test_endless_recursion_meets_the_limit_once(body: str) -> None:
 
 
 def test_endless_expansion_meets_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dvm_mpi.disa.expansion.EXPANDED_LINES_MAX", 1000)
-    message = errors_of(".rept 40\n.rept 40\nnop\n.endr\n.endr")
+    monkeypatch.setattr("dvm_mpi.disa.expansion.UNROLLED_LINES_MAX", 1000)
+    message = errors_of(".rept 40\n.rept 40\nnop\n.endr\n.endr\nbr:j later\nlater: nop")
     assert message.count("error:") == 1
-    assert "EXPANDED_LINES_MAX = 1000" in message
+    assert "t.dasm:3:1: error: repetitions and macros make more than" in message
+    assert "of t.dasm:1" in message
+    assert "not looked at" in message
+
+
+def test_lines_of_files_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dvm_mpi.disa.expansion.UNROLLED_LINES_MAX", 10)
+    assert assemble_text("nop\n" * 50 + ".rept 10\nnop\n.endr", "t", {}).text
+    monkeypatch.setattr("dvm_mpi.disa.expansion.EXPANDED_LINES_MAX", 40)
+    assert "EXPANDED_LINES_MAX = 40" in errors_of("nop\n" * 50)
+
+
+def test_what_cannot_hold_is_told_before_a_program_is_unrolled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The numbers of a job are out of proportion: it would be unrolled for a minute first."""
+    unrolled: list[str] = []
+    substituted = expansion._substituted
+
+    def counted(line: SourceLine, *rest: Any) -> SourceLine:
+        unrolled.append(line.text)
+        return substituted(line, *rest)
+
+    monkeypatch.setattr(expansion, "_substituted", counted)
+    text = '.assert 2 < 1, "too many"\nfirst: add $1\n.rept 250000\nnop\n.endr\nlast: add $1'
+    message = errors_of(text)
+    assert "t.dasm:1:9: error: too many" in message
+    assert "t.dasm:2:" in message
+    assert "t.dasm:6:" not in message
+    assert "what follows 10,000 lines" in message
+    assert not unrolled
+
+
+def test_behind_an_error_a_program_is_unrolled_as_far_as_that_takes_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Errors are told together; but of names that may come later nothing is said."""
+    monkeypatch.setattr("dvm_mpi.disa.expansion.UNROLLED_AFTER_ERROR_MAX", 100)
+    text = ".assert 0\n.rept {0}\nnop\n.rept 4\nbr:j after\n.endr\n.endr\nadd $1\n{1}"
+    whole = errors_of(text.format(16, ""))
+    assert whole.count("error:") == 3
+    assert "not looked at" not in whole
+    partly = errors_of(text.format(20, "after: nop"))
+    assert partly.count("error:") == 1
+    assert "not looked at" in partly
+    called = errors_of(".assert 0\n.macro m\nnop\n.endm\n" + "m\n" * 101 + "add $1")
+    assert called.count("error:") == 1
 
 
 def test_files_are_found_beside_the_including_one_and_read_once(tmp_path: Path) -> None:
