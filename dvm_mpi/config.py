@@ -105,6 +105,10 @@ READ_AHEAD_PAGES_MAX: Final = 4_096
 CARRIED_AHEAD_PAGES_MAX: Final = 1_024
 #: Pages of ranges that were not fetched early and come along with the first one that is touched.
 COMPANION_PAGES_MAX: Final = 4
+#: A home that has applied an epoch tells where its pages lie, if they are no more; and of so many
+#: pages rank 0 knows it, and tells it to who declares them, so that these need not ask.
+LOCATED_PAGES_TOLD: Final = 8
+LOCATED_PAGES_MAX: Final = 64
 #: Pages fetched together at most where a scan comes to such as the rank has held before; and pages
 #: of one question to a home, so that it answers others in between.
 REFETCH_PAGES_MAX: Final = 16_384

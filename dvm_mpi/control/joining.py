@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi.config import LOCATED_PAGES_MAX
 from dvm_mpi.control.messages import (
     SHARE,
     BatchesDealt,
@@ -20,6 +21,7 @@ from dvm_mpi.control.messages import (
 from dvm_mpi.dsm import byte_copy
 from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied
 from dvm_mpi.dsm.ranges import begins_of, expand, firsts_of
+from dvm_mpi.dsm.rows import joined
 from dvm_mpi.engine.interface import NO_LEASES, OutcomeBatch
 from dvm_mpi.values import replace
 
@@ -149,7 +151,8 @@ def join_applied(parts: Sequence[EpochApplied | EpochsApplied]) -> EpochsApplied
         for part in parts
     ]
     homes, epochs = (np.concatenate(column).astype(np.int64) for column in zip(*pairs, strict=True))
-    return EpochsApplied(homes, epochs)
+    located = joined([part.located for part in parts])[:LOCATED_PAGES_MAX]
+    return EpochsApplied(homes, epochs, located)
 
 
 def _shares_of(part: Finished) -> NDArray[Any]:

@@ -53,7 +53,9 @@ class Dispatched:
     """Coordinator to worker: run these attempts, all on one snapshot.
 
     `leases`: as in `engine.interface.AttemptBatch`. `report_fuel`: instructions after which ends
-    are worth a message, though the batch has not come to its end.
+    are worth a message, though the batch has not come to its end. `located`: where pages lie that
+    small ones of the declared ranges touch, as far as that is known; in no version that is newer
+    than the snapshot, or has been stored to until then.
     """
 
     snapshot: int
@@ -64,6 +66,7 @@ class Dispatched:
     image_data: NDArray[np.uint8]
     leases: NDArray[Any] = field(default_factory=lambda: NO_LEASES)  # LEASES
     report_fuel: int = BATCH_FUEL
+    located: NDArray[Any] = field(default_factory=lambda: memory.NO_LOCATED)  # LOCATED
 
 
 @dataclass(frozen=True, slots=True)

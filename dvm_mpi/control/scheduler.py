@@ -41,6 +41,7 @@ from dvm_mpi.control.joining import SEVERAL, efforts, ready_workers, workers_of
 from dvm_mpi.control.leader import Tree
 from dvm_mpi.control.leases import LeaseBook
 from dvm_mpi.control.lifecycle import Event, State, too_many_children
+from dvm_mpi.control.locations import Locations
 from dvm_mpi.control.messages import (
     AsleepChanged,
     BatchReturned,
@@ -221,6 +222,7 @@ class Scheduler:
         self._now_us = 0
         self._published = visible
         self._foresight = Foresight(self.state)
+        self._locations = Locations()
         self._has_begun = False
         self._complete = False
 
@@ -291,6 +293,7 @@ class Scheduler:
         elif isinstance(event, EpochApplied | EpochsApplied):
             visible = state.log.visible
             note_applied(state, event)
+            self._locations.note(event.located)
             if state.log.visible == visible:
                 # Other homes are awaited too: nothing has become possible.
                 return ()
@@ -310,7 +313,7 @@ class Scheduler:
         if was_empty:
             self._open_epoch.since_us = self._now_us
         actions += self._advance()
-        return tuple(actions)
+        return tuple(self._locations.with_places(actions))
 
     def _leave(self, event: WorkerSuspected | WorkerLost | WorkerWithheld) -> list[Action]:
         """Do without a worker, for now or for good, or with it again."""

@@ -143,6 +143,7 @@ _ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
     "rows": ROW,
     "shares": SHARE,
     "homes": _INT64,
+    "located": memory.LOCATED,
     "moved": _INT64,
     "epochs": _INT64,
 }

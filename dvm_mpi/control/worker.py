@@ -21,7 +21,7 @@ from dvm_mpi.control.asking import Asking
 from dvm_mpi.control.delivery import Part
 from dvm_mpi.control.eagerness import Eagerness
 from dvm_mpi.control.joining import encode_traps, without_staged
-from dvm_mpi.control.lookup import Lookup, questions
+from dvm_mpi.control.lookup import Lookup, known_answers, questions, told_of
 from dvm_mpi.control.messages import (
     RECORD,
     AnswerRequested,
@@ -79,8 +79,6 @@ Sent = tuple[Part, Message]
 _COORDINATOR: Part = ("coordinator", 0)
 _NOTHING: Final = np.empty(0, np.int64)
 _NO_BYTES: Final = np.empty(0, np.uint8)
-#: Lookups that a message about a long wait names.
-_TOLD_MAX: Final = 3
 
 
 class Phase(Enum):
@@ -170,8 +168,7 @@ class Worker:
         #: The attempt that was parked, and goes on outside of any batch.
         self._resumed: _Parked | None = None
         #: Read-ahead of the running attempt, and its place in the batch.
-        self._read_ahead = ReadAhead()
-        self._read_ahead_index = -1
+        self._read_ahead, self._read_ahead_index = ReadAhead(), -1
         self._sleepers: list[_Parked] = []
         #: Attempts that wait for a lease of their own, by number; and what came for them.
         self._asking: dict[int, _Parked] = {}
@@ -231,9 +228,7 @@ class Worker:
         """Tell what this worker waits for, in words for a message about a long wait."""
         waits = []
         if self._phase is Phase.FETCHING:
-            told = [str(lookup) for lookup in self._lookups.values()]
-            more = [f"{len(told) - _TOLD_MAX} more"] if len(told) > _TOLD_MAX else []
-            waits += told[:_TOLD_MAX] + more
+            waits += told_of(self._lookups.values())
         elif self._phase is Phase.READY:
             waits.append("its turn")
         elif self._phase is Phase.LEASING:
@@ -387,8 +382,7 @@ class Worker:
     def _request_lease(self, stopped: Exit) -> list[Sent]:
         """Ask for addresses; an attempt that brings its own ones makes way for others."""
         number, is_own = self._number(stopped.index), self._attempts_bring_leases
-        request = self._asks.request(stopped, number, is_own=is_own)
-        sent: list[Sent] = [(_COORDINATOR, request)]
+        sent: list[Sent] = [(_COORDINATOR, self._asks.request(stopped, number, is_own=is_own))]
         if self._attempts_bring_leases and self._has_more_to_do(stopped.index):
             sent += self._make_way(stopped.index)
         else:
@@ -483,13 +477,21 @@ class Worker:
     def _look_up(self, pages: NDArray[np.int64]) -> list[Sent]:
         """Ask the homes of `pages`; the engine waits until all of them are installed."""
         sent: list[Sent] = []
+        batch = None if self._plane.carries_content else self.batch
+        located, pages = known_answers(batch, pages, self._last_ticket)
+        for answer in located:
+            self._last_ticket = answer.ticket
+            self._lookups[answer.ticket] = Lookup(
+                answer.home, self._snapshot, answer.pages, _NOTHING
+            )
+            self._take_answer(answer)
         for home, wanted in questions(self._geometry, pages, self._snapshot):
             self._last_ticket += 1
             held = self.engine.cached_versions(wanted) if self._plane.carries_content else _NOTHING
             self._lookups[self._last_ticket] = Lookup(home, self._snapshot, wanted, held)
             request = LookupRequested(self.number, self._last_ticket, self._snapshot, wanted, held)
             sent.append((("home", home), request))
-        self._phase = Phase.FETCHING if sent else Phase.READY
+        self._phase = Phase.FETCHING if self._lookups else Phase.READY
         return sent
 
     def _take_answer(self, answer: LookupAnswered) -> None:
@@ -512,9 +514,8 @@ class Worker:
         """Put pages into the view; the engine goes on when no lookup is left."""
         read = fetch.pages[fetch.frames != NO_FRAME]
         self.hot_pages.note("fetches", read)
-        fetched_bytes = read.size * PAGE_BYTES
-        self._fetched_bytes += fetched_bytes
-        self.installed_bytes += fetched_bytes
+        self._fetched_bytes += read.size * PAGE_BYTES
+        self.installed_bytes += read.size * PAGE_BYTES
         self.engine.install(fetch.pages, fetch.versions, fetch.until, content.memory, content.rows)
         del self._lookups[ticket]
         if not self._lookups:

@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dvm_mpi.config import LOCATED_PAGES_TOLD
 from dvm_mpi.dsm import byte_copy, ranges
 from dvm_mpi.dsm.directory import Directory
 from dvm_mpi.dsm.frames import FramePool
@@ -26,7 +27,9 @@ from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.handover import Handover
 from dvm_mpi.dsm.hot_pages import HotPages
 from dvm_mpi.dsm.messages import (
+    LOCATED,
     NO_FRAME,
+    NO_LOCATED,
     RUN,
     ApplyRequested,
     ArenaReleased,
@@ -112,6 +115,8 @@ class Home:
     _last_serials: dict[int, int]
     #: The epoch of which the coordinator knows that it waits for frames; 0 if none.
     _told_lacking: int
+    #: Where the pages lie that the last epoch has changed, if they are few; LOCATED.
+    _located: NDArray[Any]
 
     def __init__(self, index: int, geometry: Geometry, pool: FramePool, arena: Bytes) -> None:
         assert 0 <= index < geometry.home_count
@@ -133,6 +138,7 @@ class Home:
         self._staged_bytes = 0
         self._last_serials = {}
         self._told_lacking = 0
+        self._located = NO_LOCATED
         #: The last epoch whose leaving pages were sent.
         self._handed = 0
         self._handover = Handover(index, geometry)
@@ -380,10 +386,11 @@ class Home:
                 self._apply(event.epoch, self._take_write_sets(event))
             else:
                 self._adopt(event)
+                self._located = NO_LOCATED
             self._waiting.popleft()
             self.known = max(self.known, event.epoch)
             if isinstance(event, ApplyRequested) or self.index in event.homes:
-                applied = EpochApplied(self.index, event.epoch, self.pool.in_use)
+                applied = EpochApplied(self.index, event.epoch, self.pool.in_use, self._located)
                 actions.append((COORDINATOR, applied))
             actions += self._hand_over()
         return (*actions, *self._tell_lacking())
@@ -486,6 +493,11 @@ class Home:
         for runs, data in written:
             self._overlay(pages, frames, runs, data)
         self.directory.insert(epoch, pages, frames)
+        self._located = NO_LOCATED
+        if 0 < pages.size <= LOCATED_PAGES_TOLD:
+            self._located = np.empty(pages.size, LOCATED)
+            self._located["page"], self._located["home"] = pages, self.index
+            self._located["frame"], self._located["version"] = frames, epoch
 
     def _lay_bases(self, pages: Ints, frames: Ints, runs: NDArray[Any]) -> None:
         """Give new frames what pages hold now, but those that runs will cover as a whole."""

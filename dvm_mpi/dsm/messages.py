@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.values import dataclass
+from dvm_mpi.values import dataclass, field
 
 #: Bytes with content: `data[data_first : data_first + length]` of the companion byte array.
 RUN: Final = np.dtype([("start", "<i8"), ("length", "<i8"), ("data_first", "<i8")])
@@ -35,6 +35,10 @@ TOKEN: Final = np.dtype(
 HOT_PAGE: Final = np.dtype(
     [("page", "<i8"), ("fetches", "<i8"), ("versions", "<i8"), ("shared", "<i8")]
 )
+
+#: Where a page lies in the version of an epoch.
+LOCATED: Final = np.dtype([("page", "<i8"), ("home", "<i8"), ("frame", "<i8"), ("version", "<i8")])
+NO_LOCATED: Final = np.zeros(0, LOCATED)
 
 #: Frame number of a page that was never written: all zero, nothing to fetch.
 NO_FRAME: Final = -1
@@ -213,19 +217,27 @@ class FramesLacking:
 
 @dataclass(frozen=True, slots=True)
 class EpochApplied:
-    """Home to coordinator: every write set of the epoch is in the directory."""
+    """Home to coordinator: every write set of the epoch is in the directory.
+
+    `located`: of the pages that the epoch has changed here, if they are few.
+    """
 
     home: int
     epoch: int
     frames_used: int
+    located: NDArray[Any] = field(default_factory=lambda: NO_LOCATED)  # LOCATED
 
 
 @dataclass(frozen=True, slots=True)
 class EpochsApplied:
-    """What several homes said, or one of several epochs: `EpochApplied` of each pair, in order."""
+    """What several homes said, or one of several epochs: `EpochApplied` of each pair, in order.
+
+    `located`: of all of them together, at most LOCATED_PAGES_MAX.
+    """
 
     homes: NDArray[np.int64]
     epochs: NDArray[np.int64]
+    located: NDArray[Any] = field(default_factory=lambda: NO_LOCATED)  # LOCATED
 
 
 #: From one home to another.

@@ -34,6 +34,7 @@ from dvm_mpi.control.validation import ConflictUnit, Isolation
 from dvm_mpi.control.wire import decode, encode
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.messages import (
+    LOCATED,
     ApplyRequested,
     DiscardRequested,
     EpochApplied,
@@ -248,6 +249,12 @@ class Coordinator:
             home, request = self.applying.popleft()
             self.handle(EpochApplied(home, request.epoch, 0))
             times = None if times is None else times - 1
+
+    @staticmethod
+    def applied(home: int, epoch: int, frames: Sequence[tuple[int, int]]) -> EpochApplied:
+        """Return what a home says of an epoch that has changed these pages: `(page, frame)`."""
+        located = [(page, home, frame, epoch) for page, frame in frames]
+        return EpochApplied(home, epoch, 0, np.array(located, LOCATED))
 
     def tick(self, now_us: int) -> None:
         """Let it be `now_us`."""

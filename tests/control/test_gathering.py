@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dvm_mpi.config import LOCATED_PAGES_MAX
 from dvm_mpi.control import gathering as module
 from dvm_mpi.control.gathering import Gathering
 from dvm_mpi.control.joining import workers_of
@@ -17,7 +18,7 @@ from dvm_mpi.control.messages import (
     WorkerReady,
     WorkersReady,
 )
-from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied
+from dvm_mpi.dsm.messages import LOCATED, EpochApplied, EpochsApplied
 from tests.control.test_joining import message
 from tests.properties import tried
 
@@ -92,7 +93,8 @@ def test_records_of_all_are_one_message_unless_their_source_said_something_betwe
 def test_answers_of_homes_are_one_message_and_can_be_joined_again() -> None:
     gathering = Gathering()
     for source in range(3):
-        gathering.add(source, EpochApplied(source, 5, 9))
+        located = np.array([(source, source, 7, 5)] * 30, LOCATED)
+        gathering.add(source, EpochApplied(source, 5, 9, located))
     gathering.add(1, EpochApplied(1, 6, 9))
     (joined,) = gathering.take()
     gathering.add(4, joined)
@@ -102,6 +104,7 @@ def test_answers_of_homes_are_one_message_and_can_be_joined_again() -> None:
     assert isinstance(both, EpochsApplied)
     assert both.homes.tolist() == [0, 1, 2, 1, 3]
     assert both.epochs.tolist() == [5, 5, 5, 6, 5]
+    assert both.located["page"].tolist() == ([0] * 30 + [1] * 30 + [2] * 30)[:LOCATED_PAGES_MAX]
 
 
 def test_workers_that_are_ready_are_one_message_and_can_be_joined_again() -> None:

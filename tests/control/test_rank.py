@@ -40,6 +40,7 @@ from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.home import Home
 from dvm_mpi.dsm.messages import (
     HOT_PAGE,
+    LOCATED,
     RUN,
     TOKEN,
     ApplyRequested,
@@ -109,6 +110,12 @@ def test_parts_that_talk_on_and_on_do_not_keep_their_rank_from_the_others() -> N
 # --- leaders ------------------------------------------------------------------------------------
 
 
+def applied(epoch: int) -> EpochApplied:
+    """Return what the home says of `store(epoch, 1)`, which it applies first."""
+    located = np.array([(DATA_START // PAGE_BYTES, 0, 0, epoch)], LOCATED)
+    return EpochApplied(0, epoch, 1, located)
+
+
 def test_a_leader_gathers_what_its_ranks_say_and_hands_on_what_is_for_them() -> None:
     ranks = Ranks(tree=Tree([0, 1, 1]))
     granted = LeaseGranted(1, 2, 3)
@@ -117,7 +124,7 @@ def test_a_leader_gathers_what_its_ranks_say_and_hands_on_what_is_for_them() -> 
     ranks.say(0, Relayed(2, encode(granted)))
     ranks.turn()
     told = ranks.heard(0)
-    assert sorted(map(str, told)) == sorted(map(str, [AsleepChanged(2, 1), EpochApplied(0, 2, 1)]))
+    assert sorted(map(str, told)) == sorted(map(str, [AsleepChanged(2, 1), applied(2)]))
     assert ranks.heard(2) == [granted]
     ranks.say(2, AsleepChanged(2, 2))
     ranks.turn()
@@ -134,7 +141,7 @@ def test_who_is_led_talks_to_its_leader_and_of_the_run_to_rank_0() -> None:
     ranks.say(2, store(2, 1))
     ranks.rank.loaded(7)
     ranks.turn()
-    assert ranks.heard(2) == [WorkerReady(1), EpochApplied(0, 2, 1)]
+    assert ranks.heard(2) == [WorkerReady(1), applied(2)]
     assert ranks.heard(0) == [RankLoaded(1, 7)]
 
 
@@ -219,7 +226,7 @@ def test_an_epoch_is_acknowledged_to_the_coordinator() -> None:
     ranks = Ranks()
     ranks.say(0, store(2, 1))
     ranks.turn()
-    assert ranks.heard(0) == [EpochApplied(0, 2, 1)]
+    assert ranks.heard(0) == [applied(2)]
 
 
 def test_the_worker_hears_its_messages_and_is_heard() -> None:

@@ -160,4 +160,4 @@ def test_numbers_on_the_wire_never_change() -> None:
         "BlocksMoved", "PagesHanded", "StoresPassed", "CodeShared",
     ]  # fmt: skip
     assert encode(LeaseRequested(4, 5, 6, 7)).view("<i8").tolist() == [2, 4, 5, 6, 7, 1, 0, -1]
-    assert encode(EpochApplied(1, 2, 3)).view("<i8").tolist() == [10, 1, 2, 3]
+    assert encode(EpochApplied(1, 2, 3)).view("<i8").tolist() == [10, 1, 2, 3, 0]

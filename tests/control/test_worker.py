@@ -20,6 +20,7 @@ from dvm_mpi.control.worker import Worker
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.message_plane import MessagePlane
 from dvm_mpi.dsm.messages import (
+    LOCATED,
     NO_FRAME,
     ArenaReleased,
     LookupAnswered,
@@ -224,6 +225,59 @@ def test_a_read_that_is_complete_at_once_is_installed_at_once() -> None:
     handle(worker, answer_to(request, home, [9], [5]))
     assert worker.is_runnable
     assert engine.held == {FIRST: (5, 9)}
+
+
+def located(*pages: int, home_count: int = 3) -> Any:
+    """Return where pages lie, in frames of their number beyond FIRST."""
+    rows = [(FIRST + p, (FIRST + p) % home_count, p, 5) for p in pages]
+    return np.array(rows, LOCATED)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_of_pages_that_came_located_no_home_is_asked(is_late: bool) -> None:
+    engine, plane = Shelf(), Plane(is_late)
+    worker = worker_of(engine, plane)
+    sent = handle(worker, replace(batch([0, 3, 1]), located=located(0, 3, 1, 7)))
+    assert sent == ()
+    assert [(home, frames) for home, frames, _ in plane.asked] == [
+        (FIRST % 3, [0, 3]),
+        ((FIRST + 1) % 3, [1]),
+    ]
+    assert worker.is_held_up == is_late
+    for _, frames, ticket in plane.asked if is_late else ():
+        plane.came.append((ticket, Content.of(content_of(frames))))
+    worker.poll_plane()
+    assert worker.is_runnable
+    assert engine.held == {FIRST: (5, 0), FIRST + 3: (5, 3), FIRST + 1: (5, 1)}
+
+
+def test_of_the_others_their_homes_are_asked() -> None:
+    engine, plane = Shelf(), Plane(is_late=False)
+    worker = worker_of(engine, plane, home_count=1)
+    told = replace(batch([0, 1]), located=located(1, home_count=1))
+    ((home, request),) = requests_of(handle(worker, told))
+    assert request.pages.tolist() == [FIRST]
+    assert worker.is_held_up
+    handle(worker, answer_to(request, home, [9], [5]))
+    assert worker.is_runnable
+    assert engine.held == {FIRST: (5, 9), FIRST + 1: (5, 1)}
+
+
+def test_a_page_that_came_located_and_is_touched_late_is_not_asked_for() -> None:
+    engine, plane = Shelf(), Plane(is_late=False)
+    worker = worker_of(engine, plane, home_count=1)
+    handle(worker, replace(batch([]), located=located(2, home_count=1)))
+    engine.stops = [Exit(Reason.PAGE_MISSED, 0, 1, page=FIRST + 2)]
+    assert worker.run_slice(9, 0)[0] == ()
+    assert worker.is_runnable
+    assert engine.held == {FIRST + 2: (5, 2)}
+
+
+def test_where_content_travels_in_messages_homes_are_asked_all_the_same() -> None:
+    worker = worker_of(Shelf(), MessagePlane(), home_count=1)
+    told = replace(batch([0]), located=located(0, home_count=1))
+    ((_, request),) = requests_of(handle(worker, told))
+    assert request.pages.tolist() == [FIRST]
 
 
 def test_an_answer_or_pages_that_nobody_asked_for_are_our_fault() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dvm_mpi.config import LOCATED_PAGES_TOLD
 from dvm_mpi.dsm import page_loops
 from dvm_mpi.dsm.frames import FramePool, reserve_frames
 from dvm_mpi.dsm.geometry import Geometry
@@ -71,6 +72,17 @@ def stage(home, worker, serial, part, is_last, stores, offset=0):
     assert actions[0] == (worker, ArenaReleased(home.index, serial, part))
     home.arena[worker] = 0xEE
     return actions[1:]
+
+
+def test_few_pages_that_an_epoch_has_changed_are_located():
+    home = make_home(home_count=2, index=1)
+    stores = [(page * PAGE_BYTES + 5, b"x") for page in (2, 3)]
+    ((_, told),) = home.handle(apply_event(2, *stores))
+    frames = home.directory.newest(np.array([2, 3]))[0].tolist()
+    assert told.located.tolist() == [(2, 1, frames[0], 2), (3, 1, frames[1], 2)]
+    many = [((4 * n + 2) * PAGE_BYTES, b"x") for n in range(LOCATED_PAGES_TOLD + 1)]
+    ((_, told),) = home.handle(apply_event(3, *many))
+    assert len(told.located) == 0
 
 
 def applied_epochs(actions):

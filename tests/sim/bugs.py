@@ -66,6 +66,7 @@ from tests.sim.bugs_runners import (
     EmptyStacks,
     InstancesWakeNobody,
     LateArming,
+    LocatedAsBefore,
     LostTriggers,
     MergedIntoRunning,
     OwnCommitWakes,
@@ -158,6 +159,7 @@ BUGS: Final = {
         EmptyFrames, "lines", "stores was", 5, settings={"plane": "message"}
     ),
     "stale page kept": _engine(StaleCacheEngine, "mix", "was", 2),
+    "located as before": _coordinator(LocatedAsBefore, "long_fork", "stores was", 3),
     "leftover private memory": _engine(LeftoverEngine, "storm", "was", 5),
     "frame not clean": _home(UncleanFrames, "counting_watcher", "holds", 3),
     # --- commits --------------------------------------------------------------------------------

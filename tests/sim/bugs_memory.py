@@ -14,7 +14,7 @@ from dvm_mpi.control.sending import Sending
 from dvm_mpi.dsm import ranges
 from dvm_mpi.dsm.directory import Directory
 from dvm_mpi.dsm.home import Addressed, Home
-from dvm_mpi.dsm.messages import NO_FRAME, RUN, ApplyRequested, HomeEvent
+from dvm_mpi.dsm.messages import NO_FRAME, NO_LOCATED, RUN, ApplyRequested, HomeEvent
 from dvm_mpi.engine.interface import AttemptBatch, End, EngineSettings, Lease, LeaseKind
 from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.engine.reference_memory import FrameCache
@@ -40,6 +40,11 @@ class NewestPages(Home):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.directory = _NewestDirectory(self.pool.frame_count)
+
+    def _apply(self, epoch: int, written: WriteSets) -> None:
+        super()._apply(epoch, written)
+        # Who was told where pages lie would not ask.
+        self._located = NO_LOCATED
 
 
 class PageImages(Home):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dvm_mpi.control.coordinator_state import Action, PendingEpoch
 from dvm_mpi.control.lifecycle import Kind, State
+from dvm_mpi.control.locations import Locations
 from dvm_mpi.control.messages import BatchesDealt
 from dvm_mpi.control.ordering import Ordering
 from dvm_mpi.control.publishing import Publishing
@@ -63,6 +64,26 @@ class SentAhead(Scheduler):
         actions, foresight = super().handle(event), self._foresight
         ahead, foresight._actions = foresight._actions, []
         return (*actions, *ahead)
+
+
+class _Untold(Locations):
+    """Hears of each page once, as if all later epochs that store to it changed many pages."""
+
+    def note(self, located: NDArray[Any]) -> None:
+        super().note(located[[page not in self._places for page in located["page"].tolist()]])
+
+    def located(self, grants: NDArray[Any], snapshot: int) -> NDArray[Any]:
+        unchanged = grants.copy()
+        unchanged["newest"] = 0
+        return super().located(unchanged, snapshot)
+
+
+class LocatedAsBefore(Scheduler):
+    """Batches are told where pages lay, though they have been stored to since."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._locations = _Untold()
 
 
 class _Behind(Sending):
