@@ -28,6 +28,7 @@ from tests.engine.hot_programs import hot_scene
 from tests.engine.machine import EngineMaker, Task, at, imm, op, program, run_tasks
 from tests.engine.operation_rows import at_edges, branching, computing, moving, odd_floats, programs
 from tests.engine.random_programs import Scene
+from tests.engine.row_products import ODD_PRODUCTS
 from tests.engine.translated import TranslatedEngine
 from tests.engine.translation_faults import FAULTS
 
@@ -65,7 +66,7 @@ class Noticed:
 
 
 def _operation_results(maker: EngineMaker) -> Iterator[Any]:
-    """Yield what single operations do, which programs rarely meet."""
+    """Yield what single operations do, and products of rows, which programs rarely meet."""
     for part in programs([*computing(), *at_edges(), *odd_floats(), *moving()]):
         yield results(maker, part)
     for part in programs(branching()):
@@ -76,6 +77,8 @@ def _operation_results(maker: EngineMaker) -> Iterator[Any]:
             (ended,), _ = run_tasks(maker, program(division, op("exit:c")), [Task()])
             yield ended.row["trap"], ended.row["instructions"]
     yield observed(maker, ECHO)
+    for scene in ODD_PRODUCTS:
+        yield observed(maker, scene)
 
 
 class _Reference:

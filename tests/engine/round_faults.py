@@ -67,11 +67,6 @@ def _(patch: Patch) -> None:
     patch.setattr(abreast, "_is_carried", lambda *_: False)
 
 
-@fault("a NaN in a row stays as the processor made it")
-def _(patch: Patch) -> None:
-    patch.setattr(abreast.RoundAbreast, "_exactly", lambda _, held: held.value)
-
-
 @fault("rounds are abreast where fewer are left")
 def _(patch: Patch) -> None:
     patch.setattr(Rounds, "_abreast", lambda given, most, _: given._smaller(most, word(1)))

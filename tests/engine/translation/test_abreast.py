@@ -10,10 +10,9 @@ from dvm_mpi.engine.translation.abreast import ABREAST, differing_cells, rows_of
 from dvm_mpi.engine.translation.hammocks import Body
 from dvm_mpi.engine.translation.loops import loop_of
 from dvm_mpi.engine.translation.nests import nest_of
-from dvm_mpi.layout import DATA_START, PAGE_BYTES
 from tests.engine.agreement import chosen, disagreements
-from tests.engine.machine import Task, at, imm, op, via
-from tests.engine.random_programs import POINTERS, VALUES, Scene
+from tests.engine.random_programs import Scene
+from tests.engine.row_products import FACTORS, MATRIX, product
 from tests.engine.translation.texts import Seen
 
 ENGINES = chosen(["reference", "translate-hard"])
@@ -100,61 +99,6 @@ def test_rounds_with_an_order_are_not(parts: dict[str, str]) -> None:
 
 
 # --- what they do -----------------------------------------------------------------------------
-P, Q, R, ROW = POINTERS[:4]
-OUTER, INNER, FACTOR = 0x2_0000_0040, 0x2_0000_0048, VALUES[1]
-PRODUCT = VALUES[2]
-ROW_PAGE = DATA_START + 3 * PAGE_BYTES
-
-
-def product(
-    rounds: int = 2 * ABREAST + 1,
-    turns: int = 19,
-    start: int = 0,
-    types: str = "fd",
-    step: int = 8,
-    mnemonic: str = "add",
-    slice_fuel: int = 100_000,
-) -> Scene:
-    """Return a program that adds multiples of the rows of a matrix to one row.
-
-    The row lies `start` bytes behind the beginning of a page that is its own; `step` bytes lie
-    between its elements. Memory is full of numbers, and of NaN with bits of their own.
-    """
-    odd = [0x7FF4_0000_0000_0001, 0xFFF8_0000_0000_1234, 0x7FF0_0000_0000_0000]
-    memory: dict[int, int] = {}
-    for index in range(4 * PAGE_BYTES // 8):
-        bits = odd[index % 3] if index % 23 == 5 else 0x3FF0_0000_0000_0000 + (index << 33)
-        memory |= enumerate(bits.to_bytes(8, "little"), DATA_START + 8 * index)
-    return Scene(
-        [
-            op("mov", imm(DATA_START), at(P)),
-            op("mov", imm(DATA_START + PAGE_BYTES - 200), at(Q)),
-            op("mov", imm(ROW_PAGE + start), at(ROW)),
-            op("mov", imm(0), at(OUTER)),
-            op("mov", via(P), at(FACTOR), types=types),
-            op("mov", at(ROW), at(R)),
-            op("mov", imm(0), at(INNER)),
-            op("mul", at(FACTOR), via(Q), at(PRODUCT), types=types),
-            op(mnemonic, via(R), at(PRODUCT), via(R), types=types),
-            op("add", at(Q), imm(8), at(Q)),
-            op("add", at(R), imm(step), at(R)),
-            op("add", at(INNER), imm(1), at(INNER)),
-            op("br:l", at(INNER), imm(turns), target=7),
-            op("add", at(P), imm(8), at(P)),
-            op("add", at(OUTER), imm(1), at(OUTER)),
-            op("br:l", at(OUTER), imm(rounds), target=4),
-            op("mov", at(P), via(ROW, 8_000)),
-            op("mov", at(PRODUCT), via(ROW, 8_008)),
-            op("mov", at(FACTOR), via(ROW, 8_016)),
-            op("add", at(Q), at(R), via(ROW, 8_024)),
-            op("exit:c"),
-        ],
-        tasks=[Task(grants=((DATA_START, 6 * PAGE_BYTES, 0),))],
-        memory=memory,
-        slice_fuel=slice_fuel,
-    )  # fmt: skip
-
-
 def agree(scene: Scene) -> None:
     found, _ = disagreements(scene, ENGINES)
     assert not found, "\n".join(found)
@@ -163,6 +107,10 @@ def agree(scene: Scene) -> None:
 @pytest.mark.parametrize("rounds", [*range(1, 2 * ABREAST + 2), 5 * ABREAST - 1])
 def test_any_number_of_rounds(rounds: int) -> None:
     agree(product(rounds))
+
+
+def test_a_turn_that_uses_what_the_one_before_computed() -> None:
+    agree(product(is_late=True))
 
 
 @pytest.mark.parametrize("types", ["fd", "fs", "sq", "ud", "sb"])
@@ -174,10 +122,6 @@ def test_elements_of_any_type(types: str) -> None:
 @pytest.mark.parametrize("turns", [1, 2, 9, 64])
 def test_any_number_of_turns(turns: int) -> None:
     agree(product(turns=turns, start=3))
-
-
-MATRIX = -2 * PAGE_BYTES - 200
-FACTORS = -3 * PAGE_BYTES
 
 
 @pytest.mark.parametrize(
