@@ -8,7 +8,6 @@ instruction, or leaves to it; whatever is rare is left to it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.engine.records import Word
@@ -30,9 +29,6 @@ from dvm_mpi.engine.translation.runtime import Runtime
 from dvm_mpi.engine.translation.units import Unit, instructions_of
 from dvm_mpi.engine.translation.windows import Window
 
-#: Instructions from which on LLVM searches less for the best registers.
-LARGE_UNIT: Final = 150
-
 
 def translate(code: Code, unit: Unit, level: int = 3, *, notes_loads: bool = False) -> bytes:
     """Return a unit as an object file (ELF) with the one function `dvm_unit`.
@@ -40,8 +36,8 @@ def translate(code: Code, unit: Unit, level: int = 3, *, notes_loads: bool = Fal
     `level`: how hard LLVM tries, 0 to 3. `notes_loads`: for engines that track loads; either code
     is right for either engine, but leaves what it does not know to the interpreter.
     """
-    text = _Translation(code, unit, notes_loads=notes_loads).module()
-    return object_of(text, level, is_large=len(unit.addresses) >= LARGE_UNIT)
+    translation = _Translation(code, unit, notes_loads=notes_loads)
+    return object_of(translation.module(), level, is_large=translation.has_large_loops)
 
 
 def intermediate(code: Code, unit: Unit, *, notes_loads: bool = False) -> str:
@@ -118,6 +114,11 @@ class _Translation:
                 self._bodies[node] = self._frame.block(f"at_{name}")
             if node.is_cut or node in entered:
                 self._heads[node] = self._frame.block(f"head_{name}")
+
+    @property
+    def has_large_loops(self) -> bool:
+        """Whether there are loops that are windows alone."""
+        return any(node.block.is_loop for node in self._paths.nodes)
 
     def module(self) -> str:
         """Build everything; return it as text."""

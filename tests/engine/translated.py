@@ -16,7 +16,6 @@ from dvm_mpi.engine.predecode import Program
 from dvm_mpi.engine.translate import translate
 from dvm_mpi.engine.translation import loops
 from dvm_mpi.engine.translation.code import Code
-from dvm_mpi.engine.translation.loops import LARGE_BODY
 from dvm_mpi.engine.translation.units import Chooser, Unit, ways_out
 from dvm_mpi.engine.unit_file import SYMBOL
 
@@ -78,7 +77,7 @@ class TranslatedEngine(InterpEngine):
         level: int = 1,
         *,
         is_whole: bool = True,
-        large_body: int = LARGE_BODY,
+        large_body: int = 0,
     ) -> None:
         super().__init__(settings)
         self._large_body = large_body
@@ -120,7 +119,7 @@ class TranslatedEngine(InterpEngine):
         return self._kept[key]
 
     def _translate(self, code: Code, unit: Unit) -> Translated:
-        with mock.patch.object(loops, "LARGE_BODY", self._large_body):
+        with mock.patch.object(loops, "LARGE_BODY", self._large_body or loops.LARGE_BODY):
             native = translate(code, unit, self._level, notes_loads=self._notes_loads)
         alive, function = loaded(native)
         return Translated(unit, frozenset(ways_out(code, unit)), function, alive)

@@ -208,6 +208,18 @@ def _(patch: Patch) -> None:
     patch.setattr(Window, "_trips", more)
 
 
+@fault("a loop that is windows alone takes a turn without fuel")
+def _(patch: Patch) -> None:
+    build = Window.build
+
+    def unasked(window: Window, *rest: Any) -> None:
+        window._least -= 1
+        build(window, *rest)
+
+    patch.setattr(loops, "LARGE_BODY", 1)
+    patch.setattr(Window, "build", unasked)
+
+
 @fault("a stream is one element longer than its pages")
 def _(patch: Patch) -> None:
     opened = Window._open
