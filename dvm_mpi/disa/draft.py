@@ -59,7 +59,7 @@ class Draft:
     @property
     def size_bytes(self) -> int:
         """The size of the encoding."""
-        modes = [operand.mode for operand in self.operands]
+        modes = tuple([operand.mode for operand in self.operands])
         return encoded_size(self.mnemonic, self.types, modes, self.condition)
 
     def settle(self, address: int, scope: Scope) -> Instruction:

@@ -14,6 +14,7 @@ The invariant to remember: `decode(encode(i)) == i` for every instruction of the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from enum import Enum
 from typing import Final, TypeAlias
@@ -71,37 +72,37 @@ class DecodeError(ValueError):
 class _Layout:
     """The bit fields after the opcode byte, and the operands that follow them.
 
-    `fields` are (name, width) from the most significant bit; padding is named "0".
+    `fields` are (name, width) from the most significant bit, `header_bytes` in all; padding is
+    named "0".
     """
 
     fields: tuple[tuple[str, int], ...]
+    header_bytes: int
     specs: tuple[OperandSpec, ...]
     has_target: bool
     wide_immediates: bool
-
-    @property
-    def header_bytes(self) -> int:
-        return sum(width for _, width in self.fields) // 8
 
     def immediate_bytes(self, spec: OperandSpec, type_: Type) -> int:
         """Return the bytes that a constant takes in the encoding."""
         return QUAD_BYTES if self.wide_immediates else spec.width_bytes or type_.width_bytes
 
 
-def _fields(text: str) -> tuple[tuple[str, int], ...]:
-    """Parse `T:3 m0:3 0000` (bars between bytes are for the eye)."""
+def _fields(text: str) -> tuple[tuple[tuple[str, int], ...], int]:
+    """Parse `T:3 m0:3 0000` (bars between bytes are for the eye); return the bytes as well."""
     parsed = []
     for word in text.replace("|", " ").split():
         name, _, width = word.partition(":")
         parsed.append((name, int(width)) if width else ("0", len(word)))
-    assert sum(width for _, width in parsed) % 8 == 0, text
-    return tuple(parsed)
+    bits = sum(width for _, width in parsed)
+    assert bits % 8 == 0, text
+    return tuple(parsed), bits // 8
 
 
 def _row_layout(row: Row) -> _Layout:
     _, _, header = row.form.value.partition("|")
     specs = tuple(s for s in row.operands if s.access in {Access.READ, Access.WRITE})
-    return _Layout(_fields(header), specs, False, row.form in WIDE_IMMEDIATE_FORMS)
+    is_wide = row.form in WIDE_IMMEDIATE_FORMS
+    return _Layout(*_fields(header), specs, has_target=False, wide_immediates=is_wide)
 
 
 def _branch_layout(condition: Condition) -> _Layout:
@@ -109,8 +110,9 @@ def _branch_layout(condition: Condition) -> _Layout:
     header, _, _ = condition.shape.value.rpartition("|")
     specs = tuple(s for s in condition.operands if s.access is Access.READ)
     has_target = any(s.access is Access.TARGET for s in condition.operands)
+    is_wide = Form.BRANCH in WIDE_IMMEDIATE_FORMS
     return _Layout(
-        _fields("cc:4 " + header), specs, has_target, Form.BRANCH in WIDE_IMMEDIATE_FORMS
+        *_fields("cc:4 " + header), specs, has_target=has_target, wide_immediates=is_wide
     )
 
 
@@ -140,8 +142,9 @@ def operand_bytes(mode: Mode, immediate_bytes: int) -> int:
             return QUAD_BYTES
 
 
+@functools.cache
 def encoded_size(
-    mnemonic: str, types: Sequence[str], modes: Sequence[Mode], condition: str | None = None
+    mnemonic: str, types: tuple[str, ...], modes: tuple[Mode, ...], condition: str | None = None
 ) -> int:
     """Return the size in bytes of an instruction of which only the operands' modes are known."""
     layout = _layout_of(mnemonic, condition)

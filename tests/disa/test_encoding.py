@@ -92,7 +92,7 @@ def test_every_form_survives_the_round_trip(every_instruction: list[Instruction]
         decoded = decode(b"\xff" + raw + b"\xff", 1, HERE)
         assert decoded == replace(instruction, size_bytes=len(raw))
         assert encode(decoded) == raw
-        modes = [o.mode for o in instruction.operands]
+        modes = tuple(o.mode for o in instruction.operands)
         planned = encoded_size(
             instruction.mnemonic, instruction.types, modes, instruction.condition
         )
