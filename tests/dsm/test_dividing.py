@@ -38,7 +38,9 @@ def test_homes_get_what_a_list_gives_them(homes: int, calls: list[Any]) -> None:
                 runs.append((start, length, -1 if is_staged else len(data)))
                 data += b"" if is_staged else content
                 while content:
+                    # One home has everything, in one piece.
                     end = (start // geometry.block_bytes + 1) * geometry.block_bytes
+                    end = end if homes > 1 else start + len(content)
                     home = start // geometry.block_bytes % homes
                     piece, content = content[: end - start], content[end - start :]
                     told = model.setdefault(home, [])
