@@ -37,7 +37,7 @@ class RowKind(IntEnum):
     #: (`engine.interface.End`), address of its last instruction, snapshot.
     RUNNER = auto()
     #: A worker waited for pages: pages, bytes that came, homes asked, the home that came last,
-    #: snapshot.
+    #: snapshot. Of pages whose places came with the batch no home was asked (0, -1).
     FETCHED = auto()
     #: One home's pages were there: home, pages.
     ARRIVED = auto()

@@ -27,6 +27,7 @@ from dvm_mpi.dsm.messages import (
     Staged,
 )
 from dvm_mpi.engine.interface import End
+from dvm_mpi.layout import PAGE_BYTES
 from dvm_mpi.values import dataclass
 
 _NS_PER_US: Final = 1_000
@@ -67,15 +68,20 @@ class WorkerTracer:
         self._noted: Dispatched | None = None
         #: Batches of which attempts have not ended, and how many have not.
         self._batches: deque[tuple[Dispatched, list[int]]] = deque()
-        #: Lookups under way, since when, and what had come of them before.
+        #: Lookups under way, and since when.
         self._asked: dict[int, _Asked] = {}
-        self._asked_at = self._bytes_before = self._homes = self._pages = self._arrived = 0
+        self._asked_at = self._homes = self._pages = self._arrived = 0
+        #: Of the bytes that have come, how many were noted.
+        self._bytes_noted = 0
         self._times = _EndTimes()
 
     # --- slices ---------------------------------------------------------------------------------
     def slice_begins(self, worker: Worker) -> None:
-        """Note when a slice begins, and of which batch it is."""
+        """Note when a slice begins, its batch, and pages that came without a question."""
         self._began, self._batch = self._journal.now(), worker.batch
+        came = worker.installed_bytes - self._bytes_noted
+        if came:
+            self._note_fetched(worker, self._began, self._began, (came // PAGE_BYTES, came, 0, -1))
 
     def slice_ended(self, worker: Worker, instructions: int, sent: Iterable[Sent]) -> None:
         """Note a slice, and what it sent."""
@@ -129,7 +135,7 @@ class WorkerTracer:
         for (_, number), message in sent:
             if isinstance(message, LookupRequested):
                 if not self._asked:
-                    self._asked_at, self._bytes_before = now, worker.installed_bytes
+                    self._asked_at = now
                     self._homes = self._pages = self._arrived = 0
                 self._asked[message.ticket] = _Asked(number, len(message.pages))
                 self._homes += 1
@@ -149,14 +155,17 @@ class WorkerTracer:
             if self._arrived <= config.TRACE_HOMES_SHOWN:
                 self._journal.add(RowKind.ARRIVED, now, now, asked.home, asked.pages)
         if not self._asked:
-            snapshot = worker.batch.snapshot if worker.batch is not None else 0
-            came = worker.installed_bytes - self._bytes_before
-            self._journal.add(
-                RowKind.FETCHED,
-                self._asked_at,
-                now,
-                *(self._pages, came, self._homes, asked.home, snapshot),
-            )
+            came = worker.installed_bytes - self._bytes_noted
+            fetched = self._pages, came, self._homes, asked.home
+            self._note_fetched(worker, self._asked_at, now, fetched)
+
+    def _note_fetched(
+        self, worker: Worker, begin: int, end: int, fetched: tuple[int, int, int, int]
+    ) -> None:
+        """Note pages that are there by now, as RowKind.FETCHED has them but for the snapshot."""
+        snapshot = worker.batch.snapshot if worker.batch is not None else 0
+        self._journal.add(RowKind.FETCHED, begin, end, *fetched, snapshot)
+        self._bytes_noted = worker.installed_bytes
 
     def _note_record(self, finished: Finished, now: int) -> None:
         outcomes, numbers = finished.outcomes, finished.records["attempt"]

@@ -54,7 +54,7 @@ def test_runs_of_the_machine_pass(case: Case) -> None:
         ("early child", "session violation"),
         ("page image", "lost stores"),
         ("no write-write check", "lost update"),
-        ("freed under a pin", "lost update"),
+        ("freed under a pin", "stale read"),
     ],
 )
 def test_planted_faults_show_in_values(name: str, told: str) -> None:
