@@ -130,7 +130,8 @@ def test_any_number_of_turns(turns: int) -> None:
         FACTORS, FACTORS + 8, FACTORS - 8 + 8 * ABREAST, FACTORS + 40,  # among the factors
         FACTORS + 72, FACTORS + 8 * 9 - 1,  # at their end
         MATRIX, MATRIX + 8, MATRIX - 8 * 18, MATRIX - 8 * 19,  # in the first row, or before it
-        MATRIX + 8 * 19 * 5, MATRIX + 8 * 19 * 9 - 8, MATRIX + 8 * 19 * 9 - 3, MATRIX + 8 * 19 * 9,
+        *(MATRIX + 8 * 19 * later for later in range(2, 10)),  # in one that is multiplied later
+        MATRIX + 8 * 19 * 9 - 8, MATRIX + 8 * 19 * 9 - 3,
     ],
 )  # fmt: skip
 def test_a_row_that_others_meet(start: int) -> None:
