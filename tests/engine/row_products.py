@@ -26,11 +26,13 @@ def product(
     mnemonic: str = "add",
     slice_fuel: int = 100_000,
     is_late: bool = False,
+    is_sum: bool = False,
 ) -> Scene:
     """Return a program that adds multiples of the rows of a matrix to one row.
 
     The row lies `start` bytes behind the beginning of a page that is its own; `step` bytes lie
-    between its elements. With `is_late` a turn adds what the one before it multiplied. Memory is
+    between its elements. With `is_late` a turn adds what the one before it multiplied, with
+    `is_sum` the rows as they are: then cells, which have one width, are no part of it. Memory is
     full of numbers and, but for the factors, of NaN with bits of their own.
     """
     odd = [0x7FF4_0000_0000_0001, 0xFFF8_0000_0000_1234, 0x7FF0_0000_0000_0000]
@@ -46,13 +48,17 @@ def product(
         op("mul", at(FACTOR), via(Q), at(PRODUCT), types=types),
         op(mnemonic, via(R), at(PRODUCT), via(R), types=types),
     ]
+    factor = op("mov", via(P), at(FACTOR), types=types)
+    if is_sum:
+        turn = [op(mnemonic, via(R), via(Q), via(R), types=types), op("nop")]
+        factor = op("mov", imm(0), at(FACTOR))
     return Scene(
         [
             op("mov", imm(ROW_PAGE + FACTORS), at(P)),
             op("mov", imm(ROW_PAGE + MATRIX), at(Q)),
             op("mov", imm(ROW_PAGE + start), at(ROW)),
             op("mov", imm(0), at(OUTER)),
-            op("mov", via(P), at(FACTOR), types=types),
+            factor,
             op("mov", at(ROW), at(R)),
             op("mov", imm(0), at(INNER)),
             *(reversed(turn) if is_late else turn),

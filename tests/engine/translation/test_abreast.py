@@ -10,6 +10,7 @@ from dvm_mpi.engine.translation.abreast import ABREAST, differing_cells, rows_of
 from dvm_mpi.engine.translation.hammocks import Body
 from dvm_mpi.engine.translation.loops import loop_of
 from dvm_mpi.engine.translation.nests import nest_of
+from dvm_mpi.engine.translation.rounds import Rounds
 from tests.engine.agreement import chosen, disagreements
 from tests.engine.random_programs import Scene
 from tests.engine.row_products import FACTORS, MATRIX, product
@@ -114,9 +115,20 @@ def test_a_turn_that_uses_what_the_one_before_computed() -> None:
 
 
 @pytest.mark.parametrize("types", ["fd", "fs", "sq", "ud", "sb"])
-def test_elements_of_any_type(types: str) -> None:
+def test_elements_of_any_type(types: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Rounds] = []
+    build = Rounds._build_abreast
+
+    def noted(given: Rounds, *rest: Any) -> None:
+        built.append(given)
+        build(given, *rest)
+
+    monkeypatch.setattr(Rounds, "_build_abreast", noted)
     for mnemonic in ("add", "mul", "max"):
         agree(product(types=types, mnemonic=mnemonic, turns=40))
+        built.clear()
+        agree(product(types=types, mnemonic=mnemonic, is_sum=True))
+        assert built, "the rows themselves may be added abreast, whatever they are made of"
 
 
 @pytest.mark.parametrize("turns", [1, 2, 9, 64])
