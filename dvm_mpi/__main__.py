@@ -21,12 +21,13 @@ def _load_numpy() -> None:
     # It straightens the documentation of hundreds of functions, a tenth of what the import takes.
     cleandoc = inspect.cleandoc
     vars(inspect)["cleandoc"] = str
-    import numpy as np  # noqa: F401, PLC0415
-
-    vars(inspect)["cleandoc"] = cleandoc
-    if is_ours:
-        # Whoever looks at the environment, and what this process starts, finds it as it was.
-        del os.environ[_BLAS_THREADS]
+    try:
+        import numpy as np  # noqa: F401, PLC0415
+    finally:
+        # Whoever looks for either, and what this process starts, finds it as it was.
+        vars(inspect)["cleandoc"] = cleandoc
+        if is_ours:
+            del os.environ[_BLAS_THREADS]
 
 
 gc.set_threshold(_YOUNG_OBJECTS)
