@@ -7,12 +7,17 @@ Messages between one pair of parts keep their order, as MPI keeps it; everything
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import Final, Protocol
 
 from dvm_mpi.control.messages import Message
 
 #: A part of the machine: ("coordinator" | "worker" | "home", number).
 Part = tuple[str, int]
+
+#: A message and the part of the machine that gets it.
+Sent = tuple[Part, Message]
+
+COORDINATOR: Final[Part] = ("coordinator", 0)
 
 
 class Delivery(Protocol):

@@ -20,6 +20,7 @@ import numpy as np
 
 from dvm_mpi import config
 from dvm_mpi.control.cpu_share import CpuShare
+from dvm_mpi.control.delivery import Sent
 from dvm_mpi.control.gathering import Gathering
 from dvm_mpi.control.journal import Work, traced
 from dvm_mpi.control.leader import COORDINATOR_RANK, GATHERED, Leader, Tree
@@ -52,7 +53,7 @@ from dvm_mpi.control.metering import Activity, Meter
 from dvm_mpi.control.rank_clock import RankClock
 from dvm_mpi.control.slices import SliceLength
 from dvm_mpi.control.transport import Nap, Transport
-from dvm_mpi.control.worker import Sent, Worker
+from dvm_mpi.control.worker import Worker
 from dvm_mpi.dsm import messages as memory
 from dvm_mpi.dsm.home import COORDINATOR, Home
 from dvm_mpi.errors import DvmError, ExitCode, RankLostError

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvm_mpi import config
+from dvm_mpi.control.delivery import Sent
 from dvm_mpi.control.journal import Gauge, Journal, RowKind, Sampler
 from dvm_mpi.control.messages import Dispatched, Finished, Message
-from dvm_mpi.control.worker import Sent, Worker
+from dvm_mpi.control.worker import Worker
 from dvm_mpi.dsm.home import Addressed, Home
 from dvm_mpi.dsm.messages import (
     ApplyRequested,

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from dvm_mpi.config import BATCH_FUEL, INLINE_BYTES_MAX
 from dvm_mpi.control.asking import Asking
-from dvm_mpi.control.delivery import Part
+from dvm_mpi.control.delivery import COORDINATOR, Sent
+from dvm_mpi.control.departures import Departures
 from dvm_mpi.control.eagerness import Eagerness
 from dvm_mpi.control.joining import encode_traps, without_staged
 from dvm_mpi.control.lookup import Lookup, known_answers, questions, told_of
@@ -30,13 +31,11 @@ from dvm_mpi.control.messages import (
     Dispatched,
     Finished,
     LeaseGranted,
-    Message,
     WorkerEvent,
 )
 from dvm_mpi.control.returning import give_back
 from dvm_mpi.control.roster import Pace, Roster
 from dvm_mpi.control.slices import effort_of
-from dvm_mpi.dsm import byte_copy
 from dvm_mpi.dsm.geometry import Geometry
 from dvm_mpi.dsm.hot_pages import HotPages
 from dvm_mpi.dsm.messages import (
@@ -45,9 +44,7 @@ from dvm_mpi.dsm.messages import (
     BlocksMoved,
     LookupAnswered,
     LookupRequested,
-    Staged,
 )
-from dvm_mpi.dsm.ranges import expand
 from dvm_mpi.dsm.snapshot import (
     Content,
     DataPlane,
@@ -58,7 +55,6 @@ from dvm_mpi.dsm.snapshot import (
     plan_fetch,
     with_companions,
 )
-from dvm_mpi.dsm.staging import Division, StagingArena
 from dvm_mpi.engine.interface import (
     AttemptBatch,
     End,
@@ -71,14 +67,9 @@ from dvm_mpi.engine.interface import (
 )
 from dvm_mpi.io.report import counted
 from dvm_mpi.layout import PAGE_BYTES
-from dvm_mpi.values import dataclass, replace
+from dvm_mpi.values import dataclass
 
-#: A message and the part of the machine that gets it.
-Sent = tuple[Part, Message]
-
-_COORDINATOR: Part = ("coordinator", 0)
 _NOTHING: Final = np.empty(0, np.int64)
-_NO_BYTES: Final = np.empty(0, np.uint8)
 
 
 class Phase(Enum):
@@ -103,16 +94,6 @@ class _Parked:
     leased_ids: int = 0
     #: When it goes on, if it sleeps.
     wakes_at_us: int = 0
-
-
-@dataclass(slots=True)
-class _Departure:
-    """A record, and the parts of large write sets that must be sent before it leaves."""
-
-    finished: Finished
-    #: `(home, part)` in order; the parts' runs point into `data`.
-    pieces: deque[tuple[int, Staged]]
-    data: NDArray[np.uint8]
 
 
 class Worker:
@@ -152,8 +133,7 @@ class Worker:
         self.engine = engine
         self._geometry = geometry
         self._plane = plane
-        self._arena = StagingArena(arena_slice_bytes)
-        self._division = Division(number, geometry, inline_bytes_max, self._arena.part_bytes_max)
+        self._departures = Departures(number, geometry, plane, arena_slice_bytes, inline_bytes_max)
         self._tells_staged = tells_staged
         self._phase = Phase.IDLE
         self._batches: deque[Dispatched] = deque()
@@ -180,8 +160,7 @@ class Worker:
         self._was_late = False
         #: Lookups under way, until their pages are installed; by ticket.
         self._lookups: dict[int, Lookup] = {}
-        self._last_ticket = self._last_serial = 0
-        self._outbox: deque[_Departure] = deque()
+        self._last_ticket = 0
         #: Effort of what was executed since ends were last reported, and of these ends.
         self._unreported = 0
         #: After how many they are.
@@ -233,8 +212,8 @@ class Worker:
             waits.append("its turn")
         elif self._phase is Phase.LEASING:
             waits.append("a lease of addresses from the coordinator")
-        if self._outbox and self._outbox[0].pieces:
-            waits.append(f"room in the staging arena of home {self._outbox[0].pieces[0][0]}")
+        if (home := self._departures.wanted_home) is not None:
+            waits.append(f"room in the staging arena of home {home}")
         if self._sleepers:
             waits.append(counted(len(self._sleepers), "sleeping runner"))
         if self._asking:
@@ -244,20 +223,21 @@ class Worker:
     @property
     def is_settled(self) -> bool:
         """Whether nothing is left of any attempt: none here, none on its way out."""
+        is_leaving = self._departures.are_waiting
         return not (
-            self._batches or len(self._roster) or self._lookups or self._outbox or self._sleepers
+            self._batches or len(self._roster) or self._lookups or is_leaving or self._sleepers
         )
 
     @property
     def parts_under_way(self) -> bool:
         """Whether a home has not released some part of a write set."""
-        return self._arena.is_in_use
+        return self._departures.parts_under_way
 
     def check_invariants(self) -> None:
         """Assert what holds between any two calls."""
-        self._arena.check_invariants()
+        self._departures.check_invariants()
         assert (self._phase is Phase.FETCHING) == bool(self._lookups)
-        assert self._phase is not Phase.STAGING or self._outbox
+        assert self._phase is not Phase.STAGING or self._departures.are_waiting
         assert self._phase is not Phase.IDLE or not self._batches, "nothing is done, but could be"
         assert all(sleeper.snapshot > 0 for sleeper in self._sleepers)
         is_running = self._phase in {Phase.READY, Phase.FETCHING, Phase.LEASING}
@@ -289,11 +269,10 @@ class Worker:
         elif isinstance(event, BlocksMoved):
             self._geometry.move(event.epoch, event.moved, event.homes)
         elif isinstance(event, BatchRecalled):
-            sent.append((_COORDINATOR, give_back(self.number, self._batches)))
+            sent.append((COORDINATOR, give_back(self.number, self._batches)))
         else:
             assert isinstance(event, ArenaReleased)
-            self._arena.release(event.home, event.serial, event.part)
-            sent += self._depart()
+            sent += self._departures.release(event)
             sent += self._next()
         return tuple(sent)
 
@@ -340,7 +319,7 @@ class Worker:
 
     def _asleep_changed(self) -> Sent:
         asleep = len(self._sleepers) + len(self._asking) + len(self._granted)
-        return _COORDINATOR, AsleepChanged(self.number, asleep)
+        return COORDINATOR, AsleepChanged(self.number, asleep)
 
     # --- running --------------------------------------------------------------------------------
     def run_slice(self, fuel: int, now_us: int) -> tuple[tuple[Sent, ...], int]:
@@ -382,7 +361,7 @@ class Worker:
     def _request_lease(self, stopped: Exit) -> list[Sent]:
         """Ask for addresses; an attempt that brings its own ones makes way for others."""
         number, is_own = self._number(stopped.index), self._attempts_bring_leases
-        sent: list[Sent] = [(_COORDINATOR, self._asks.request(stopped, number, is_own=is_own))]
+        sent: list[Sent] = [(COORDINATOR, self._asks.request(stopped, number, is_own=is_own))]
         if self._attempts_bring_leases and self._has_more_to_do(stopped.index):
             sent += self._make_way(stopped.index)
         else:
@@ -425,11 +404,11 @@ class Worker:
 
     def _next(self) -> list[Sent]:
         """Begin the next batch, if the engine is free and nothing has to leave first."""
-        if self._phase is Phase.STAGING and not self._outbox:
+        if self._phase is Phase.STAGING and not self._departures.are_waiting:
             self._phase = Phase.IDLE
         if self._phase is not Phase.IDLE or not (self._batches or self._granted):
             return []
-        if self._outbox:
+        if self._departures.are_waiting:
             # What has not left fills the arenas: executing more would only make it worse.
             self._phase = Phase.STAGING
             return []
@@ -531,7 +510,7 @@ class Worker:
         ended.outcomes["runner"], entries = self._roster.end(records["attempt"])
         end = ended.outcomes["end"]
         self._eagerness.observe(entries, (end == End.ABORT) | (end == End.ABORT_DELETE))
-        pieces = self._large_write_sets(ended, records)
+        pieces = self._departures.stage(ended, records, self._snapshot)
         runs, data = ended.runs, ended.data
         if pieces and not self._tells_staged:
             runs, data = without_staged(ended, records["serial"] > 0)
@@ -554,46 +533,4 @@ class Worker:
             leases=ended.leases,
         )
         self._fetched_bytes = 0
-        self._outbox.append(_Departure(finished, pieces, ended.data))
-        return self._depart()
-
-    def _large_write_sets(
-        self, ended: OutcomeBatch, records: NDArray[Any]
-    ) -> deque[tuple[int, Staged]]:
-        """Give each write set that is to be staged a serial; return its parts, by home."""
-        outcomes, pieces = ended.outcomes, deque[tuple[int, Staged]]()
-        most = int(outcomes["run_count"].max()) * int(ended.runs["length"].max(initial=0))
-        if not self._division.may_stage(most):
-            return pieces
-        counts = np.where(outcomes["end"] == End.TRAP, 0, outcomes["run_count"])
-        runs = ended.runs[expand(outcomes["run_first"], counts)]
-        for position, home, parts in self._division.staged(runs, counts, self._snapshot):
-            if records["serial"][position] == 0:
-                self._last_serial += 1
-                records["serial"][position] = self._last_serial
-            for number, part in enumerate(parts):
-                is_last = number == len(parts) - 1
-                staged = Staged(self.number, self._last_serial, number, is_last, part, _NO_BYTES)
-                pieces.append((home, staged))
-        return pieces
-
-    def _depart(self) -> list[Sent]:
-        """Send the parts that find room; send the records whose parts have all been sent."""
-        sent: list[Sent] = []
-        while self._outbox:
-            departure = self._outbox[0]
-            while departure.pieces:
-                home, part = departure.pieces[0]
-                placed = self._arena.place(home, part)
-                if placed is None:
-                    return sent
-                runs, content = byte_copy.gather(part.runs, departure.data)
-                if self._plane.carries_content:
-                    placed = replace(placed, runs=runs, data=content)
-                else:
-                    self._plane.write_arena(home, int(placed.runs["data_first"][0]), content)
-                sent.append((("home", home), placed))
-                departure.pieces.popleft()
-            sent.append((_COORDINATOR, departure.finished))
-            self._outbox.popleft()
-        return sent
+        return self._departures.add(finished, pieces, ended.data)
