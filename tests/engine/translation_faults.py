@@ -482,13 +482,24 @@ def _(patch: Patch) -> None:
 
 @fault("the lowest number is divided by -1 as by any")
 def _(patch: Patch) -> None:
-    for operation, name in ((_O.DIV, "sdiv"), (_O.MOD, "srem")):
+    for operation, name in arithmetic.SIGNED_DIVISIONS.items():
         patch.setitem(arithmetic.WORD_OPERATIONS, operation, arithmetic._plain(name))
+    patch.setattr(arithmetic, "SIGNED_DIVISIONS", {})
+
+
+@fault("what is divided by -1 stays as it is")
+def _(patch: Patch) -> None:
+    patch.setattr(arithmetic, "_of_minus_one", lambda _, x, __: x)
 
 
 @fault("nobody looks for a divisor that is 0")
 def _(patch: Patch) -> None:
-    patch.setattr(lowering, "DIVISIONS", frozenset())
+    names = arithmetic.SIGNED_DIVISIONS | {_O.UDIV: "udiv", _O.UMOD: "urem"}
+
+    def divided(frame: Frame, operation: Operation, x: Value, y: Value, _: Block) -> Value:
+        return arithmetic._plain(names[operation])(frame, x, y)
+
+    patch.setattr(arithmetic, "divided", divided)
 
 
 @fault("a shift's count is not cut to the width")

@@ -118,7 +118,7 @@ class Lowering:
             y = builder.and_(y, word(planned.extra))
         is_safe = isinstance(y, ir.Constant) and y.constant != 0
         if planned.operation in DIVISIONS and not is_safe:
-            self._frame.unless(self.failed, builder.icmp_signed("!=", y, word(0)))
+            return arithmetic.divided(self._frame, planned.operation, x, y, self.failed)
         return arithmetic.WORD_OPERATIONS[planned.operation](self._frame, x, y)
 
     def _moves_number(self, instruction: Instruction) -> bool:
