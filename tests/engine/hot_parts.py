@@ -260,8 +260,13 @@ def _change_link(d: Draft) -> None:
 
 
 def _recursion(d: Draft, label: int) -> None:
-    """Write a function that calls itself as often as a cell says."""
+    """Write a function that calls itself as often as a cell says; it may end before it calls."""
     last = d.label()
+    early = d.label() if d.chance(0.6) else None
+    if early is not None:
+        if d.chance(0.5):
+            simple(d)
+        d.put("br:le", at(SCRATCH[2]), imm(d.rng.choice([0, 1, 2])), target=early)
     bytes_each = d.rng.choice([16, 16, 24, 400])
     d.put("sub", at(STACK_POINTER), imm(bytes_each), at(STACK_POINTER))
     d.put("mov", at(LINKS[0]), via(STACK_POINTER, 8))
@@ -273,6 +278,13 @@ def _recursion(d: Draft, label: int) -> None:
     d.put("mov", via(STACK_POINTER, 8), at(LINKS[0]))
     d.put("add", at(STACK_POINTER), imm(bytes_each), at(STACK_POINTER))
     d.put("br:ji", at(LINKS[0]))
+    if early is not None:
+        d.place(early)
+        simple(d)
+        if d.chance(0.2):
+            _change_link(d)
+        else:
+            d.put("br:ji", at(LINKS[0]))
 
 
 def switch(d: Draft) -> None:

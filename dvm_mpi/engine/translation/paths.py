@@ -5,9 +5,11 @@ enough for the longest way to the next such place, so between them it is only co
 
 A function that is called leaves by an address in a cell, which native code would have to look
 up, and LLVM would know nothing of the caller's cells behind it. So a small function is repeated for
-each place that calls it; there its return leads to the place behind the call.
+each place that calls it; there its return leads to the place behind the call. Of a function that
+calls others, itself perhaps, its ways to a return before it does are repeated: where a recursion
+ends, it mostly ends by them.
 The invariant to remember: a return is replaced only where nothing in the function can have changed
-the cell that holds the address.
+the cell that holds the address; control never comes back into what is repeated from elsewhere.
 """
 
 from __future__ import annotations
@@ -78,21 +80,29 @@ class Paths:
             found = self.by_address[address]
         return found
 
-    def _spread(self, start: int, place: dict[int, Node], behind: Node | None) -> Node:
-        """Make the nodes that control reaches from a block, within one repetition."""
+    def _spread(
+        self,
+        start: int,
+        place: dict[int, Node],
+        behind: Node | None,
+        within: Collection[int] | None = None,
+    ) -> Node:
+        """Make the nodes that control reaches from a block; of a repetition those `within` it."""
+        allowed = self._blocks if within is None else within
+        made: list[Node] = []
         waiting = [start]
         while waiting:
             address = waiting.pop()
             if address in place:
                 continue
             node = place[address] = Node(self._blocks[address], behind=behind)
-            self.nodes.append(node)
-            waiting += [a for a in node.block.successors if a in self._blocks]
+            made.append(node)
+            waiting += [a for a in node.block.successors if a in allowed]
             if node.block.flow is not None and node.block.flow.called is not None:
                 waiting += [node.block.behind] if node.block.behind in self._blocks else []
-        for node in list(place.values()):
-            if not node.successors:
-                self._connect(node, place)
+        self.nodes += made
+        for node in made:
+            self._connect(node, place)
         return place[start]
 
     def _connect(self, node: Node, place: Mapping[int, Node]) -> None:
@@ -105,7 +115,8 @@ class Paths:
         if block.flow is not None and block.flow.is_indirect and node.behind is not None:
             node.successors = [node.behind]
             return
-        node.successors = [place[a] for a in block.successors if a in place]
+        known = [a for a in block.successors if a in self._blocks]
+        node.successors = [place[a] if a in place else self._outer(a) for a in known]
 
     def _repetition(self, node: Node, place: Mapping[int, Node]) -> Node | None:
         """Return the first node of a called function's repetition; None if it is not repeated."""
@@ -115,27 +126,46 @@ class Paths:
         behind = place.get(block.behind)
         if called is None or called not in self._blocks or behind is None:
             return None
-        region = self._region(called)
-        size = sum(len(b.instructions) for b in region)
-        if size > FUNCTION_MAX or self._repeated + size > REPEATED_MAX:
-            return None
         link = block.instructions[-1].operands[1]
         if link.mode is not Mode.DIRECT or (link.value, WORD_BYTES) not in self._cells:
             return None
-        if not all(_keeps(b, link.value) for b in region):
+        region = self._repeatable(called, link.value)
+        size = sum(len(self._blocks[a].instructions) for a in region)
+        if called not in region or size > FUNCTION_MAX or self._repeated + size > REPEATED_MAX:
             return None
         self._repeated += size
-        return self._spread(called, {}, behind)
+        return self._spread(called, {}, behind, region)
 
-    def _region(self, root: int) -> list[Block]:
-        found: dict[int, Block] = {}
-        waiting = [root]
+    def _repeatable(self, root: int, link: int) -> Collection[int]:
+        """Return the blocks of a function that may be repeated where a call leaves this link."""
+        whole = self._reached(root, self._blocks)
+        kept = {address for address in whole if _keeps(self._blocks[address], link)}
+        if len(kept) == len(whole):
+            return whole
+        # A loop's last block may change the link, or be left to another node: no loops.
+        straight = {a for a in kept if a not in self._reached_behind(a, whole)}
+        return {
+            address
+            for address in self._reached(root, straight)
+            if any(map(self._returns, self._reached(address, straight)))
+        }
+
+    def _returns(self, address: int) -> bool:
+        flow = self._blocks[address].flow
+        return flow is not None and flow.is_indirect
+
+    def _reached(self, start: int, within: Collection[int]) -> set[int]:
+        """Return the blocks that control reaches from a block, itself included, in one function."""
+        return self._reached_behind(start, within) | ({start} & set(within))
+
+    def _reached_behind(self, start: int, within: Collection[int]) -> set[int]:
+        found: set[int] = set()
+        waiting = [start] if start in within else []
         while waiting:
-            address = waiting.pop()
-            if address not in found and address in self._blocks:
-                block = found[address] = self._blocks[address]
-                waiting += block.successors
-        return list(found.values())
+            new = [a for a in _onward(self._blocks[waiting.pop()]) if a in within]
+            waiting += [a for a in new if a not in found]
+            found.update(new)
+        return found
 
     # --- fuel ---------------------------------------------------------------------------------
     def _cut(self) -> None:
@@ -166,6 +196,12 @@ class Paths:
                     most = max((s.fuel for s in behind), default=0)
                     node.fuel = len(node.block.instructions) + most
                     done.add(id(node))
+
+
+def _onward(block: Block) -> tuple[int, ...]:
+    """Return where control may go from a block within its function."""
+    is_call = block.flow is not None and block.flow.called is not None
+    return (block.behind,) if is_call else block.successors
 
 
 def _keeps(block: Block, link: int) -> bool:

@@ -66,10 +66,14 @@ class Chooser:
                 self._before.setdefault(target, []).append(address)
 
     def _addresses_taken(self, image: Image) -> Iterator[int]:
-        """Yield instructions that control may reach by an address: constants, and words of data."""
+        """Yield instructions that control may reach by an address: constants, and words of data.
+
+        Of calls it is known where they lead: a switch at each return would ask for those addresses.
+        """
         yield image.entry
         for instruction in self._instructions.values():
-            for operand in instruction.operands:
+            called = self._flows[instruction.address].called
+            for operand in instruction.operands if called is None else ():
                 if operand.mode is Mode.IMMEDIATE and operand.value in self._instructions:
                     yield operand.value
         for section in image.sections:
@@ -111,8 +115,7 @@ class Chooser:
             flow = self._flows[address]
             if flow.calls_out or flow.called is not None or flow.is_indirect:
                 entries.update(t for t in flow.targets if t in addresses)
-            if flow.called is not None and flow.called in addresses:
-                entries.add(flow.called)
+        entries |= self._called.keys() & addresses
         landings = self._taken & addresses
         for address in addresses:
             if self._flows[address].called is not None:

@@ -40,6 +40,12 @@ def test_control_comes_in_at_loops_calls_and_behind_calls() -> None:
     assert behind in seen.unit.landings
 
 
+def test_where_functions_begin_is_where_control_comes_in_but_no_return_leads() -> None:
+    seen = Seen(RECURSIVE, "walk")
+    assert seen.at("walk") in seen.unit.entries
+    assert seen.at("walk") not in seen.unit.landings
+
+
 RECURSIVE = """
         .private i, return, link
         .entry  main
