@@ -322,16 +322,21 @@ def _(patch: Patch) -> None:
 # --- checks of memory -------------------------------------------------------------------------
 @fault("any page may be accessed")
 def _(patch: Patch) -> None:
-    patch.setattr(Memory, "_check_flags", _nothing)
+    def unasked(
+        memory: Memory, group: Group, start: Value, span: int, flags: Value, failed: Block
+    ) -> Value:
+        return memory.asks_marks(flags)
+
+    patch.setattr(Memory, "_check_flags", unasked)
 
 
 @fault("a page that may be loaded from may be stored to")
 def _(patch: Patch) -> None:
     check = Memory._check_flags
 
-    def weaker(memory: Memory, group: Group, *rest: Any) -> None:
+    def weaker(memory: Memory, group: Group, *rest: Any) -> Value:
         with mock.patch.object(group, "flags", group.flags & ~WRITE | READ):
-            check(memory, group, *rest)
+            return check(memory, group, *rest)
 
     patch.setattr(Memory, "_check_flags", weaker)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from llvmlite import ir
 
@@ -25,8 +26,13 @@ from dvm_mpi.engine.address_space import (
     VIEW,
 )
 from dvm_mpi.engine.translation.accesses import Group
-from dvm_mpi.engine.translation.frame import I8, I16, POINTER, Block, Frame, Value, word
+from dvm_mpi.engine.translation.frame import BIT, I8, I16, POINTER, Block, Frame, Value, word
 from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, SR_END, WORD_BYTES
+
+assert SR_END & SR_END - 1 == 0, "an address outside has a bit that none inside has"
+
+#: How often a page has the flags that are looked for first.
+_USUAL: Final = (16, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,23 +120,18 @@ class Memory:
         frame, builder = self._frame, self._frame.builder
         span = group.high - group.low
         start = builder.add(base, word(group.low)) if group.low else base
-        frame.unless(failed, builder.icmp_unsigned("<", start, word(SR_END)))
-        builder = frame.builder
-        inside = builder.and_(start, word(PAGE_BYTES - 1))
-        if span > 1:
-            frame.unless(failed, builder.icmp_unsigned("<=", inside, word(PAGE_BYTES - span)))
+        # One comparison: an address outside has a bit above those of its place in the page.
+        inside = builder.and_(start, word(PAGE_BYTES - 1 | -SR_END))
+        frame.unless(failed, builder.icmp_unsigned("<=", inside, word(PAGE_BYTES - span)))
         page = builder.lshr(start, word(PAGE_SHIFT))
         flags = self.flag_of(page)
-        is_noted = None
-        if self.notes_loads:
-            asked = self.asks_notes(flags, group.flags)
-            self._check_noted(group, start, span, flags, asked, page, failed)
-            is_noted = asked if group.loads else None
-        else:
-            self._check_flags(group, start, span, flags, failed)
-        if not group.stores:
-            return Checked(base, None, is_noted)
-        return Checked(base, self.asks_marks(flags), is_noted)
+        if not self.notes_loads:
+            is_tracked = self._check_flags(group, start, span, flags, failed)
+            return Checked(base, is_tracked if group.stores else None)
+        asked = self.asks_notes(flags, group.flags)
+        self._check_noted(group, start, span, flags, asked, page, failed)
+        is_tracked = self.asks_marks(flags) if group.stores else None
+        return Checked(base, is_tracked, asked if group.loads else None)
 
     def asks_marks(self, flags: Value) -> Value:
         """Return whether stores to a page with these flags are marked."""
@@ -163,26 +164,44 @@ class Memory:
 
     def _check_flags(
         self, group: Group, start: Value, span: int, flags: Value, failed: Block
-    ) -> None:
+    ) -> Value:
+        """Check flags where no loads are noted; return whether stores are marked.
+
+        One comparison where they are not and no cell can be met, as on a stack.
+        """
         frame, builder = self._frame, self._frame.builder
         wanted = group.flags
-        if not self._stretches:
-            found = builder.and_(flags, ir.Constant(I8, wanted))
-            frame.unless(failed, builder.icmp_unsigned("==", found, ir.Constant(I8, wanted)))
-            return
-        # A static page is one that cells may lie on.
-        seen = builder.and_(flags, ir.Constant(I8, wanted | STATIC))
-        static, ok = frame.block("static"), frame.block("ok")
-        usual = builder.icmp_unsigned("==", seen, ir.Constant(I8, wanted))
-        builder.cbranch(usual, ok, static).set_weights((16, 1))
-        frame.at(static)
-        named = builder.icmp_unsigned("==", seen, ir.Constant(I8, wanted | STATIC))
-        frame.unless(failed, named)
-        for low, high in self._stretches:
-            before = builder.sub(start, word(low - span + 1))
-            apart = builder.icmp_unsigned(">=", before, word(high - low + span - 1))
-            frame.unless(failed, apart)
-        frame.go(ok)
+        # A static page is one that cells may lie on; it is private, so nothing there is marked.
+        matter = wanted | (STATIC if self._stretches else 0) | (TRACK if group.stores else 0)
+        seen = builder.and_(flags, ir.Constant(I8, matter))
+        ok, is_tracked = frame.block("ok"), []
+
+        def unless_seen(more: int, name: str) -> None:
+            other = frame.block(name)
+            same = frame.builder.icmp_unsigned("==", seen, ir.Constant(I8, wanted | more))
+            frame.builder.cbranch(same, ok, other).set_weights(_USUAL)
+            is_tracked.append((more & TRACK != 0, frame.builder.block))
+            frame.at(other)
+
+        unless_seen(0, "unusual")
+        if group.stores:
+            unless_seen(TRACK, "static")
+        if self._stretches:
+            named = frame.builder.icmp_unsigned("==", seen, ir.Constant(I8, wanted | STATIC))
+            frame.unless(failed, named)
+            for low, high in self._stretches:
+                before = frame.builder.sub(start, word(low - span + 1))
+                apart = frame.builder.icmp_unsigned(">=", before, word(high - low + span - 1))
+                frame.unless(failed, apart)
+            is_tracked.append((False, frame.builder.block))
+            frame.builder.branch(ok)
+        else:
+            frame.builder.branch(failed)
+        frame.at(ok)
+        result = frame.builder.phi(BIT)
+        for value, block in is_tracked:
+            result.add_incoming(ir.Constant(BIT, value), block)
+        return result
 
     # --- stores -------------------------------------------------------------------------------
     def mark(self, checked: Checked, address: Value, width: int) -> None:
