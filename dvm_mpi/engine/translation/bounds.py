@@ -1,13 +1,14 @@
 """Where a pointer that is computed anew in each iteration can lead to, from constants alone.
 
 Pure. A place in a table is mostly cut to the table's size, by a shift, by `and` or by `mod`,
-whatever it was computed from. The invariant to remember: bounds hold for every value of what is not
-known.
+whatever it was computed from; or branches select it among constants. The invariant to remember:
+bounds hold for every value of what is not known, and on every way through the body.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from dvm_mpi.disa.instruction import Instruction
@@ -41,24 +42,51 @@ def bounds_of(
 
     Of `loop.roaming`, those whose pointers are bounded where they are used.
     """
-    if loop.body.conditional:
-        return {}
     found: dict[Group, tuple[int, int]] = {}
-    uses = [(first_use(group, groups), group) for group in loop.roaming]
-    known: dict[Place, Bounds] = {}
-    for position, instruction in enumerate(loop.body.instructions):
-        for group in [group for used_at, group in uses if used_at == position]:
-            assert group.pointer is not None, "it goes anywhere"
-            bounds = known.get(group.pointer)
-            if bounds is not None:
-                low, high = bounds[0] + group.low, bounds[1] + group.low
-                if 0 <= low and high < SR_END and high - low >> PAGE_SHIFT <= _PAGES_MAX:
-                    found[group] = low, high
-        for index, operand in writes(instruction):
-            place = operand.value, instruction.width_of(index)
-            if operand.mode is Mode.DIRECT and place in cells:
-                known[place] = _result(instruction, known) if place[1] == WORD_BYTES else None
+    used_at = {group: first_use(group, groups) for group in loop.roaming}
+    positions = itertools.count()
+    #: By block: what is known on each way that leads there.
+    arriving: dict[int, list[Mapping[Place, Bounds]]] = {}
+    for block in loop.body.blocks:
+        known = _joined(arriving.get(block.address, []))
+        for instruction, position in zip(block.instructions, positions, strict=False):
+            for group in [group for group in loop.roaming if used_at[group] == position]:
+                assert group.pointer is not None, "it goes anywhere"
+                bounds = known.get(group.pointer)
+                if bounds is not None and _are_near(bounds, group):
+                    found[group] = bounds[0] + group.low, bounds[1] + group.low
+            _take(instruction, known, cells)
+        for address in block.successors:
+            arriving.setdefault(address, []).append(known)
     return found
+
+
+def _are_near(bounds: tuple[int, int], group: Group) -> bool:
+    """Say whether all between the bounds of a group is looked at."""
+    low, high = bounds[0] + group.low, bounds[1] + group.low
+    return 0 <= low and high < SR_END and high - low >> PAGE_SHIFT <= _PAGES_MAX
+
+
+def _take(
+    instruction: Instruction, known: dict[Place, Bounds], cells: Mapping[Place, Cell]
+) -> None:
+    """Take in what is known of a cell that an instruction writes."""
+    for index, operand in writes(instruction):
+        place = operand.value, instruction.width_of(index)
+        if operand.mode is Mode.DIRECT and place in cells:
+            known[place] = _result(instruction, known) if place[1] == WORD_BYTES else None
+
+
+def _joined(ways: Sequence[Mapping[Place, Bounds]]) -> dict[Place, Bounds]:
+    """Return what is known where some ways meet: of a cell, the bounds of all of them together."""
+    if not ways:
+        return {}
+    joined: dict[Place, Bounds] = {}
+    for place in ways[0]:
+        bounds = [pair for way in ways if (pair := way.get(place)) is not None]
+        if len(bounds) == len(ways):
+            joined[place] = min(low for low, _ in bounds), max(high for _, high in bounds)
+    return joined
 
 
 def _exact(bounds: Bounds) -> int | None:

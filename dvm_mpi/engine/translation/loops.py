@@ -135,7 +135,12 @@ def is_large(loop: Loop) -> bool:
     What no window can do, a loop with checks would leave to the interpreter as well; but iterations
     that were undone are executed there.
     """
-    return len(loop.body.instructions) >= LARGE_BODY and not loop.roaming
+    return has_large_body(loop) and not loop.roaming
+
+
+def has_large_body(loop: Loop) -> bool:
+    """Say whether all that LLVM does with a loop's body takes long."""
+    return len(loop.body.instructions) >= LARGE_BODY
 
 
 def with_loops(

@@ -19,7 +19,7 @@ from dvm_mpi.engine.translation.frame import BIT, I8, I64, Block, Frame, Value, 
 from dvm_mpi.engine.translation.loops import Loop
 from dvm_mpi.engine.translation.memory import Checked, Memory
 from dvm_mpi.engine.translation.runtime import Runtime
-from dvm_mpi.layout import PAGE_SHIFT
+from dvm_mpi.layout import PAGE_SHIFT, PR_END, PR_START
 
 #: Pages that are looked at, upwards and downwards, when a pointer has first left what is known; and
 #: so many times as many when it has for the 2nd, 4th, 8th time and so on. In between pages are
@@ -81,10 +81,14 @@ class Roaming:
         self._checked = Checked(base, is_tracked)
         return self._checked
 
-    def trust(self, base: Value) -> Checked:
+    def trust(self, base: Value, low: int, high: int) -> Checked:
         """Take all accesses of the group as permitted, since `enclose` has seen that they are."""
-        start = self._frame.builder.add(base, word(self._group.low))
-        self._checked = Checked(base, self._ask_tracked(start))
+        group = self._group
+        is_tracked = None
+        # Stores to private memory are never marked.
+        if low < PR_START or high + group.high - group.low > PR_END:
+            is_tracked = self._ask_tracked(self._frame.builder.add(base, word(group.low)))
+        self._checked = Checked(base, is_tracked)
         return self._checked
 
     def enclose(self, low: int, high: int, failed: Block) -> None:
@@ -191,9 +195,9 @@ class Roaming:
 
     def mark(self) -> None:
         """Mark what the iteration has stored, if the pages ask for it."""
-        if not self._group.stores:
-            return
         assert self._checked is not None, "a group that the iteration uses"
+        if self._checked.is_tracked is None:
+            return
         frame, memory = self._frame, self._memory
         with frame.only_if(self._checked.is_tracked, "tracked"):
             for offset, width in sorted(set(self._group.stores)):
@@ -239,7 +243,7 @@ class Roamers:
     def check(self, group: Group, base: Value) -> Checked:
         """Check all accesses of a group; the iteration is undone if they are not permitted."""
         if group in self._enclosed:
-            return self._all[group].trust(base)
+            return self._all[group].trust(base, *self._enclosed[group])
         return self._all[group].check(base, self._stopped)
 
     def end(self) -> None:

@@ -22,7 +22,7 @@ from dvm_mpi.engine.translation.cells import Cell, Place
 from dvm_mpi.engine.translation.frame import I8, I64, Block, Frame, Value, word
 from dvm_mpi.engine.translation.iterations import Spent, build_iteration
 from dvm_mpi.engine.translation.lanes import Number, lanes_of
-from dvm_mpi.engine.translation.loops import Condition, Loop, Stream, step_of
+from dvm_mpi.engine.translation.loops import Condition, Loop, Stream, has_large_body, step_of
 from dvm_mpi.engine.translation.lowering import Lowering
 from dvm_mpi.engine.translation.memory import Checked, Memory
 from dvm_mpi.engine.translation.packing import Packed
@@ -275,14 +275,17 @@ class Window:
         memory, runtime = self._memory, self._runtime
         roaming = {group: Roaming(frame, memory, runtime, group) for group in loop.roaming}
         bounds = bounds_of(loop, self._groups, frame.cells)
-        if bounds:
-            # Twice the code: without a check in each iteration, and with it.
+        roamers = Roamers(frame, loop, roaming, bounds)
+        if bounds and (len(bounds) < len(roaming) or not has_large_body(loop)):
+            # Twice the code: without a check in each iteration, and with it. Of a large body that
+            # is too much where no other pointer wants the second.
             anywhere = frame.block("anywhere")
-            enclosed = Roamers(frame, loop, roaming, bounds)
-            enclosed.enclose(anywhere)
-            self._repeat(enclosed, ready, most, trips, ways)
+            roamers.enclose(anywhere)
+            self._repeat(roamers, ready, most, trips, ways)
             frame.at(anywhere)
-        self._repeat(Roamers(frame, loop, roaming), ready, most, trips, ways)
+            roamers = Roamers(frame, loop, roaming)
+        roamers.enclose(checked)
+        self._repeat(roamers, ready, most, trips, ways)
 
     def _repeat(
         self,

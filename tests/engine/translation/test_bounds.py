@@ -29,7 +29,7 @@ def bounds(computed: str) -> tuple[int, int] | None:
     seen = Seen(LOOP.format(computed=computed.replace(";", "\n")))
     body = body_of(seen.blocks, seen.block("main"))
     assert body is not None
-    groups = seen.groups("main")
+    groups = seen.groups_of(body.instructions)
     loop = loop_of(body, seen.cells(), groups)
     assert loop is not None
     (group,) = [one for one in loop.roaming if one.pointer == seen.place("p")]
@@ -79,4 +79,39 @@ def test_what_is_cut_to_a_size_has_bounds(computed: str, expected: tuple[int, in
     ],
 )
 def test_nothing_else_has(computed: str) -> None:
+    assert bounds(computed) is None
+
+
+@pytest.mark.parametrize(
+    ("computed", "expected"),
+    [
+        ("mov $a + 80, p; br:l x, y, .b; mov $a, p; .b:", (0, 80)),
+        ("mov $a + 80, p; br:l x, y, .b; mov $a, p; .b: add p, $8, p", (8, 88)),
+        (
+            "mov $a, p; br:l x, y, .b; mov $a + 8, p; .b: br:l x, $5, .c; mov $a + 40, p; .c:",
+            (0, 40),
+        ),
+        ("br:l x, y, .b; mov $a + 8, p; br:j .c; .b: mov $a + 16, p; .c:", (8, 16)),
+        ("and x, $8, y; br:l x, $5, .b; and x, $63, y; .b: add y, $a, p", (0, 63)),
+        ("mov $a, p; mov x, y; br:l x, $5, .b; mov $5, y; .b: and y, $7, y; add y, $a, p", (0, 7)),
+        ("br:l x, y, .b; mov x, p; br:l x, $5, .b; .b: mov $a + 24, p", (24, 24)),
+    ],
+)
+def test_branches_select_among_what_has_bounds(computed: str, expected: tuple[int, int]) -> None:
+    assert bounds(computed) == expected
+
+
+@pytest.mark.parametrize(
+    "computed",
+    [
+        "br:l x, y, .b; mov $a, p; .b:",  # one way is that of the iteration before
+        "mov $a, p; br:l x, y, .b; add x, $a, p; .b:",
+        "mov x, p; br:l x, y, .b; mov $a, p; .b:",
+        "mov $a, p; br:l x, $5, .b; mov x, p; br:l x, y, .b; mov $a, p; .b:",
+        f"mov $a, p; br:l x, y, .b; mov ${SR_END - 23}, p; .b:",
+        "mov $a, p; br:l x, y, .b; mov $0x100000000, p; .b:",  # further than is looked
+        "br:l x, y, .b; mov x, p; br:j .c; .b: mov $a + 16, p; .c:",
+    ],
+)
+def test_one_way_without_bounds_leaves_it_without(computed: str) -> None:
     assert bounds(computed) is None

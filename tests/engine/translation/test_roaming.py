@@ -28,11 +28,12 @@ def scene(
     addresses: Sequence[int],
     before: Sequence[Instruction] = (),
     cut: Sequence[Instruction] = (),
+    behind: Sequence[Instruction] = (),
     **more: Any,
 ) -> Scene:
     """Return a loop that adds to the two numbers at each of some addresses, in their order.
 
-    Other instructions may come before it, and may cut each address.
+    Other instructions may come before it and behind it, and may cut each address.
     """
     end = DATA_START + 8 * len(addresses)
     table = b"".join((a & (1 << 64) - 1).to_bytes(8, "little") for a in addresses)
@@ -55,6 +56,7 @@ def scene(
             op("add", at(COUNT), imm(1), at(COUNT)),
             op("br:l", at(TABLE), imm(end), target=len(before) + 1),
             op("mov", at(SUM), at(TARGETS)),
+            *behind,
             op("exit:c"),
         ],
         **(given | more),
@@ -145,6 +147,49 @@ def test_where_not_all_is_permitted_each_address_is(mask: int, base: int) -> Non
         changes = {"fuel_max": 5_000}
         program = scene(addresses, (), cut_to(mask, base), changes=changes)
         found, _ = disagreements(program, ENGINES)
+        assert not found, "\n".join(found)
+
+
+def selected(places: Sequence[int], first: int) -> list[Instruction]:
+    """Return what takes one of some places instead, by branches; it begins at `first`."""
+    chosen_by = VALUES[3]
+    found = [op("mov", at(LED), at(chosen_by)), op("mov", imm(places[0]), at(LED))]
+    for index, place in enumerate(places[1:], 1):
+        bound = TARGETS + index * PAGE_BYTES
+        skip = op("br:l", at(chosen_by), imm(bound), target=first + len(found) + 2)
+        found += [skip, op("mov", imm(place), at(LED))]
+    return found
+
+
+SHARED, EDGE = TARGETS + 24, TARGETS + PAGE_BYTES - 8
+BESIDE_CELLS, PRIVATE = POINTERS[-1] + 8, 0x3_0000_0FF0
+
+
+@pytest.mark.parametrize("fuel", [100_000, 73])
+@pytest.mark.parametrize(
+    "places",
+    [
+        [SHARED, SHARED + 16, SHARED + 8],
+        [SHARED, EDGE, TARGETS + 2 * PAGE_BYTES],
+        [BESIDE_CELLS, BESIDE_CELLS + 400, BESIDE_CELLS + 16],
+        [PRIVATE, PRIVATE + 16, PRIVATE + 16],
+        [PRIVATE, PRIVATE + 8, PRIVATE + 3 * PAGE_BYTES],
+        [SHARED, PRIVATE, SHARED + 8],
+        [END - 8, SHARED, SHARED + 8],  # an access that is not permitted
+        [SHARED, TARGETS - 8, END - 8],
+        [LED, BESIDE_CELLS, BESIDE_CELLS + 16],  # one of the loop's own cells
+        [BESIDE_CELLS, BESIDE_CELLS + 16, LED],
+    ],
+)
+def test_branches_select_among_places(places: list[int], fuel: int) -> None:
+    stored = [place + offset for place in places for offset in (0, 8) if LED not in places]
+    behind = [op("mov", at(p), at(TARGETS + 64 + 8 * i)) for i, p in enumerate(stored)]
+    before = filled(TARGETS, TARGETS + PAGE_BYTES, 0)
+    for first in ([], before):
+        cut = selected(places, len(first) + 3)
+        changes = {"fuel_max": 5_000}
+        given = scene(near(fuel), first, cut, behind, slice_fuel=fuel, changes=changes)
+        found, _ = disagreements(given, ENGINES)
         assert not found, "\n".join(found)
 
 
