@@ -2,7 +2,8 @@
 
 How many instructions an iteration executes depends on its branches. The invariant to remember: an
 iteration has a count of its own, from which it adds once to the sum of all. LLVM vectorises a sum;
-it would not find one in a chain of additions that branches go around.
+it would not find one in a chain of additions that branches go around. What it cannot vectorise
+anyway adds to the sum in such a chain.
 """
 
 from __future__ import annotations
@@ -14,21 +15,29 @@ from dvm_mpi.engine.translation.lowering import Lowering
 
 
 class Spent:
-    """Counts what a window executes."""
+    """Counts what a window executes.
 
-    def __init__(self, frame: Frame, body: Body) -> None:
+    `is_chain`: all iterations count as one, none of which is undone. Of a count that begins with
+    nothing LLVM makes a number from the first condition, which is so much in its way that it jumps
+    where it would select a number in binary64.
+    """
+
+    def __init__(self, frame: Frame, body: Body, *, is_chain: bool = False) -> None:
         self._frame = frame
         self._body = body
-        #: What iterations could have skipped and did not: in the present one, and in all.
-        self._now: Value = None
+        self._has_own = bool(body.conditional) and not is_chain
+        #: What iterations could have skipped and did not: in all, and in the present one.
         self._sum: Value = None
+        self._now: Value = None
         if body.conditional:
-            self._now, self._sum = frame.variable(I64), frame.variable(I64)
+            self._sum = self._now = frame.variable(I64)
             frame.builder.store(word(0), self._sum)
+        if self._has_own:
+            self._now = frame.variable(I64)
 
     def begin(self) -> None:
         """Begin an iteration."""
-        if self._body.conditional:
+        if self._has_own:
             self._frame.builder.store(word(0), self._now)
 
     def add(self, count: int) -> None:
@@ -37,7 +46,7 @@ class Spent:
 
     def end(self) -> None:
         """End an iteration."""
-        if self._body.conditional:
+        if self._has_own:
             self._add(self._sum, self._frame.builder.load(self._now, typ=I64))
 
     def finish(self, count: Value) -> None:

@@ -222,9 +222,10 @@ class Roamers:
         self._uneven = loop.uneven
         self._all = roaming
         self._enclosed = enclosed or {}
-        self._is_checked = len(self._all) > len(self._enclosed)
+        #: Whether iterations may be undone.
+        self.is_checked = len(self._all) > len(self._enclosed)
         self._held: dict[Place, Value] = {}
-        self._stopped: Block = frame.block("stopped") if self._is_checked else None
+        self._stopped: Block = frame.block("stopped") if self.is_checked else None
 
     def __contains__(self, group: Group) -> bool:
         return group in self._all
@@ -236,7 +237,7 @@ class Roamers:
 
     def begin(self) -> None:
         """Begin an iteration: note what cells hold."""
-        for place in self._uneven if self._is_checked else ():
+        for place in self._uneven if self.is_checked else ():
             variable = self._frame.variables[place]
             self._held[place] = self._frame.builder.load(variable, typ=variable.allocated_type)
 
@@ -253,7 +254,7 @@ class Roamers:
 
     def finish(self, count: Value, checked: Block, done: Block) -> None:
         """Build how an iteration is undone behind `count` others: to `checked` if behind none."""
-        if not self._is_checked:
+        if not self.is_checked:
             return
         frame = self._frame
         frame.at(self._stopped)

@@ -298,7 +298,9 @@ class Window:
         """Build at most `most` iterations, and all that follows from them."""
         frame, loop = self._frame, self._loop
         lowering = WindowLowering(frame, self._memory, loop, self._groups, ready, roamers)
-        spent = Spent(frame, loop.body)
+        # Places that are stored to in any order are nothing that LLVM vectorises.
+        is_chain = not roamers.is_checked and any(group.stores for group in loop.roaming)
+        spent = Spent(frame, loop.body, is_chain=is_chain)
         count, goes_on = self._loop_body(lowering, most, trips, spent, ways.checked)
         spent.finish(count)
         lowering.finish(count)
