@@ -15,6 +15,7 @@ The invariant to remember: `decode(encode(i)) == i` for every instruction of the
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Sequence
 from enum import Enum
 from typing import Final, TypeAlias
@@ -43,6 +44,13 @@ MASK64: Final = (1 << 64) - 1
 
 #: Forms whose immediates take eight bytes whatever their type.
 WIDE_IMMEDIATE_FORMS: Final = frozenset({Form.NEWR, Form.BRANCH, Form.STRCMP, Form.LINK})
+
+#: Headers that are kept. A program has some hundreds; what is not kept is read again.
+_HEADERS_KEPT_MAX: Final = 1 << 12
+#: How `struct` calls unsigned numbers, by their bytes.
+_UNSIGNED: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
+#: Looked up once: enumerations' members take longer to find than most of decoding.
+_DISPLACED: Final = Mode.DISPLACED
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -121,6 +129,18 @@ _BRANCH_LAYOUTS: Final = {c.name: _branch_layout(c) for c in CONDITIONS}
 assert {c.shape for c in CONDITIONS} == set(Shape), "every shape has a layout"
 
 _MOV_TYPES: Final = ("t0", "t1")
+
+#: Bytes of the opcode and the bit fields after it: by opcode, and of branches by condition. Of what
+#: is no instruction, as many as tell that.
+_HEAD_BYTES: Final = [1] * 256
+for _row in TABLE:
+    _is_branch = _row.form is Form.BRANCH
+    _HEAD_BYTES[_row.code] = 2 if _is_branch else 1 + _ROW_LAYOUTS[_row.mnemonic].header_bytes
+_BRANCH_HEAD_BYTES: Final = [2] * 16
+for _condition in CONDITIONS:
+    _BRANCH_HEAD_BYTES[_condition.code] = 1 + _BRANCH_LAYOUTS[_condition.name].header_bytes
+_BRANCH_CODE: Final = next(row.code for row in TABLE if row.form is Form.BRANCH)
+_HEAD_BYTES_MAX: Final = max(_HEAD_BYTES + _BRANCH_HEAD_BYTES)
 
 
 def _layout_of(mnemonic: str, condition: str | None) -> _Layout:
@@ -214,28 +234,68 @@ def _operand_to_bytes(layout: _Layout, spec: OperandSpec, type_: Type, operand: 
 
 
 # --- from bytes -------------------------------------------------------------------------------
-class _Reader:
-    """Takes bytes of one instruction in order; raises DecodeError where they end too early."""
+@dataclass(frozen=True, slots=True)
+class ValueLayout:
+    """Where one operand's value lies among those of its instruction.
 
-    __slots__ = ("address", "buffer", "position")
+    `at` counts what `Header.values` unpacks; a displacement stands before its value. Of a constant
+    the bits in `mask` count.
+    """
 
-    def __init__(self, buffer: Buffer, offset: int, address: int) -> None:
-        self.buffer = buffer
-        self.position = offset
-        self.address = address
+    mode: Mode
+    at: int
+    mask: int
 
-    def take(self, count: int) -> bytes:
-        taken = bytes(self.buffer[self.position : self.position + count])
-        if len(taken) < count:
-            raise self.error(DecodeFault.TRUNCATED, "the bytes end inside the instruction")
-        self.position += count
-        return taken
 
-    def quad(self) -> int:
-        return int.from_bytes(self.take(QUAD_BYTES), "little")
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the first bytes of an instruction say: everything but the values that follow them.
 
-    def error(self, kind: DecodeFault, why: str) -> DecodeError:
-        return DecodeError(self.address, kind, why)
+    `values` unpacks these from where the instruction begins: those of the operands as `operands`
+    lays them out, and then the target, if there is one. Its size is that of the instruction.
+    """
+
+    head: bytes
+    mnemonic: str
+    condition: str | None
+    types: tuple[str, ...]
+    operands: tuple[ValueLayout, ...]
+    has_target: bool
+    relative: bool
+    number: int | None
+    exit_mode: ExitMode | None
+    values: struct.Struct
+
+    def target(self, values: tuple[int, ...], address: int) -> int | None:
+        """Return where a branch at `address` leads, which has these values."""
+        if not self.has_target:
+            return None
+        return (values[-1] + address) & MASK64 if self.relative else values[-1]
+
+
+def header_at(buffer: Buffer, offset: int, address: int) -> Header:
+    """Return what the first bytes of the instruction at `buffer[offset]` say.
+
+    Most programs have few different ones: what is found is kept. `address` is for the message.
+
+    Raises
+    ------
+    DecodeError
+        The bytes are no instruction, or end inside it.
+    """
+    head = bytes(buffer[offset : offset + _HEAD_BYTES_MAX])
+    length = _HEAD_BYTES[head[0]] if head else 1
+    if len(head) > 1 and head[0] == _BRANCH_CODE:
+        length = _BRANCH_HEAD_BYTES[head[1] >> 4]
+    if len(head) >= length:
+        try:
+            header = read_header(head[:length])
+        except _RefusedError as refused:
+            raise DecodeError(address, refused.kind, refused.why) from None
+        if offset + header.values.size <= len(buffer):
+            return header
+    why = "the bytes end inside the instruction"
+    raise DecodeError(address, DecodeFault.TRUNCATED, why)
 
 
 def decode(buffer: Buffer, offset: int, address: int) -> Instruction:
@@ -249,85 +309,109 @@ def decode(buffer: Buffer, offset: int, address: int) -> Instruction:
     assert offset >= 0, offset
     # Addresses often come out of arrays, whose integers would overflow in relative targets.
     offset, address = int(offset), int(address)
-    reader = _Reader(buffer, offset, address)
-    code = reader.take(1)[0]
-    row = BY_CODE.get(code)
-    if row is None:
-        raise reader.error(DecodeFault.OPCODE, f"{code:#04x} is no opcode")
-    condition = _peek_condition(reader) if row.form is Form.BRANCH else None
-    name = None if condition is None else condition.name
-    layout = _layout_of(row.mnemonic, name)
-    header = _take_header(reader, layout)
-    types = _decode_types(reader, header, row.types if condition is None else condition.types)
+    header = header_at(buffer, offset, address)
+    values = header.values.unpack_from(buffer, offset)
     operands = tuple(
-        _take_operand(reader, layout, spec, _type_at(types, i), header[f"m{i}"])
-        for i, spec in enumerate(layout.specs)
+        Operand(o.mode, values[o.at] & o.mask, values[o.at - 1] if o.mode is _DISPLACED else 0)
+        for o in header.operands
     )
-    relative = bool(header.get("rel", 0))
-    target = None
-    if layout.has_target:
-        target = (reader.quad() + (address if relative else 0)) & MASK64
     return Instruction(
         address=address,
-        size_bytes=reader.position - offset,
-        mnemonic=row.mnemonic,
-        types=types,
+        size_bytes=header.values.size,
+        mnemonic=header.mnemonic,
+        types=header.types,
         operands=operands,
-        condition=name,
-        target=target,
-        relative=relative,
-        number=header.get("n"),
-        exit_mode=ExitMode(header["mode"]) if "mode" in header else None,
+        condition=header.condition,
+        target=header.target(values, address),
+        relative=header.relative,
+        number=header.number,
+        exit_mode=header.exit_mode,
     )
 
 
-def _peek_condition(reader: _Reader) -> Condition:
-    code = reader.take(1)[0] >> 4
-    reader.position -= 1
+class _RefusedError(ValueError):
+    """A header of no instruction."""
+
+    def __init__(self, kind: DecodeFault, why: str) -> None:
+        super().__init__(why)
+        self.kind = kind
+        self.why = why
+
+
+@functools.lru_cache(_HEADERS_KEPT_MAX)
+def read_header(head: bytes) -> Header:
+    """Return what the header of an instruction says, of which these are all bytes."""
+    row = BY_CODE.get(head[0])
+    if row is None:
+        raise _RefusedError(DecodeFault.OPCODE, f"{head[0]:#04x} is no opcode")
+    condition = _condition_of(head[1] >> 4) if row.form is Form.BRANCH else None
+    name = None if condition is None else condition.name
+    layout = _layout_of(row.mnemonic, name)
+    fields = _take_fields(head[1:], layout)
+    types = _decode_types(fields, row.types if condition is None else condition.types)
+    operands, code = _value_layouts(layout, fields, types)
+    return Header(
+        head=head,
+        mnemonic=row.mnemonic,
+        condition=name,
+        types=types,
+        operands=operands,
+        has_target=layout.has_target,
+        relative=bool(fields.get("rel", 0)),
+        number=fields.get("n"),
+        exit_mode=ExitMode(fields["mode"]) if "mode" in fields else None,
+        values=struct.Struct(f"<{len(head)}x{code}{'Q' * layout.has_target}"),
+    )
+
+
+def _condition_of(code: int) -> Condition:
     condition = BY_CONDITION_CODE.get(code)
     if condition is None:
-        raise reader.error(DecodeFault.CONDITION, f"{code} is no branch condition")
+        raise _RefusedError(DecodeFault.CONDITION, f"{code} is no branch condition")
     return condition
 
 
-def _take_header(reader: _Reader, layout: _Layout) -> dict[str, int]:
-    bits = int.from_bytes(reader.take(layout.header_bytes), "big")
+def _take_fields(header: bytes, layout: _Layout) -> dict[str, int]:
+    assert len(header) == layout.header_bytes, header
+    bits = int.from_bytes(header, "big")
     left = 8 * layout.header_bytes
-    header = {}
+    fields = {}
     for name, width in layout.fields:
         left -= width
-        header[name] = bits >> left & (1 << width) - 1
-    return header
+        fields[name] = bits >> left & (1 << width) - 1
+    return fields
 
 
-def _decode_types(
-    reader: _Reader, header: dict[str, int], allowed: frozenset[str]
-) -> tuple[str, ...]:
-    if "T" in header:
-        found = [BY_ARITHMETIC_CODE.get(header["T"])]
+def _decode_types(fields: dict[str, int], allowed: frozenset[str]) -> tuple[str, ...]:
+    if "T" in fields:
+        found = [BY_ARITHMETIC_CODE.get(fields["T"])]
     else:
-        found = [BY_MOV_CODE.get(header[name]) for name in _MOV_TYPES if name in header]
+        found = [BY_MOV_CODE.get(fields[name]) for name in _MOV_TYPES if name in fields]
     names = []
     for type_ in found:
         if type_ is None or type_.name not in allowed:
-            raise reader.error(DecodeFault.TYPE, "the instruction does not take this type")
+            raise _RefusedError(DecodeFault.TYPE, "the instruction does not take this type")
         names.append(type_.name)
     return tuple(names)
 
 
-def _take_operand(
-    reader: _Reader, layout: _Layout, spec: OperandSpec, type_: Type, mode_code: int
-) -> Operand:
-    if mode_code > Mode.DISPLACED:
-        raise reader.error(DecodeFault.MODE, f"{mode_code} is no addressing mode")
-    mode = Mode(mode_code)
-    if mode is Mode.IMMEDIATE:
-        if spec.access is Access.WRITE:
-            raise reader.error(DecodeFault.DESTINATION, "the destination is a constant")
-        raw = int.from_bytes(reader.take(layout.immediate_bytes(spec, type_)), "little")
-        width = spec.width_bytes or type_.width_bytes
-        return Operand(mode, raw & (1 << 8 * width) - 1)
-    displacement = 0
-    if mode is Mode.DISPLACED:
-        displacement = int.from_bytes(reader.take(DISPLACEMENT_BYTES), "little", signed=True)
-    return Operand(mode, reader.quad(), displacement)
+def _value_layouts(
+    layout: _Layout, fields: dict[str, int], types: tuple[str, ...]
+) -> tuple[tuple[ValueLayout, ...], str]:
+    """Return where the operands' values are, and how `struct` unpacks them."""
+    operands, codes = [], ""
+    for i, spec in enumerate(layout.specs):
+        code = fields[f"m{i}"]
+        if code > Mode.DISPLACED:
+            raise _RefusedError(DecodeFault.MODE, f"{code} is no addressing mode")
+        mode, mask = Mode(code), MASK64
+        if mode is Mode.IMMEDIATE:
+            if spec.access is Access.WRITE:
+                raise _RefusedError(DecodeFault.DESTINATION, "the destination is a constant")
+            type_ = _type_at(types, i)
+            mask = (1 << 8 * (spec.width_bytes or type_.width_bytes)) - 1
+            codes += _UNSIGNED[layout.immediate_bytes(spec, type_)]
+        else:
+            codes += "iQ" if mode is Mode.DISPLACED else "Q"
+        operands.append(ValueLayout(mode, len(codes) - 1, mask))
+    return tuple(operands), codes

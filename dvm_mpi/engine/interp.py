@@ -410,7 +410,7 @@ class InterpEngine:
             if fields[Field.PHASE] == Phase.RUNNING
         ]
         halts = filter(None, map(program.halt_at, records))
-        return tally.by_row(image, self._tally.executed(program.decoded, halts))
+        return tally.by_row(image, self._tally.executed(program.decoded(), halts))
 
     # --- in and out of the view ---------------------------------------------------------------
     def _claim(self) -> bool:

@@ -16,20 +16,20 @@ The invariant to remember: records and constants never move, since records hold 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from struct import Struct
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.disa.encoding import DecodeError, decode
+from dvm_mpi.disa.encoding import DecodeError, decode, header_at
 from dvm_mpi.disa.image import Image
-from dvm_mpi.disa.instruction import Instruction, Operand
-from dvm_mpi.disa.table import Access
+from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.disa.types import Mode
 from dvm_mpi.engine import records as r
 from dvm_mpi.engine.address_space import VIEW
 from dvm_mpi.engine.interface import TrapKind
-from dvm_mpi.engine.operations import CALLS, Plan, plan
+from dvm_mpi.engine.patterns import OperandPattern, Pattern, pattern_of
 from dvm_mpi.engine.records import Operation, Word
 from dvm_mpi.engine.reference_arithmetic import CANONICAL_NAN, float_of_bits
 from dvm_mpi.engine.tally import Halt, Tally
@@ -54,15 +54,24 @@ _SLAB_WORDS: Final = 1 << 15
 _AHEAD_MAX: Final = 64
 
 _SIGN_EXTENDED: Final = {Word.SD: 4, Word.SW: 2, Word.SB: 1}
-#: Where the operands of a plain record go: cell, offset, word, and how far to shift the shape.
-_PLACES: Final = (
-    (r.A, r.A_OFFSET, r.A_WORD, 0),
-    (r.B, r.B_OFFSET, r.B_WORD, 1),
-    (r.D, r.D_OFFSET, r.D_WORD, 2),
-)
-assert r.A_CHECKED << 2 == r.D_CHECKED
-assert r.A_FAR << 2 == r.D_FAR
-assert r.A_NARROW << 2 == r.D_NARROW
+#: The words of a record: addresses of cells and numbers in EXTRA may have all 64 bits.
+_RECORD: Final = Struct("=qqQQQqqqqqqqqqQq")
+assert _RECORD.size == r.RECORD_BYTES
+_RECORD_WORDS: Final = r.RECORD_BYTES // WORD_BYTES
+_OPERATION: Final = r.OPERATION // WORD_BYTES
+_SHAPE: Final = r.SHAPE // WORD_BYTES
+_A: Final = r.A // WORD_BYTES
+_B: Final = r.B // WORD_BYTES
+_D: Final = r.D // WORD_BYTES
+_NEXT: Final = r.NEXT // WORD_BYTES
+_TARGET: Final = r.TARGET // WORD_BYTES
+_PC: Final = r.PC // WORD_BYTES
+_EXTRA: Final = r.EXTRA // WORD_BYTES
+# Looked up once: an enumeration's member takes longer to find than a word to store.
+_LINK: Final = Operation.CALL_BL
+_STRCMP: Final = Operation.CALL_STRCMP
+_Q: Final = Word.Q
+_IMMEDIATE, _DIRECT, _DISPLACED = Mode.IMMEDIATE, Mode.DIRECT, Mode.DISPLACED
 
 
 class Words:
@@ -93,6 +102,11 @@ class Words:
         """Set the word at a host address in the slab that it was allocated from."""
         slab, index = self._find(address)
         slab[index] = _signed(value)
+
+    def store_record(self, address: int, words: list[int]) -> None:
+        """Set all words of the record at a host address."""
+        slab, index = self._find(address)
+        _RECORD.pack_into(slab, index * WORD_BYTES, *words)
 
     def load(self, address: int) -> int:
         """Return the word at a host address."""
@@ -151,22 +165,28 @@ class Program:
         self._nothing = self._words.constant(0)
         #: (len(text),) record to go to for the instruction at each byte: 0 not known yet, -1 none.
         self.record_at = np.full(len(image.text) + 1, 0 if image.is_flat else -1, dtype=np.int64)
+        #: The same, for Python: an element takes a third of the time.
+        self._record_at = memoryview(self.record_at.data)
         #: Private pages that records point into.
         self.static_pages = [CELLS_PAGE]
         self._bad_records: dict[int, int] = {}
-        #: Instructions by address; None where these bytes are none.
-        self.decoded: dict[int, Instruction | None] = {}
+        #: Patterns of decoded instructions by address; None where these bytes are none.
+        self._patterns: dict[int, Pattern | None] = {}
         if image.lines is not None:
             self._decode_all(image.lines.addresses.tolist())
 
     def instruction_at(self, pc: int) -> Instruction | None:
         """Return the instruction at `pc` for a message, None if there is none."""
-        if pc in self.decoded or not self._is_flat or not self._is_text(pc):
-            return self.decoded.get(pc)
+        if pc not in self._patterns and not (self._is_flat and self._is_text(pc)):
+            return None
         try:
             return decode(self._text, pc - TEXT_START, pc)
         except DecodeError:
             return None
+
+    def decoded(self) -> dict[int, Instruction | None]:
+        """Return what was decoded, by address; None where these bytes are no instruction."""
+        return {pc: self.instruction_at(pc) for pc in self._patterns}
 
     # --- decoding -----------------------------------------------------------------------------
     def _decode_all(self, addresses: list[int]) -> None:
@@ -179,26 +199,26 @@ class Program:
         """Decode the text of a flat image from `pc` on, until control surely goes elsewhere."""
         assert self._is_flat, "other images are decoded as a whole"
         for _ in range(_AHEAD_MAX):
-            if pc in self.decoded or not self._is_text(pc):
+            if pc in self._patterns or not self._is_text(pc):
                 break
             self._claim_record(pc)
             self._fill(pc)
-            instruction = self.decoded[pc]
-            if instruction is None:
+            pattern = self._patterns[pc]
+            if pattern is None:
                 break
-            pc += instruction.size_bytes
+            pc += pattern.header.values.size
 
     def _is_text(self, pc: int) -> bool:
         return TEXT_START <= pc < TEXT_START + len(self._text)
 
     def _claim_record(self, pc: int) -> int:
         """Return the record of `pc`, which is in the text; a new one is UNDECODED."""
-        goal = int(self.record_at[pc - TEXT_START])
+        goal = self._record_at[pc - TEXT_START]
         if goal > 0:
             return goal if self._tally is None else self._words.load(goal + r.NEXT)
         record = self._new_record(Operation.UNDECODED, pc)
         counters = None if self._tally is None else self._tally.arrivals
-        self.record_at[pc - TEXT_START] = self._by_way_of(counters, pc, record)
+        self._record_at[pc - TEXT_START] = self._by_way_of(counters, pc, record)
         return record
 
     def _by_way_of(self, counters: NDArray[np.int64] | None, pc: int, record: int) -> int:
@@ -224,17 +244,21 @@ class Program:
         return (TEXT_START + index, True) if 0 <= index < len(counters) else None
 
     def _new_record(self, operation: Operation, pc: int) -> int:
-        record = self._words.allocate(r.RECORD_BYTES // WORD_BYTES)
-        self._words.store(record + r.OPERATION, operation)
-        self._words.store(record + r.PC, pc)
-        for place in (r.A, r.B):
-            self._words.store(record + place, self._nothing)
-        self._words.store(record + r.D, self._sink)
+        record = self._words.allocate(_RECORD_WORDS)
+        self._words.store_record(record, self._blank(operation, pc))
         return record
+
+    def _blank(self, operation: Operation, pc: int) -> list[int]:
+        """Return the words of a record without operands."""
+        words = [0] * _RECORD_WORDS
+        words[_OPERATION], words[_PC] = operation, pc
+        words[_A] = words[_B] = self._nothing
+        words[_D] = self._sink
+        return words
 
     def _record_behind(self, pc: int) -> int:
         """Return the record to go on with at `pc`: one that traps if nothing may begin there."""
-        if self._is_text(pc) and (self._is_flat or self.record_at[pc - TEXT_START] > 0):
+        if self._is_text(pc) and (self._is_flat or self._record_at[pc - TEXT_START] > 0):
             return self._claim_record(pc)
         record = self._bad_records.get(pc)
         if record is None:
@@ -246,36 +270,40 @@ class Program:
         """Return the record of a branch's target, -1 if it is bad."""
         if not self._is_text(pc):
             return -1
-        is_known = self._is_flat or self.record_at[pc - TEXT_START] > 0
+        is_known = self._is_flat or self._record_at[pc - TEXT_START] > 0
         return self._claim_record(pc) if is_known else -1
 
     def _fill(self, pc: int) -> None:
         record = self._claim_record(pc)
-        store = self._words.store
+        offset = pc - TEXT_START
         try:
-            instruction = decode(self._text, pc - TEXT_START, pc)
+            header = header_at(self._text, offset, pc)
         except DecodeError:
-            self.decoded[pc] = None
-            store(record + r.OPERATION, Operation.BAD)
-            store(record + r.EXTRA, TrapKind.BAD_OPCODE)
+            self._patterns[pc] = None
+            words = self._blank(Operation.BAD, pc)
+            words[_EXTRA] = TrapKind.BAD_OPCODE
+            self._words.store_record(record, words)
             return
-        self.decoded[pc] = instruction
-        planned = plan(instruction)
-        store(record + r.NEXT, self._record_behind(pc + instruction.size_bytes))
-        store(record + r.EXTRA, planned.extra)
+        self._patterns[pc] = pattern = pattern_of(header.head)
+        values = header.values.unpack_from(self._text, offset)
+        behind = pc + header.values.size
+        words = self._blank(pattern.operation, pc)
+        words[_NEXT] = self._record_behind(behind)
+        words[_EXTRA] = behind if pattern.operation is _LINK else pattern.extra
         taken = None if self._tally is None else self._tally.taken
-        if instruction.target is not None:
-            target = self._record_of_target(instruction.target)
-            store(record + r.TARGET, self._by_way_of(taken, pc, target) if target > 0 else target)
-            store(record + r.EXTRA, instruction.target)
-        elif planned.operation is Operation.CALL_STRCMP:
+        address = header.target(values, pc)
+        if address is not None:
+            target = self._record_of_target(address)
+            words[_TARGET] = self._by_way_of(taken, pc, target) if target > 0 else target
+            words[_EXTRA] = address
+        elif pattern.operation is _STRCMP:
             # It takes several steps, and comes back to itself after each.
-            store(record + r.TARGET, self._by_way_of(taken, pc, record))
-        if planned.operation in CALLS:
-            store(record + r.B, self._operand_table(instruction))
+            words[_TARGET] = self._by_way_of(taken, pc, record)
+        if pattern.is_call:
+            words[_B] = self._operand_table(pattern, values)
         else:
-            self._fill_operands(record, instruction, planned)
-        store(record + r.OPERATION, planned.operation)
+            self._put_operands(words, pattern, values)
+        self._words.store_record(record, words)
 
     # --- translated code ----------------------------------------------------------------------
     def attach(
@@ -301,7 +329,7 @@ class Program:
         assert self._tally is None, "translated code counts no arrivals"
         assert set(static_pages) <= set(self.static_pages), "a page that records do not name"
         for pc, number in entries.items():
-            assert self.decoded.get(pc) is not None, f"{pc:#x} is no decoded instruction"
+            assert self._patterns.get(pc) is not None, f"{pc:#x} is no decoded instruction"
             record = int(self.record_at[pc - TEXT_START])
             if self._words.load(record + r.OPERATION) != Operation.NATIVE:
                 self._move_to_copy(record)
@@ -311,17 +339,17 @@ class Program:
     def expect(self, addresses: Iterable[int]) -> None:
         """Decode what stands at addresses of the text to which translated code may return."""
         for pc in addresses:
-            if self._is_flat and pc not in self.decoded and self._is_text(pc):
+            if self._is_flat and pc not in self._patterns and self._is_text(pc):
                 self._claim_record(pc)
                 self._fill(pc)
 
     def knows(self, entries: Iterable[int]) -> bool:
         """Say whether all these are instructions that have been decoded."""
-        return all(self.decoded.get(pc) is not None for pc in entries)
+        return all(self._patterns.get(pc) is not None for pc in entries)
 
     def _move_to_copy(self, record: int) -> None:
         """Make a record an entry that has no function yet, and its NEXT a copy of what it was."""
-        plain = self._words.allocate(r.RECORD_BYTES // WORD_BYTES)
+        plain = self._words.allocate(_RECORD_WORDS)
         for at in range(0, r.RECORD_BYTES, WORD_BYTES):
             self._words.store(plain + at, self._words.load(record + at))
         self._words.store(record + r.SHAPE, 0)
@@ -331,64 +359,57 @@ class Program:
         self._words.store(record + r.OPERATION, Operation.NATIVE)
 
     # --- operands -----------------------------------------------------------------------------
-    def _fill_operands(self, record: int, instruction: Instruction, planned: Plan) -> None:
-        """Put the operands into a record whose words are still zero."""
+    def _put_operands(self, words: list[int], pattern: Pattern, values: tuple[int, ...]) -> None:
+        """Put the operands into the words of a plain record, which has none yet."""
         shape = 0
-        sources = 0
-        for index, (operand, word) in enumerate(
-            zip(instruction.operands, planned.words, strict=True)
-        ):
-            is_source = instruction.specs[index].access is Access.READ
-            at_cell, at_offset, at_word, shift = _PLACES[sources if is_source else 2]
-            sources += is_source
-            width = instruction.width_of(index)
-            cell, offset, bits = self._place(operand, word, width, is_source)
-            self._words.store(record + at_cell, cell)
-            if offset:
-                self._words.store(record + at_offset, offset)
-            self._words.store(record + at_word, word + width * r.WIDTH_UNIT)
-            shape |= bits << shift
-        if planned.constants:
-            self._words.store(record + r.B, self._words.constant(*planned.constants))
-        if shape:
-            self._words.store(record + r.SHAPE, shape)
+        for operand in pattern.operands:
+            cell, offset, bits = self._place(operand, values)
+            words[operand.cell] = cell
+            words[operand.offset] = offset
+            words[operand.word_at] = operand.width_word
+            shape |= bits << operand.shift
+        if pattern.constants:
+            words[_B] = self._words.constant(*pattern.constants)
+        words[_SHAPE] = shape
 
-    def _operand_table(self, instruction: Instruction) -> int:
+    def _operand_table(self, pattern: Pattern, values: tuple[int, ...]) -> int:
         """Return the host address of the rows through which a call gets at its operands."""
         row_words = r.OPERAND_ROW_BYTES // WORD_BYTES
-        table = self._words.allocate(max(len(instruction.operands), 1) * row_words)
-        for index, operand in enumerate(instruction.operands):
-            is_source = instruction.specs[index].access is Access.READ
-            cell, offset, bits = self._place(operand, Word.Q, WORD_BYTES, is_source)
+        table = self._words.allocate(max(len(pattern.operands), 1) * row_words)
+        for index, operand in enumerate(pattern.operands):
+            cell, offset, bits = self._place(operand, values)
             row = table + index * r.OPERAND_ROW_BYTES
             self._words.store(row + r.ROW_CELL, cell)
             self._words.store(row + r.ROW_OFFSET, offset)
             self._words.store(row + r.ROW_SHAPE, bits)
         return table
 
-    def _place(
-        self, operand: Operand, word: Word, width: int, is_source: bool
-    ) -> tuple[int, int, int]:
+    def _place(self, operand: OperandPattern, values: tuple[int, ...]) -> tuple[int, int, int]:
         """Return an operand's cell, its offset, and its shape in the bits of operand A."""
-        narrow = 0 if word is Word.Q else r.A_NARROW
-        if operand.mode is Mode.IMMEDIATE:
-            return self._words.constant(widened_constant(word, operand.value)), 0, 0
-        if operand.mode is Mode.DIRECT:
-            special = CELL_STDIN if is_source else CELL_CONSOLE
-            if operand.value != special and self._is_static(operand.value, width):
-                return VIEW + operand.value, 0, narrow
-            return self._words.constant(operand.value), 0, narrow | r.A_CHECKED
+        mode, value = operand.mode, values[operand.at]
+        if mode is _IMMEDIATE:
+            bits = value & operand.mask
+            return self._words.constant(widened_constant(operand.word, bits)), 0, 0
+        narrow = 0 if operand.word is _Q else r.A_NARROW
+        if mode is _DIRECT:
+            special = CELL_STDIN if operand.is_source else CELL_CONSOLE
+            if value != special and self._is_static(value, operand.width):
+                return VIEW + value, 0, narrow
+            return self._words.constant(value), 0, narrow | r.A_CHECKED
         shape = narrow | r.A_CHECKED
-        if operand.value != CELL_STDIN and self._is_static(operand.value, WORD_BYTES):
-            return VIEW + operand.value, operand.displacement, shape
-        return operand.value, operand.displacement, shape | r.A_FAR
+        displacement = values[operand.at - 1] if mode is _DISPLACED else 0
+        if value != CELL_STDIN and self._is_static(value, WORD_BYTES):
+            return VIEW + value, displacement, shape
+        return value, displacement, shape | r.A_FAR
 
     def _is_static(self, address: int, width: int) -> bool:
         """Say whether a private cell needs no check, making its pages static if there is room."""
         if not PR_START <= address <= PR_END - width:
             return False
-        pages = {address >> PAGE_SHIFT, (address + width - 1) >> PAGE_SHIFT}
-        new_pages = sorted(pages - set(self.static_pages))
+        page, end_page = address >> PAGE_SHIFT, address + width - 1 >> PAGE_SHIFT
+        if page == end_page and page in self.static_pages:
+            return True
+        new_pages = sorted({page, end_page} - set(self.static_pages))
         if len(self.static_pages) + len(new_pages) > STATIC_PAGES_MAX:
             return False
         self.static_pages += new_pages
