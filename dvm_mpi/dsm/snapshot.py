@@ -250,7 +250,8 @@ class ReadAhead:
     the pages of an earlier one is a scan, and so is one where a declared range begins:
     READ_AHEAD_PAGES, then READ_AHEAD_GROWTH times as many each time. If a scan goes on and the
     rank held what follows before, in older versions, all of that is fetched: others have walked
-    through it here. One object serves one attempt.
+    through it here. So is the rest of a declared range that one fetch takes, if the scan has come
+    from its beginning. One object serves one attempt.
     """
 
     #: Least recently continued first.
@@ -291,6 +292,8 @@ class ReadAhead:
             count = max(count, _held_end(missed, refetched, held) - missed)
         elif count == 1 and (first[holds] == missed).any():
             count = self._continue_scan(missed + 1, held is None)
+            if end_most - missed <= config.READ_AHEAD_PAGES_MAX and held is not None:
+                self._scans[-1].window = config.READ_AHEAD_PAGES_MAX
         stop = min(end_most, missed + count)
         self._scans[-1].next_page = stop
         pages = np.arange(missed, stop)

@@ -143,6 +143,17 @@ def test_a_scan_begins_where_a_range_does():
     assert follow(ahead, FIRST + 100_000, whole) == 1
 
 
+def test_a_scan_from_the_beginning_of_a_range_goes_to_its_end():
+    """Who declares so much, and reads it from its beginning, reads most probably all of it."""
+    most = config.READ_AHEAD_PAGES_MAX
+    ahead, whole = ReadAhead(), (page(FIRST), most * PAGE_BYTES, 1)
+    assert follow(ahead, FIRST, whole) == WINDOW
+    assert follow(ahead, FIRST + WINDOW, whole) == most - WINDOW
+    ahead, larger = ReadAhead(), (page(FIRST), (most + 1) * PAGE_BYTES, 1)
+    assert follow(ahead, FIRST, larger) == WINDOW
+    assert follow(ahead, FIRST + WINDOW, larger) == GROWTH * WINDOW, "more than one fetch takes"
+
+
 def test_less_is_read_ahead_where_content_waits_in_a_message():
     ahead, whole = ReadAhead(), (page(FIRST), 1 << 42, 1)
     sizes, missed = [], FIRST
@@ -151,6 +162,9 @@ def test_less_is_read_ahead_where_content_waits_in_a_message():
         missed += sizes[-1]
     assert sizes[0] == WINDOW
     assert sizes[-1] == config.CARRIED_AHEAD_PAGES_MAX
+    ahead, short = ReadAhead(), (page(FIRST), config.READ_AHEAD_PAGES_MAX * PAGE_BYTES, 1)
+    assert follow(ahead, FIRST, short, held=None) == WINDOW
+    assert follow(ahead, FIRST + WINDOW, short, held=None) == GROWTH * WINDOW
 
 
 def test_scattered_touches_fetch_single_pages():
