@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 from dvm_mpi.config import (
     EXPANDED_LINES_MAX,
@@ -36,18 +36,21 @@ from dvm_mpi.disa.lexer import TokenKind
 from dvm_mpi.disa.source import Cause, Fault, SourceLine, Span, Via, suggestion
 from dvm_mpi.disa.statement import Statement, parse_statement
 from dvm_mpi.disa.table import BY_MNEMONIC
+from dvm_mpi.disa.unrolling import (
+    ALTERNATIVES,
+    CONDITIONS,
+    KEPT,
+    Settled,
+    certain_lines,
+    end_of_block,
+    leading_directive,
+)
 from dvm_mpi.values import dataclass, field
 
-#: What a line begins with, as far as blocks and conditions need it: labels, then a directive.
-_LEADING: Final = re.compile(r"\s*(?:[A-Za-z_.][\w.\\@]*\s*:\s*)*(\.[A-Za-z]+)\b", re.ASCII)
 _PIECES: Final = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)\'|[^"\']+|.', re.DOTALL)
 _PARAMETER: Final = re.compile(r"\\(@|\(\)|[A-Za-z_]\w*)", re.ASCII)
 _KEYWORD: Final = re.compile(r"\s*([A-Za-z_]\w*)\s*=(?!=)\s*", re.ASCII)
 
-#: Openings of blocks whose lines are kept, with their ends.
-_KEPT: Final = {".macro": ".endm", ".rept": ".endr"}
-_CONDITIONS: Final = frozenset({".if", ".ifdef", ".ifndef"})
-_ALTERNATIVES: Final = frozenset({".elseif", ".else", ".endif"})
 #: Synopsis and summary of each, for the manual.
 EXPANSIONS: Final = (
     (".if V … .elseif V … .else … .endif", "assemble what follows the first condition that holds"),
@@ -112,6 +115,7 @@ class Expander:
         self._macros: dict[str, _Macro] = {}
         self._included: set[Path] = set()
         self._calls = 0
+        self._settled = Settled(assembly.symbols)
         self._line_count = 0
         #: Of those, lines that repetitions and macros have made; and after the first error.
         self._unrolled_count = self._after_error_count = 0
@@ -142,12 +146,11 @@ class Expander:
             return
         line = frame.lines[frame.position]
         frame.position += 1
-        leading = _LEADING.match(line.text)
-        word = leading.group(1).lower() if leading else ""
+        word = leading_directive(line)
         with self._assembly.diagnostics.of(line):
-            if word in _CONDITIONS:
+            if word in CONDITIONS:
                 self._open_condition(frame, line, word)
-            elif word in _ALTERNATIVES:
+            elif word in ALTERNATIVES:
                 self._alternate(frame, line, word)
             elif not frame.skipping:
                 self._count_line(frame, line)
@@ -159,7 +162,7 @@ class Expander:
             self._count_unrolled(line)
         if self._line_count > EXPANDED_LINES_MAX:
             what = f"the program has more than EXPANDED_LINES_MAX = {EXPANDED_LINES_MAX} lines"
-            self._stop(line, what, _LESS)
+            self._stop(line, Fault(_code_span(line), what, _LESS))
 
     def _count_unrolled(self, line: SourceLine) -> None:
         self._unrolled_count += 1
@@ -167,7 +170,8 @@ class Expander:
             self._after_error_count += 1
             self._look_no_further(0)
         if self._unrolled_count > UNROLLED_LINES_MAX:
-            self._stop(line, f"repetitions and macros make more than {_UNROLLED}", _LESS)
+            what = f"repetitions and macros make more than {_UNROLLED}"
+            self._stop(line, Fault(_code_span(line), what, _LESS))
 
     def _look_no_further(self, further: int) -> None:
         """Stop where so many further lines are too many for a program that has errors.
@@ -180,8 +184,8 @@ class Expander:
             self._assembly.unread = f"what follows {most} behind the first error is not looked at"
             raise _Stopped
 
-    def _stop(self, line: SourceLine, what: str, remedy: str) -> None:
-        self._assembly.diagnostics.add(line, Fault(_code_span(line), what, remedy))
+    def _stop(self, line: SourceLine, fault: Fault) -> NoReturn:
+        self._assembly.diagnostics.add(line, fault)
         raise _Stopped
 
     def _assemble(self, frame: _Frame, line: SourceLine) -> None:
@@ -214,11 +218,11 @@ class Expander:
     def _unknown(self, statement: Statement) -> Fault:
         head = statement.head
         assert head is not None
-        if statement.name in _KEPT.values():
-            opening = next(o for o, closing in _KEPT.items() if closing == statement.name)
+        if statement.name in KEPT.values():
+            opening = next(o for o, closing in KEPT.items() if closing == statement.name)
             return Fault(head.span, f"{statement.name} without {opening}", "remove it")
         if head.text[0] == ".":
-            known = [*DIRECTIVES, *self._handlers, *_CONDITIONS, *_ALTERNATIVES, *_KEPT.values()]
+            known = [*DIRECTIVES, *self._handlers, *CONDITIONS, *ALTERNATIVES, *KEPT.values()]
             remedy = suggestion(head.text, known, "the manual lists the directives")
             return Fault(head.span, f"'{head.text}' is not a directive", remedy)
         known = [*BY_MNEMONIC, *self._macros]
@@ -275,22 +279,21 @@ class Expander:
     # --- blocks -------------------------------------------------------------------------------
     def _keep_block(self, frame: _Frame, statement: Statement) -> list[SourceLine]:
         """Return the lines up to the matching end, and pass them."""
-        opening = statement.name
-        closing, depth, start = _KEPT[opening], 1, frame.position
-        while frame.position < len(frame.lines):
-            leading = _LEADING.match(frame.lines[frame.position].text)
-            word = leading.group(1).lower() if leading else ""
-            frame.position += 1
-            depth += (word == opening) - (word == closing)
-            if depth == 0:
-                return frame.lines[start : frame.position - 1]
-        assert statement.head is not None
-        raise Fault(statement.head.span, f"{opening} without {closing}", f"add {closing}")
+        opening, start = statement.name, frame.position
+        end = end_of_block(frame.lines, start, opening)
+        if end is None:
+            frame.position = len(frame.lines)
+            assert statement.head is not None
+            closing = KEPT[opening]
+            raise Fault(statement.head.span, f"{opening} without {closing}", f"add {closing}")
+        frame.position = end + 1
+        return frame.lines[start:end]
 
     def _push(self, lines: list[SourceLine], line: SourceLine, *, is_file: bool = False) -> None:
         if len(self._frames) > MACRO_DEPTH_MAX:
             what = f"macros and repetitions are nested deeper than {MACRO_DEPTH_MAX}"
-            self._stop(line, f"{what} (MACRO_DEPTH_MAX)", "end the recursion with .if")
+            remedy = "end the recursion with .if"
+            self._stop(line, Fault(_code_span(line), f"{what} (MACRO_DEPTH_MAX)", remedy))
         self._frames.append(_Frame(lines, is_file))
 
     def _repeat(self, frame: _Frame, statement: Statement) -> None:
@@ -302,11 +305,14 @@ class Expander:
         count = self._assembly.integer_now(node, statement.line, "a number of repetitions")
         if count < 0:
             raise Fault(node.span, f"a number of {count} is negative", "use 0 or more")
-        further = count * max(1, len(body))
+        least = self._settled.least_lines(body)
+        further = count * max(1, len(body), least)
         if self._assembly.diagnostics.found_any:
             self._look_no_further(further)
         if further > UNROLLED_LINES_MAX:
             raise Fault(node.span, f"{count} repetitions make more than {_UNROLLED}", _LESS)
+        if further > UNROLLED_AFTER_ERROR_MAX:
+            self._look_ahead(statement.line, count * least)
         lines: list[SourceLine] = []
         for i in range(count):
             self._calls += 1
@@ -316,6 +322,29 @@ class Expander:
             via = Via(Cause.REPETITION, str(i), statement.line)
             lines += [_substituted(line, values, via) for line in body]
         self._push(lines, statement.line)
+
+    def _look_ahead(self, line: SourceLine, further: int) -> None:
+        """Stop before a long repetition if the program is certain to reach the limit behind it.
+
+        `further`: the lines that it will make, at least.
+        """
+        made = self._unrolled_count + further
+        for frame in reversed(self._frames):
+            conditions = len(frame.conditions)
+            for later, body in certain_lines(frame.lines, frame.position, conditions):
+                count = self._settled.count(later) if body else None
+                if count is None:
+                    continue
+                least = self._settled.least_lines(body)
+                made += count * least
+                alone = count * max(len(body), least)
+                if max(made, alone) > UNROLLED_LINES_MAX:
+                    is_one = alone > UNROLLED_LINES_MAX
+                    which = f"{count} repetitions" if is_one else "repetitions up to here"
+                    span = Cursor(parse_statement(later).tokens).expression().span
+                    place = f"{line.file}:{line.number}"
+                    self._assembly.unread = f"what follows {place} is not looked at"
+                    self._stop(later, Fault(span, f"{which} make more than {_UNROLLED}", _LESS))
 
     # --- macros -------------------------------------------------------------------------------
     def _define_macro(self, frame: _Frame, statement: Statement) -> None:

@@ -123,12 +123,79 @@ def test_endless_recursion_meets_the_limit_once(body: str) -> None:
 
 
 def test_endless_expansion_meets_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is a macro that makes the lines, they are counted as they come."""
     monkeypatch.setattr("dvm_mpi.disa.expansion.UNROLLED_LINES_MAX", 1000)
-    message = errors_of(".rept 40\n.rept 40\nnop\n.endr\n.endr\nbr:j later\nlater: nop")
+    macro = ".macro m\n" + "nop\n" * 40 + ".endm\n"
+    message = errors_of(macro + ".rept 40\nm\n.endr\nbr:j later\nlater: nop")
     assert message.count("error:") == 1
-    assert "t.dasm:3:1: error: repetitions and macros make more than" in message
-    assert "of t.dasm:1" in message
+    assert ": error: repetitions and macros make more than" in message
+    assert "of t.dasm:43" in message
     assert "not looked at" in message
+
+
+# fmt: off
+REFUSED_AT_ONCE = [
+    # Counts within one another multiply.
+    (".rept 700\n.rept 700\nnop\n.endr\n.endr\nadd $1", "t.dasm:1:7: error: 700 repetitions"),
+    (".rept 70\n.rept 70, i\n.rept 70\nnop\n.endr\n.endr\n.endr", "t.dasm:1:7: error: 70 rep"),
+    (".equ N, 700\n.rept N\n.if 1\n.endif\nnop\n.rept N\nnop\n.endr\n.endr", "t.dasm:2:7: "),
+    # What comes is counted before much is unrolled.
+    (".rept 20000\nnop\n.endr\n.rept 400000\nnop\n.endr", "t.dasm:4:7: error: 400000 repet"),
+    (".rept 20000\nnop\n.endr\n.rept 9\nnop\n.endr\n.rept 290000\nnop\n.endr",
+     "t.dasm:7:7: error: repetitions up to here make more than UNROLLED_LINES_MAX = 300,000"),
+    (".if 1\n.rept 20000\nnop\n.endr\n.else\n.endif\n.rept 400000\nnop\n.endr", "t.dasm:7:7: "),
+    (".macro m\n.rept 20000\nnop\n.endr\n.endm\nm\n.rept 400000\nnop\n.endr", "t.dasm:7:7: "),
+]
+
+#: Of each, `LONG` is unrolled; how often what follows is repeated is known when it comes.
+UNCERTAIN = [
+    "LONG.if 0\n.rept 9\nnop\n.endr\n.endif",
+    "LONG.if 1\nnop\n.else\n.rept 9\nnop\n.endr\n.endif",
+    ".if 1\nLONG.else\n.rept 9\nnop\n.endr\n.endif",
+    ".if 1\nLONG.elseif 1\n.else\n.rept 9\nnop\n.endr\n.endif",
+    "LONG.ifdef later\n.if 1\n.else\n.endif\n.rept 9\nnop\n.endr\n.endif",
+    "LONG.macro unused\n.rept 9\nnop\n.endr\n.endm",
+    "LONG.equ stdin, 0\n.rept stdin\nnop\n.endr",
+    ".equ .own, 9\nLONG.text\nother: .equ .own, 0\n.rept .own\nnop\n.endr",
+    "LONG.rept 3, i\n.rept \\i\nnop\n.endr\n.endr",
+    "LONG.equ known, 1\n.rept 9 * !defined(known)\nnop\n.endr",
+    ".equ place, .\nLONG.rept 9 * (. == place)\nnop\n.endr",
+    "LONG.rept 3\n.if 0\n.rept 9\nnop\n.endr\n.endif\n.endr",
+]
+# fmt: on
+
+
+@pytest.fixture
+def unrolled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the lines that repetitions have made, as they come."""
+    made: list[str] = []
+    substituted = expansion._substituted
+
+    def counted(line: SourceLine, *rest: Any) -> SourceLine:
+        made.append(line.text)
+        return substituted(line, *rest)
+
+    monkeypatch.setattr(expansion, "_substituted", counted)
+    return made
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED_AT_ONCE)
+def test_repetitions_out_of_proportion_are_refused_at_once(
+    text: str, message: str, unrolled: list[str]
+) -> None:
+    told = errors_of(text)
+    assert message in told
+    assert told.count("make more than UNROLLED_LINES_MAX") == 1
+    assert len(unrolled) < 10
+
+
+@pytest.mark.parametrize("text", UNCERTAIN)
+def test_only_lines_that_are_certain_to_come_are_counted(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dvm_mpi.disa.expansion.UNROLLED_AFTER_ERROR_MAX", 3)
+    monkeypatch.setattr("dvm_mpi.disa.expansion.UNROLLED_LINES_MAX", 20)
+    assert assemble_text(text.replace("LONG", ".rept 12\nnop\n.endr\n"), "t", {}).text
 
 
 def test_lines_of_files_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,18 +205,8 @@ def test_lines_of_files_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyPatc
     assert "EXPANDED_LINES_MAX = 40" in errors_of("nop\n" * 50)
 
 
-def test_what_cannot_hold_is_told_before_a_program_is_unrolled(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_cannot_hold_is_told_before_a_program_is_unrolled(unrolled: list[str]) -> None:
     """The numbers of a job are out of proportion: it would be unrolled for a minute first."""
-    unrolled: list[str] = []
-    substituted = expansion._substituted
-
-    def counted(line: SourceLine, *rest: Any) -> SourceLine:
-        unrolled.append(line.text)
-        return substituted(line, *rest)
-
-    monkeypatch.setattr(expansion, "_substituted", counted)
     text = '.assert 2 < 1, "too many"\nfirst: add $1\n.rept 250000\nnop\n.endr\nlast: add $1'
     message = errors_of(text)
     assert "t.dasm:1:9: error: too many" in message
