@@ -77,6 +77,13 @@ trap 'status=$$?; [[ $$status == 0 ]] || printf "make %s: FAILED (status %d), %d
 	"$@" "$$status" "$$SECONDS" >&2' EXIT
 endef
 
+# Installs packages. Where pip is set to several indexes, it warns of every package that one of them
+# lacks: a screen of that would hide what matters.
+define pip_install
+{ run $(1) -m pip install --quiet $(2) 2>&1 >&3 | \
+	{ grep --line-buffered -v '^WARNING: Location .* is ignored: it is neither' >&2 || :; }; } 3>&1
+endef
+
 # In continuous integration a size that fails is run once more, in sight (see tests/conftest.py).
 TRIES := $(if $(CI),2,1)
 # Tests of parts of the machine that are ranks; whole commands on ranks are in tests/ranks/.
@@ -116,9 +123,9 @@ $(ENVIRONMENT): requirements/runtime.txt requirements/jobs.txt requirements/phot
 		exit 1
 	fi
 	[[ -x $(BIN)/python ]] || run "$(PYTHON)" -m venv $(VENV)
-	run $(BIN)/python -m pip install --quiet --requirement requirements/dev.txt
-	run $(BIN)/python -m pip install --quiet --requirement requirements/mpi-$(MPI).txt
-	run $(BIN)/python -m pip install --quiet --no-deps --requirement requirements/photograph.txt
+	$(call pip_install,$(BIN)/python,--requirement requirements/dev.txt)
+	$(call pip_install,$(BIN)/python,--requirement requirements/mpi-$(MPI).txt)
+	$(call pip_install,$(BIN)/python,--no-deps --requirement requirements/photograph.txt)
 	if ! { command -v $(MPIEXEC) && $(BIN)/python -c "$$CAN_LOAD_MPI"; } > build/mpi.txt 2>&1; then
 		tail -n 1 build/mpi.txt >&2
 		echo "MPI=$(MPI): no $(MPIEXEC), or no library that mpi4py can load; load the module of an" \
@@ -426,7 +433,7 @@ bench-plots: $(ENVIRONMENT) ## draw what bench-kernels and bench-jobs measured
 build/peers/.complete: requirements/peers.txt $(ENVIRONMENT)
 	$(begin)
 	run "$(PYTHON)" -m venv build/peers
-	run build/peers/bin/python -m pip install --quiet --requirement requirements/peers.txt
+	$(call pip_install,build/peers/bin/python,--requirement requirements/peers.txt)
 	touch "$@"
 
 bench-tasks: build/peers/.complete ## measure empty runners beside tasks of mpi4py, Dask, Ray, charm4py
