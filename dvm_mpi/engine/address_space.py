@@ -192,7 +192,9 @@ class AddressSpace:
     def widen(self, first: int) -> None:
         """Have memory for WIDE_PAGES pages from one on, in a huge page where the system has one.
 
-        The wish is taken back at once, as in `widening.widen`. A system that refuses says nothing.
+        The wish is taken back at once. A system that refuses says nothing. `widening.widen` asks
+        for the same where compiled code stores. That cannot call this, and is made of this module,
+        so that it cannot be called from here; nor would a call for 2 MiB be worth an entry.
         """
         address, length = VIEW + first * PAGE_BYTES, WIDE_PAGES * PAGE_BYTES
         for advice in (_MADV_HUGEPAGE, _MADV_POPULATE_WRITE, _MADV_NOHUGEPAGE):
