@@ -116,6 +116,24 @@ def test_nor_beside_runners_that_may_start() -> None:
     assert c.scheduler.state.foreseen == 0
 
 
+def test_nor_the_first_of_several_epochs() -> None:
+    """The homes are slow: what follows from the first is no longer all that is to come."""
+    c = Coordinator(workers=2)
+    c.ends(c.one(FIRST), children=[Child(A), Child(B)])
+    c.apply()
+    c.ends(c.one(A), stores=[X], children=[Child(A)])
+    c.ends(c.one(B), stores=[Y], children=[Child(B)])
+    assert c.scheduler.state.log.epochs_in_flight == 2
+    assert c.scheduler.state.running_count == 0
+    foresee(c)
+    assert c.scheduler.state.foreseen == 0
+    c.apply(1)
+    assert [attempt.entry for attempt in c.running.values()] == [A]
+    assert c.one(A).snapshot == c.visible
+    c.apply()
+    assert c.one(B).snapshot == c.visible
+
+
 def test_nor_in_a_run_by_rounds() -> None:
     c = closed(deterministic=True)
     foresee(c)
