@@ -156,13 +156,9 @@ class Runtime:
             matter |= DIRTY if is_mixed else TRACK
         mask = ir.Constant(I8, matter)
         same = builder.and_(seen, mask)
-        is_static = builder.and_(seen, ir.Constant(I8, STATIC))
-        if noted is not None:
-            is_static = builder.select(noted, ir.Constant(I8, 0), is_static)
         loop, step, done = (function.append_basic_block(n) for n in ("look", "step", "done"))
         before = builder.block
-        # A static page stands alone: whether its neighbours are static is not asked.
-        builder.cbranch(builder.icmp_unsigned("!=", is_static, ir.Constant(I8, 0)), done, loop)
+        builder.branch(loop)
         frame.at(loop)
         builder = frame.builder
         count, any_of = builder.phi(I64), builder.phi(I8)
@@ -185,15 +181,7 @@ class Runtime:
         any_of.add_incoming(builder.or_(any_of, found), step)
         builder.cbranch(equal, loop, done)
         frame.at(done)
-        pages, flags_of_any = frame.builder.phi(I64), frame.builder.phi(I8)
-        for pages_then, flags_then, block in (
-            (word(1), seen, before),
-            (count, any_of, loop),
-            (count, any_of, step),
-        ):
-            pages.add_incoming(pages_then, block)
-            flags_of_any.add_incoming(flags_then, block)
-        return pages, flags_of_any
+        return count, any_of
 
     def _without_cells(
         self, address: Value, low: Value, high: Value, unless: Callable[[Value], None]

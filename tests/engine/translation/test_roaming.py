@@ -150,19 +150,21 @@ def test_where_not_all_is_permitted_each_address_is(mask: int, base: int) -> Non
         assert not found, "\n".join(found)
 
 
+SHARED, EDGE = TARGETS + 24, TARGETS + PAGE_BYTES - 8
+BESIDE_CELLS, PRIVATE = POINTERS[-1] + 8, 0x3_0000_0FF0
+STATIC_EDGE = LED // PAGE_BYTES * PAGE_BYTES + PAGE_BYTES - 8
+BEHIND_EDGE = STATIC_EDGE + 48  # a cell on the page behind that of all others
+
+
 def selected(places: Sequence[int], first: int) -> list[Instruction]:
     """Return what takes one of some places instead, by branches; it begins at `first`."""
-    chosen_by = VALUES[3]
+    chosen_by = BEHIND_EDGE
     found = [op("mov", at(LED), at(chosen_by)), op("mov", imm(places[0]), at(LED))]
     for index, place in enumerate(places[1:], 1):
         bound = TARGETS + index * PAGE_BYTES
         skip = op("br:l", at(chosen_by), imm(bound), target=first + len(found) + 2)
         found += [skip, op("mov", imm(place), at(LED))]
     return found
-
-
-SHARED, EDGE = TARGETS + 24, TARGETS + PAGE_BYTES - 8
-BESIDE_CELLS, PRIVATE = POINTERS[-1] + 8, 0x3_0000_0FF0
 
 
 @pytest.mark.parametrize("fuel", [100_000, 73])
@@ -172,6 +174,9 @@ BESIDE_CELLS, PRIVATE = POINTERS[-1] + 8, 0x3_0000_0FF0
         [SHARED, SHARED + 16, SHARED + 8],
         [SHARED, EDGE, TARGETS + 2 * PAGE_BYTES],
         [BESIDE_CELLS, BESIDE_CELLS + 400, BESIDE_CELLS + 16],
+        [BESIDE_CELLS, STATIC_EDGE, STATIC_EDGE + 16],
+        [BEHIND_EDGE, STATIC_EDGE, BESIDE_CELLS],
+        [STATIC_EDGE, STATIC_EDGE + 8, BEHIND_EDGE + 8],
         [PRIVATE, PRIVATE + 16, PRIVATE + 16],
         [PRIVATE, PRIVATE + 8, PRIVATE + 3 * PAGE_BYTES],
         [SHARED, PRIVATE, SHARED + 8],
@@ -183,6 +188,7 @@ BESIDE_CELLS, PRIVATE = POINTERS[-1] + 8, 0x3_0000_0FF0
 )
 def test_branches_select_among_places(places: list[int], fuel: int) -> None:
     stored = [place + offset for place in places for offset in (0, 8) if LED not in places]
+    stored.append(BEHIND_EDGE)
     behind = [op("mov", at(p), at(TARGETS + 64 + 8 * i)) for i, p in enumerate(stored)]
     before = filled(TARGETS, TARGETS + PAGE_BYTES, 0)
     for first in ([], before):

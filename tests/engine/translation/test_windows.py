@@ -107,6 +107,29 @@ def test_a_loop_is_stopped_at_the_first_byte_that_it_may_not_touch(beyond: int) 
     assert ended.row["trap_address"] == end
 
 
+@pytest.mark.parametrize("step", [8, -8])
+@pytest.mark.parametrize("cell", [0x2_0000_0FD8, 0x2_0000_1000, 0x2_0000_1030, 0x2_0000_1800])
+def test_pages_of_cells_are_one_stretch_but_for_the_loops_own(step: int, cell: int) -> None:
+    """It stores to private memory across the edge of two such pages, and perhaps to its cell."""
+    edge = 0x2_0000_1000
+    seen = [cell, edge - 8, edge + 8]
+    scene = Scene(
+        [
+            op("mov", imm(edge - 32 * step), at(COUNTER)),
+            op("mov", at(COUNTER), via(COUNTER)),
+            op("add", at(cell), imm(1), at(cell)),
+            op("add", at(COUNTER), imm(step), at(COUNTER)),
+            op("br:ne", at(COUNTER), imm(edge + 32 * step), target=1),
+            *(op("mov", at(p), at(DATA_START + 8 * i)) for i, p in enumerate(seen)),
+            op("exit:c"),
+        ],
+        tasks=[Task(grants=((DATA_START, PAGE_BYTES, 0),))],
+        slice_fuel=100_000,
+    )
+    found, _ = disagreements(scene, ENGINES)
+    assert not found, "\n".join(found)
+
+
 #: Cells of their own, side by side.
 SUMS = [PR_START + 0x400 + 8 * lane for lane in range(9)]
 #: NaNs with bits of their own, infinities, numbers whose sums depend on their order.
