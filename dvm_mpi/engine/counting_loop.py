@@ -22,8 +22,9 @@ def _with(function: Callable[..., Any], **globals_changed: Any) -> Callable[...,
 
 
 _execute = _with(loop.execute, COUNTS_ARRIVALS=True)
-_execute_translated = _with(loop.execute_translated, execute=_execute)
-_advance = _with(loop.advance, execute=_execute, execute_translated=_execute_translated)
+_interpret = _with(loop.interpret, execute=_execute)
+_execute_translated = _with(loop.execute_translated, interpret=_interpret)
+_advance = _with(loop.advance, interpret=_interpret, execute_translated=_execute_translated)
 run = _with(loop.run, advance=_advance)
 clear = loop.clear
 settle = loop.settle

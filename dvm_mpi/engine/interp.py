@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dvm_mpi.config import SLICE_FUEL
+from dvm_mpi.config import LONG_SLICE_FUEL, SLICE_FUEL
 from dvm_mpi.disa.image import Image
 from dvm_mpi.engine import counting_entries, entries, tally, trap_text
 from dvm_mpi.engine.address_space import CACHED, DIRTY, READ, STATIC, WRITE, AddressSpace
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 #: After so many automatic stacks, of runners that ran or were created, all that they have left in
 #: the system's tables is given back: flags, and tables of pages that hold nothing any more.
 _STACKS_REMEMBERED: Final = 1 << 17
+
+#: Instructions, more than ever are executed.
+_UNLIMITED: Final = 1 << 62
 
 #: Where each kind of lease is in the state: next address, end of the block.
 _LEASE_FIELDS: Final = {
@@ -94,6 +97,7 @@ class InterpEngine:
         self._buffers = Buffers()
         self._state = self._buffers.state
         self._state[Field.FUEL_MAX] = settings.fuel_max
+        self._state[Field.LOOP_LEFT] = _UNLIMITED
         self._state[Field.SHARED_COUNT_MAX] = settings.touched_pages_max
         self._state[Field.STACK_BYTES] = automatic_stack_bytes(settings)
         self._state[Field.ALLOW_UNDECLARED] = settings.allow_undeclared
@@ -199,21 +203,20 @@ class InterpEngine:
         if native is None:
             return Stop(self._run(self._state, fuel)), int(self._state[Field.EXECUTED])
         native.look()
-        executed, native_before = 0, self.native_instructions
+        state = self._state
+        executed, left = 0, SLICE_FUEL if native.ends_slices else LONG_SLICE_FUEL
         while True:
             if len(native.units) > self._units_seen:
                 self._take_units(native)
             if self._tiers.is_due:
                 self._sample(native)
-            given = min(fuel - executed, max(self._tiers.left, 1))
-            stop = Stop(self._run(self._state, given))
-            ran = int(self._state[Field.EXECUTED])
-            self._tiers.ran(ran)
-            executed += ran
-            if stop is not Stop.SLICE_ENDED or executed >= fuel:
-                return stop, executed
-            interpreted = executed - (self.native_instructions - native_before)
-            if native.ends_slices and interpreted >= SLICE_FUEL:
+            given = state[Field.LOOP_LEFT] = min(left, self._tiers.left)
+            stop = Stop(self._run(state, fuel - executed))
+            interpreted = given - int(state[Field.LOOP_LEFT])
+            self._tiers.ran(interpreted)
+            left -= interpreted
+            executed += int(state[Field.EXECUTED])
+            if stop is not Stop.SLICE_ENDED or executed >= fuel or left <= 0:
                 return stop, executed
 
     def begin(self, batch: AttemptBatch) -> None:

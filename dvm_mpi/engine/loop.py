@@ -381,7 +381,15 @@ def execute_translated(state: State, end: int) -> None:
             record = load_i64(record + NEXT)
         state[Field.RECORD] = record
         if left > 0:
-            execute(state, left)
+            interpret(state, left)
+
+
+@compiled
+def interpret(state: State, fuel: int) -> None:
+    """Execute as `execute` does, no more than LOOP_LEFT in all, and count what it was."""
+    before = state[Field.INSTRUCTIONS]
+    execute(state, min(fuel, state[Field.LOOP_LEFT]))
+    state[Field.LOOP_LEFT] -= state[Field.INSTRUCTIONS] - before
 
 
 @compiled
@@ -395,7 +403,7 @@ def advance(state: State, fuel: int) -> int:
             fault(state, TrapKind.FUEL_EXHAUSTED, -1)
             return end_by_trap(state, load_i64(state[Field.RECORD] + PC), 0)
     end = state[Field.INSTRUCTIONS] + fuel
-    execute(state, fuel)
+    interpret(state, fuel)
     stop = state[Field.STOP]
     if stop == Stop.NATIVE_WANTED:
         execute_translated(state, end)
@@ -418,7 +426,11 @@ def advance(state: State, fuel: int) -> int:
 
 @compiled
 def run(state: State, fuel: int) -> int:
-    """Execute up to `fuel` instructions of the batch; return why compiled code stopped."""
+    """Execute up to `fuel` instructions of the batch; return why compiled code stopped.
+
+    No more than LOOP_LEFT of them are executed here, the rest by translated code: whoever wants to
+    see what is hot is asked where it is not translated, and translated code is never interrupted.
+    """
     left = fuel
     stop = 0
     while stop == 0:
@@ -433,7 +445,7 @@ def run(state: State, fuel: int) -> int:
             else:
                 stop = enter(state)
                 before = 0
-        elif left <= 0:
+        elif left <= 0 or state[Field.LOOP_LEFT] <= 0:
             stop = Stop.SLICE_ENDED
         else:
             stop = advance(state, left)

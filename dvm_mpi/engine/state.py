@@ -154,6 +154,7 @@ class Field(_Counted):
     FULL_LIST = auto()
     FULL_ROWS = auto()  # how many that list must have room for
     EXECUTED = auto()  # instructions of this call
+    LOOP_LEFT = auto()  # how many more the loop itself may execute, whatever is translated
 
     # --- settings, program, input, leases -----------------------------------------------------
     FUEL_MAX = auto()  # 0: no limit

@@ -1,8 +1,9 @@
 """What is hot: samples of where runners are, and the places whose code should be translated.
 
-Pure: no clock, no file; instructions are the time. A sample is taken after so many instructions,
-however these fall into batches and slices. A *place* is a stretch of text; a loop may lie in
-several, and is translated when the first of them is hot.
+Pure: no clock, no file; instructions of the interpreter are the time. A sample is taken after so
+many of them, however these fall into batches and slices; what runs translated is not interrupted. A
+*place* is a stretch of text; a loop may lie in several, and is translated when the first of them is
+hot.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Tiers:
         return self.left <= 0
 
     def ran(self, instructions: int) -> None:
-        """Note how many instructions were executed."""
+        """Note how many instructions were interpreted."""
         self.left -= instructions
 
     def cover(self, addresses: Iterable[int]) -> None:
@@ -40,7 +41,8 @@ class Tiers:
     def sample(self, pc: int) -> bool:
         """Take a sample; say whether what is around `pc` should be translated.
 
-        Where much runs translated, samples come less and less often: each interrupts it.
+        Where instructions are interpreted that translated code leaves, samples come less and less
+        often: they find nothing.
         """
         is_translated = pc in self._translated
         self._interval = min(2 * self._interval, SAMPLE_FUEL_MAX) if is_translated else SAMPLE_FUEL

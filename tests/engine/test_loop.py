@@ -153,6 +153,26 @@ def test_attempts_that_were_set_aside_go_on(attaches_at: str, fuel: int) -> None
     assert ended == expected
 
 
+@pytest.mark.parametrize("left", [1, 2, 3])
+def test_translated_code_has_no_part_in_what_the_loop_may_execute(left: int) -> None:
+    """It runs through, and the loop goes on behind it as far as it may, and then from there."""
+    behind = (op("nop"), op("nop"), *TAIL)
+    image, function, pcs = looping(op("mov", imm(0), at(COUNTER)), after=behind, name="behind")
+    expected, _ = run_tasks(ReferenceEngine, image, ONE)
+    engine = attached(image, function, pcs)
+    engine.begin(batch(ONE))
+    engine._state[Field.LOOP_LEFT] = left
+    stopped = engine.run(1_000_000)
+    assert stopped.reason is Reason.SLICE_ENDED
+    native = engine._state[Field.NATIVE_INSTRUCTIONS]
+    assert stopped.instructions - native == left
+    assert engine._state[Field.LOOP_LEFT] == 0
+    assert native == (0 if left == 1 else 3 * LIMIT)
+    engine._state[Field.LOOP_LEFT] = 1_000
+    assert Host(engine).run() == expected
+    engine.close()
+
+
 def test_what_was_reported_is_not_reported_again() -> None:
     """An instruction with an undeclared access becomes an entry after it was executed."""
     elsewhere = DATA_START + (1 << 19)

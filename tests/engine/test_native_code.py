@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from dvm_mpi.disa.image import Image
-from dvm_mpi.engine import tiers
+from dvm_mpi.engine import interp, tiers
+from dvm_mpi.engine.interface import Reason
 from dvm_mpi.engine.interp import InterpEngine
 from dvm_mpi.engine.native_code import NativeCode
 from dvm_mpi.engine.predecode import Program
@@ -117,6 +118,25 @@ def test_a_hot_loop_is_translated_while_it_runs(monkeypatch) -> None:
     engine.close()
     native.close()
     assert told == []
+
+
+@pytest.mark.parametrize("ends_slices", [False, True])
+def test_a_slice_ends_where_much_of_it_was_interpreted(monkeypatch, ends_slices: bool) -> None:
+    """However much fuel it has: with it translated code may run for long."""
+    name = "SLICE_FUEL" if ends_slices else "LONG_SLICE_FUEL"
+    monkeypatch.setattr(interp, name, 5_000)
+    monkeypatch.setattr(tiers, "SAMPLE_FUEL", 1_500)
+    image, told = looping(1 << 40), Told()
+    native = NativeCode(image, told.take, MAKER, ends_slices=ends_slices)
+    engine = InterpEngine(settings(), native)
+    engine.load(image, b"")
+    engine.begin(batch([Task()]))
+    for _ in range(2):
+        stopped = engine.run(1_000_000)
+        assert stopped.reason is Reason.SLICE_ENDED
+        assert stopped.instructions == 5_000
+    engine.close()
+    native.close()
 
 
 def test_several_ranks_have_one_translator() -> None:
