@@ -64,6 +64,8 @@ class Pace:
     def __init__(self) -> None:
         #: Instructions of an attempt, as of the last slice; long at first.
         self._length = float("inf")
+        #: Instructions that were executed since one ended.
+        self._since_end = 0
 
     def fuel(self, fuel: int) -> int:
         """Return the part of a slice's fuel that is for instructions; the rest is for attempts."""
@@ -73,6 +75,11 @@ class Pace:
 
     def ran(self, instructions: int, attempts: int) -> int:
         """Take what a slice executed, and how many attempts ended in it; return its weight."""
-        # One that has not ended is as long as this at least: a long one is cut once only.
-        self._length = max(instructions, 1) / attempts if attempts else float("inf")
+        # One that has not ended is as long as this at least: a long one is cut once only. How long
+        # it was when it ends does not depend on how it was cut.
+        self._since_end += instructions
+        self._length = float("inf")
+        if attempts:
+            self._length = max(self._since_end, 1) / attempts
+            self._since_end = 0
         return instructions + RUNNER_FUEL * attempts

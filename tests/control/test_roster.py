@@ -66,3 +66,13 @@ def test_a_long_attempt_behind_short_ones_is_cut_once() -> None:
     cut = pace.fuel(SLICE_FUEL)
     assert pace.ran(cut, 0) == cut
     assert pace.fuel(SLICE_FUEL) == SLICE_FUEL
+
+
+@pytest.mark.parametrize("cuts", [[], [5_000], [9_999], [1, 8_000]])
+def test_an_attempt_is_as_long_however_it_is_cut(cuts: list[int]) -> None:
+    whole, cut = Pace(), Pace()
+    whole.ran(10_000, 1)
+    for instructions in cuts:
+        cut.ran(instructions, 0)
+    cut.ran(10_000 - sum(cuts), 1)
+    assert cut.fuel(SLICE_FUEL) == whole.fuel(SLICE_FUEL) < SLICE_FUEL
