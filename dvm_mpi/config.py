@@ -47,6 +47,11 @@ SLICE_FUEL: Final = 400_000
 SLICE_US: Final = 1_000
 SLICE_FUEL_MAX: Final = 64 * SLICE_FUEL
 LONG_SLICE_FUEL: Final = 160 * SLICE_FUEL
+#: How long its slices are meant to last where nothing can happen between two of them, and how many
+#: instructions they have at most, of which no more than LONG_SLICE_FUEL are interpreted. A turn
+#: takes 0.35 ms where code in between has filled the caches.
+LONE_SLICE_US: Final = 20_000
+LONE_SLICE_FUEL_MAX: Final = 64 * LONG_SLICE_FUEL
 #: Slices of one turn, as long as nobody says anything: a look whether somebody has takes 10 us, all
 #: else of a turn 100.
 SLICES_PER_TURN: Final = 4
@@ -56,7 +61,7 @@ BATCH_FUEL: Final = 4 * SLICE_FUEL
 #: Instructions in whose time a short attempt is begun, ended and reported, whatever it executes.
 RUNNER_FUEL: Final = 384
 #: A sample of where runners are is taken after so many instructions of the interpreter, a fraction
-#: of a millisecond; and where they run translated, after up to so many.
+#: of a millisecond; and where it executes what translated code leaves to it, after up to so many.
 SAMPLE_FUEL: Final = 65_536
 SAMPLE_FUEL_MAX: Final = 1 << 25
 #: A place is so many bytes of text, twenty instructions or so; it is hot after so many samples,

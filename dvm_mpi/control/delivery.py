@@ -33,6 +33,10 @@ class Delivery(Protocol):
     def slice_fuel(self) -> int | None:
         """Fuel of the next slice; None for the usual one."""
 
+    @property
+    def may_lengthen(self) -> bool:
+        """Whether a slice may be longer where that changes the order of nothing."""
+
 
 class InOrder:
     """All messages first, oldest first; then the workers in turn.
@@ -64,6 +68,11 @@ class InOrder:
     def slice_fuel(self) -> int | None:
         """The same for all."""
         return self._slice_fuel
+
+    @property
+    def may_lengthen(self) -> bool:
+        """Whether lengths are not the usual ones, and no message is under way."""
+        return self._slice_fuel is not None and not self._messages
 
 
 class Shuffled:
@@ -100,3 +109,8 @@ class Shuffled:
     def slice_fuel(self) -> int | None:
         """Draw short and long slices alike."""
         return int(self._fuel_max ** self._random.random()) + 1
+
+    @property
+    def may_lengthen(self) -> bool:
+        """Never: lengths are drawn."""
+        return False

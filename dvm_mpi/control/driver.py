@@ -62,6 +62,10 @@ class Observer(Protocol):
     def did(self, activity: Activity, instructions: int) -> None:
         """Learn what the machine did since `turned` was called."""
 
+    @property
+    def lone_fuel(self) -> int:
+        """Fuel of a slice beside which nothing can happen, if that is more than usual."""
+
     def delivered(self, target: Part, message: Message) -> None:
         """See a message before its receiver handles it."""
 
@@ -86,6 +90,11 @@ class Silent:
 
     def did(self, activity: Activity, instructions: int) -> None:
         """Do not look."""
+
+    @property
+    def lone_fuel(self) -> int:
+        """Let all slices be as usual."""
+        return 0
 
     def delivered(self, target: Part, message: Message) -> None:
         """Do not look."""
@@ -345,6 +354,8 @@ class LocalMachine:
         else:
             worker = self._parts.workers[chosen]
             fuel = self._delivery.slice_fuel or config.SLICE_FUEL
+            if self._is_alone(worker):
+                fuel = max(fuel, self.observer.lone_fuel)
             tracer = None if self.tracer is None else self.tracer.parts[chosen].worker
             if tracer is not None:
                 tracer.slice_begins(worker)
@@ -359,6 +370,21 @@ class LocalMachine:
             self.scheduler.check_invariants()
             for home in self._parts.homes:
                 home.check_invariants()
+
+    def _is_alone(self, worker: Worker) -> bool:
+        """Say whether nothing can happen before a worker that is to run says something.
+
+        It has one attempt, and says nothing before that ends or waits: how long its slices are
+        makes no difference to anybody.
+        """
+        others = [other for other in self._parts.workers if other is not worker]
+        return (
+            self._delivery.may_lengthen
+            and (worker.batch is None or len(worker.batch.attempts) == 1)
+            and not any(other.is_runnable or other.wakes_at_us is not None for other in others)
+            and not self._parts.late_reads
+            and self.scheduler.due_at_us is None
+        )
 
     def _finish_read(self, read: LateRead) -> None:
         self._parts.late_reads.remove(read)
@@ -378,7 +404,8 @@ class LocalMachine:
     def _tick(self, duration_us: int) -> None:
         """Let time pass; sleepers whose workers are idle go on when they are due."""
         self._now_us += duration_us
-        self._schedule(Ticked(self._now_us))
+        if self._ending is None and self.scheduler.pass_time(self._now_us):
+            self._schedule(Ticked(self._now_us))
         for worker in self._parts.workers:
             self._send(("worker", worker.number), tuple(worker.wake(self._now_us)))
 

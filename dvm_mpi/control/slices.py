@@ -1,4 +1,4 @@
-"""How many instructions a slice has, so that it lasts about a millisecond whatever executes it.
+"""How many instructions a slice has, so that it lasts about as long whatever executes it.
 
 Pure: told how long slices took. Translated code executes ten to forty instructions in the time in
 which the interpreter executes one, and a turn around a slice takes as long as the slice then would.
@@ -17,10 +17,16 @@ _SMOOTHING = 0.3
 
 
 class SliceLength:
-    """The fuel of the next slice, and the pace of the last ones."""
+    """The fuel of the next slice, and the pace of the last ones.
 
-    def __init__(self) -> None:
-        self.fuel = SLICE_FUEL
+    Slices are meant to last `slice_us`, and have `least` instructions and `most` ones at most.
+    """
+
+    def __init__(
+        self, slice_us: int = SLICE_US, least: int = SLICE_FUEL, most: int = SLICE_FUEL_MAX
+    ) -> None:
+        self._slice_us, self._least, self._most = slice_us, least, most
+        self.fuel = least
         #: Instructions in a microsecond; 0: not known yet.
         self.per_us = 0.0
 
@@ -31,11 +37,11 @@ class SliceLength:
         what is translated for one runner need not be for the next.
         """
         duration_us = max(duration_us, 1)
-        fitting = fuel * SLICE_US // duration_us
-        if duration_us > SLICE_US:
-            self.fuel = max(min(self.fuel, fitting), SLICE_FUEL)
+        fitting = fuel * self._slice_us // duration_us
+        if duration_us > self._slice_us:
+            self.fuel = max(min(self.fuel, fitting), self._least)
         elif 2 * instructions >= fuel:
-            self.fuel = min(max(self.fuel, min(2 * fuel, fitting)), SLICE_FUEL_MAX)
+            self.fuel = min(max(self.fuel, min(2 * fuel, fitting)), self._most)
         if instructions >= _TELLING:
             pace = instructions / duration_us
             self.per_us += (_SMOOTHING if self.per_us else 1.0) * (pace - self.per_us)

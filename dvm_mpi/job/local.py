@@ -148,6 +148,11 @@ class _Watcher(Silent):
         """Let the time be measured."""
         self.meters.did(activity, instructions)
 
+    @property
+    def lone_fuel(self) -> int:
+        """Let a slice beside which nothing can happen last as long as signals may wait."""
+        return self.meters.lone_fuel
+
     def idle(self, duration_us: int) -> None:
         """Sleep, but notice signals soon."""
         ends = time.monotonic() + duration_us / 1e6

@@ -6,9 +6,15 @@ import platform
 import time
 from typing import Final
 
-from dvm_mpi.config import HOT_PAGES_KEPT
+from dvm_mpi.config import (
+    HOT_PAGES_KEPT,
+    LONE_SLICE_FUEL_MAX,
+    LONE_SLICE_US,
+    LONG_SLICE_FUEL,
+)
 from dvm_mpi.control.driver import LocalMachine
 from dvm_mpi.control.metering import Activity, Meter, RankMeters
+from dvm_mpi.control.slices import SliceLength
 from dvm_mpi.job.parts import resident_bytes
 from dvm_mpi.layout import PAGE_BYTES
 
@@ -19,12 +25,25 @@ def _now_us() -> int:
     return time.monotonic_ns() // _NS_PER_US
 
 
+def _used_us() -> int:
+    return time.process_time_ns() // _NS_PER_US
+
+
 class LocalMeters:
     """Gives the time of this process to activities; `meters` has the sums."""
 
     def __init__(self) -> None:
         self.meters = RankMeters(1)
         self._meter = Meter(_now_us())
+        #: Slices beside which nothing can happen; and when one has begun, in processor time.
+        self._lone = SliceLength(LONE_SLICE_US, LONG_SLICE_FUEL, LONE_SLICE_FUEL_MAX)
+        self._lone_since_us: int | None = None
+
+    @property
+    def lone_fuel(self) -> int:
+        """How many instructions such a slice has, which begins now."""
+        self._lone_since_us = _used_us()
+        return self._lone.fuel
 
     def did(self, activity: Activity, instructions: int = 0) -> None:
         """Note what this process did since the last call."""
@@ -32,6 +51,9 @@ class LocalMeters:
         self._meter.mark(activity, now_us)
         self._meter.executed(instructions)
         self._meter.end_turn(now_us, None)
+        if self._lone_since_us is not None:
+            self._lone.took(self._lone.fuel, instructions, _used_us() - self._lone_since_us)
+            self._lone_since_us = None
 
     def look(self, machine: LocalMachine) -> None:
         """End a span if it is time; cheap to call often."""

@@ -12,6 +12,19 @@ from dvm_mpi.control.messages import LeaseRequested
 PARTS: tuple[Part, ...] = (("coordinator", 0), ("worker", 0), ("worker", 1), ("home", 0))
 
 
+def test_lengths_are_kept_where_they_decide_something() -> None:
+    """They are the usual ones, or drawn from a seed, or a message comes after the slice."""
+    long, told = InOrder(1_000), []
+    told.append(long.may_lengthen)
+    long.post(PARTS[0], PARTS[1], message(0))
+    told.append(long.may_lengthen)
+    long.next([0])
+    told.append(long.may_lengthen)
+    assert told == [True, False, True]
+    assert not InOrder().may_lengthen
+    assert not Shuffled(1, 1_000).may_lengthen
+
+
 def message(number: int) -> LeaseRequested:
     return LeaseRequested(number, 0, 0)
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dvm_mpi import config
-from dvm_mpi.control.delivery import Delivery, Part, Shuffled
+from dvm_mpi.control.delivery import Delivery, InOrder, Part, Shuffled
 from dvm_mpi.control.driver import LocalMachine, MachineSettings, Silent, StalledError
 from dvm_mpi.control.messages import Finished, Message
 from dvm_mpi.disa.assembler import assemble_text
@@ -245,6 +245,43 @@ def test_the_default_order_is_one_order() -> None:
 def test_any_order_gives_the_same_sum(seed: int) -> None:
     listener = run(COUNTER, Shuffled(seed, 30), workers=5, homes=3)
     assert listener.heard == bytes(range(ord("b"), ord("b") + 12))
+
+
+#: One runner works for long, and nobody else is there.
+ALONE = """
+        .private i
+main:   add     i, $1, i
+        br:l    i, $5000, main
+        mov     $'a', console
+        exit:c
+"""
+
+
+class Patient(Listener):
+    """Lets slices be long beside which nothing can happen."""
+
+    lone_fuel = 1_000
+
+
+@pytest.mark.parametrize("text", [ALONE, COUNTER, SLEEPERS, SLEEPER_AND_WORKER, TOUCHING])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_long_slices_change_the_order_of_nothing(text: str, workers: int) -> None:
+    usual, patient = Listener(), Patient()
+    for listener in (usual, patient):
+        with closing(machine_of(text, listener, InOrder(10), workers=workers)) as machine:
+            machine.run()
+    assert patient.told == usual.told
+    assert patient.heard == usual.heard
+    assert patient.turns <= usual.turns
+
+
+def test_who_is_alone_has_long_slices() -> None:
+    usual, patient = Listener(), Patient()
+    for listener in (usual, patient):
+        with closing(machine_of(ALONE, listener, InOrder(10), workers=2)) as machine:
+            machine.run()
+    assert usual.turns > 1_000
+    assert patient.turns < 40
 
 
 # --- sizes --------------------------------------------------------------------------------------

@@ -49,6 +49,16 @@ def test_a_slice_that_takes_too_long_is_the_only_one() -> None:
     assert took[1] <= SLICE_US
 
 
+def test_slices_may_be_longer_ones() -> None:
+    slices = SliceLength(20 * SLICE_US, 100 * SLICE_FUEL, 1_000 * SLICE_FUEL)
+    assert slices.fuel == 100 * SLICE_FUEL
+    assert settle(slices, 10 * USUAL_PER_US)[-1] == pytest.approx(20 * SLICE_US, rel=0.01)
+    settle(slices, 1_000_000.0)
+    assert slices.fuel == 1_000 * SLICE_FUEL
+    settle(slices, USUAL_PER_US)
+    assert slices.fuel == 100 * SLICE_FUEL
+
+
 def test_a_slice_that_ends_early_lengthens_none() -> None:
     slices = SliceLength()
     for _ in range(20):
