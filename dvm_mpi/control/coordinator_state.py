@@ -458,7 +458,8 @@ class CoordinatorState:
         if len(rows) == 0:
             return
         t = self.table.rows.take(rows)
-        done = rows[(t["state"] == State.DELETED) & (t["instances"] == 0)]
+        # numpy asks members of enumerations that it compares with for attributes, for 5 us.
+        done = rows[(t["state"] == int(State.DELETED)) & (t["instances"] == 0)]
         self._release(done)
         self.table.apply(done, Event.ENDED)
 

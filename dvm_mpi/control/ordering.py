@@ -40,6 +40,10 @@ from dvm_mpi.values import dataclass
 
 #: Stretches of equal snapshots in one message that are unpinned one by one.
 _STRETCHES_APART: Final = 64
+#: As numbers: numpy asks members of enumerations that it compares with for attributes, for 5 us.
+_COMMIT_DELETE: Final = int(End.COMMIT_DELETE)
+_ABORT_DELETE: Final = int(End.ABORT_DELETE)
+_INSTANCE: Final = int(Kind.INSTANCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,10 +260,10 @@ class Ordering:
 
     def _deletes(self, end: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Say which records delete their runner's template."""
-        asked = (end == End.COMMIT_DELETE) | (end == End.ABORT_DELETE)
+        asked = (end == _COMMIT_DELETE) | (end == _ABORT_DELETE)
         if not asked.any():
             return np.asarray(asked)
-        is_instance = self._state.table.rows["kind"][rows] == Kind.INSTANCE
+        is_instance = self._state.table.rows["kind"][rows] == _INSTANCE
         return np.asarray(asked & is_instance)
 
     def _hold(self, finished: Finished) -> Finished:

@@ -7,6 +7,8 @@ Invariant: nothing that an epoch caused starts before every home has applied the
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +25,9 @@ from dvm_mpi.control.lifecycle import Event, RunnersLimitError, State
 from dvm_mpi.dsm.messages import EpochApplied, EpochsApplied
 from dvm_mpi.dsm.ranges import distinct
 from dvm_mpi.dsm.rows import joined
+
+#: As a number: numpy asks members of enumerations that it compares with for attributes, for 5 us.
+_ARMED: Final = int(State.ARMED)
 
 
 class Publishing:
@@ -65,7 +70,7 @@ class Publishing:
             return
         state = self._state
         rows = distinct(np.array(templates, dtype=np.int64))
-        rows = rows[state.table.rows["state"][rows] == State.ARMED]
+        rows = rows[state.table.rows["state"][rows] == _ARMED]
         if len(rows) == 0:
             return
         state.watches.remove_many(rows)

@@ -31,6 +31,8 @@ Ints = NDArray[np.int64]
 #: Of attempts whose creators stored nothing into their stacks.
 NO_RUNS: Final = np.zeros(0, dtype=RUN)
 NO_DATA: Final = np.zeros(0, dtype=np.uint8)
+#: As a number: numpy asks members of enumerations that it compares with for attributes, for 5 us.
+_INSTANCE: Final = int(Kind.INSTANCE)
 
 
 class Sending:
@@ -144,7 +146,7 @@ class Sending:
     def _leave_queue(self, rows: Ints) -> None:
         """Let a template queue its next instance: this one's snapshot is taken now."""
         table = self._state.table.rows
-        instances = rows[table["kind"][rows] == Kind.INSTANCE]
+        instances = rows[table["kind"][rows] == _INSTANCE]
         templates = table["template"][instances]
         queued = table["queued_instance"][templates] == instances
         table["queued_instance"][templates[queued]] = -1

@@ -509,7 +509,7 @@ class Worker:
         records["attempt"] = ended.outcomes["runner"]
         ended.outcomes["runner"], entries = self._roster.end(records["attempt"])
         end = ended.outcomes["end"]
-        self._eagerness.observe(entries, (end == End.ABORT) | (end == End.ABORT_DELETE))
+        self._eagerness.observe(entries, (end == int(End.ABORT)) | (end == int(End.ABORT_DELETE)))
         pieces = self._departures.stage(ended, records, self._snapshot)
         runs, data = ended.runs, ended.data
         if pieces and not self._tells_staged:

@@ -190,7 +190,7 @@ class InterpEngine:
     def _sample(self, native: NativeCode) -> None:
         """Take a sample of where the running attempt is; ask for code where that is hot."""
         assert self._program is not None, "load comes before run"
-        if self._state[Field.PHASE] == Phase.RUNNING:
+        if self._phase == Phase.RUNNING:
             pc = self._program.pc_at(int(self._state[Field.RECORD]))
             if self._tiers.sample(pc):
                 native.want(pc, self._program.static_pages)
@@ -240,7 +240,7 @@ class InterpEngine:
         """Execute up to `fuel` instructions of the batch."""
         assert self._batch is not None, "begin comes before run"
         self._claim()
-        if self._stacks_seen > _STACKS_REMEMBERED and self._state[Field.PHASE] == Phase.NONE:
+        if self._stacks_seen > _STACKS_REMEMBERED and self._phase == Phase.NONE:
             self._space.forget_stacks()
             self._stacks_seen = 0
         executed = 0
@@ -294,8 +294,13 @@ class InterpEngine:
         return OutcomeBatch(**taken, traps=traps)
 
     @property
+    def _phase(self) -> int:
+        # numpy asks members of enumerations that it compares with for attributes, for 10 us.
+        return int(self._state[Field.PHASE])
+
+    @property
     def _is_running(self) -> bool:
-        return self._vacated is not None or self._state[Field.PHASE] != Phase.NONE
+        return self._vacated is not None or self._phase != Phase.NONE
 
     @property
     def _place(self) -> tuple[int, int]:
@@ -430,7 +435,7 @@ class InterpEngine:
 
     def vacate(self) -> None:
         """Set aside everything in the view and leave it zero, without any flag."""
-        if self._state[Field.PHASE] != Phase.NONE:
+        if self._phase != Phase.NONE:
             self._vacated = self._set_aside()
         self._cache.set_aside()
         self._hide_static_pages()
@@ -535,7 +540,7 @@ class InterpEngine:
     def close(self) -> None:
         """Give back the memory; idempotent."""
         if self._space.holds(self):
-            if self._state[Field.PHASE] != Phase.NONE:
+            if self._phase != Phase.NONE:
                 self._clear(self._state)
             self._cache.drop()
             self._hide_static_pages()
