@@ -207,6 +207,8 @@ HEAP_PIECE_BYTES_MAX: Final = 32 * MIB
 #: Sleeps of a rank with nothing to do: the first, and what they grow to.
 NAP_S_MIN: Final = 20e-6
 NAP_S_MAX: Final = 1e-3
+#: How late sleeps within MPI's calls may end where a node has more ranks than processors.
+LATE_SLEEP_NS: Final = 300_000
 #: `--cpu-share`: the smallest one, the period in which a rank gets its allowance of processor time,
 #: and how many periods' allowances it may owe for what it has served.
 CPU_SHARE_MIN: Final = 0.05

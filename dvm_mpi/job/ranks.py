@@ -7,6 +7,7 @@ fault of ours is told by the rank that has it, which then ends the job by force.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Generator
@@ -38,8 +39,9 @@ from dvm_mpi.job.preparation import Preparation
 from dvm_mpi.job.start import Matched, Start, match_arrays
 from dvm_mpi.job.traffic import account, groups
 from dvm_mpi.job.vigil import Vigil
-from dvm_mpi.launch import memory, priority, segments
+from dvm_mpi.launch import library, memory, priority, segments
 from dvm_mpi.launch.environment import Launch
+from dvm_mpi.launch.late_sleeps import LateSleeps
 from dvm_mpi.launch.signals import Signals
 from dvm_mpi.options import RunOptions
 from dvm_mpi.values import replace
@@ -73,6 +75,9 @@ class RanksRun:
         self._launch = launch
         self._owner = _owner_of(options, launch)
         self._vigil = Vigil(launch, signals, self._owner)
+        #: Where this rank waits within MPI's calls for others, which may need its processor.
+        is_crowded = library.is_crowded(launch, os.cpu_count() or 1)
+        self._late_sleeps = LateSleeps(config.LATE_SLEEP_NS if is_crowded else 0)
         self._machine: RankMachine | None = None
         #: Translated code of the program, if this rank may execute some.
         self._native: NativeCode | None = None
@@ -112,7 +117,8 @@ class RanksRun:
         plan = start.plan()
         preparation = Preparation(options.engine, counts_instructions=options.profile)
         preparation.step()
-        transport = start.start_mpi()
+        with self._late_sleeps:
+            transport = start.start_mpi()
         with ExitStack() as stack:
             if owner is not None:
                 stack.callback(owner.close)
@@ -148,8 +154,7 @@ class RanksRun:
         self._gather_traffic(transport, welcome.hosts)
         if options.profile:
             self._add_up(transport, image, counts)
-        self._machine.close()
-        transport.close()
+        self._close(self._machine, transport)
         if owner is not None:
             exit_code = owner.conclude(exit_code, peak_memory_bytes())
             self._vigil.settle(owner, ExitCode(exit_code))
@@ -167,7 +172,8 @@ class RanksRun:
         """Make the machine on all ranks or on none; return the exit code if one cannot."""
         error: DvmError | None = None
         try:
-            self._machine = self._make_machine(transport, image, plan, met_at_us)
+            with self._late_sleeps:
+                self._machine = self._make_machine(transport, image, plan, met_at_us)
         except WindowError as raised:
             self._give_up(raised)
         except DvmError as raised:
@@ -373,6 +379,12 @@ class RanksRun:
             self._owner.instruction_counts = total
 
     # --- ends -----------------------------------------------------------------------------------
+    def _close(self, machine: RankMachine, transport: Transport) -> None:
+        """Give windows and communicators back; *collective*."""
+        with self._late_sleeps:
+            machine.close()
+            transport.close()
+
     def _part(self, transport: Transport, exit_code: int) -> int:
         """Leave together, before anything ran.
 
@@ -385,10 +397,10 @@ class RanksRun:
         self._vigil.forget()
         return self._finish(exit_code)
 
-    @staticmethod
-    def _finish(exit_code: int) -> int:
+    def _finish(self, exit_code: int) -> int:
         from dvm_mpi.control import transport
 
         sys.stdout.flush()
-        transport.finish()
+        with self._late_sleeps:
+            transport.finish()
         return exit_code

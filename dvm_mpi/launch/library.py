@@ -45,6 +45,11 @@ def check_wheels(find_version: Callable[[str], str | None] = installed_version) 
         )
 
 
+def is_crowded(launch: Launch, processors: int) -> bool:
+    """Tell whether this node, which has so many processors, has more ranks than these."""
+    return launch.local_size > processors
+
+
 def settings_of(launch: Launch, processors: int) -> dict[str, str]:
     """Return variables that the MPI library is to find, unless the user has set them.
 
@@ -60,7 +65,7 @@ def settings_of(launch: Launch, processors: int) -> dict[str, str]:
         Of this node.
     """
     found = {"UCX_MEM_EVENTS": "no"} if launch.local_size == launch.size else {}
-    if launch.local_size > processors:
+    if is_crowded(launch, processors):
         found["MPIR_CVAR_POLLS_BEFORE_YIELD"] = "10"
         found["MPIR_CVAR_ENABLE_HEAVY_YIELD"] = "1"
     return found
