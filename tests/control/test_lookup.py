@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -19,9 +17,10 @@ SNAPSHOT = 5
 def told_of(*located: tuple[int, int, int, int]) -> Dispatched:
     """Return a batch that was told where pages lie: page, home, frame, version."""
     numbers = np.empty(0, np.int64)
-    empty: list[Any] = [np.empty(0, dtype) for dtype in (ATTEMPT, GRANT, RUN, np.uint8)]
+    attempts, grants, runs = (np.empty(0, dtype) for dtype in (ATTEMPT, GRANT, RUN))
+    data = np.empty(0, np.uint8)
     rows = np.array(list(located), LOCATED)
-    return Dispatched(SNAPSHOT, numbers, *empty, NO_LEASES, located=rows)
+    return Dispatched(SNAPSHOT, numbers, attempts, grants, runs, data, NO_LEASES, located=rows)
 
 
 @pytest.mark.parametrize("many", [0, lookup._MANY])
