@@ -15,6 +15,7 @@ from dvm_mpi import config
 from dvm_mpi.control.delivery import Delivery, InOrder, Part, Shuffled
 from dvm_mpi.control.driver import LocalMachine, MachineSettings, Silent, StalledError
 from dvm_mpi.control.messages import Finished, Message
+from dvm_mpi.control.scheduler import Scheduler
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm.messages import EpochApplied, LookupAnswered
@@ -190,13 +191,18 @@ def test_short_runners_are_reported_together() -> None:
     assert told.count("Finished") <= told.count("Dispatched") <= 20
 
 
-def test_long_runners_do_not_keep_others_ends_back(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fuel_when_alone", [0, 1_000_000])
+def test_long_runners_do_not_keep_others_ends_back(
+    fuel_when_alone: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first of a batch is reported while the second still runs."""
     monkeypatch.setattr(config, "SLICE_FUEL", 100)
     monkeypatch.setattr("dvm_mpi.control.dealing.BATCH_FUEL", 2 * config.RUNNER_FUEL + 2)
     reported_at: list[int] = []
 
     class Watching(Listener):
+        lone_fuel = fuel_when_alone
+
         def delivered(self, target: Part, message: Message) -> None:
             if isinstance(message, Finished):
                 reported_at.append(self.turns)
@@ -215,7 +221,7 @@ long:   add     i, $1, i
         exit:c
 """
     listener = Watching()
-    with closing(machine_of(text, listener, workers=1)) as machine:
+    with closing(machine_of(text, listener, InOrder(100), workers=1)) as machine:
         # Short as far as anybody knows: both go into one batch.
         machine.scheduler.state.lengths.all.mean = 1.0
         machine.run()
@@ -282,6 +288,15 @@ def test_who_is_alone_has_long_slices() -> None:
             machine.run()
     assert usual.turns > 1_000
     assert patient.turns < 40
+
+
+def test_slices_are_short_while_something_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time passes between slices; what waits for it must not wait for a long one."""
+    monkeypatch.setattr(Scheduler, "due_at_us", property(lambda _: 1 << 60))
+    patient = Patient()
+    with closing(machine_of(ALONE, patient, InOrder(10), workers=2)) as machine:
+        machine.run()
+    assert patient.turns > 1_000
 
 
 # --- sizes --------------------------------------------------------------------------------------
