@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -43,6 +44,7 @@ CLUSTERS: Final = 10
 ITERATIONS: Final = 10
 #: How far centroids may be from those of C, relatively, where sums are added in another order.
 RELATIVE_MAX: Final = 1e-9
+_US_PER_S: Final = 1_000_000
 
 Floats = NDArray[np.float64]
 
@@ -51,12 +53,14 @@ Floats = NDArray[np.float64]
 class Told:
     """One run: seconds of the work, and of the same again in the same processes, if that is done.
 
-    `centroids` is (CLUSTERS, DIMS).
+    `centroids` is (CLUSTERS, DIMS). `whole_s`: with what comes before the first iteration, and
+    behind the last one, if that is known as well.
     """
 
     work_s: float
     again_s: float | None
     centroids: Floats
+    whole_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -71,6 +75,7 @@ class System:
     exact: bool
     timings: Timings
     again: Timings = field(default_factory=lambda: Timings("again"))
+    whole: Timings = field(default_factory=lambda: Timings("whole"))
 
     def take(self, expected: Floats | None) -> Floats:
         """Run it once and keep the times; return its centroids.
@@ -83,12 +88,14 @@ class System:
         self.timings.add([told.work_s])
         if told.again_s is not None:
             self.again.add([told.again_s])
+        if told.whole_s is not None:
+            self.whole.add([told.whole_s])
         return told.centroids
 
     def as_json(self) -> dict[str, Any]:
         """Return everything about this system."""
-        again = self.again.as_json() if self.again.samples else None
-        return {"name": self.name, **self.timings.as_json(), "again": again}
+        again, whole = (t.as_json() if t.samples else None for t in (self.again, self.whole))
+        return {"name": self.name, **self.timings.as_json(), "again": again, "whole": whole}
 
 
 def check(name: str, centroids: Floats, expected: Floats, *, exact: bool) -> None:
@@ -130,14 +137,15 @@ class Work:
         np.save(self._points, rng.random((points, DIMS)))
 
     def dvm(self, engine: str) -> Told:
-        """Run the job: `work_s` of its report is from the first dispatch to the last publish.
+        """Run the job, which tells how long its iterations took if it has a part for each rank.
 
-        That holds the first centroids, the fetching of all points, and the console's lines, too.
+        `work_s` of its report is from the first dispatch to the last publish: that holds the
+        choice of the first centroids and the last console lines as well.
         """
         report, result = self._folder / "report.json", self._folder / "centroids.npy"
         sizes = {
             "N": self._count, "DIMS": DIMS, "K": CLUSTERS, "ITERATIONS": ITERATIONS, "STRIDE": 1,
-            "PARTS": self._parts, "GENERATE": 0, "LABELS": 0,
+            "PARTS": self._parts, "GENERATE": 0, "LABELS": 0, "TIME": int(self._parts == RANKS),
         }  # fmt: skip
         printed = run([
             launcher(), "-n", str(RANKS), sys.executable, "-m", "dvm_mpi",
@@ -145,9 +153,12 @@ class Work:
             "--in", f"points={self._points}", "--out", f"centroids={result}",
             "--report", str(report), "--engine", engine, "--quiet",
         ])  # fmt: skip
-        if f"\n{ITERATIONS} iterations\n" not in printed:
+        ended = re.search(rf"\n{ITERATIONS} iterations\n(?:(\d+) us\n)?", printed)
+        if ended is None:
             sys.exit(f"bench: the job has not done {ITERATIONS} iterations:\n{printed}")
-        return Told(json.loads(report.read_text())["work_s"], None, np.load(result))
+        whole_s = json.loads(report.read_text())["work_s"]
+        work_s = int(ended[1]) / _US_PER_S if ended[1] else whole_s
+        return Told(work_s, None, np.load(result), whole_s)
 
     def c(self, flags: Sequence[str]) -> Told:
         """Run the C program of two ranks, compiled by the compiler wrapper of this library.
@@ -247,14 +258,18 @@ def all_systems(work: Work, engines: Sequence[str], *, parts: int) -> list[Syste
     return [System(name, sample, exact, Timings(name)) for name, sample, exact in found]
 
 
+def _told_median(timings: Timings) -> str:
+    return seconds_text(timings.median) if timings.samples else "-"
+
+
 def table(systems: Sequence[System]) -> str:
     """Return the results as a Markdown table; ratios are to the best C."""
     best = fastest(s.timings for s in systems if s.name.startswith("C "))
-    rows = [("system", "time", "x C + MPI", "quickest", "spread", "once more")]
+    rows = [("system", "time", "x C + MPI", "quickest", "spread", "once more", "whole run")]
     rows += [
         (s.name, seconds_text(s.timings.median), f"{ratio(s.timings, best)[0]:.2f}",
          seconds_text(s.timings.best), f"{s.timings.apart:.0%}",
-         seconds_text(s.again.median) if s.again.samples else "-")
+         _told_median(s.again), _told_median(s.whole))
         for s in systems
     ]  # fmt: skip
     return markdown(rows)

@@ -30,10 +30,16 @@ def test_job_and_c_agree_to_the_last_bit(tmp_path: Path) -> None:
     assert told.work_s > 0
     assert told.again_s is not None
     ours = work.dvm("interp")
-    assert ours.work_s > 0
+    assert ours.whole_s is not None
+    assert 0 < ours.work_s < ours.whole_s
     check("DVM", ours.centroids, told.centroids, exact=True)
     in_blocks = work.c((*OPTIMISATIONS[0], "-DBLOCKED"))
     check("C in blocks", in_blocks.centroids, told.centroids, exact=True)
+
+
+def test_of_more_parts_than_ranks_the_whole_run_is_known(tmp_path: Path) -> None:
+    told = Work(tmp_path / "work", points=2_001, parts=3).dvm("interp")
+    assert told.work_s == told.whole_s
 
 
 @needs_mpicc

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -122,6 +123,16 @@ def test_each_moves_though_others_are_a_wave_ahead() -> None:
     """One worker takes a few parts at a time: the last begin when the first have ended."""
     parameters = {"N": 300_000, "K": 3, "DIMS": 1, "ITERATIONS": 3, "PARTS": 6, "EACH_MOVES": 1}
     compare(run_job("kmeans", parameters), parameters)
+
+
+@pytest.mark.parametrize("labels", [0, 1])
+def test_time_is_told_behind_all_else(labels: int) -> None:
+    parameters = {"N": 200, "K": 5, "PARTS": 2, "ITERATIONS": 3, "LABELS": labels}
+    plain = run_job("kmeans", parameters, workers=2)
+    timed = run_job("kmeans", parameters | {"TIME": 1}, workers=2)
+    assert re.fullmatch(re.escape(plain.console) + r"\d+ us\n", timed.console)
+    for name in ("centroids", "labels"):
+        assert timed.arrays[name].tobytes() == plain.arrays[name].tobytes()
 
 
 @pytest.mark.slow
