@@ -18,6 +18,7 @@ matplotlib.use("Agg")
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from bench.launch import ROOT
 from bench.run import OUTPUT
@@ -87,7 +88,9 @@ def draw_jobs(content: Content) -> Figure:
             colour = _OURS[0] if system["name"].startswith("DVM") else _OTHERS
             _points(axes, [at], [system], [1.0], color=colour)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_yticks(range(len(systems)), names)
         axes.invert_yaxis()
         sizes = content["sizes"]
