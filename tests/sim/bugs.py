@@ -172,14 +172,14 @@ BUGS: Final = {
     "applied before all arrived": _home(
         AppliedBeforeAllArrived, "large", "holds", 4, settings=_STAGED
     ),
-    "epochs overtaking": _coordinator(OvertakingEpochs, "long_fork", "stores was", 8),
+    "epochs overtaking": _coordinator(OvertakingEpochs, "long_fork", "stores was", 20),
     "visible before all homes applied": _coordinator(VisibleTooSoon, "invariants", " holds ", 6),
     "early retry": _coordinator(EarlyRetries, "counters", "which it had lost to", 3),
     "no precedence": _coordinator(
         NoPrecedence, "append", "lost 7 times", 2, defines={"RUNNERS": 30}
     ),
     "no fencing": _coordinator(
-        NoFencing, "bank", "lost to nobody", 8, faults=frozenset({"suspect", "pause", "slow"})
+        NoFencing, "bank", "after its snapshot", 12, faults=frozenset({"suspect", "pause", "slow"})
     ),
     "recalled without asking": _coordinator(
         NotAsked, "counters", "came back before", 6, settings={"recall_fuel_min": 0}
