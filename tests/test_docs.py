@@ -219,8 +219,8 @@ def test_options_that_are_named_exist() -> None:
         for document, text in TEXTS.items()
         for option in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", re.sub(r"<!--.*?-->", "", text))
     }
-    # Of mypy, docker, tests.mpi, tests.sim.sweep; of Slurm.
-    allowed = {"--strict", "--shm-size", "--pytest", "--first", "--hosts"}
+    # Of mypy, docker, tests.mpi, tests.sim.sweep and .table; of Slurm.
+    allowed = {"--strict", "--shm-size", "--pytest", "--first", "--hosts", "--write"}
     allowed |= {"--rounds", "--starter", "--statistics"}
     allowed |= {"--array", "--cpu-bind", "--wait", "--mem", "--mpi", "--nodes", "--ntasks"}
     allowed |= {"--requeue", "--ntasks-per-node", "--time", "--no-install-recommends"}

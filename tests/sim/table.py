@@ -1,12 +1,15 @@
 """Print which planted fault is told by whom, and at which seed: `python -m tests.sim.table`.
 
-Numbers after the command are how many seeds each gets instead of its own: `… table 40`.
+With `--write`, the table of docs/simulation.md is written anew as well.
 """
 
 from __future__ import annotations
 
+import argparse
+import re
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from dvm_mpi.sim.loss import Loss
 from dvm_mpi.sim.rules import Rules
@@ -15,6 +18,11 @@ from tests.sim.machine import Run
 
 #: Columns of a line that a judge told.
 _TOLD_WIDTH = 90
+
+_DOCUMENT = Path(__file__).parents[2] / "docs" / "simulation.md"
+
+#: The document's table: its head, its rows, its end.
+_TABLE = re.compile(r"(<!-- checked: faults -->\n\|.*\n\|.*\n)(?s:.*?)(<!-- end of checked -->)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +53,45 @@ def first_caught(bug: Bug, seeds: int) -> Caught | None:
     return None
 
 
+def row_of(name: str, bug: Bug, caught: Caught) -> str:
+    """Return a fault's line in the document."""
+    judges = ", ".join(caught.judges)
+    return f"| {name} | `{bug.workload}` | {judges} | {caught.seed} of {bug.seeds_max} |\n"
+
+
+def write(rows: list[str]) -> None:
+    """Put `rows` into the document, instead of those that it has."""
+    text = _DOCUMENT.read_text(encoding="utf-8")
+    table = _TABLE.sub(lambda found: found[1] + "".join(rows) + found[2], text)
+    _DOCUMENT.write_text(table, encoding="utf-8")
+
+
 def main(arguments: list[str]) -> int:
     """Print the table; return how many faults were not noticed."""
-    missed = 0
+    parser = argparse.ArgumentParser(prog="python -m tests.sim.table", description=__doc__)
+    parser.add_argument("--seeds", type=int, help="seeds that each fault gets instead of its own")
+    parser.add_argument("--write", action="store_true", help="write the document's table")
+    options = parser.parse_args(arguments)
+    if options.write and options.seeds is not None:
+        parser.error("the document's table is of each fault's own seeds: leave out --seeds")
+    rows = []
     print(f"{'fault':34} {'workload':17} {'seed':>7}  caught by")
     for name, bug in BUGS.items():
-        seeds = int(arguments[0]) if arguments else bug.seeds_max
+        seeds = bug.seeds_max if options.seeds is None else options.seeds
         caught = first_caught(bug, seeds)
         if caught is None:
-            missed += 1
             print(f"{name:34} {bug.workload:17} - of {seeds:2}  nobody")
             continue
+        rows.append(row_of(name, bug, caught))
         print(
             f"{name:34} {bug.workload:17} {caught.seed} of {seeds:2}  "
             f"{', '.join(caught.judges)}: {caught.told[:_TOLD_WIDTH]}",
             flush=True,
         )
-    print(f"{len(BUGS) - missed} of {len(BUGS)} faults were noticed")
+    print(f"{len(rows)} of {len(BUGS)} faults were noticed")
+    missed = len(BUGS) - len(rows)
+    if options.write and not missed:
+        write(rows)
     return missed
 
 
