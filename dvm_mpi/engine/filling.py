@@ -1,6 +1,6 @@
 """Snapshot pages into the view, for compiled code: each byte is copied once, from where it lies.
 
-Content, epochs and flags of a page are written together, so that its lines are fetched once.
+Content goes first, and then what is noted of each page: neighbours share the lines of the tables.
 The invariant to remember: a page that reads as zero takes no memory as long as nobody has written
 to it.
 """
@@ -69,11 +69,29 @@ def _fresh_until(pages: Ints, rows: Ints, source: int, first: int) -> int:
 
 
 @compiled
-def _put(target: int, source: int, is_streamed: bool) -> None:
-    if is_streamed:
-        stream_page(target, source)
-    else:
-        copy(target, source, PAGE_BYTES)
+def _put_content(pages: Ints, rows: Ints, source: int) -> None:
+    """Put the content of pages into the view that are not in it as of their new epochs."""
+    is_streamed = pages.size >= _STREAMED_PAGES_MIN
+    populated_until = 0
+    for index in range(pages.size):
+        place = VIEW + (pages[index] << PAGE_SHIFT)
+        content = source + (rows[index] << PAGE_SHIFT)
+        is_taken = rows[index] >= 0
+        if load_u8(FLAGS + pages[index]) & CACHED:
+            if not is_taken:
+                clear(place, PAGE_BYTES)
+        elif is_taken and index >= populated_until:
+            is_taken = not is_zero(content)
+            if is_taken:
+                end = _fresh_until(pages, rows, source, index)
+                if end - index >= _POPULATED_PAGES_MIN:
+                    # Systems that do not know how are no worse off.
+                    populate(place, (end - index) << PAGE_SHIFT)
+                populated_until = end
+        if is_taken and is_streamed:
+            stream_page(place, content)
+        elif is_taken:
+            copy(place, content, PAGE_BYTES)
 
 
 @compiled
@@ -82,32 +100,16 @@ def fill(pages: Ints, rows: Ints, versions: Ints, until: Ints, source: int, seri
 
     None of them is dirty. `serial` is the number of their note. Returns how many bore none.
     """
-    is_streamed = pages.size >= _STREAMED_PAGES_MIN
-    populated_until = 0
+    _put_content(pages, rows, source)
     fresh_count = 0
     for index in range(pages.size):
         page = pages[index]
-        flags = load_u8(FLAGS + page)
-        place = VIEW + (page << PAGE_SHIFT)
-        content = source + (rows[index] << PAGE_SHIFT)
-        if flags & CACHED:
-            if rows[index] < 0:
-                clear(place, PAGE_BYTES)
-            else:
-                _put(place, content, is_streamed)
-        elif rows[index] >= 0 and (index < populated_until or not is_zero(content)):
-            if index >= populated_until:
-                end = _fresh_until(pages, rows, source, index)
-                if end - index >= _POPULATED_PAGES_MIN:
-                    # Systems that do not know how are no worse off.
-                    populate(place, (end - index) << PAGE_SHIFT)
-                populated_until = end
-            _put(place, content, is_streamed)
         epochs = EPOCHS + page * EPOCH_ROW_BYTES
         store_i64(epochs, versions[index])
         store_i64(epochs + WORD_BYTES, until[index])
         bears = SERIALS + page * WORD_BYTES
         fresh_count += load_i64(bears) == 0
         store_i64(bears, serial)
-        store_i8(FLAGS + page, flags & ~(READ | NOTED) | CACHED)
+        flags = FLAGS + page
+        store_i8(flags, load_u8(flags) & ~(READ | NOTED) | CACHED)
     return fresh_count

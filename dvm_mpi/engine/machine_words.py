@@ -31,6 +31,9 @@ _MADV_POPULATE_WRITE = 23
 #: What `stream_page` moves at a time: a line of the processor's caches.
 _LINE = ir.VectorType(_I64, 8)
 _LINE_BYTES = 64
+#: How far ahead of its loads `stream_page` asks for bytes: processors that do so by themselves stop
+#: at each page's end, and put them into caches where they are never looked for.
+_ASKED_AHEAD_BYTES = 256
 
 
 def _pointer(builder: Any, address: Any, element: Any) -> Any:
@@ -186,9 +189,16 @@ def _emit_clear(builder: Any, args: Any) -> None:
 
 def _emit_stream_page(builder: Any, args: Any) -> None:
     passing_by = builder.module.add_metadata([ir.Constant(_I32, 1)])
+    prefetch_type = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+    prefetch = builder.module.declare_intrinsic("llvm.prefetch", [_I8.as_pointer()], prefetch_type)
+    # To be loaded, to be used once, into the caches of data.
+    how = [ir.Constant(_I32, choice) for choice in (0, 0, 1)]
     with cgutils.for_range(builder, ir.Constant(_I64, PAGE_BYTES // _LINE_BYTES)) as loop:
         offset = builder.mul(loop.index, ir.Constant(_I64, _LINE_BYTES))
-        taken = builder.load(_pointer(builder, builder.add(args[1], offset), _LINE))
+        line = builder.add(args[1], offset)
+        ahead = builder.add(line, ir.Constant(_I64, _ASKED_AHEAD_BYTES))
+        builder.call(prefetch, [_pointer(builder, ahead, _I8), *how])
+        taken = builder.load(_pointer(builder, line, _LINE))
         taken.align = 1
         stored = builder.store(taken, _pointer(builder, builder.add(args[0], offset), _LINE))
         stored.align = _LINE_BYTES
