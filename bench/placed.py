@@ -5,6 +5,7 @@ Only dispatch differs from the product: the machine of each rank is its own, wit
 
 from __future__ import annotations
 
+import platform
 import sys
 import time
 import traceback
@@ -158,6 +159,8 @@ def run_placed(
     """
     entries = {image.symbols[name]: rank for name, rank in places.items()}
     owner = _Owner() if transport.rank == 0 else None
+    hosts = transport.comm.allgather(platform.node())
+    transport.hang_bells(transport.comm.bcast(f"bench-{time.time_ns()}"), _numbers_of(hosts))
     machine = RankMachine(
         transport,
         image,
@@ -196,6 +199,11 @@ def run_placed(
     machine.close()
     counters = None if coordinator is None else coordinator.scheduler.counters
     return Ran(machine.plane, partial(_words, kept), counters, seconds)
+
+
+def _numbers_of(hosts: list[str]) -> list[int]:
+    """Return for each rank which host it is on, by number."""
+    return [hosts.index(host) for host in hosts]
 
 
 def _words(pages: Mapping[int, NDArray[np.uint8]], address: int, count: int) -> NDArray[np.int64]:
