@@ -175,9 +175,11 @@ BUCKETS_MAX: Final = 256
 METER_GROUPS_MAX: Final = 128
 METER_CELLS_MAX: Final = 16_384
 #: Pages whose counts are kept apart, at each rank and for the whole run; mentions of pages that are
-#: counted together; and how many pages a rank tells at a time, and the report shows.
+#: counted together, and pages of different long arrays; and how many pages a rank tells at a time,
+#: and the report shows.
 HOT_PAGES_KEPT: Final = 4_096
 HOT_PAGES_PENDING: Final = 16_384
+HOT_SCANS_PENDING: Final = 32_768
 HOT_PAGES_TOLD: Final = 128
 #: Stored ranges of one message in which pages that others store to as well are looked for.
 SHARED_RANGES_MAX: Final = 128

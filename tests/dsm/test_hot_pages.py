@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,11 +43,30 @@ def as_counter(rows: np.ndarray) -> Counter[Any]:
 @tried(100)
 @given(NOTES, st.integers(1, 20))
 def test_counts_against_a_naive_model(notes: list[Any], pending_max: int) -> None:
-    hot, model = noted(notes, pending_max=pending_max)
+    # The same arrays again, as a scan notes them that is made over and over.
+    hot, model = noted(notes + notes, pending_max=pending_max)
     rows = hot.busiest(1_000)
     assert as_counter(rows) == model
     totals = (rows["fetches"] + rows["versions"] + rows["shared"]).tolist()
     assert totals == sorted(totals, reverse=True)
+
+
+@pytest.mark.parametrize("size", [63, 64, 20_000])
+def test_scans_count_each_time(size: int) -> None:
+    """Also where there are more than are kept apart, of several kinds, some of them once."""
+    hot = HotPages(kept=100_000)
+    first, second = np.arange(size), np.arange(size) + size // 2
+    for _ in range(3):
+        hot.note("fetches", first)
+    hot.note("versions", first)
+    hot.note("fetches", second)
+    rows = hot.busiest(100_000)
+    rows = rows[np.argsort(rows["page"])]
+    assert rows["page"].tolist() == list(range(size // 2 + size))
+    assert rows["fetches"].tolist() == [3] * (size // 2) + [4] * (size - size // 2) + [1] * (
+        size // 2
+    )
+    assert rows["versions"].tolist() == [1] * size + [0] * (size // 2)
 
 
 @tried(100)
