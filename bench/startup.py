@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from bench.launch import surroundings
 from dvm_mpi.io.report import host, versions
 from dvm_mpi.job.parts import revision
 
@@ -62,11 +63,9 @@ class Timed:
     def sample(self) -> None:
         """Run the command once; one that fails ends the benchmark."""
         self.prepare()
-        # Python keeps what it has compiled, as it does for users: a warm start is one.
-        own = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         done = subprocess.run(
-            self.command, cwd=ROOT, env=own | self.environment, stdin=subprocess.DEVNULL,
+            self.command, cwd=ROOT, env=surroundings(self.environment), stdin=subprocess.DEVNULL,
             capture_output=True, text=True, check=False, timeout=_TIMEOUT_S,
         )  # fmt: skip
         wall_s = time.perf_counter() - began

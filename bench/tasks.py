@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.commands import Commands
-from bench.launch import ROOT, TIMEOUT_S
+from bench.launch import ROOT, TIMEOUT_S, surroundings
 from bench.measure import Measure, doubts, table, take_rounds
 from bench.run import note, results
 from dvm_mpi.io.report import host
@@ -43,10 +43,10 @@ def tasks_per_second(system: str, tasks: int, home: Path) -> float:
     program, *starter = STARTERS[system]
     command = [str(BIN / program), *starter, "bench/peers/tasks.py", system, "--tasks", str(tasks)]
     # Ray keeps a token at home and would ask for it; nothing is to be left behind there.
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled", "HOME": str(home)}
-    environment.pop("PYTHONPATH", None)
+    given = surroundings({"RAY_AUTH_MODE": "disabled", "HOME": str(home)})
+    given.pop("PYTHONPATH", None)
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+        command, cwd=ROOT, env=given, stdin=subprocess.DEVNULL, capture_output=True,
         text=True, check=False, timeout=TIMEOUT_S,
     )  # fmt: skip
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.kernels.table import KERNELS, Kernel
-from bench.launch import ROOT, TIMEOUT_S
+from bench.launch import ROOT, TIMEOUT_S, surroundings
 from bench.run import OUTPUT, note
 from bench.timings import (
     Timings,
@@ -155,9 +155,8 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
 
     One that fails ends the benchmark.
     """
-    own = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
-        command, cwd=ROOT, env=own | dict(environment or {}), stdin=subprocess.DEVNULL,
+        command, cwd=ROOT, env=surroundings(environment or {}), stdin=subprocess.DEVNULL,
         capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
     )  # fmt: skip
     if done.returncode != 0:
