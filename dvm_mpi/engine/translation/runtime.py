@@ -1,10 +1,12 @@
 """Functions that native code of a unit calls within its own module: pages ahead, masks in bulk.
 
-They are built when first needed, and LLVM may take them in where they are called.
+They are built when first needed, and LLVM may take them in where they are called, unless there are
+many such places.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -36,6 +38,9 @@ from dvm_mpi.layout import PAGE_BYTES, PAGE_SHIFT, WORD_BYTES
 
 _VOID: Final = ir.VoidType()
 _RUN: Final = ir.LiteralStructType([I64, I64, I64])
+#: Calls of one function up to which LLVM may take it in. Each brings a loop along, which LLVM
+#: unrolls: a body with three hundred stores took a minute to translate.
+_TAKEN_IN_MAX: Final = 8
 
 
 class Runtime:
@@ -45,6 +50,8 @@ class Runtime:
         self._frame = frame
         self._memory = memory
         self._stretches = stretches
+        #: Calls so far, by functions.
+        self._calls: Counter[str] = Counter()
 
     def _function(
         self, name: str, result: Value, count: int, build: Callable[[Any, Any], None]
@@ -60,6 +67,14 @@ class Runtime:
             build(found, found.args)
             self._frame.builder = builder
         return found
+
+    def _call(self, name: str, arguments: list[Value], build: Callable[[Any, Any], None]) -> None:
+        """Call a function that returns nothing."""
+        function = self._function(name, _VOID, len(arguments), build)
+        self._calls[name] += 1
+        if self._calls[name] > _TAKEN_IN_MAX:
+            function.attributes.add("noinline")
+        self._frame.builder.call(function, arguments)
 
     # --- pages ahead --------------------------------------------------------------------------
     def look(
@@ -206,7 +221,7 @@ class Runtime:
         def build(function: Any, args: Any) -> None:
             self._build_range(function, args, self._mark_bits, self._mark_words, self._settle)
 
-        self._frame.builder.call(self._function("mark_range", _VOID, 2, build), [start, length])
+        self._call("mark_range", [start, length], build)
 
     def note_range(self, start: Value, length: Value) -> None:
         """Note loads of `length` bytes from `start` on; at least one."""
@@ -214,7 +229,7 @@ class Runtime:
         def build(function: Any, args: Any) -> None:
             self._build_range(function, args, self._note_bits, self._note_words)
 
-        self._frame.builder.call(self._function("note_range", _VOID, 2, build), [start, length])
+        self._call("note_range", [start, length], build)
 
     def _build_range(
         self,
@@ -378,7 +393,7 @@ class Runtime:
         def build(function: Any, args: Any) -> None:
             self._build_each(function, args, lambda address: act(address, width))
 
-        self._frame.builder.call(self._function(name, _VOID, 3, build), arguments)
+        self._call(name, arguments, build)
 
     def _build_each(self, function: Any, args: Any, act: Callable[[Value], None]) -> None:
         frame, builder = self._frame, self._frame.builder
