@@ -1,15 +1,17 @@
 """What is translated as one function: a loop nest with the functions that it calls, or a function.
 
 Pure. Hot code is in loops, so the unit around a place is the largest loop nest around it that is
-not too large; a function without a loop goes with the loop that calls it. Where control enters a
-unit is its entries, and only there: at loop headers, behind what the interpreter executes, where
-calls arrive and come back, at labels whose address is taken.
+not too large, or else the innermost loop, which may be larger; a function without a loop goes with
+the loop that calls it. Where control enters a unit is its entries, and only there: at loop headers,
+behind what the interpreter executes, where calls arrive and come back, at labels whose address is
+taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -22,6 +24,11 @@ from dvm_mpi.layout import PAGE_SHIFT, TEXT_START, WORD_BYTES
 
 #: Instructions of one unit: a thousand take a second or so to translate.
 UNIT_INSTRUCTIONS_MAX: Final = 1_000
+#: The same of a loop without another one in it: in pieces, each round would be interpreted in part.
+#: That of k-means with 100 centroids of 16 numbers has 5,400, and takes five seconds. What LLVM
+#: does with branches grows with the square of their number: so many take up to ten seconds.
+LOOP_INSTRUCTIONS_MAX: Final = 6_000
+LOOP_BRANCHES_MAX: Final = 300
 
 _Graph = Mapping[int, Collection[int]]
 
@@ -88,6 +95,8 @@ class Chooser:
         if pc not in self._instructions:
             return None
         found = self._around(pc, set())
+        if found is None and (self._root_of(pc) is not None or self._is_in_loop(pc)):
+            found = self._near(pc)
         return None if found is None else self.unit(found)
 
     def all(self) -> list[Unit]:
@@ -141,14 +150,14 @@ class Chooser:
 
     # --- loops and functions ------------------------------------------------------------------
     def _around(self, pc: int, seen: set[int]) -> set[int] | None:
+        """Return the loop or function around `pc` that is a unit; None if all are too large."""
         root = self._root_of(pc)
         if root is not None and self._calls_itself(root):
             region = self._with_called(self._reachable([root]))
             if len(region) <= UNIT_INSTRUCTIONS_MAX:
                 return region
-        loop = self._loop_around(pc)
-        if loop is not None:
-            return self._with_called(loop)
+        if pc in self._nests:
+            return self._with_called(self._nests[pc])
         if root is None:
             return None
         for site in self._called.get(root, ()):
@@ -158,24 +167,45 @@ class Chooser:
                 if found is not None and pc in found:
                     return found
         region = self._with_called(self._reachable([root]))
-        return region if len(region) <= UNIT_INSTRUCTIONS_MAX else self._near(pc)
+        return region if len(region) <= UNIT_INSTRUCTIONS_MAX else None
 
-    def _loop_around(self, pc: int) -> set[int] | None:
-        """Return the largest loop nest around `pc` that is not too large; None if in no loop."""
-        nodes = set(self._reachable([pc]))
-        while True:
+    @cached_property
+    def _nests(self) -> dict[int, set[int]]:
+        """The largest loop nests that are not too large, by their addresses.
+
+        Where every nest around an instruction is, the innermost loop, unless that is as well.
+        """
+        found: dict[int, set[int]] = {}
+        waiting = [set(self._instructions)]
+        while waiting:
+            nodes = waiting.pop()
             graph = {a: [t for t in self._graph[a] if t in nodes] for a in nodes}
-            nest = _component(graph, pc)
-            if len(nest) == 1 and pc not in graph[pc]:
-                return None
-            if len(nest) <= UNIT_INSTRUCTIONS_MAX:
-                return nest
-            heads = {a for a in nest if any(b not in nest for b in self._before.get(a, ()))}
-            # Control may also come from nowhere: where runners begin, or calls arrive.
-            heads = heads or nest & (self._taken | self._called.keys()) or {min(nest)}
-            if pc in heads:
-                return self._near(pc) & nest
-            nodes = nest - heads
+            for nest in components(graph):
+                within = nest - self._heads(nest)
+                is_unit = len(nest) <= UNIT_INSTRUCTIONS_MAX or (
+                    not self._is_too_large(nest) and not self._has_loop(within)
+                )
+                if is_unit:
+                    found.update(dict.fromkeys(nest, nest))
+                else:
+                    waiting.append(within)
+        return found
+
+    def _heads(self, nest: set[int]) -> set[int]:
+        """Return where control comes into a nest."""
+        heads = {a for a in nest if any(b not in nest for b in self._before.get(a, ()))}
+        # It may also come from nowhere: where runners begin, or calls arrive.
+        return heads or nest & (self._taken | self._called.keys()) or {min(nest)}
+
+    def _has_loop(self, addresses: set[int]) -> bool:
+        """Return whether control can come back to one of some instructions within them."""
+        graph = {a: [t for t in self._graph[a] if t in addresses] for a in addresses}
+        return bool(returning(graph, ()))
+
+    def _is_too_large(self, loop: set[int]) -> bool:
+        """Return whether a loop cannot be one unit, though there is no other one in it."""
+        branches = sum(len(self._graph[address]) > 1 for address in loop)
+        return len(loop) > LOOP_INSTRUCTIONS_MAX or branches > LOOP_BRANCHES_MAX
 
     def _root_of(self, pc: int) -> int | None:
         """Return the beginning of the smallest function that holds `pc`."""
@@ -196,13 +226,20 @@ class Chooser:
                 waiting += self._graph[address]
         return found
 
+    def _is_in_loop(self, pc: int) -> bool:
+        return pc in self._reachable(self._graph[pc])
+
     def _near(self, pc: int) -> set[int]:
-        """Return what control reaches soonest from `pc`, as much as a unit may hold."""
+        """Return what control reaches soonest from `pc`, as much as a unit may hold.
+
+        Loops as a whole or not at all: a part might be entered in place of the loop.
+        """
         found = [pc]
         for address in found:
             for target in self._graph[address]:
-                if target not in found and len(found) < UNIT_INSTRUCTIONS_MAX:
-                    found.append(target)
+                whole = self._nests.get(target, {target})
+                if target not in found and len(found) + len(whole) <= UNIT_INSTRUCTIONS_MAX:
+                    found += sorted(whole)
         return set(found)
 
     def _calls_itself(self, root: int) -> bool:
@@ -231,10 +268,13 @@ class Chooser:
     def _with_called(self, addresses: set[int]) -> set[int]:
         """Add the functions that these instructions call, as long as they fit.
 
+        Beside a large loop as much as a unit may hold otherwise.
         A function that calls itself, and none of these, is a unit of its own: most of its calls are
         within, and among cells of its callers LLVM would find no registers for its own.
         """
         whole = set(addresses)
+        is_large = len(addresses) > UNIT_INSTRUCTIONS_MAX
+        most = UNIT_INSTRUCTIONS_MAX + (len(addresses) if is_large else 0)
         waiting = sorted(addresses)
         for address in waiting:
             called = self._flows[address].called
@@ -242,30 +282,49 @@ class Chooser:
                 continue
             if not self._calls_itself(called) or self._called_from(called) & whole:
                 region = self._reachable([called]) - whole
-                if len(whole) + len(region) <= UNIT_INSTRUCTIONS_MAX:
+                if len(whole) + len(region) <= most:
                     whole |= region
                     waiting += sorted(region)
         return whole
 
 
-def _component(graph: _Graph, node: int) -> set[int]:
-    """Return the nodes that `node` reaches and that reach it, itself included."""
-    before: dict[int, list[int]] = {}
-    for address, targets in graph.items():
-        for target in targets:
-            before.setdefault(target, []).append(address)
+def components(graph: _Graph) -> Iterator[set[int]]:
+    """Yield the largest sets of nodes that all lead to each other, of those on cycles.
 
-    def spread(edges: Mapping[int, Collection[int]]) -> set[int]:
-        found = {node}
-        waiting = [node]
-        while waiting:
-            for target in edges.get(waiting.pop(), ()):
-                if target not in found:
-                    found.add(target)
-                    waiting.append(target)
-        return found
-
-    return spread(graph) & spread(before)
+    By Tarjan's algorithm: each node and edge is looked at once.
+    """
+    numbers: dict[int, int] = {}
+    #: By nodes that belong to no component yet: the earliest of these that they lead back to.
+    earliest: dict[int, int] = {}
+    path: list[int] = []
+    for root in sorted(graph):
+        if root in numbers:
+            continue
+        walk = [(root, iter(graph[root]))]
+        while walk:
+            node, targets = walk[-1]
+            if node not in numbers:
+                numbers[node] = earliest[node] = len(numbers)
+                path.append(node)
+            target = next(targets, None)
+            if target is not None:
+                if target not in numbers:
+                    walk.append((target, iter(graph[target])))
+                elif target in earliest:
+                    earliest[node] = min(earliest[node], numbers[target])
+                continue
+            walk.pop()
+            if walk:
+                above = walk[-1][0]
+                earliest[above] = min(earliest[above], earliest[node])
+            if earliest[node] == numbers[node]:
+                component = set[int]()
+                while node not in component:
+                    component.add(path.pop())
+                for each in component:
+                    del earliest[each]
+                if len(component) > 1 or node in graph[node]:
+                    yield component
 
 
 def returning(graph: _Graph, roots: Iterable[int]) -> set[int]:

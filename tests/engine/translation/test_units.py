@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dvm_mpi.engine.interface import TrapKind
+from dvm_mpi.engine.translation.units import (
+    LOOP_INSTRUCTIONS_MAX,
+    UNIT_INSTRUCTIONS_MAX,
+    components,
+)
+from dvm_mpi.layout import DATA_START, PAGE_BYTES
+from tests.engine.agreement import chosen, disagreements
+from tests.engine.machine import Task, at, imm, op, via
+from tests.engine.random_programs import VALUES, Scene
 from tests.engine.translation.texts import Seen
+from tests.properties import tried
 
 NESTED = """
         .private i, j, link
@@ -105,8 +120,8 @@ behind: add     i, $1, i
     assert seen.at("behind") in seen.unit.entries
 
 
-def test_a_loop_that_is_too_large_is_translated_from_the_inside() -> None:
-    filling = "        add     i, $1, k\n" * 1_200
+def test_a_nest_that_is_too_large_is_translated_from_the_inside() -> None:
+    filling = "filled: add     i, $1, k\n" + "        add     i, $1, k\n" * 1_200
     seen = Seen(
         f"""
         .private i, j, k
@@ -125,3 +140,138 @@ inner:  add     j, $1, j
     assert set(seen.unit.addresses) == {
         seen.at("inner"), seen.behind("inner"),
     }  # fmt: skip
+    around = seen.chooser.around(seen.at("filled"))
+    assert around is not None
+    assert len(around.addresses) == UNIT_INSTRUCTIONS_MAX
+
+
+def looping(count: int, instruction: str = "add     i, $1, k") -> str:
+    """Return a program with a loop of so many instructions; `amid` is one of them."""
+    filling = f"        {instruction}\n" * (count // 2 - 1)
+    return f"""
+        .private i, k
+        .entry  main
+        .text
+main:   mov     $0, i
+again:  add     i, $1, i
+{filling}
+amid:   add     i, $1, k
+{filling}
+below:  br:l    i, $10, again
+        exit:c
+"""
+
+
+@tried(200)
+@given(
+    st.integers(1, 9).flatmap(
+        lambda size: st.lists(
+            st.sets(st.integers(0, size - 1), max_size=3), min_size=size, max_size=size
+        )
+    )
+)
+def test_components_are_those_that_lead_to_each_other(edges: list[set[int]]) -> None:
+    reached = [{node} for node in range(len(edges))]
+    for _ in edges:
+        for within in reached:
+            within.update(*(edges[other] for other in tuple(within)))
+    expected = {
+        frozenset(other for other in within if node in reached[other])
+        for node, within in enumerate(reached)
+    }
+    on_cycles = {one for one in expected if len(one) > 1 or edges[min(one)] & one}
+    found = [frozenset(one) for one in components(dict(enumerate(edges)))]
+    assert len(found) == len(set(found))
+    assert set(found) == on_cycles
+
+
+def test_pieces_of_a_large_nest_hold_loops_as_a_whole() -> None:
+    loops = "".join(
+        f"inner{k}: add j, $1, j\n"
+        + "        add     i, $1, k\n" * 38
+        + f"        br:l    j, $10, inner{k}\n"
+        for k in range(60)
+    )
+    seen = Seen(
+        f"""
+        .private i, j, k
+        .entry  main
+        .text
+main:   add     i, $1, i
+{loops}
+        br:l    i, $10, main
+        exit:c
+""",
+        "inner0",
+    )
+    units = [set(unit.addresses) for unit in seen.chooser.all()]
+    for k in range(60):
+        inner = seen.chooser.around(seen.at(f"inner{k}"))
+        assert inner is not None
+        loop = set(inner.addresses)
+        assert len(loop) == 40
+        assert all(loop <= unit or not loop & unit for unit in units)
+
+
+def test_a_large_loop_takes_the_functions_along_that_it_calls() -> None:
+    text = looping(1_500, "bl      $step, link")
+    text = (
+        text.replace(".private i, k", ".private i, k, link")
+        + "step:   add     k, $1, k\n        br:ji   link\n"
+    )
+    seen = Seen(text, "amid")
+    assert {seen.at("again"), seen.at("step")} <= set(seen.unit.addresses)
+    assert seen.chooser.around(seen.at("step")) == seen.unit
+
+
+def test_a_loop_without_another_in_it_may_be_larger() -> None:
+    seen = Seen(looping(1_500), "amid")
+    assert len(seen.unit.addresses) == 1_501
+    assert min(seen.unit.addresses) == seen.at("again")
+    assert seen.chooser.around(seen.at("again")) == seen.unit
+    units = seen.chooser.all()
+    assert seen.unit in units
+    # Not as a part of another one as well, that might be entered in its place.
+    assert sum(len(unit.addresses) for unit in units) == len(seen.code.instructions)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        looping(LOOP_INSTRUCTIONS_MAX),
+        looping(1_500, "br:z    k, below"),
+    ],
+    ids=["instructions", "branches"],
+)
+def test_a_loop_that_is_larger_than_that_is_translated_in_pieces(text: str) -> None:
+    assert len(Seen(text, "amid").unit.addresses) == UNIT_INSTRUCTIONS_MAX
+
+
+@pytest.mark.parametrize("slice_fuel", [700, 100_000])
+def test_a_large_loop_does_what_its_instructions_do(slice_fuel: int) -> None:
+    """It stores to two pages, and traps in the midst of a round where these end."""
+    pointer, value, mixed = VALUES[:3]
+    body = []
+    for number in range(400):
+        body += [
+            op("add", at(value), imm(number), at(value)),
+            op("xor", at(value), at(pointer), at(mixed)),
+            op("mov", at(mixed), via(pointer)),
+        ]
+        if number % 100 == 99:
+            body.append(op("add", at(pointer), imm(72), at(pointer)))
+    end = DATA_START + 4 * PAGE_BYTES
+    scene = Scene(
+        [
+            op("mov", imm(DATA_START), at(pointer)),
+            *body,
+            op("br:l", at(pointer), imm(end), target=1),
+            op("exit:c"),
+        ],
+        tasks=[Task(grants=((DATA_START, 2 * PAGE_BYTES, 0),))],
+        slice_fuel=slice_fuel,
+    )
+    found, expected = disagreements(scene, chosen(["reference", "translate", "translate-hard"]))
+    assert not found, "\n".join(found)
+    (ended,) = expected["ended"]
+    assert ended.row["trap"] == TrapKind.UNDECLARED
