@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dvm_mpi import config
 from dvm_mpi.control.delivery import Delivery, InOrder, Part, Shuffled
 from dvm_mpi.control.driver import LocalMachine, MachineSettings, Silent, StalledError
-from dvm_mpi.control.messages import Finished, Message
+from dvm_mpi.control.messages import Dispatched, Finished, Message
 from dvm_mpi.control.scheduler import Scheduler
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.disa.image import Image
@@ -197,14 +197,19 @@ def test_long_runners_do_not_keep_others_ends_back(
 ) -> None:
     """The first of a batch is reported while the second still runs."""
     monkeypatch.setattr(config, "SLICE_FUEL", 100)
-    monkeypatch.setattr("dvm_mpi.control.dealing.BATCH_FUEL", 2 * config.RUNNER_FUEL + 2)
+    # Batches of two that are short as far as anybody knows; ends are reported as often.
+    monkeypatch.setattr("dvm_mpi.control.dealing.BATCH_FUEL", 3 * config.RUNNER_FUEL)
+    monkeypatch.setattr("dvm_mpi.control.dealing.WORKER_FUEL", config.RUNNER_FUEL)
+    batches: list[int] = []
     reported_at: list[int] = []
 
     class Watching(Listener):
         lone_fuel = fuel_when_alone
 
         def delivered(self, target: Part, message: Message) -> None:
-            if isinstance(message, Finished):
+            if isinstance(message, Dispatched):
+                batches.append(len(message.attempts))
+            elif isinstance(message, Finished):
                 reported_at.append(self.turns)
 
     text = """
@@ -222,10 +227,10 @@ long:   add     i, $1, i
 """
     listener = Watching()
     with closing(machine_of(text, listener, InOrder(100), workers=1)) as machine:
-        # Short as far as anybody knows: both go into one batch.
         machine.scheduler.state.lengths.all.mean = 1.0
         machine.run()
     assert listener.heard == b"ql"
+    assert batches == [1, 2]
     _, quick, long = reported_at
     assert long - quick > 50
 
