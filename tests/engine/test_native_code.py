@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,7 @@ from dvm_mpi.engine.predecode import Program
 from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.engine.unit_file import pack, unpack
 from dvm_mpi.engine.unit_folder import LOCK, UNIT, UnitFolder
+from dvm_mpi.layout import DATA_START, PAGE_SHIFT
 from tests.engine.loop_maker import DIES, FAILS, looping
 from tests.engine.machine import Ended, Host, Task, at, batch, imm, op, run_tasks, settings
 from tests.patience import PATIENCE_S
@@ -137,6 +139,58 @@ def test_a_slice_ends_where_much_of_it_was_interpreted(monkeypatch, ends_slices:
         assert stopped.instructions == 5_000
     engine.close()
     native.close()
+
+
+RUNNERS = 10
+
+
+@pytest.fixture
+def alternating(monkeypatch) -> Iterator[InterpEngine]:
+    """Return an engine with RUNNERS runners.
+
+    Of each 802 instructions are interpreted, and 6,000 are not. A sample is taken after each 1,000
+    that are interpreted, but for the exits, which go uncounted.
+    """
+    monkeypatch.setattr(tiers, "SAMPLE_FUEL", 1_000)
+    monkeypatch.setattr(tiers, "SAMPLE_FUEL_MAX", 1_000)
+    other = at(0x2_0000_0000)
+    interpreted = op("add", other, imm(1), other), op("br:l", other, imm(400), target=0)
+    image, told = looping(2_000, *interpreted), Told()
+    native = translated(image, told)
+    engine = InterpEngine(settings(), native)
+    engine.load(image, b"")
+    Host(engine).install([DATA_START >> PAGE_SHIFT], until=1 << 40)
+    engine.begin(batch([Task()] * RUNNERS))
+    yield engine
+    engine.close()
+    native.close()
+    assert told == []
+
+
+@pytest.mark.parametrize("fuel", [50, 500, 1_000_000])
+def test_samples_are_taken_of_what_is_interpreted(monkeypatch, alternating, fuel: int) -> None:
+    """However much runs translated in between, and in however many slices."""
+    sampled: list[int] = []
+    sample = tiers.Tiers.sample
+
+    def noted(of: tiers.Tiers, pc: int) -> bool:
+        sampled.append(pc)
+        return sample(of, pc)
+
+    monkeypatch.setattr(tiers.Tiers, "sample", noted)
+    executed = sum(ended.row["instructions"] for ended in Host(alternating).run(fuel))
+    assert executed == RUNNERS * 6_802
+    assert alternating.native_instructions > 40_000
+    interpreted = executed - alternating.native_instructions - RUNNERS
+    assert len(sampled) == interpreted // 1_000
+
+
+def test_a_slice_does_not_end_where_much_of_it_ran_translated(monkeypatch, alternating) -> None:
+    monkeypatch.setattr(interp, "LONG_SLICE_FUEL", 5_000)
+    stopped = alternating.run(1_000_000)
+    assert stopped.reason is Reason.SLICE_ENDED
+    assert stopped.instructions - alternating.native_instructions == 5_000 + stopped.index
+    assert alternating.native_instructions == 6 * 6_000
 
 
 def test_several_ranks_have_one_translator() -> None:
