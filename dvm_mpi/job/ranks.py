@@ -41,7 +41,7 @@ from dvm_mpi.job.traffic import account, groups
 from dvm_mpi.job.vigil import Vigil
 from dvm_mpi.launch import library, memory, priority, segments
 from dvm_mpi.launch.environment import Launch
-from dvm_mpi.launch.late_sleeps import LateSleeps
+from dvm_mpi.launch.late_sleeps import late_sleeps
 from dvm_mpi.launch.signals import Signals
 from dvm_mpi.options import RunOptions
 from dvm_mpi.values import replace
@@ -75,9 +75,10 @@ class RanksRun:
         self._launch = launch
         self._owner = _owner_of(options, launch)
         self._vigil = Vigil(launch, signals, self._owner)
-        #: Where this rank waits within MPI's calls for others, which may need its processor.
+        #: How late sleeps may end where this rank waits within MPI's calls for others, which may
+        #: need its processor; 0: as late as ever.
         is_crowded = library.is_crowded(launch, os.cpu_count() or 1)
-        self._late_sleeps = LateSleeps(config.LATE_SLEEP_NS if is_crowded else 0)
+        self._late_ns = config.LATE_SLEEP_NS if is_crowded else 0
         self._machine: RankMachine | None = None
         #: Translated code of the program, if this rank may execute some.
         self._native: NativeCode | None = None
@@ -117,7 +118,7 @@ class RanksRun:
         plan = start.plan()
         preparation = Preparation(options.engine, counts_instructions=options.profile)
         preparation.step()
-        with self._late_sleeps:
+        with late_sleeps(self._late_ns):
             transport = start.start_mpi()
         with ExitStack() as stack:
             if owner is not None:
@@ -172,7 +173,7 @@ class RanksRun:
         """Make the machine on all ranks or on none; return the exit code if one cannot."""
         error: DvmError | None = None
         try:
-            with self._late_sleeps:
+            with late_sleeps(self._late_ns):
                 self._machine = self._make_machine(transport, image, plan, met_at_us)
         except WindowError as raised:
             self._give_up(raised)
@@ -381,7 +382,7 @@ class RanksRun:
     # --- ends -----------------------------------------------------------------------------------
     def _close(self, machine: RankMachine, transport: Transport) -> None:
         """Give windows and communicators back; *collective*."""
-        with self._late_sleeps:
+        with late_sleeps(self._late_ns):
             machine.close()
             transport.close()
 
@@ -401,6 +402,6 @@ class RanksRun:
         from dvm_mpi.control import transport
 
         sys.stdout.flush()
-        with self._late_sleeps:
+        with late_sleeps(self._late_ns):
             transport.finish()
         return exit_code

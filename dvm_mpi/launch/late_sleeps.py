@@ -9,7 +9,8 @@ some 80,000 times. DVM's own sleeps, while a program runs, stay exact.
 from __future__ import annotations
 
 import ctypes
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 _PR_SET_TIMERSLACK: Final = 29
@@ -26,26 +27,16 @@ def _prctl(what: int, value: int) -> int:
     return -1 if function is None else int(function(what, ctypes.c_ulong(value), 0, 0, 0))
 
 
-class LateSleeps:
-    """Stretches in which sleeps of this thread may end so late; 0: as late as ever."""
-
-    def __init__(self, late_ns: int) -> None:
-        self._late_ns = late_ns
-        self._usual_ns = 0
-
-    def __enter__(self) -> None:
-        """Let sleeps end late from now on."""
-        if self._late_ns:
-            self._usual_ns = slack_ns()
-            _prctl(_PR_SET_TIMERSLACK, self._late_ns)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Let them end when they did before."""
-        if self._late_ns:
-            # None asked for would be the slack that the thread began with, which is the same.
-            _prctl(_PR_SET_TIMERSLACK, self._usual_ns)
+@contextmanager
+def late_sleeps(late_ns: int) -> Iterator[None]:
+    """Let sleeps of this thread end so late in the block; 0: as late as ever."""
+    if not late_ns:
+        yield
+        return
+    usual_ns = slack_ns()
+    _prctl(_PR_SET_TIMERSLACK, late_ns)
+    try:
+        yield
+    finally:
+        # None asked for would be the slack that the thread began with, which is the same.
+        _prctl(_PR_SET_TIMERSLACK, usual_ns)

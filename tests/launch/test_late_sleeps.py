@@ -2,26 +2,24 @@ from __future__ import annotations
 
 import pytest
 
-from dvm_mpi.launch.late_sleeps import LateSleeps, slack_ns
+from dvm_mpi.launch.late_sleeps import late_sleeps, slack_ns
 
 
 def test_sleeps_may_end_late_for_a_stretch_only() -> None:
     usual = slack_ns()
-    late = LateSleeps(usual + 700_000)
-    for _ in range(2):
-        with late:
-            assert slack_ns() == usual + 700_000
-        assert slack_ns() == usual
+    with late_sleeps(usual + 700_000):
+        assert slack_ns() == usual + 700_000
+    assert slack_ns() == usual
 
 
 def test_they_end_as_before_when_the_stretch_fails() -> None:
     usual = slack_ns()
-    with pytest.raises(OSError, match="no window"), LateSleeps(usual + 700_000):
+    with pytest.raises(OSError, match="no window"), late_sleeps(usual + 700_000):
         raise OSError("no window")
     assert slack_ns() == usual
 
 
 def test_where_nobody_waits_for_the_processor_nothing_changes() -> None:
     usual = slack_ns()
-    with LateSleeps(0):
+    with late_sleeps(0):
         assert slack_ns() == usual
