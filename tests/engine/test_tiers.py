@@ -32,6 +32,16 @@ def test_a_place_is_hot_after_enough_samples() -> None:
     ]
 
 
+def test_a_loop_that_lies_in_many_places_is_hot_soon() -> None:
+    """That of k-means with 100 centroids lies in 56: each of them is hot far later."""
+    tiers = Tiers()
+    addresses = range(TEXT_START, TEXT_START + 56 * PLACE_BYTES, PLACE_BYTES)
+    samples = [pc for _ in range(HOT_SAMPLES) for pc in addresses]
+    first = next(count for count, pc in enumerate(samples, 1) if tiers.sample(pc))
+    assert first <= 4 * HOT_SAMPLES
+    assert first > HOT_SAMPLES
+
+
 def test_what_stays_hot_is_asked_for_again_ever_more_rarely() -> None:
     """Of several loops in a place, the one that a sample hits is asked for."""
     tiers = Tiers()
