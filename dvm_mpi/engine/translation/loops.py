@@ -30,6 +30,9 @@ STEP_MAX: Final = 1 << 20
 #: Instructions of a body that is large: all that LLVM does with it takes long, and an iteration
 #: takes longer than what is done before a window.
 LARGE_BODY: Final = 100
+#: Streams of a loop whose loads are noted behind a window: whether each meets each of the others is
+#: asked, and LLVM took 42 s over what was asked of 30, and takes 1.4 s over 16.
+NOTED_STREAMS_MAX: Final = 16
 #: Conditions that can be counted: whether signed, whether equal values go on; None: until equal.
 COUNTABLE: Final = {
     _O.BR_L: (True, False),
@@ -170,9 +173,11 @@ def is_notable(loop: Loop) -> bool:
 
     What is stored is not noted when it is loaded later. So of one stream no byte may be loaded
     behind a store to it, in the same iteration or in another one. What pointers that go anywhere
-    have loaded is not known behind a window.
+    have loaded is not known behind a window. Nor are there too many streams.
     """
-    return not loop.roaming and not any(_may_reread(stream) for stream in loop.streams)
+    if loop.roaming or len(loop.streams) > NOTED_STREAMS_MAX:
+        return False
+    return not any(_may_reread(stream) for stream in loop.streams)
 
 
 def _may_reread(stream: Stream) -> bool:

@@ -8,7 +8,7 @@ from dvm_mpi.disa.instruction import Instruction
 from dvm_mpi.engine.interface import LoadTracking
 from dvm_mpi.engine.reference import ReferenceEngine
 from dvm_mpi.engine.translation.hammocks import Body
-from dvm_mpi.engine.translation.loops import is_notable, loop_of
+from dvm_mpi.engine.translation.loops import NOTED_STREAMS_MAX, Loop, is_notable, loop_of
 from dvm_mpi.layout import DATA_START, PAGE_BYTES
 from tests.engine.agreement import ALL_ENGINES, chosen, disagreements, observed
 from tests.engine.hot_programs import hot_scene
@@ -164,10 +164,35 @@ def test_which_loops_may_note_behind_them(body: str, expected: bool) -> None:
             br:l    n, $100, main
             exit:c
     """
+    assert is_notable(loop_in(text)) == expected
+
+
+def loop_in(text: str) -> Loop:
+    """Return what is known of a loop that is one block at `main`."""
     seen = Seen(text)
     found = loop_of(Body((seen.block("main"),)), seen.cells(), seen.groups("main"))
     assert found is not None
-    assert is_notable(found) == expected
+    return found
+
+
+@pytest.mark.parametrize("count", [NOTED_STREAMS_MAX, NOTED_STREAMS_MAX + 1])
+def test_loops_with_many_streams_note_each_load(count: int) -> None:
+    loads = "\n".join(f"        mov     (p + {8 * k}), x" for k in range(count))
+    steps = "\n".join(f"        add     p + {8 * k}, $8, p + {8 * k}" for k in range(count))
+    loop = loop_in(f"""
+        .private n, x
+        .private p:{8 * count}
+        .entry  main
+        .text
+main:
+{loads}
+{steps}
+        add     n, $1, n
+        br:l    n, $100, main
+        exit:c
+""")
+    assert len(loop.streams) == count
+    assert is_notable(loop) == (count <= NOTED_STREAMS_MAX)
 
 
 @pytest.mark.parametrize(
