@@ -59,6 +59,21 @@ def test_the_longest_held_pages_go_first(cache: PageCache) -> None:
     assert (space.pages[numbers(0, 3)][:, 0] == [2, 1]).all()
 
 
+@pytest.mark.parametrize(
+    "asked", [(0, 1, 2, 3), (0, 2, 1, 3), (1, 3, 2, 4), (3, 2, 1, 0), (0, 2), (3,), ()]
+)
+def test_pages_are_asked_about_in_any_order(cache: PageCache, asked: tuple[int, ...]) -> None:
+    """Consecutive ones are looked at in place."""
+    for page in (0, 2, 3):
+        install(cache, numbers(page), 1, epoch=10 + page)
+    expected = [10 + page if page in (0, 2, 3) else -1 for page in asked]
+    assert cache.versions(numbers(*asked)).tolist() == expected
+    newest = np.zeros(len(asked), np.int64)
+    missing = cache.missing(numbers(*asked), newest, snapshot=12)
+    # Page 3 came later, and the others are not there.
+    assert (missing - FIRST).tolist() == [page for page in asked if page not in (0, 2)]
+
+
 def test_dirty_pages_and_the_newest_stay(cache: PageCache) -> None:
     install(cache, numbers(*range(8)), 1)
     space = AddressSpace.shared()
