@@ -132,6 +132,15 @@ def test_pages_are_copied_from_wherever_their_rows_are(cache: PageCache) -> None
         cache.install(pages, np.arange(5), np.arange(5), memory, rows + 1)
 
 
+def test_a_page_without_a_row_is_zero_whatever_lies_before_the_rows(cache: PageCache) -> None:
+    around = np.full((3, PAGE_BYTES), 7, np.uint8)
+    epochs = np.ones(2, np.int64)
+    cache.install(numbers(4, 5), epochs, epochs, around[1:], np.array([-1, 0]))
+    space = AddressSpace.shared()
+    assert not space.pages[numbers(4)].any()
+    assert (space.pages[numbers(5)] == 7).all()
+
+
 def test_only_pages_with_content_take_memory(cache: PageCache) -> None:
     """Long stretches get their memory in one call: it must not be more than they need."""
     memory = np.zeros((96, PAGE_BYTES), np.uint8)
