@@ -50,6 +50,7 @@ from dvm_mpi.dsm.snapshot import (
     DataPlane,
     Fetch,
     ReadAhead,
+    Walks,
     eager_pages,
     plan_delivery,
     plan_fetch,
@@ -147,8 +148,9 @@ class Worker:
         self._snapshot = 0
         #: The attempt that was parked, and goes on outside of any batch.
         self._resumed: _Parked | None = None
-        #: Read-ahead of the running attempt, and its place in the batch.
-        self._read_ahead, self._read_ahead_index = ReadAhead(), -1
+        #: Read-ahead of the running attempt, and its place in the batch; what earlier ones did.
+        self._walks = Walks()
+        self._read_ahead, self._read_ahead_index = ReadAhead(self._walks), -1
         self._sleepers: list[_Parked] = []
         #: Attempts that wait for a lease of their own, by number; and what came for them.
         self._asking: dict[int, _Parked] = {}
@@ -313,7 +315,7 @@ class Worker:
         self.engine.unpark(parked.handle)
         self._resumed, self._snapshot = parked, parked.snapshot
         self._asks.resume(parked.number, parked.leased_ids)
-        self._read_ahead, self._read_ahead_index = ReadAhead(), -1
+        self._read_ahead, self._read_ahead_index = ReadAhead(self._walks), -1
         self._phase = Phase.READY
         return [self._asleep_changed()]
 
@@ -427,7 +429,7 @@ class Worker:
         self.engine.begin(
             AttemptBatch(attempts, batch.grants, batch.image_runs, batch.image_data, batch.leases)
         )
-        self._read_ahead, self._read_ahead_index = ReadAhead(), -1
+        self._read_ahead, self._read_ahead_index = ReadAhead(self._walks), -1
         early = self._eagerness.grants(batch.attempts, batch.grants)
         self._was_late = len(early) < len(batch.grants)
         return self._look_up(self.engine.missing(*eager_pages(early), batch.snapshot))
@@ -437,7 +439,7 @@ class Worker:
         """Ask for a page that was touched, and for those that will probably follow."""
         is_first = stopped.index != self._read_ahead_index
         if is_first:
-            self._read_ahead, self._read_ahead_index = ReadAhead(), stopped.index
+            self._read_ahead, self._read_ahead_index = ReadAhead(self._walks), stopped.index
         grants = self._grants(stopped.index)
         held = None if self._plane.carries_content else self._holds
         pages, newest = self._read_ahead.plan(stopped.page, grants, held)

@@ -29,6 +29,9 @@ FEW: Final = 64
 UNKNOWN_EPOCH: Final = 2**62
 #: Scans that are followed at a time; the one that was idle longest is forgotten.
 SCANS_MAX: Final = 8
+#: Beginnings of ranges from which walks are expected, and how many attempts for each walk seen.
+WALKS_MAX: Final = 256
+WALK_TRUSTED_TIMES: Final = 8
 #: Pages that are looked at first behind one that was held before; then so many times as many.
 _HELD_LOOK: Final = 64
 _HELD_LOOK_GROWTH: Final = 16
@@ -241,6 +244,34 @@ class _Scan:
     next_page: int
     #: Pages of the next fetch.
     window: int
+    #: Where a declared range begins, if the scan began there; else -1.
+    began: int = -1
+
+
+class Walks:
+    """Where earlier attempts of a worker have walked on from the beginning of a range.
+
+    The next one will probably do so too. Whether it has cannot be seen, since it misses nothing: so
+    a walk is believed in for a few times, and must then be seen again.
+    """
+
+    def __init__(self) -> None:
+        #: By pages where ranges begin: for how many more attempts; the latest walk last.
+        self._left: dict[int, int] = {}
+
+    def saw(self, began: int) -> None:
+        """Note a walk that began at a page."""
+        self._left.pop(began, None)
+        self._left[began] = WALK_TRUSTED_TIMES
+        if len(self._left) > WALKS_MAX:
+            del self._left[next(iter(self._left))]
+
+    def expects(self, begins: int) -> bool:
+        """Say whether who touches this page, where a range begins, will walk on."""
+        left = self._left.pop(begins, 0)
+        if left > 1:
+            self._left[begins] = left - 1
+        return left > 0
 
 
 class ReadAhead:
@@ -250,15 +281,17 @@ class ReadAhead:
     the pages of an earlier one is a scan, and so is one where a declared range begins:
     READ_AHEAD_PAGES, then READ_AHEAD_GROWTH times as many each time. If a scan goes on and the
     rank held what follows before, in older versions, all of that is fetched: others have walked
-    through it here. So is the rest of a declared range that one fetch takes, if the scan has come
-    from its beginning. One object serves one attempt.
+    through it here; at the first touch already, if a range begins there and an earlier attempt has
+    walked on from it. So is the rest of a declared range that one fetch takes, if the scan has come
+    from its beginning. One object serves one attempt; `walks` is its worker's.
     """
 
     #: Least recently continued first.
     _scans: list[_Scan]
 
-    def __init__(self) -> None:
+    def __init__(self, walks: Walks | None = None) -> None:
         self._scans = []
+        self._walks = Walks() if walks is None else walks
 
     def plan(
         self, missed: int, grants: NDArray[Any], held: Callable[[Ints], NDArray[np.bool_]] | None
@@ -287,13 +320,18 @@ class ReadAhead:
             return np.array([missed]), np.array([UNKNOWN_EPOCH])
         end_most = int(end[holds].max())
         count = self._continue_scan(missed, held is None)
-        if count > 1 and held is not None:
-            refetched = min(end_most, missed + config.REFETCH_PAGES_MAX)
-            count = max(count, _held_end(missed, refetched, held) - missed)
-        elif count == 1 and (first[holds] == missed).any():
+        is_walk = count > 1
+        if is_walk and self._scans[-1].began >= 0:
+            self._walks.saw(self._scans[-1].began)
+        elif not is_walk and (first[holds] == missed).any():
             count = self._continue_scan(missed + 1, held is None)
+            self._scans[-1].began = missed
+            is_walk = self._walks.expects(missed)
             if end_most - missed <= config.READ_AHEAD_PAGES_MAX and held is not None:
                 self._scans[-1].window = config.READ_AHEAD_PAGES_MAX
+        if is_walk and held is not None:
+            refetched = min(end_most, missed + config.REFETCH_PAGES_MAX)
+            count = max(count, _held_end(missed, refetched, held) - missed)
         stop = min(end_most, missed + count)
         self._scans[-1].next_page = stop
         pages = np.arange(missed, stop)

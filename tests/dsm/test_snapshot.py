@@ -13,7 +13,10 @@ from dvm_mpi.dsm.snapshot import (
     FEW,
     SCANS_MAX,
     UNKNOWN_EPOCH,
+    WALK_TRUSTED_TIMES,
+    WALKS_MAX,
     ReadAhead,
+    Walks,
     eager_pages,
     plan_delivery,
     plan_fetch,
@@ -207,6 +210,46 @@ def test_a_scan_fetches_at_once_what_was_held_before():
     ahead = ReadAhead()
     assert follow(ahead, FIRST, short, held=held) == 1
     assert follow(ahead, FIRST + 1, short, held=held) == count - 6
+
+
+def held_of(pages):
+    return pages < FIRST + 1_000
+
+
+def walk(walks, *, goes_on):
+    """Let an attempt touch a range from its beginning; return what is fetched at each miss."""
+    ahead, whole = ReadAhead(walks), (page(FIRST), 1 << 42, 1)
+    sizes = [follow(ahead, FIRST, whole, held=held_of)]
+    if goes_on and sizes[0] < 1_000:
+        sizes.append(follow(ahead, FIRST + sizes[0], whole, held=held_of))
+    return sizes
+
+
+def test_who_walked_on_from_a_beginning_is_expected_to_do_so_again():
+    walks = Walks()
+    assert walk(walks, goes_on=False) == [WINDOW]
+    assert walk(walks, goes_on=True) == [WINDOW, 1_000 - WINDOW]
+    for _ in range(WALK_TRUSTED_TIMES):
+        assert walk(walks, goes_on=True) == [1_000]
+    # Whether they did cannot be seen.
+    assert walk(walks, goes_on=True) == [WINDOW, 1_000 - WINDOW]
+    assert walk(walks, goes_on=True) == [1_000]
+
+
+def test_only_walks_from_a_beginning_are_expected_again():
+    walks, whole = Walks(), (page(FIRST), 1 << 42, 1)
+    amid = ReadAhead(walks)
+    assert follow(amid, FIRST + 5, whole, held=held_of) == 1
+    assert follow(amid, FIRST + 6, whole, held=held_of) > 1
+    assert walk(walks, goes_on=False) == [WINDOW]
+    assert not walks.expects(FIRST + 5)
+
+
+def test_walks_are_forgotten_where_there_are_many():
+    walks = Walks()
+    for begins in range(WALKS_MAX + 1):
+        walks.saw(begins)
+    assert [walks.expects(begins) for begins in (0, 1, WALKS_MAX)] == [False, True, True]
 
 
 def test_what_is_fetched_at_once_is_limited(monkeypatch):
