@@ -82,12 +82,13 @@ class Commands:
         return report
 
     # --- programs whose runners are placed ------------------------------------------------------
-    def commit_to_readable_ms(self) -> float:
+    def commit_to_readable_ms(self, samples: int = 100) -> float:
         """Return the median time from a commit until a third rank has read it; nobody computes."""
         result = self._folder / "samples.json"
-        command = ("idle", "rma", "100", str(self._folder / "none.h5"), str(result))
+        whole = "1.0"  # of a processor
+        command = ("idle", "rma", str(samples), str(self._folder / "none.h5"), str(result), whole)
         run_ranks(3, "-m", "bench.busy_rank", *command)
-        return float(statistics.median(json.loads(result.read_text())))
+        return float(statistics.median(json.loads(result.read_text())["delays_ms"]))
 
     def bandwidth_gb_per_second(self, what: str) -> float:
         """Return the rate of "commit", "snapshot" or "memcpy"; one run gives all three."""
