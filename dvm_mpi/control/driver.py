@@ -122,7 +122,9 @@ class MachineSettings:
     `deterministic`: the run goes by rounds. `placement`, `placement_seed` and
     `recall_fuel_min` and `share_fuel_min` as of `Scheduler`; unless they are given nothing moves
     between workers of one process, and a few runners are shared out too. `migration`: when blocks
-    of pages move between homes, if they do.
+    of pages move between homes, if they do. `pace_per_us`: instructions that workers are taken to
+    execute in a microsecond, for how long batches are; the interpreter's if that is less. It is not
+    measured, since the order of events depends on it.
     """
 
     workers: int = 1
@@ -143,6 +145,7 @@ class MachineSettings:
     recall_fuel_min: int = NEVER_RECALLED
     share_fuel_min: int = 0
     migration: Limits | None = None
+    pace_per_us: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +275,8 @@ class LocalMachine:
                     settings.tells_staged,
                 )
             )
+        for worker in self._parts.workers:
+            worker.instructions_per_us = settings.pace_per_us
         self.loader = Loader(self.geometry, dict(enumerate(self._parts.homes)))
         self.loader.load_image(image)
 

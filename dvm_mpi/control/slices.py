@@ -10,6 +10,8 @@ from dvm_mpi.config import SLICE_FUEL, SLICE_FUEL_MAX, SLICE_US
 
 #: Of the time that a slice is meant to take, the interpreter's pace.
 USUAL_PER_US = SLICE_FUEL / SLICE_US
+#: What translated code is taken to execute in a microsecond where nothing may be measured.
+TRANSLATED_PER_US = 8 * USUAL_PER_US
 #: A slice of fewer instructions says little of how long they take.
 _TELLING = SLICE_FUEL // 8
 #: Weight of the newest slice in the pace.

@@ -39,6 +39,7 @@ from dvm_mpi.control.journal import RowKind, Work
 from dvm_mpi.control.messages import Message
 from dvm_mpi.control.metering import Activity
 from dvm_mpi.control.observations import observed
+from dvm_mpi.control.slices import TRANSLATED_PER_US
 from dvm_mpi.control.tracer import parts_tracer
 from dvm_mpi.disa.image import ArrayDeclaration, Image
 from dvm_mpi.disa.image_file import open_program
@@ -361,6 +362,7 @@ class Run:
         # Whatever the user did wrong has been told by now: a first run compiles for a while.
         self._prepare(watcher)
         watcher.meters = LocalMeters()
+        self._native = find_native_code(o, image)
         settings = MachineSettings(
             workers=o.workers,
             homes=o.homes,
@@ -373,11 +375,10 @@ class Run:
             isolation=o.isolation,
             conflict_unit=o.conflict_unit,
             tells_staged=o.is_recorded,
+            pace_per_us=TRANSLATED_PER_US if self._is_at_ease else 0.0,
         )
-        self._native = find_native_code(o, image)
-        delivery = (
-            InOrder(self._slice_fuel()) if o.seed is None else Shuffled(o.seed, config.SLICE_FUEL)
-        )
+        slice_fuel = config.LONG_SLICE_FUEL if self._is_at_ease else None
+        delivery = InOrder(slice_fuel) if o.seed is None else Shuffled(o.seed, config.SLICE_FUEL)
         self._machine = LocalMachine(
             image,
             settings,
@@ -432,14 +433,14 @@ class Run:
             preparation.close()
         self._times.compile_s = time.perf_counter() - began
 
-    def _slice_fuel(self) -> int | None:
-        """Return how long slices are, if not as usual.
+    @property
+    def _is_at_ease(self) -> bool:
+        """Whether slices and batches are as long as translated code wants them.
 
         The same in every run, whatever is translated when: the order of events depends on it.
         """
-        if self._native is None or self._options.deterministic:
-            return None
-        return config.LONG_SLICE_FUEL
+        is_ordered = self._options.deterministic or self._options.seed is not None
+        return self._native is not None and not is_ordered
 
     def _translate(self, watcher: _Watcher) -> None:
         """Have all of the program translated, if that was asked for; notice signals meanwhile."""

@@ -16,6 +16,7 @@ from dvm_mpi.control.delivery import Delivery, InOrder, Part, Shuffled
 from dvm_mpi.control.driver import LocalMachine, MachineSettings, Silent, StalledError
 from dvm_mpi.control.messages import Dispatched, Finished, Message
 from dvm_mpi.control.scheduler import Scheduler
+from dvm_mpi.control.slices import TRANSLATED_PER_US, USUAL_PER_US
 from dvm_mpi.disa.assembler import assemble_text
 from dvm_mpi.disa.image import Image
 from dvm_mpi.dsm.messages import EpochApplied, LookupAnswered
@@ -233,6 +234,35 @@ long:   add     i, $1, i
     assert batches == [1, 2]
     _, quick, long = reported_at
     assert long - quick > 50
+
+
+def test_batches_are_longer_where_workers_are_taken_to_be_quick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As long in time as those of the interpreter: each costs as much, whatever is in it."""
+    for module in ("dealing", "prediction"):
+        monkeypatch.setattr(f"dvm_mpi.control.{module}.BATCH_FUEL", 20_000)
+    text = """
+        .private i
+main:   .runner count, args=(i)
+        add     i, $1, i
+        br:l    i, $60, main
+        exit:c
+count:  .arguments i
+        mov     $0, i
+again:  add     i, $1, i
+        br:l    i, $2000, again
+        mov     $'c', console
+        exit:c
+"""
+    dispatched = {}
+    for pace in (0.0, USUAL_PER_US / 2, TRANSLATED_PER_US):
+        listener = run(text, workers=1, pace_per_us=pace)
+        assert listener.heard == b"c" * 60
+        dispatched[pace] = [name for _, name in listener.told].count("Dispatched")
+    usual, slow, quick = dispatched.values()
+    assert slow == usual
+    assert 2 * quick < usual
 
 
 # --- order --------------------------------------------------------------------------------------
