@@ -264,19 +264,17 @@ class LocalMachine:
             engine = make_engine()
             engine.load(image, stdin)
             plane = self._make_plane(number)
-            self._parts.workers.append(
-                Worker(
-                    number,
-                    engine,
-                    geometry_of(image, settings.homes),
-                    plane,
-                    settings.arena_slice_bytes,
-                    settings.inline_bytes_max,
-                    settings.tells_staged,
-                )
+            worker = Worker(
+                number,
+                engine,
+                geometry_of(image, settings.homes),
+                plane,
+                settings.arena_slice_bytes,
+                settings.inline_bytes_max,
+                settings.tells_staged,
             )
-        for worker in self._parts.workers:
             worker.instructions_per_us = settings.pace_per_us
+            self._parts.workers.append(worker)
         self.loader = Loader(self.geometry, dict(enumerate(self._parts.homes)))
         self.loader.load_image(image)
 
