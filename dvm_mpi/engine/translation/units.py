@@ -268,7 +268,8 @@ class Chooser:
     def _with_called(self, addresses: set[int]) -> set[int]:
         """Add the functions that these instructions call, as long as they fit.
 
-        Beside a large loop as much as a unit may hold otherwise.
+        Beside a large loop these may be as many instructions as a unit may hold without one.
+
         A function that calls itself, and none of these, is a unit of its own: most of its calls are
         within, and among cells of its callers LLVM would find no registers for its own.
         """
