@@ -70,3 +70,38 @@ def test_a_profile_is_taken_without_translated_code(dvm: Command) -> None:
 def test_isolation_is_kept(dvm: Command, isolation: str) -> None:
     _, figures = report_of(dvm, "--engine", "translate", "--isolation", isolation)
     assert figures["native_instructions"] > 0.9 * figures["instructions"]  # type: ignore[operator]
+
+
+SIXTY = """
+        .array  done, sq, 60
+        .private i, cell
+        .text
+main:   mov     $done, cell
+next:   .runner count, args=(i, cell), heap=[(cell, $8)]
+        add     cell, $8, cell
+        add     i, $1, i
+        br:l    i, $60, next
+        exit:c
+count:  .arguments i, cell
+        mov     $0, i
+again:  add     i, $1, i
+        br:l    i, $150000, again
+        mov     i, (cell)
+        exit:c
+"""
+
+
+@pytest.mark.parametrize(
+    ("modes", "is_longer"), [([], True), (["--deterministic"], False), (["--seed", "3"], False)]
+)
+def test_batches_are_longer_where_code_is_translated(
+    dvm: Command, modes: list[str], is_longer: bool
+) -> None:
+    """But for runs whose order should not depend on it, or be drawn as finely as possible."""
+    (dvm.folder / "sixty.dasm").write_text(SIXTY)
+    epochs = []
+    for engine in ("interp", "translate"):
+        ended = dvm("sixty.dasm", "--engine", engine, "--report", "run.json", *STDIN, *modes)
+        assert ended.code == 0
+        epochs.append(json.loads((dvm.folder / "run.json").read_text())["epochs"])
+    assert (2 * epochs[1] < epochs[0]) == is_longer, epochs
